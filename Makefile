@@ -1,0 +1,45 @@
+# `make` lists what can be done here.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# One thread per process: spinning threads on few cores cost more than they give (docs/decisions/0003).
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check format stubs bench clean
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## install everything into .venv
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
+	$(BIN)/python benchmarks/demo.py $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET))
+
+test: $(READY) ## the quick tests
+	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey' -n 2
+
+test-all: $(READY) ## every test, with real processes and, where present, real corpora
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(READY) ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## mend what a formatter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## the result tables on real corpora (CORPORA=folder)
+	$(BIN)/python benchmarks/pairs.py --corpora $(or $(CORPORA),../shared/corpora)
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build demo-out .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,249 @@
+"""Emotion-aware contrastive adaptation (ECAN): adapt a source model to unlabelled target utterances.
+
+Source: Zhao et al., ICASSP 2024, arXiv 2401.12925, re-implemented from secondary sources; docs/method.md says
+what is certain, what is inferred and where this differs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ecan_core.banks import MemoryBanks, fill_banks
+from ecan_core.checks import non_negative, one_of, positive
+from ecan_core.data.inputs import Inputs
+from ecan_core.health import Health, examine
+from ecan_core.losses.diversity import diversity_loss, mean_entropy
+from ecan_core.losses.neighbor import (
+    Neighborhood,
+    batch_instance_loss,
+    filtered_score_loss,
+    instance_loss,
+    neighborhood,
+    score_loss,
+    summed_instance_loss,
+)
+from ecan_core.losses.supervised import bank_supervised_contrastive_loss, supervised_contrastive_loss
+from ecan_core.model.network import Network
+from ecan_core.optim import batches, decay, make_optimizer
+from ecan_core.predict import predict_scores
+from ecan_core.pseudo_labels import vote
+from ecan_core.seeding import seeded
+
+NEIGHBOR_FORMS = ("ncl-1", "ncl-2", "ncl-3", "ncl-4", "ncl-5")
+SUPERVISED_FORMS = ("scl-1", "scl-2")
+PSEUDO_LABELS = ("vote", "own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptSettings:
+    """How a model is adapted; docs/method.md gives the reasons for the defaults.
+
+    Attributes:
+        epochs: passes over the target corpus.
+        batch_size: utterances per step, B.
+        optimizer: ``adamw`` or ``sgd`` (Nesterov momentum 0.9).
+        learning_rate: of bottleneck and head, decayed as ``(1 + 10 t/T)^-0.75``.
+        encoder_rate: learning rate of the encoder as a share of ``learning_rate``.
+        weight_decay: weight decay.
+        train_head: False keeps the source's head as it is (SHOT).
+        num_neighbors: K of the neighbor loss.
+        num_voters: K' of the vote for pseudo-labels.
+        temperature: of both contrastive losses.
+        neighbor_form: form of the neighbor loss, see ``ecan_core.losses.neighbor``.
+        supervised_form: ``scl-1`` contrasts within the mini-batch, ``scl-2`` with the whole bank.
+        pseudo_labels: ``vote`` of the neighbors or the ``own`` score (SCL-3).
+        dispersion: weight of the dispersion of ``ncl-3`` and ``ncl-5`` at the start.
+        dispersion_decay: exponent of its decay ``(1 + 10 t/T)^-exponent``.
+        diversity_weight: weight of the diversity loss.
+        neighbor_weight: lambda of E11.
+        supervised_weight: beta of E11.
+        certainty_weight: weight of the mean entropy of the scores; 0 in the paper.
+    """
+
+    epochs: int = 30
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    learning_rate: float = 3e-4
+    encoder_rate: float = 1.0
+    weight_decay: float = 1e-3
+    train_head: bool = True
+    num_neighbors: int = 5
+    num_voters: int = 10
+    temperature: float = 0.07
+    neighbor_form: str = "ncl-3"
+    supervised_form: str = "scl-1"
+    pseudo_labels: str = "vote"
+    dispersion: float = 0.0
+    dispersion_decay: float = 1.0
+    diversity_weight: float = 1.0
+    neighbor_weight: float = 1.0
+    supervised_weight: float = 0.1
+    certainty_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        positive(self, "epochs", "batch_size", "learning_rate", "num_neighbors", "num_voters", "temperature")
+        non_negative(self, "encoder_rate", "weight_decay", "dispersion", "dispersion_decay")
+        non_negative(self, "diversity_weight", "neighbor_weight", "supervised_weight", "certainty_weight")
+        one_of(self, "optimizer", ("adamw", "sgd"))
+        one_of(self, "neighbor_form", NEIGHBOR_FORMS)
+        one_of(self, "supervised_form", SUPERVISED_FORMS)
+        one_of(self, "pseudo_labels", PSEUDO_LABELS)
+
+
+class Step(NamedTuple):
+    """A mini-batch under adaptation.
+
+    Attributes:
+        rows: bank rows of the mini-batch ``[B]``.
+        features: unit-length features ``[B, D]``.
+        scores: softmax outputs ``[B, C]``.
+        banks: memory banks, already updated with this mini-batch.
+        progress: share of the run that is done, in [0, 1).
+    """
+
+    rows: Tensor
+    features: Tensor
+    scores: Tensor
+    banks: MemoryBanks
+    progress: float
+
+
+LossTerms = dict[str, Tensor]
+"""The weighted terms of an objective by name; their sum is minimized."""
+Objective = Callable[[Step], LossTerms]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One epoch of an adaptation: mean loss terms and the health of the model after it."""
+
+    epoch: int
+    losses: dict[str, float]
+    health: Health
+
+
+OnEpoch = Callable[[EpochRecord], None]
+
+
+def adapt(
+    network: Network,
+    inputs: Inputs,
+    settings: AdaptSettings,
+    *,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> list[EpochRecord]:
+    """Adapt ``network`` in place by ECAN: diversity + lambda * neighbor + beta * supervised (E11).
+
+    Args:
+        network: the source model.
+        inputs: N normalized target utterances, without labels.
+        settings: how to adapt.
+        seed: seed of the shuffling and of dropout.
+        on_epoch: called with each epoch's record.
+
+    Returns:
+        One record per epoch.
+    """
+
+    def objective(step: Step) -> LossTerms:
+        widest = max(settings.num_neighbors, settings.num_voters)
+        hood = neighborhood(step.features, step.rows, step.banks, min(widest, len(inputs) - 1))
+        near = hood._replace(neighbors=hood.neighbors[:, : settings.num_neighbors])
+        return {
+            "diversity": settings.diversity_weight * diversity_loss(step.scores),
+            "neighbor": settings.neighbor_weight * _neighbor_loss(step, near, settings),
+            "supervised": settings.supervised_weight * _supervised_loss(step, hood, settings),
+            "certainty": settings.certainty_weight * mean_entropy(step.scores),
+        }
+
+    return minimize(objective, network, inputs, settings, seed=seed, on_epoch=on_epoch)
+
+
+def minimize(
+    objective: Objective,
+    network: Network,
+    inputs: Inputs,
+    settings: AdaptSettings,
+    *,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> list[EpochRecord]:
+    """The adaptation loop that ECAN and the iterative baselines share: minimize ``objective`` over the target.
+
+    The banks are filled by the source model and, in every step, overwritten with the mini-batch's outputs before
+    anything is retrieved from them (E5).
+    """
+    banks = fill_banks(network, inputs)
+    source_scores = banks.scores.numpy().copy()
+    optimizer = make_optimizer(
+        settings.optimizer, _trained_parameters(network, settings), settings.learning_rate, settings.weight_decay
+    )
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    records = []
+    for epoch in range(settings.epochs):
+        network.train()
+        sums: dict[str, float] = {}
+        with seeded(seed, stream=epoch):
+            plan = list(batches(len(inputs), settings.batch_size))
+            for index, rows in enumerate(plan):
+                progress = (epoch + index / len(plan)) / settings.epochs
+                for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+                    group["lr"] = rate * decay(progress)
+                output = network(inputs.batch(rows))
+                scores = output.logits.softmax(dim=1)
+                banks.update(rows, output.features, scores)
+                terms = objective(Step(rows, output.features, scores, banks, progress))
+                optimizer.zero_grad()
+                torch.stack(list(terms.values())).sum().backward()
+                optimizer.step()
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, 0.0) + value.item() / len(plan)
+        health = examine(predict_scores(network, inputs), source_scores)
+        records.append(EpochRecord(epoch=epoch + 1, losses=sums, health=health))
+        if on_epoch is not None:
+            on_epoch(records[-1])
+    return records
+
+
+def _neighbor_loss(step: Step, hood: Neighborhood, settings: AdaptSettings) -> Tensor:
+    dispersion = settings.dispersion * (1.0 + 10.0 * step.progress) ** -settings.dispersion_decay
+    match settings.neighbor_form:
+        case "ncl-1":
+            return instance_loss(hood, settings.temperature)
+        case "ncl-2":
+            return summed_instance_loss(hood, settings.temperature)
+        case "ncl-3":
+            return score_loss(step.scores, hood, step.banks, dispersion)
+        case "ncl-4":
+            return batch_instance_loss(step.features, hood, settings.temperature)
+        case _:
+            return filtered_score_loss(step.scores, hood, step.banks, dispersion)
+
+
+def _supervised_loss(step: Step, hood: Neighborhood, settings: AdaptSettings) -> Tensor:
+    votes = step.scores.detach()
+    if settings.pseudo_labels == "vote":
+        votes = vote(hood.neighbors[:, : settings.num_voters], step.banks)
+    labels = votes.argmax(dim=1)
+    if settings.supervised_form == "scl-1":
+        return supervised_contrastive_loss(step.features, labels, settings.temperature)
+    bank_labels = step.banks.scores.argmax(dim=1)
+    return bank_supervised_contrastive_loss(hood.similarity, labels, bank_labels, settings.temperature)
+
+
+def _trained_parameters(network: Network, settings: AdaptSettings) -> list[dict[str, object]]:
+    """Parameter groups with their learning rates; the head only where it is trained."""
+    groups: list[dict[str, object]] = [
+        {"params": list(network.bottleneck.parameters())},
+        {
+            "params": list(network.encoder.parameters()),
+            "lr": settings.learning_rate * settings.encoder_rate,
+        },
+    ]
+    if settings.train_head:
+        groups.append({"params": list(network.head.parameters())})
+    return groups

@@ -1,0 +1,90 @@
+"""Frames, power spectrum and log-mel spectrum.
+
+All frame-wise measures of the project share one clock: frame t is centered on sample HOP * t + HOP / 2, so that
+windows of different lengths describe the same instant.
+"""
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+SAMPLE_RATE = 16_000  # Hz; every front end works at this rate
+HOP = 160  # samples, 10 ms
+WINDOW = 400  # samples, 25 ms
+NUM_FFT = 512
+NUM_BANDS = 64
+LOWEST_HZ, HIGHEST_HZ = 50.0, 7600.0
+
+
+def num_frames(num_samples: int) -> int:
+    """Counts the frames of an utterance of `num_samples` samples; there is at least one."""
+    return max(1, (num_samples + HOP // 2) // HOP)
+
+
+def frames(samples: Array, window: int) -> Array:
+    """Cuts overlapping windows around the common frame centers, with silence beyond the ends.
+
+    Args:
+        samples: Sound at 16 kHz, [T].
+        window: Window length in samples, even.
+
+    Returns:
+        A read-only view, [F, window].
+    """
+    count = num_frames(len(samples))
+    before = (window - HOP) // 2
+    padded = np.zeros(HOP * (count - 1) + window + HOP, dtype=np.float32)
+    padded[before : before + len(samples)] = samples[: len(padded) - before]
+    return np.lib.stride_tricks.sliding_window_view(padded, window)[: HOP * count : HOP]
+
+
+def power_spectrum(samples: Array) -> Array:
+    """Computes the power spectrum of Hann-windowed frames.
+
+    Args:
+        samples: Sound at 16 kHz, [T].
+
+    Returns:
+        Power per FFT bin of 31.25 Hz, [F, 257].
+    """
+    spectrum = np.fft.rfft(frames(samples, WINDOW) * _hann(WINDOW), NUM_FFT)
+    return np.square(spectrum.real) + np.square(spectrum.imag)
+
+
+def mel_power(power: Array) -> Array:
+    """Sums a power spectrum into mel bands.
+
+    Args:
+        power: Power spectrum, [F, 257].
+
+    Returns:
+        Power per mel band, [F, M].
+    """
+    return power @ _mel_filters()
+
+
+@cache
+def _hann(length: int) -> Array:
+    return np.hanning(length + 1)[:-1].astype(np.float32)
+
+
+@cache
+def _mel_filters() -> Array:
+    """Builds the triangular mel filters, [257, M]."""
+    from ecan_core._torchaudio import functional
+
+    filters = functional.melscale_fbanks(
+        NUM_FFT // 2 + 1, LOWEST_HZ, HIGHEST_HZ, NUM_BANDS, SAMPLE_RATE, norm=None, mel_scale="htk"
+    )
+    return np.ascontiguousarray(filters.numpy(), dtype=np.float32)
+
+
+@cache
+def mel_centers_hz() -> Array:
+    """Gives the center frequency of every mel band in Hz, [M]."""
+    lowest, highest = (2595.0 * np.log10(1.0 + f / 700.0) for f in (LOWEST_HZ, HIGHEST_HZ))
+    mels = np.linspace(lowest, highest, NUM_BANDS + 2)[1:-1]
+    return (700.0 * (10.0 ** (mels / 2595.0) - 1.0)).astype(np.float32)

@@ -1,0 +1,222 @@
+"""What every command line of the project does alike: lazy commands, one-line errors, exit codes, progress.
+
+Exit codes beyond those of the error classes (`ecan_core.errors`, `protocol.errors`): 1 a bug, 2 wrong
+usage, 16 storage, 130 interrupted, 141 the reader of the output went away.
+"""
+
+import errno
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+_BUG, _USAGE, _STORAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 16, 130, 141
+
+_STORAGE_FAULTS = {
+    errno.ENOSPC: "the disk is full; free some space and run the command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the command again",
+    errno.EROFS: "the file system is read-only; choose a folder that can be written",
+    errno.EACCES: "permission is denied; check the owner and mode of the file and its folder",
+    errno.EPERM: "permission is denied; check the owner and mode of the file and its folder",
+    errno.EIO: "the disk reports an error; check the device",
+}
+
+
+class LazyCommand(NamedTuple):
+    """A command that is imported when it runs.
+
+    Attributes:
+        target: `package.module:attribute` of the click command.
+        help: One line for the list of commands.
+    """
+
+    target: str
+    help: str
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands without importing them.
+
+    Args:
+        commands: Name -> command, in the order of the help page.
+    """
+
+    def __init__(self, *args: Any, lazy_commands: Mapping[str, LazyCommand], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy_commands = lazy_commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the names in the order of the table."""
+        return list(self.lazy_commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports and returns one command."""
+        if cmd_name not in self.lazy_commands:
+            return None
+        module, _, attribute = self.lazy_commands[cmd_name].target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command that is called, and suggests the nearest name for one that does not exist."""
+        if args and not args[0].startswith("-") and args[0] not in self.lazy_commands:
+            near = get_close_matches(args[0], self.lazy_commands, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(self.lazy_commands)}."
+            ctx.fail(f"There is no command '{args[0]}'; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in self.lazy_commands.items()])
+
+
+def run(
+    group: click.Command,
+    *,
+    prog_name: str,
+    error_types: tuple[type[Exception], ...],
+    args: Sequence[str] | None = None,
+) -> NoReturn:
+    """Runs a command line and leaves the process.
+
+    Every failure becomes one line `error: ...` on stderr. `ECAN_DEBUG=1` adds the traceback of a bug.
+
+    Args:
+        group: The command.
+        prog_name: Its name in help pages and messages.
+        error_types: Errors that explain themselves: `str(error)` is a sentence, `error.exit_code` the code.
+        args: Words of the command line; None takes those of the process.
+    """
+    code = 0
+    try:
+        with group.make_context(prog_name, list(sys.argv[1:] if args is None else args)) as context:
+            group.invoke(context)
+        sys.stdout.flush()
+    except BaseException as error:
+        code = _report(error, error_types)
+    sys.exit(code)
+
+
+def _report(error: BaseException, error_types: tuple[type[Exception], ...]) -> int:
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        _discard_stdout()
+        return _PIPE_CLOSED
+    if isinstance(error, KeyboardInterrupt):
+        return _say("interrupted; run the same command again to go on.", _INTERRUPTED)
+    if isinstance(error, click.ClickException):
+        return _report_usage(error)
+    if isinstance(error, error_types):
+        return _say(str(error), getattr(error, "exit_code", _BUG))
+    if isinstance(error, OSError) and error.errno in _STORAGE_FAULTS:
+        place = f"{error.filename}: " if error.filename else ""
+        return _say(f"{place}{_STORAGE_FAULTS[error.errno]}.", _STORAGE)
+    return _report_bug(error)
+
+
+def _report_usage(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return _USAGE
+    message = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return _say(f"{message} (see '{context.command_path} --help')." if context else f"{message}.", _USAGE)
+
+
+def _report_bug(error: BaseException) -> int:
+    if os.environ.get("ECAN_DEBUG") == "1":
+        traceback.print_exception(error)
+    fault = " ".join(f"{type(error).__name__}: {error}".split())
+    return _say(f"this is a bug in ecan-ser ({fault}); ECAN_DEBUG=1 shows where, please report it.", _BUG)
+
+
+def _say(message: str, code: int) -> int:
+    with suppress(OSError):
+        print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _discard_stdout() -> None:
+    """Keeps the interpreter from complaining, on its way out, that nobody reads the output."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Progress:
+    """Tells on stderr how far a long step has come: a bar on a terminal, else a line every few seconds.
+
+    Use as a context manager and call with what is done and what there is to do; it fits every `on_progress`.
+
+    Args:
+        title: What is being done, such as "Extracting features".
+        quiet: Say nothing.
+        stream: Where to write; None takes stderr.
+        interval_s: Least time between two lines.
+    """
+
+    def __init__(
+        self, title: str, *, quiet: bool = False, stream: TextIO | None = None, interval_s: float = 5.0
+    ) -> None:
+        self._title, self._quiet, self._interval_s = title, quiet, interval_s
+        self._stream = stream if stream is not None else sys.stderr
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+        self._due_s = 0.0
+        self._last = (0, 0)
+
+    def __enter__(self) -> "Progress":
+        self._due_s = time.monotonic() + self._interval_s
+        if not self._quiet and self._stream.isatty():
+            self._start_bar()
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows that `done` of `total` is done."""
+        self._last = (done, total)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif not self._quiet and time.monotonic() >= self._due_s:
+            self._write_line()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif not self._quiet and kind is None and self._last[1]:
+            self._write_line()
+
+    def _write_line(self) -> None:
+        done, total = self._last
+        self._due_s = time.monotonic() + self._interval_s
+        print(f"{self._title}: {done}/{total}", file=self._stream, flush=True)
+
+    def _start_bar(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=self._stream),
+        )
+        self._task = self._bar.add_task(self._title, total=None)
+        self._bar.start()

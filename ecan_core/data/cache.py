@@ -1,0 +1,111 @@
+"""Features that were computed once, in one SQLite file."""
+
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ecan_core.errors import StorageError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS features (
+    key TEXT PRIMARY KEY,
+    dtype TEXT NOT NULL,
+    num_rows INTEGER,        -- NULL for a vector
+    num_columns INTEGER NOT NULL,
+    content BLOB NOT NULL
+) WITHOUT ROWID
+"""
+_BUSY_TIMEOUT_S = 30.0
+
+
+class FeatureCache:
+    """A file of features by key; several processes may share it and any of them may be killed.
+
+    An entry is there whole or not at all. The cache holds nothing that cannot be computed again: it is always safe
+    to delete the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the cache and creates its file where there is none.
+
+        Args:
+            path: The file; its folder is created.
+
+        Raises:
+            StorageError: The file cannot be written or is not a feature cache.
+        """
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+            self._run("PRAGMA journal_mode=WAL")
+            self._run("PRAGMA synchronous=NORMAL")
+            self._run(_SCHEMA)
+        except OSError as error:
+            raise self._fault(error) from error
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def load(self, key: str) -> npt.NDArray[Any] | None:
+        """Finds the features of a key.
+
+        Args:
+            key: As given to `store`.
+
+        Returns:
+            The features, [S] or [F, M], or None where the key is unknown.
+        """
+        found = self._run("SELECT dtype, num_rows, num_columns, content FROM features WHERE key = ?", key)
+        if not found:
+            return None
+        dtype, num_rows, num_columns, content = found[0]
+        shape = (num_columns,) if num_rows is None else (num_rows, num_columns)
+        return np.frombuffer(content, dtype=np.dtype(dtype)).reshape(shape)
+
+    def store(self, key: str, features: npt.NDArray[Any]) -> None:
+        """Keeps the features of a key; returns when they would survive the end of this process.
+
+        Args:
+            key: Names the sound and the way it was computed.
+            features: [S] or [F, M].
+
+        Raises:
+            StorageError: The disk is full or read-only.
+        """
+        num_rows = None if features.ndim == 1 else len(features)
+        self._run(
+            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?)",
+            key,
+            features.dtype.str,
+            num_rows,
+            features.shape[-1],
+            np.ascontiguousarray(features).tobytes(),
+        )
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, statement: str, *values: object) -> list[Any]:
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"The feature cache {self._path} cannot be used ({error}); free disk space, check that its folder is "
+            "writable, or delete the file: it will be computed again."
+        )

@@ -1,0 +1,46 @@
+"""Finding recordings below a folder."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+AUDIO_SUFFIXES = frozenset(
+    {
+        ".aif",
+        ".aifc",
+        ".aiff",
+        ".au",
+        ".caf",
+        ".flac",
+        ".mp3",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".snd",
+        ".w64",
+        ".wav",
+    }
+)
+"""Files that the decoder reads."""
+
+OTHER_SUFFIXES = frozenset(
+    {".3gp", ".aac", ".amr", ".avi", ".flv", ".m4a", ".m4v", ".mkv", ".mov", ".mp4", ".webm", ".wma"}
+)
+"""Files that hold sound as well, in formats that the decoder refuses by name."""
+
+
+def find_files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
+    """Yields every file below `folder` with one of the `suffixes`, in any case, in a fixed order.
+
+    Hidden files and folders are passed over: other systems leave files such as `._call.wav` beside real ones.
+    """
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+                yield Path(root, name)
+
+
+def printable(path: Path) -> str:
+    """Returns the path with forward slashes, and bytes that are not UTF-8 written as escapes."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()

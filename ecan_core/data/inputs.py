@@ -1,0 +1,68 @@
+"""What a network reads: the normalized front-end outputs of N utterances, addressed by index."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+MAX_FRAMES = 800
+"""Frames per utterance that a network reads (8 s at 10 ms): the middle of a longer one."""
+
+
+class FrameBatch(NamedTuple):
+    """Zero-padded frames ``[B, F, M]`` and their true lengths ``[B]``."""
+
+    frames: Tensor
+    lengths: Tensor
+
+
+class Inputs(Protocol):
+    """N utterances ready for a network."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Tensor) -> Tensor | FrameBatch:
+        """The utterances of the index tensor ``rows`` ``[B]``."""
+
+
+class StatisticsInputs:
+    """Normalized utterance statistics ``[N, S]``."""
+
+    def __init__(self, statistics: np.ndarray) -> None:
+        self._statistics = torch.from_numpy(np.ascontiguousarray(statistics, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self._statistics)
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """Statistics ``[B, S]``."""
+        return self._statistics[rows]
+
+
+class FrameInputs:
+    """Normalized frame sequences, each ``[F, M]`` with its own F."""
+
+    def __init__(self, sequences: Sequence[np.ndarray]) -> None:
+        self._sequences = [torch.from_numpy(_middle(s).astype(np.float32)) for s in sequences]
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    def batch(self, rows: Tensor) -> FrameBatch:
+        """Frames ``[B, F, M]`` padded to the longest of the batch."""
+        chosen = [self._sequences[row] for row in rows.tolist()]
+        lengths = torch.tensor([len(frames) for frames in chosen])
+        return FrameBatch(pad_sequence(chosen, batch_first=True), lengths)
+
+
+def _middle(frames: np.ndarray) -> np.ndarray:
+    start = max(0, (len(frames) - MAX_FRAMES) // 2)
+    return frames[start : start + MAX_FRAMES]
+
+
+def inputs_of(values: Sequence[np.ndarray]) -> Inputs:
+    """Inputs from normalized front-end outputs: ``[S]`` statistics or ``[F, M]`` frames per utterance."""
+    return StatisticsInputs(np.stack(values)) if values[0].ndim == 1 else FrameInputs(values)

@@ -1,0 +1,49 @@
+"""Speech with its true labels: the source site's side, and evaluation."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ecan_core.labels import EMOTIONS
+from ecan_core.utterance import Utterance
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledUtterance:
+    """An utterance and the emotion it was spoken with, a word of `EMOTIONS`."""
+
+    utterance: Utterance
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Labeled utterances that were recorded as one collection.
+
+    Attributes:
+        name: Name of the recipe, or of the folder or list the corpus was read from.
+        utterances: In a fixed order that does not depend on the file system.
+        left_out: What was found but not read, as reason and count.
+    """
+
+    name: str
+    utterances: tuple[LabeledUtterance, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The emotions that occur, in the order of `EMOTIONS`."""
+        present = {labeled.label for labeled in self.utterances}
+        return tuple(label for label in EMOTIONS if label in present)
+
+    def without_labels(self) -> tuple[Utterance, ...]:
+        """Returns the bare utterances; there is no way back."""
+        return tuple(labeled.utterance for labeled in self.utterances)
+
+    def restrict(self, classes: Iterable[str]) -> tuple["Corpus", dict[str, int]]:
+        """Returns the corpus of these classes alone, and how many of each other label were left out."""
+        wanted = frozenset(classes)
+        kept = tuple(labeled for labeled in self.utterances if labeled.label in wanted)
+        others = Counter(labeled.label for labeled in self.utterances if labeled.label not in wanted)
+        corpus = Corpus(name=self.name, utterances=kept, left_out=self.left_out)
+        return corpus, {label: others[label] for label in EMOTIONS if label in others}

@@ -1,0 +1,71 @@
+"""What a target site points at: recordings without labels."""
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, printable
+from ecan_core.data.tables import TABLE_SUFFIXES, read_table
+from ecan_core.errors import AudioError, UsageFault
+from ecan_core.utterance import Utterance
+
+_SUFFIXES = AUDIO_SUFFIXES | OTHER_SUFFIXES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The utterances that a path stands for.
+
+    Attributes:
+        utterances: In a fixed order that does not depend on the file system.
+        ignored_columns: Columns of a list that were not read, such as a label column.
+    """
+
+    utterances: tuple[Utterance, ...]
+    ignored_columns: tuple[str, ...] = ()
+
+
+def list_utterances(path: Path) -> Listing:
+    """Lists recordings without opening them.
+
+    Of a list only the columns `file` or `path`, `speaker`, `channel`, `start` and `end` are read. A file
+    that is listed but cannot be decoded is refused later, with its reason, not here.
+
+    Args:
+        path: A folder (searched to its depths), one recording, a pattern such as `calls/*.wav`, or a list
+            as CSV or JSON Lines (see `ecan_core.data.tables`).
+
+    Raises:
+        UsageFault: The path does not exist, or a line of the list has no clear meaning.
+        AudioError: It holds no recording.
+    """
+    listing = _list(path)
+    if not listing.utterances:
+        raise AudioError(f"There is no recording in {path}; put .wav or .flac files there.")
+    return listing
+
+
+def _list(path: Path) -> Listing:
+    if path.is_dir():
+        return _from_files(list(find_files(path, _SUFFIXES)), path)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        table = read_table(path)
+        utterances = tuple(row.utterance for row in table.rows)
+        return Listing(utterances=utterances, ignored_columns=table.ignored_columns)
+    if path.exists():
+        return _from_files([path], path.parent)
+    if glob.has_magic(str(path)):
+        return _from_pattern(path)
+    raise UsageFault(f"There is nothing at {path}; check the path.")
+
+
+def _from_pattern(pattern: Path) -> Listing:
+    fixed = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
+    matches = sorted(fixed.glob(str(pattern.relative_to(fixed))))
+    return _from_files([file for file in matches if file.suffix.lower() in _SUFFIXES], fixed)
+
+
+def _from_files(files: list[Path], root: Path) -> Listing:
+    return Listing(
+        utterances=tuple(Utterance(id=printable(file.relative_to(root)), path=file) for file in files)
+    )

@@ -1,0 +1,32 @@
+"""Diversity: keep the predictions of a mini-batch spread over all classes."""
+
+import math
+
+from torch import Tensor
+
+
+def diversity_loss(scores: Tensor) -> Tensor:
+    """Divergence of the mean prediction from the uniform distribution.
+
+    ``KL(p || u) = sum_c p_c log p_c + log C`` with ``p`` the mean row of ``scores``: 0 when all classes are
+    predicted equally often, ``log C`` when one class takes everything.
+
+    Args:
+        scores: softmax outputs ``[B, C]``.
+
+    Returns:
+        A scalar in ``[0, log C]``.
+
+    Source: method E10 (the form used by G-SFDA and NRC).
+    Differs: by the constant ``log C``, which makes 0 the best value.
+    """
+    mean = scores.mean(dim=0)
+    return (mean * mean.clamp_min(1e-12).log()).sum() + math.log(scores.shape[1])
+
+
+def mean_entropy(scores: Tensor) -> Tensor:
+    """Mean Shannon entropy of the rows of ``scores`` ``[B, C]`` in nats.
+
+    Source: the certainty half of information maximization (SHOT, Liang et al. 2020).
+    """
+    return -(scores * scores.clamp_min(1e-12).log()).sum(dim=1).mean()

@@ -1,0 +1,123 @@
+"""Nearest-neighbor contrastive learning: pull every utterance towards its neighbors in the memory bank.
+
+Five forms are selectable, because the paper's own text was not at hand (docs/method.md):
+
+``ncl-1``  InfoNCE over the feature bank, one logarithm per neighbor
+``ncl-2``  the same with the neighbors summed inside the logarithm
+``ncl-3``  attraction and dispersion of scores (AaD)
+``ncl-4``  like ``ncl-1`` with negatives from the mini-batch alone
+``ncl-5``  like ``ncl-3``, sparing negatives that are neighbors of neighbors (CaC)
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ecan_core.banks import MemoryBanks
+
+
+class Neighborhood(NamedTuple):
+    """Where the utterances of a mini-batch stand in the feature bank.
+
+    Attributes:
+        indices: bank rows of the mini-batch ``[B]``.
+        similarity: cosine similarity to every bank row ``[B, N]``, differentiable; the own row is ``-inf``.
+        neighbors: bank rows of the K most similar utterances ``[B, K]``, self excluded (E6).
+    """
+
+    indices: Tensor
+    similarity: Tensor
+    neighbors: Tensor
+
+
+def neighborhood(features: Tensor, indices: Tensor, banks: MemoryBanks, num_neighbors: int) -> Neighborhood:
+    """Find the K nearest bank rows of each utterance (E6).
+
+    Args:
+        features: unit-length features ``[B, D]``, with gradient.
+        indices: bank rows of these utterances ``[B]``.
+        banks: memory banks of the N target utterances.
+        num_neighbors: K, less than N.
+    """
+    similarity = features @ banks.features.T
+    similarity = similarity.scatter(1, indices[:, None], -torch.inf)
+    neighbors = similarity.detach().topk(num_neighbors, dim=1).indices
+    return Neighborhood(indices=indices, similarity=similarity, neighbors=neighbors)
+
+
+def instance_loss(hood: Neighborhood, temperature: float) -> Tensor:
+    """NCL-1: mean over neighbors k of ``-log softmax_j(f_i . F_j / temperature)[k]``, j over the bank but i.
+
+    Equal features everywhere give ``log(N - 1)``.
+
+    Source: method E7 (its formula is a guess from secondary sources).
+    """
+    log_share = torch.log_softmax(hood.similarity / temperature, dim=1)
+    return -log_share.gather(1, hood.neighbors).mean()
+
+
+def summed_instance_loss(hood: Neighborhood, temperature: float) -> Tensor:
+    """NCL-2: ``-log`` of the softmax mass that lies on the K neighbors together.
+
+    Source: method section 1, rival NCL-2.
+    """
+    log_share = torch.log_softmax(hood.similarity / temperature, dim=1)
+    return -log_share.gather(1, hood.neighbors).logsumexp(dim=1).mean()
+
+
+def batch_instance_loss(features: Tensor, hood: Neighborhood, temperature: float) -> Tensor:
+    """NCL-4: each neighbor against the other utterances of the mini-batch as its only negatives.
+
+    Args:
+        features: unit-length features of the mini-batch ``[B, D]``.
+        hood: their neighborhood.
+        temperature: softmax temperature.
+
+    Source: method section 1, rival NCL-4.
+    """
+    positive = hood.similarity.gather(1, hood.neighbors) / temperature
+    within = (features @ features.T / temperature).masked_fill(_diagonal(features), -torch.inf)
+    negative = within.logsumexp(dim=1, keepdim=True)
+    return (torch.logaddexp(positive, negative) - positive).mean()
+
+
+def score_loss(scores: Tensor, hood: Neighborhood, banks: MemoryBanks, dispersion: float) -> Tensor:
+    """NCL-3: agree with the neighbors' scores, disagree with the rest of the mini-batch.
+
+    ``-sum_k p_i . s_k + dispersion * sum_{m != i} p_i . p_m``, mean over i.
+
+    Args:
+        scores: softmax outputs ``[B, C]``.
+        hood: neighborhood of the mini-batch.
+        banks: memory banks; neither bank receives a gradient.
+        dispersion: weight of the second term; its size grows with B as in the original.
+
+    Source: AaD (Yang et al. 2022); method section 6.4.
+    """
+    attraction = torch.einsum("bc,bkc->b", scores, banks.scores[hood.neighbors])
+    overlap = (scores @ scores.T).masked_fill(_diagonal(scores), 0.0).sum(dim=1)
+    return (dispersion * overlap - attraction).mean()
+
+
+def filtered_score_loss(scores: Tensor, hood: Neighborhood, banks: MemoryBanks, dispersion: float) -> Tensor:
+    """NCL-5: like NCL-3, but neighbors of neighbors are no negatives and i is compared through its neighbors.
+
+    ``-sum_k p_i . s_k + dispersion * sum_{m != i} w_im mean_k s_k . p_m`` with ``w_im = 0`` when m is a
+    neighbor of one of i's neighbors.
+
+    Source: CaC; method section 6.5.
+    """
+    num_rows, num_neighbors = hood.neighbors.shape
+    neighbor_scores = banks.scores[hood.neighbors]
+    attraction = torch.einsum("bc,bkc->b", scores, neighbor_scores)
+    rows = hood.neighbors.flatten()
+    second = neighborhood(banks.features[rows], rows, banks, num_neighbors).neighbors
+    second = second.reshape(num_rows, -1)
+    spared = (hood.indices[None, :, None] == second[:, None, :]).any(dim=2) | _diagonal(scores)
+    overlap = (neighbor_scores.mean(dim=1) @ scores.T).masked_fill(spared, 0.0).sum(dim=1)
+    return (dispersion * overlap - attraction).mean()
+
+
+def _diagonal(rows: Tensor) -> Tensor:
+    return torch.eye(len(rows), dtype=torch.bool, device=rows.device)

@@ -1,0 +1,85 @@
+"""Recall, its averages and their uncertainty.
+
+All figures come from the confusion matrix `[C, C]`, whose row is the true class and whose column is the
+predicted one. A class that nobody spoke has no recall: it is NaN in `recall` and left out of the average in
+`uar`, so a figure over five of six classes is an average of five. Utterances wrongly taken for such a class
+still count as errors of the class they belong to.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Confusion = NDArray[np.int64]
+
+
+def confusion(true: ArrayLike, predicted: ArrayLike, num_classes: int) -> Confusion:
+    """Counts how often each true class `[N]` was predicted as each class `[N]`.
+
+    Returns:
+        Counts `[C, C]`, rows true, columns predicted.
+
+    Raises:
+        ValueError: The two differ in length, are empty, or hold a class outside `0 .. C-1`.
+    """
+    rows, columns = np.asarray(true, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    if rows.shape != columns.shape or rows.ndim != 1 or rows.size == 0:
+        raise ValueError(
+            f"true {rows.shape} and predicted {columns.shape} must be equally long lists of classes"
+        )
+    both = np.concatenate([rows, columns])
+    if both.min() < 0 or both.max() >= num_classes:
+        raise ValueError(f"classes must lie in 0 .. {num_classes - 1}")
+    cells = np.bincount(rows * num_classes + columns, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)
+
+
+def recall(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns the recall of each class `[..., C]` of `[..., C, C]`; NaN for a class that does not occur."""
+    spoken = counts.sum(axis=-1)
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    recalls = np.full(spoken.shape, np.nan)
+    np.divide(hits, spoken, out=recalls, where=spoken > 0)
+    return recalls
+
+
+def uar(counts: NDArray[Any]) -> float:
+    """Returns the unweighted average recall: the mean over the classes that occur."""
+    return float(np.nanmean(recall(counts)))
+
+
+def war(counts: NDArray[Any]) -> float:
+    """Returns the weighted average recall: the share of utterances that were recognized."""
+    return float(np.trace(counts) / counts.sum())
+
+
+def bootstrap_interval(
+    true: ArrayLike, predicted: ArrayLike, num_classes: int, seed: int, num: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Returns the percentile bootstrap interval of the UAR.
+
+    Drawing N utterances with replacement and counting them is one multinomial draw over the cells of the
+    confusion matrix, so all `num` resamples are drawn at once. A class that a resample happens to miss is
+    left out of that resample's average, as in `uar`.
+
+    Args:
+        true: True classes `[N]`.
+        predicted: Predicted classes `[N]`.
+        num_classes: C.
+        seed: Equal seeds give equal intervals.
+        num: Number of resamples.
+        level: Share of resamples that lie inside.
+
+    Returns:
+        Lower and upper end.
+
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    Differs: nothing.
+    """
+    counts = confusion(true, predicted, num_classes)
+    cells = counts.ravel()
+    draws = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=num)
+    uars = np.nanmean(recall(draws.reshape(num, num_classes, num_classes)), axis=-1)
+    low, high = np.quantile(uars, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,97 @@
+"""The network: encoder, bottleneck and a weight-normalized head."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ecan_core.data.inputs import FrameBatch
+from ecan_core.model.encoder import Encoder
+from ecan_core.normalize import CLAMP, moments_of
+
+
+class NetOutput(NamedTuple):
+    """Unit-length features ``[B, D]`` and logits ``[B, C]``."""
+
+    features: Tensor
+    logits: Tensor
+
+
+class Network(nn.Module):
+    """Encoder, bottleneck (the *features* are its output) and head.
+
+    No layer collects statistics of the data it sees, so the weights and biases are the whole model.
+    """
+
+    def __init__(
+        self, *, encoder: Encoder, feature_dim: int, num_classes: int, standardize: "Standardize | None" = None
+    ) -> None:
+        super().__init__()
+        self.standardize = standardize
+        self.encoder = encoder
+        self.bottleneck = nn.Linear(encoder.output_dim, feature_dim)
+        self.head = WeightNormHead(feature_dim, num_classes)
+
+    def forward(self, batch: Tensor | FrameBatch) -> NetOutput:
+        """Features and logits of a batch of statistics ``[B, S]`` or of frames ``[B, F, M]``."""
+        if self.standardize is not None:
+            batch = self.standardize(batch)
+        features = self.bottleneck(self.encoder(batch))
+        return NetOutput(functional.normalize(features, dim=1), self.head(features))
+
+
+class Standardize(nn.Module):
+    """Center and scale the inputs by the source's own statistics (``--normalize none`` alone).
+
+    With corpus or speaker normalization each side normalizes by its own statistics and nothing of the kind
+    crosses.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, input_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(input_dim))
+        self.register_buffer("scale", torch.ones(input_dim))
+
+    def fit(self, values: Sequence[np.ndarray]) -> None:
+        """Take center and scale from front-end outputs, each ``[S]`` or ``[F, M]``."""
+        moments = moments_of(values)
+        self.center.copy_(torch.from_numpy(moments.center))
+        self.scale.copy_(torch.from_numpy(moments.scale))
+
+    def forward(self, batch: Tensor | FrameBatch) -> Tensor | FrameBatch:
+        """Standardize ``[B, S]`` or the frames ``[B, F, M]``, clamped like normalized inputs."""
+        if isinstance(batch, FrameBatch):
+            return FrameBatch(self._apply_to(batch.frames), batch.lengths)
+        return self._apply_to(batch)
+
+    def _apply_to(self, values: Tensor) -> Tensor:
+        return ((values - self.center) / self.scale).clamp(-CLAMP, CLAMP)
+
+
+class WeightNormHead(nn.Module):
+    """Linear classifier whose rows are split into a direction and a length.
+
+    Source: Salimans & Kingma 2016; the head of SHOT, NRC and AaD.
+    """
+
+    def __init__(self, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        direction = torch.empty(num_classes, feature_dim)
+        nn.init.xavier_normal_(direction)
+        self.direction = nn.Parameter(direction)
+        self.length = nn.Parameter(direction.norm(dim=1, keepdim=True))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+
+    def rows(self) -> Tensor:
+        """The effective weight rows ``[C, D]``."""
+        return self.length * functional.normalize(self.direction, dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits ``[B, C]`` of features ``[B, D]``."""
+        return functional.linear(features, self.rows(), self.bias)

@@ -1,0 +1,57 @@
+"""A network's weights as plain arrays: the only way in and out.
+
+What is not listed here (optimizer state, memory banks) has no way out.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ecan_core.errors import ModelError
+from ecan_core.model.network import Network
+
+Arrays = dict[str, np.ndarray]
+
+
+def to_arrays(network: Network) -> Arrays:
+    """Copy a network's weights to float32 arrays.
+
+    The head leaves as its effective rows ``[C, D]``: direction times length.
+    """
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in _tensors(network)} | {
+        "head.weight": network.head.rows().detach().cpu().numpy().copy()
+    }
+
+
+@torch.no_grad()
+def load_arrays(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
+    """Overwrite a network's weights with ``arrays``; names and shapes must be exactly its own.
+
+    Raises:
+        ModelError: a tensor is missing, unknown or of another shape.
+    """
+    targets = dict(_tensors(network)) | {"head.weight": network.head.direction}
+    if targets.keys() != arrays.keys():
+        different = sorted(targets.keys() ^ arrays.keys())
+        raise ModelError(f"the weights do not fit this network ({', '.join(different)}); export the model again")
+    for name, target in targets.items():
+        source = torch.from_numpy(np.ascontiguousarray(arrays[name], dtype=np.float32))
+        if source.shape != target.shape:
+            raise ModelError(f"tensor {name} has the wrong shape for this network; export the model again")
+        target.copy_(source)
+    network.head.length.copy_(network.head.direction.norm(dim=1, keepdim=True))
+
+
+def _tensors(network: Network) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that is stored as it is, under its name in a bundle."""
+    if network.standardize is not None:
+        yield "input.center", network.standardize.center
+        yield "input.scale", network.standardize.scale
+    for index, layer in enumerate(network.encoder.layers):
+        yield f"encoder.{index}.weight", layer.weight
+        yield f"encoder.{index}.bias", layer.bias
+    yield "bottleneck.weight", network.bottleneck.weight
+    yield "bottleneck.bias", network.bottleneck.bias
+    yield "head.bias", network.head.bias

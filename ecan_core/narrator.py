@@ -1,0 +1,25 @@
+"""What a long command tells a person while it works: sentences and progress, both on stderr."""
+
+import sys
+
+from ecan_core.console import Progress
+
+
+class Narrator:
+    """Tells a person what is going on.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def say(self, sentence: str) -> None:
+        """Write one sentence."""
+        if not self._quiet:
+            print(sentence, file=sys.stderr, flush=True)
+
+    def progress(self, title: str) -> Progress:
+        """A context manager to call with what is done and what there is to do."""
+        return Progress(title, quiet=self._quiet)

@@ -1,0 +1,118 @@
+"""Normalization of front-end outputs: by nothing, by the corpus, or by the speaker.
+
+Each site normalizes by its own statistics, so none of them crosses. A speaker's statistics are shrunk towards the
+corpus as their evidence shrinks: few utterances say little about a voice.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ecan_core.errors import UsageFault
+
+MODES = ("none", "corpus", "speaker")
+CLAMP = 4.0
+"""Normalized values are clamped to this many deviations."""
+SPEAKER_EVIDENCE = 4.0
+"""Number of utterances at which a speaker's own statistics and the corpus weigh the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Center and scale per column ``[S]``."""
+
+    center: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalizer:
+    """Fitted statistics of one site.
+
+    Attributes:
+        mode: ``none``, ``corpus`` or ``speaker``.
+        corpus: statistics over all utterances.
+        speakers: statistics per speaker, already shrunk; empty unless the mode is ``speaker``.
+    """
+
+    mode: str
+    corpus: Moments
+    speakers: Mapping[str, Moments] = field(default_factory=dict)
+
+    def knowing(self, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> "Normalizer":
+        """Add the speakers of new utterances that are not known yet; known ones keep their statistics."""
+        if self.mode != "speaker":
+            return self
+        unknown = _by_speaker(features, speakers, skip=self.speakers.keys())
+        fitted = {name: _shrunk(rows, self.corpus) for name, rows in unknown.items()}
+        return replace(self, speakers=dict(self.speakers) | fitted)
+
+    def apply(self, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> list[np.ndarray]:
+        """Normalize and clamp utterances, each ``[S]`` or ``[F, M]``; returns float32 arrays.
+
+        An utterance without a speaker is normalized by the corpus.
+        """
+        if self.mode == "none":
+            return [np.asarray(values, dtype=np.float32) for values in features]
+        normalized = []
+        for values, speaker in zip(features, speakers, strict=True):
+            moments = self.speakers.get(speaker, self.corpus) if speaker is not None else self.corpus
+            scaled = (np.asarray(values, dtype=np.float32) - moments.center) / moments.scale
+            normalized.append(scaled.clip(-CLAMP, CLAMP).astype(np.float32))
+        return normalized
+
+
+def fit_normalizer(
+    mode: str, features: Sequence[np.ndarray], speakers: Sequence[str | None]
+) -> Normalizer:
+    """Fit a normalizer to a site's utterances.
+
+    Args:
+        mode: one of ``MODES``.
+        features: one array per utterance, ``[S]`` statistics or ``[F, M]`` frames.
+        speakers: who speaks, None where unknown.
+
+    Raises:
+        UsageFault: speaker normalization without a single known speaker.
+    """
+    if mode == "speaker" and not any(speakers):
+        raise UsageFault(
+            "speaker normalization needs to know who speaks: add a speaker column to the CSV or use "
+            "--normalize corpus"
+        )
+    normalizer = Normalizer(mode=mode, corpus=moments_of(features))
+    return normalizer.knowing(features, speakers)
+
+
+def moments_of(features: Sequence[np.ndarray]) -> Moments:
+    """Center and scale per column over all utterances; a constant column is left as it is."""
+    rows = _rows(features)
+    scale = rows.std(axis=0)
+    return Moments(
+        center=rows.mean(axis=0).astype(np.float32),
+        scale=np.where(scale > 1e-6, scale, 1.0).astype(np.float32),
+    )
+
+
+def _shrunk(utterances: list[np.ndarray], corpus: Moments) -> Moments:
+    """A speaker's moments, pooled with ``SPEAKER_EVIDENCE`` utterances' worth of the corpus."""
+    rows = _rows(utterances)
+    trust = len(utterances) / (len(utterances) + SPEAKER_EVIDENCE)
+    center = trust * rows.mean(axis=0) + (1.0 - trust) * corpus.center
+    variance = trust * rows.var(axis=0) + (1.0 - trust) * corpus.scale.astype(np.float64) ** 2
+    return Moments(center=center.astype(np.float32), scale=np.sqrt(variance).astype(np.float32))
+
+
+def _by_speaker(
+    features: Sequence[np.ndarray], speakers: Sequence[str | None], *, skip: Collection[str]
+) -> dict[str, list[np.ndarray]]:
+    groups: dict[str, list[np.ndarray]] = {}
+    for values, speaker in zip(features, speakers, strict=True):
+        if speaker is not None and speaker not in skip:
+            groups.setdefault(speaker, []).append(values)
+    return groups
+
+
+def _rows(features: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.atleast_2d(values) for values in features]).astype(np.float64)

@@ -1,0 +1,32 @@
+"""Mini-batches, optimizers and the learning-rate schedule."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+def make_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum 0.9 as the published methods use it (method section 2)."""
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay
+    )
+
+
+def decay(progress: float) -> float:
+    """Learning-rate factor ``(1 + 10 t/T)^-0.75`` at ``progress = t/T`` in [0, 1] (SHOT, NRC, AaD)."""
+    return float((1.0 + 10.0 * progress) ** -0.75)
+
+
+def batches(count: int, batch_size: int) -> Iterator[Tensor]:
+    """Shuffled index batches over ``count`` utterances, drawn from torch's global generator.
+
+    A last batch of one is left out: a contrast needs two.
+    """
+    for rows in torch.randperm(count).split(batch_size):
+        if len(rows) > 1:
+            yield rows

@@ -1,0 +1,18 @@
+"""Pseudo-labels: what the score bank says about an utterance."""
+
+from torch import Tensor
+
+from ecan_core.banks import MemoryBanks
+
+
+def vote(neighbors: Tensor, banks: MemoryBanks) -> Tensor:
+    """Mean score of the K' nearest neighbors (E8).
+
+    Args:
+        neighbors: bank rows ``[B, K']``.
+        banks: memory banks.
+
+    Returns:
+        Soft votes ``[B, C]``; their argmax is the pseudo-label.
+    """
+    return banks.scores[neighbors].mean(dim=1)

@@ -1,0 +1,89 @@
+"""Source training: label-smoothed cross-entropy on the labelled corpus (method E2)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ecan_core.checks import fraction, non_negative, positive
+from ecan_core.data.inputs import Inputs
+from ecan_core.model.network import Network
+from ecan_core.optim import batches, decay, make_optimizer
+from ecan_core.seeding import seeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How the source model is trained.
+
+    Attributes:
+        epochs: passes over the corpus.
+        batch_size: utterances per step.
+        learning_rate: initial learning rate of AdamW, decayed as ``(1 + 10 t/T)^-0.75``.
+        weight_decay: decoupled weight decay.
+        label_smoothing: epsilon of E2.
+    """
+
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive(self, "epochs", "batch_size", "learning_rate")
+        non_negative(self, "weight_decay")
+        fraction(self, "label_smoothing")
+
+
+def train(
+    network: Network,
+    inputs: Inputs,
+    labels: Tensor,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> None:
+    """Train ``network`` in place.
+
+    Every class weighs the same in the loss, however many utterances it has, because the measure (UAR) weighs
+    them so.
+
+    Args:
+        network: a fresh network.
+        inputs: N normalized utterances.
+        labels: class indices ``[N]``.
+        settings: how to train.
+        seed: seed of the shuffling and of dropout.
+        on_epoch: called after each epoch with its number (from 1) and its mean loss.
+    """
+    class_weights = _balancing_weights(labels, network.head.bias.shape[0])
+    optimizer = make_optimizer("adamw", network.parameters(), settings.learning_rate, settings.weight_decay)
+    network.train()
+    for epoch in range(settings.epochs):
+        with seeded(seed, stream=epoch):
+            total = 0.0
+            for rows in batches(len(inputs), settings.batch_size):
+                loss = functional.cross_entropy(
+                    network(inputs.batch(rows)).logits,
+                    labels[rows],
+                    weight=class_weights,
+                    label_smoothing=settings.label_smoothing,
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(rows)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * decay((epoch + 1) / settings.epochs)
+        if on_epoch is not None:
+            on_epoch(epoch + 1, total / len(inputs))
+    network.eval()
+
+
+def _balancing_weights(labels: Tensor, num_classes: int) -> Tensor:
+    counts = torch.bincount(labels, minlength=num_classes).clamp_min(1)
+    return len(labels) / (num_classes * counts)

@@ -1,0 +1,154 @@
+"""The networks that a bundle can carry: every name, type and shape follows from three facts.
+
+The facts are the architecture's id, the number of classes and the normalization. Nothing about shapes is ever
+read from a file; a reader predicts them and compares.
+"""
+
+import math
+from dataclasses import dataclass
+
+from protocol.errors import Code, Malformed
+
+STATISTICS_DIM = 338
+"""S, the width of the front end stats-v1."""
+FRAME_DIM = 68
+"""M, the width of one frame of the front end frames-v1."""
+FEATURE_DIM = 128
+"""D, the width of the bottleneck."""
+
+ARCHITECTURES = ("mlp-stats-v1", "tdnn-frames-v1")
+FRONT_ENDS = {"mlp-stats-v1": "stats-v1", "tdnn-frames-v1": "frames-v1"}
+NORMALIZATIONS = ("none", "corpus", "speaker")
+MIN_CLASSES, MAX_CLASSES = 2, 12
+
+ITEM_BYTES = {"I8": 1, "I16": 2}
+"""Bytes per element of the encoded types."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One affine layer of the chain from input to logits.
+
+    Attributes:
+        name: prefix of its tensors.
+        units: rows of its weight.
+        inputs: columns of its weight.
+        kernel: frames that a convolution spans; None for a plain linear layer.
+        tiles: how often its outputs stand side by side in the next layer's input (2: mean and deviation).
+        ordered: whether its units can be permuted and are therefore put in order; a class cannot.
+    """
+
+    name: str
+    units: int
+    inputs: int
+    kernel: int | None = None
+    tiles: int = 1
+    ordered: bool = True
+
+    @property
+    def weight(self) -> str:
+        """Name of the weight, of shape `shape`."""
+        return f"{self.name}.weight"
+
+    @property
+    def bias(self) -> str:
+        """Name of the bias ``[units]``."""
+        return f"{self.name}.bias"
+
+    @property
+    def exponent(self) -> str:
+        """Name of the encoded row exponents ``[units]``."""
+        return f"{self.name}.exponent"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight: ``[units, inputs]`` or ``[units, inputs, kernel]``."""
+        return (self.units, self.inputs) if self.kernel is None else (self.units, self.inputs, self.kernel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One encoded tensor: its name, its type in safetensors words and its shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of its data in bytes."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+def layers(arch: str, num_classes: int) -> tuple[Layer, ...]:
+    """The chain of layers from input to logits.
+
+    Raises:
+        Malformed: this version does not know the architecture, or the number of classes is out of range.
+    """
+    if not MIN_CLASSES <= num_classes <= MAX_CLASSES:
+        raise Malformed(
+            Code.RANGE,
+            f"A bundle has {MIN_CLASSES} to {MAX_CLASSES} classes, not {num_classes}; choose that many.",
+        )
+    if arch not in _ENCODERS:
+        raise Malformed(
+            Code.ENUM, f"The architecture {arch!r} is unknown to this version; install a newer ecan-ser."
+        )
+    encoder = _ENCODERS[arch]
+    encoded_dim = encoder[-1].units * encoder[-1].tiles
+    return (
+        *encoder,
+        Layer(name="bottleneck", units=FEATURE_DIM, inputs=encoded_dim),
+        Layer(name="head", units=num_classes, inputs=FEATURE_DIM, ordered=False),
+    )
+
+
+def input_scalings(arch: str, normalization: str) -> dict[str, int]:
+    """The vectors that standardize the input, with their length.
+
+    Only a model trained without normalization carries them; otherwise each site uses statistics of its own.
+    """
+    if normalization not in NORMALIZATIONS:
+        raise Malformed(
+            Code.ENUM,
+            f"The normalization {normalization!r} is unknown to this version; install a newer ecan-ser.",
+        )
+    if normalization != "none":
+        return {}
+    width = layers(arch, MIN_CLASSES)[0].inputs
+    return {"input.center": width, "input.scale": width}
+
+
+def model_shapes(arch: str, num_classes: int, normalization: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the model's float tensors, before encoding."""
+    shapes: dict[str, tuple[int, ...]] = {
+        name: (length,) for name, length in input_scalings(arch, normalization).items()
+    }
+    for layer in layers(arch, num_classes):
+        shapes[layer.weight] = layer.shape
+        shapes[layer.bias] = (layer.units,)
+    return shapes
+
+
+def tensor_specs(arch: str, num_classes: int, normalization: str) -> tuple[TensorSpec, ...]:
+    """The encoded tensors in their order in the file: wider types first, then by name."""
+    specs = []
+    for name, length in input_scalings(arch, normalization).items():
+        specs.append(TensorSpec(name=name, dtype="I8", shape=(length,)))
+        specs.append(TensorSpec(name=f"{name}.exponent", dtype="I8", shape=(length,)))
+    for layer in layers(arch, num_classes):
+        specs.append(TensorSpec(name=layer.weight, dtype="I8", shape=layer.shape))
+        specs.append(TensorSpec(name=layer.exponent, dtype="I8", shape=(layer.units,)))
+        specs.append(TensorSpec(name=layer.bias, dtype="I16", shape=(layer.units,)))
+    return tuple(sorted(specs, key=lambda spec: (-ITEM_BYTES[spec.dtype], spec.name)))
+
+
+_ENCODERS = {
+    "mlp-stats-v1": (Layer(name="encoder.0", units=256, inputs=STATISTICS_DIM),),
+    "tdnn-frames-v1": (
+        Layer(name="encoder.0", units=128, inputs=FRAME_DIM, kernel=5),
+        Layer(name="encoder.1", units=128, inputs=128, kernel=3),
+        Layer(name="encoder.2", units=256, inputs=128, kernel=1, tiles=2),
+    ),
+}

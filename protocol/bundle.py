@@ -1,0 +1,91 @@
+"""The frame of a bundle: a fixed head, the signed envelope, the weights, and not one byte more.
+
+::
+
+     0   8  magic, catches text-mode damage like PNG's
+     8   2  major version
+    10   2  flags, 0
+    12   4  length E of the envelope
+    16   8  length W of the weights
+    24   E  envelope
+    24+E W  weights
+
+Numbers are little-endian. See docs/bundle-format.md.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from protocol.architecture import ARCHITECTURES, MAX_CLASSES, tensor_specs
+from protocol.errors import Code, Malformed
+from protocol.signing import MAX_ENVELOPE_BYTES
+from protocol.weights import encoded_bytes
+
+MAGIC = b"ECAN\r\n\x1a\n"
+MAJOR = 1
+HEAD = struct.Struct("<8sHHIQ")
+
+MAX_WEIGHTS_BYTES = max(encoded_bytes(tensor_specs(arch, MAX_CLASSES, "none")) for arch in ARCHITECTURES)
+MAX_BUNDLE_BYTES = HEAD.size + MAX_ENVELOPE_BYTES + MAX_WEIGHTS_BYTES
+"""No bundle is longer: what a reader needs to set aside at most."""
+
+_LIKELY_KINDS = {
+    b"PK\x03\x04": "a zip archive or a PyTorch checkpoint",
+    b"\x80": "a pickle",
+    b"\x7fELF": "a program",
+    b"\x1f\x8b": "a gzip archive",
+    b"RIFF": "a sound file",
+    b"{": "a request or a receipt",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """The two parts of a frame; nothing about them is verified."""
+
+    envelope: bytes
+    weights: bytes
+
+
+def assemble(envelope: bytes, weights: bytes) -> bytes:
+    """Put an envelope and weights into a frame."""
+    return HEAD.pack(MAGIC, MAJOR, 0, len(envelope), len(weights)) + envelope + weights
+
+
+def split(data: bytes) -> Bundle:
+    """Take a frame apart; looks at nothing but the structure.
+
+    Raises:
+        Malformed: not a bundle, of another version, cut short, or with anything after its end.
+    """
+    _check_magic(data)
+    if len(data) < HEAD.size:
+        raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
+    _, major, flags, envelope_len, weights_len = HEAD.unpack_from(data)
+    if major != MAJOR:
+        raise Malformed(Code.VERSION, f"The bundle has format version {major}, known is {MAJOR}; update ecan-ser.")
+    if flags != 0:
+        raise Malformed(Code.FLAGS, "The bundle has flags that this version does not know; update ecan-ser.")
+    if not 0 < envelope_len <= MAX_ENVELOPE_BYTES or not 0 < weights_len <= MAX_WEIGHTS_BYTES:
+        raise Malformed(Code.LENGTH, "The bundle declares lengths that no bundle has; ask for a new bundle.")
+    weights_start = HEAD.size + envelope_len
+    end = weights_start + weights_len
+    if len(data) < end:
+        raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
+    if len(data) > end:
+        raise Malformed(Code.TRAILING, "The bundle has bytes after its end; transfer it again.")
+    return Bundle(envelope=data[HEAD.size : weights_start], weights=data[weights_start:])
+
+
+def _check_magic(data: bytes) -> None:
+    """Refuse what is not a bundle, saying what it looks like."""
+    start = data[: len(MAGIC)]
+    if start == MAGIC:
+        return
+    if MAGIC.startswith(start):
+        raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
+    if data.startswith(b"ECAN"):
+        raise Malformed(Code.MAGIC, "The bundle was transferred in text mode; transfer it again in binary mode.")
+    kinds = [kind for prefix, kind in _LIKELY_KINDS.items() if data.startswith(prefix)]
+    likely = kinds[0] if kinds else "something else"
+    raise Malformed(Code.MAGIC, f"This is not a bundle but {likely}; name the .ecan file.")

@@ -1,0 +1,142 @@
+"""Everything that can go wrong between the two sites, as one small tree.
+
+ProtocolError              exit code 1
+├── KeyFault                         3   a key file is missing, exposed, damaged or already there
+├── ConnectionFault                  4   no connection, or the peer is not who it should be
+├── TimedOut                         5   the peer did not answer in time
+├── Unauthentic                     10   a signature, a key or an endorsement does not hold
+├── Refused                         11   authentic, but the policy says no
+├── Malformed                       12   the bytes are not what the format says
+└── StorageFault                    16   the disk is full, read-only or out of reach
+
+Each error carries a code for machines, from one closed vocabulary, and for people one sentence with the
+remedy.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """The closed vocabulary of faults; only these words may follow an error across the wire."""
+
+    # Bytes that are not what the format says.
+    TRUNCATED = "TRUNCATED"
+    TRAILING = "TRAILING"
+    MAGIC = "MAGIC"
+    VERSION = "VERSION"
+    FLAGS = "FLAGS"
+    LENGTH = "LENGTH"
+    DEPTH = "DEPTH"
+    DUP_KEY = "DUP_KEY"
+    NOT_CANONICAL = "NOT_CANONICAL"
+    UNKNOWN_FIELD = "UNKNOWN_FIELD"
+    MISSING = "MISSING"
+    TYPE = "TYPE"
+    RANGE = "RANGE"
+    ENUM = "ENUM"
+    DIGEST = "DIGEST"
+    HEADER_MISMATCH = "HEADER_MISMATCH"
+    VALUE = "VALUE"
+    UNIT_ORDER = "UNIT_ORDER"
+    # Signatures and identities.
+    SIG_MISSING = "SIG_MISSING"
+    SIG_INVALID = "SIG_INVALID"
+    KEY_UNKNOWN = "KEY_UNKNOWN"
+    PAYLOAD_TYPE = "PAYLOAD_TYPE"
+    IDENTITY = "IDENTITY"
+    # Policy.
+    EGRESS = "EGRESS"
+    AUDIENCE = "AUDIENCE"
+    GRANT = "GRANT"
+    NOT_YET = "NOT_YET"
+    EXPIRED = "EXPIRED"
+    # The exchange between the sites.
+    STATE = "STATE"
+    OFFSET = "OFFSET"
+    QUOTA = "QUOTA"
+    BUSY = "BUSY"
+    RECEIPT = "RECEIPT"
+    PROTOCOL = "PROTOCOL"
+    CONNECTION = "CONNECTION"
+    ADDRESS = "ADDRESS"
+    DEADLINE = "DEADLINE"
+    INTERNAL = "INTERNAL"
+    # Keys and files.
+    KEY_EXISTS = "KEY_EXISTS"
+    KEY_MISSING = "KEY_MISSING"
+    KEY_EXPOSED = "KEY_EXPOSED"
+    KEY_DAMAGED = "KEY_DAMAGED"
+    NOT_REGULAR = "NOT_REGULAR"
+    NOT_FOUND = "NOT_FOUND"
+    STORAGE = "STORAGE"
+    LEDGER = "LEDGER"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """One broken rule: which, where (a tensor's name) and why, as half a sentence."""
+
+    rule: Code
+    where: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.where} {self.why}"
+
+
+class ProtocolError(Exception):
+    """Any failure that the protocol can explain.
+
+    Attributes:
+        code: what went wrong, for machines.
+        exit_code: the command line's exit status.
+    """
+
+    exit_code = 1
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class KeyFault(ProtocolError):
+    """A key file is missing, exposed, damaged or already there."""
+
+    exit_code = 3
+
+
+class ConnectionFault(ProtocolError):
+    """There is no connection, or the peer is not who it should be."""
+
+    exit_code = 4
+
+
+class TimedOut(ProtocolError):
+    """The peer did not answer in time."""
+
+    exit_code = 5
+
+
+class Unauthentic(ProtocolError):
+    """A signature, a key or an endorsement does not hold."""
+
+    exit_code = 10
+
+
+class Refused(ProtocolError):
+    """What was asked is authentic, but the policy says no."""
+
+    exit_code = 11
+
+
+class Malformed(ProtocolError):
+    """Bytes are not what the format says."""
+
+    exit_code = 12
+
+
+class StorageFault(ProtocolError):
+    """A file cannot be read or written: missing, disk full, read-only or out of reach."""
+
+    exit_code = 16

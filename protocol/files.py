@@ -1,0 +1,89 @@
+"""Reading and writing files so that nothing hostile is followed and nothing is left half-written."""
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from protocol.errors import Code, Malformed, StorageFault
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file that is not larger than it may be.
+
+    The descriptor that is checked is the one that is read, so a file swapped in between changes nothing.
+
+    Args:
+        path: the file; a symbolic link is not followed.
+        max_bytes: the largest size that is read, in bytes.
+
+    Raises:
+        Malformed: it is a link, a folder, a pipe or a device, or it is larger than ``max_bytes``.
+        StorageFault: it does not exist or cannot be read.
+    """
+    try:
+        _refuse_irregular(path, path.lstat())
+        # Without O_NONBLOCK, opening a pipe that took the file's place would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            _refuse_irregular(path, os.fstat(descriptor))
+            data = file.read(max_bytes + 1)
+    except FileNotFoundError as error:
+        raise StorageFault(Code.NOT_FOUND, f"{path} does not exist; check the path.") from error
+    except OSError as error:
+        raise StorageFault(
+            Code.STORAGE, f"{path} cannot be read ({error.strerror}); check its permissions."
+        ) from error
+    if len(data) > max_bytes:
+        raise Malformed(
+            Code.LENGTH, f"{path} is longer than {max_bytes} bytes; check that it is the right file."
+        )
+    return data
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file whole or not at all; an existing file is replaced in one step.
+
+    Args:
+        path: the file; its folder must exist.
+        data: the content.
+        mode: the new file's permissions, not widened by the process's umask.
+
+    Raises:
+        StorageFault: the disk is full, read-only or out of reach; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        _write_synced(temporary, data, mode)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageFault(
+            Code.STORAGE, f"{path} cannot be written ({error.strerror}); make room or choose another place."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _refuse_irregular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise Malformed(Code.NOT_REGULAR, f"{path} is not a regular file; name the file itself.")
+
+
+def _write_synced(path: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

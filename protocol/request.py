@@ -1,0 +1,83 @@
+"""A site's request: who asks, for which one transfer; signed, so that the asker holds the key it names."""
+
+import hashlib
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from protocol import canonical, signing
+from protocol.errors import Code, Malformed, Unauthentic
+from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, check_endorsement
+
+PAYLOAD_TYPE = "application/vnd.ecan.request.v1+json"
+MAX_REQUEST_BYTES = signing.MAX_ENVELOPE_BYTES
+NONCE_BYTES = 32
+GRANT_BYTES = 16
+
+_WHAT = "request"
+_SCHEMA: canonical.Schema = {
+    "v": canonical.OneOf((1,)),
+    "certificate": canonical.Text(MAX_CERTIFICATE_BYTES),
+    "nonce": canonical.Hex(NONCE_BYTES),
+    "day": canonical.Int(0, 0xFFFF),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteRequest:
+    """What a target asks for: one bundle, for the holder of one key.
+
+    Attributes:
+        certificate: the target's endorsed TLS certificate, PEM.
+        fingerprint: the target's receipt key; the audience of the bundle, 32 bytes.
+        nonce: random, 32 bytes; makes every request a grant of its own.
+        day: day of the request, in days since 1970.
+    """
+
+    certificate: bytes
+    fingerprint: bytes
+    nonce: bytes
+    day: int
+
+
+def seal_request(identity: Identity, *, nonce: bytes, day: int) -> bytes:
+    """Write and sign a request.
+
+    Args:
+        identity: the asking target.
+        nonce: 32 fresh random bytes.
+        day: today, in days since 1970.
+    """
+    fields = {"v": 1, "certificate": identity.certificate_pem.decode("ascii"), "nonce": nonce, "day": day}
+    payload = canonical.write_record(fields, _SCHEMA, what=_WHAT)
+    return signing.sign(PAYLOAD_TYPE, payload, identity.signing_key)
+
+
+def open_request(data: bytes) -> SiteRequest:
+    """Verify a request and read it.
+
+    It proves that the asker holds the key that it names. Whether that key deserves a grant is decided by
+    comparing its fingerprint with what the site said by another way.
+
+    Raises:
+        Malformed: it is not the only encoding of a request.
+        Unauthentic: its signature or its certificate does not hold, or they are of different keys.
+    """
+    envelope = signing.parse_envelope(data)
+    payload = signing.verify_envelope(envelope, payload_type=PAYLOAD_TYPE, signer=envelope.signer)
+    fields = canonical.read_record(payload, _SCHEMA, what=_WHAT, max_bytes=MAX_REQUEST_BYTES)
+    certificate = fields["certificate"].encode("ascii")
+    endorsement = check_endorsement(certificate)
+    if endorsement.fingerprint != envelope.signer or endorsement.role != Role.TARGET:
+        raise Unauthentic(Code.IDENTITY, "The certificate is not the asking site's; ask for a new request.")
+    if x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.PEM) != certificate:
+        raise Malformed(Code.NOT_CANONICAL, "The certificate is not plain PEM; ask for a new request.")
+    return SiteRequest(
+        certificate=certificate, fingerprint=envelope.signer, nonce=fields["nonce"], day=fields["day"]
+    )
+
+
+def grant_id(request: bytes) -> bytes:
+    """The grant that a request stands for, 16 bytes: the target's randomness, so the source chooses none."""
+    return hashlib.sha256(request).digest()[:GRANT_BYTES]

@@ -1,0 +1,169 @@
+"""Signatures: one Ed25519 signature in a DSSE envelope with exactly one encoding.
+
+Source: DSSE 1.0.2. Differs: stricter on purpose. An unknown field is refused instead of ignored, there is one
+signature, ``keyid`` is the signer's raw public key, and base64 has one form. So an envelope holds nothing
+that its payload and its signer do not determine, save the signature itself.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from protocol import canonical
+from protocol.errors import Code, Malformed, Unauthentic
+
+MAX_ENVELOPE_BYTES = 16 * 1024
+FINGERPRINT_BYTES = 32
+
+_ENVELOPE: canonical.Schema = {
+    "payload": canonical.Text(MAX_ENVELOPE_BYTES),
+    "payloadType": canonical.Text(100),
+}
+_SIGNATURE: canonical.Schema = {"keyid": canonical.Hex(32), "sig": canonical.Text(88)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """A signed payload as it was read: nothing in it is to be believed before `verify_envelope`.
+
+    Attributes:
+        payload_type: what the payload says it is.
+        payload: the signed bytes.
+        public_key: the signer's raw public key, 32 bytes.
+        signature: 64 bytes.
+    """
+
+    payload_type: str
+    payload: bytes
+    public_key: bytes
+    signature: bytes
+
+    @property
+    def signer(self) -> bytes:
+        """The fingerprint of the key that the envelope says it was signed with."""
+        return fingerprint_of(self.public_key)
+
+
+def fingerprint_of(public_key: bytes) -> bytes:
+    """The fingerprint of a raw public key: its SHA-256, 32 bytes."""
+    return hashlib.sha256(public_key).digest()
+
+
+def raw_public_key(key: Ed25519PrivateKey) -> bytes:
+    """The raw public half of a private key, 32 bytes."""
+    return key.public_key().public_bytes_raw()
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """The bytes that are really signed: type and payload with their lengths (DSSE's PAE)."""
+    kind = payload_type.encode("ascii")
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def sign(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> bytes:
+    """Sign a payload and return the envelope."""
+    return _render(
+        Envelope(
+            payload_type=payload_type,
+            payload=payload,
+            public_key=raw_public_key(key),
+            signature=bare_signature(payload_type, payload, key),
+        )
+    )
+
+
+def bare_signature(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> bytes:
+    """Sign a typed payload without an envelope, 64 bytes; see `verify_signature`."""
+    return key.sign(pre_authentication_encoding(payload_type, payload))
+
+
+def parse_envelope(data: bytes) -> Envelope:
+    """Read an envelope's structure; believes nothing.
+
+    Raises:
+        Malformed: it is not the only encoding of an envelope.
+        Unauthentic: there is not exactly one signature, or it cannot be one.
+    """
+    value = canonical.parse_object(data, what="envelope", max_bytes=MAX_ENVELOPE_BYTES)
+    signatures = value.pop("signatures", None)
+    fields = canonical.load_fields(value, _ENVELOPE, what="envelope")
+    if not isinstance(signatures, list) or len(signatures) != 1:
+        raise Unauthentic(Code.SIG_MISSING, "The envelope must carry one signature; ask for a signed file.")
+    signature = canonical.load_fields(signatures[0], _SIGNATURE, what="signature")
+    envelope = Envelope(
+        payload_type=fields["payloadType"],
+        payload=_decode64(fields["payload"]),
+        public_key=signature["keyid"],
+        signature=_decode64(signature["sig"]),
+    )
+    if len(envelope.signature) != 64:
+        raise Unauthentic(Code.SIG_INVALID, "The signature does not have 64 bytes; ask for a new file.")
+    if _render(envelope) != data:
+        raise Malformed(Code.NOT_CANONICAL, "The envelope is not in its canonical form; ask for a new file.")
+    return envelope
+
+
+def verify_envelope(envelope: Envelope, *, payload_type: str, signer: bytes) -> bytes:
+    """Verify who signed what, and return the payload: the very bytes that were verified.
+
+    Args:
+        envelope: what was read.
+        payload_type: what the payload must be.
+        signer: fingerprint of the only key that is trusted for it, 32 bytes.
+
+    Raises:
+        Unauthentic: another key, another type, or a signature that does not hold.
+    """
+    if envelope.signer != signer:
+        raise Unauthentic(
+            Code.KEY_UNKNOWN,
+            f"Signed by {envelope.signer.hex()}, but {signer.hex()} is trusted; compare the fingerprints.",
+        )
+    if envelope.payload_type != payload_type:
+        raise Unauthentic(
+            Code.PAYLOAD_TYPE, f"The signed content is not {payload_type}; ask for the right file."
+        )
+    verify_signature(envelope.public_key, envelope.signature, payload_type, envelope.payload)
+    return envelope.payload
+
+
+def verify_signature(public_key: bytes, signature: bytes, payload_type: str, payload: bytes) -> None:
+    """Verify a bare signature over a typed payload.
+
+    Raises:
+        Unauthentic: it does not hold.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(
+            signature, pre_authentication_encoding(payload_type, payload)
+        )
+    except (InvalidSignature, ValueError) as error:
+        raise Unauthentic(
+            Code.SIG_INVALID, "The signature does not hold: the content was changed; ask for a new file."
+        ) from error
+
+
+def _render(envelope: Envelope) -> bytes:
+    return canonical.encode(
+        {
+            "payload": _encode64(envelope.payload),
+            "payloadType": envelope.payload_type,
+            "signatures": [{"keyid": envelope.public_key.hex(), "sig": _encode64(envelope.signature)}],
+        }
+    )
+
+
+def _encode64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _decode64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise Malformed(
+            Code.NOT_CANONICAL, "The envelope's base64 is damaged; ask for a new file."
+        ) from error

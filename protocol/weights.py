@@ -1,0 +1,278 @@
+"""Weights as bytes: int8 rows with power-of-two scales, in canonical order, in canonical safetensors.
+
+A row is ``q * 2^e`` with q int8 and one exponent e; its bias is an int16 times the same ``2^e``. What could be
+chosen freely without changing what the network computes is fixed by a rule, and each rule is checked on arrival
+(`value_violations`): the exponent, the order of the units, the outgoing weights of units that occur twice, and
+every byte of the file's header. See docs/bundle-format.md.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.architecture import Layer, TensorSpec, input_scalings, layers, tensor_specs
+from protocol.errors import Code, Malformed, Violation
+
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+
+MIN_EXPONENT, MAX_EXPONENT = -20, 4
+MAX_WEIGHT, MAX_BIAS = 127, 32767
+"""Largest magnitudes of the integers: symmetric, so -128 and -32768 are refused."""
+
+_DTYPES: dict[str, np.dtype[Any]] = {"I8": np.dtype("<i1"), "I16": np.dtype("<i2")}
+
+
+class Rows(NamedTuple):
+    """Encoded rows: weight int8 ``[R, ...]``, bias int16 ``[R]``, exponent int8 ``[R]``."""
+
+    weight: Array
+    bias: Array
+    exponent: Array
+
+
+def pack(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> bytes:
+    """Encode a model's float tensors: the whole way from a network to the weights of a bundle.
+
+    Args:
+        tensors: float32 arrays with exactly the names and shapes of `architecture.model_shapes`.
+        arch: id of the architecture.
+        num_classes: C.
+        normalization: ``none``, ``corpus`` or ``speaker``.
+
+    Raises:
+        Malformed: a value is too large for the grid.
+    """
+    ordered = canonicalize(tensors, arch, num_classes, normalization)
+    encoded = quantize(ordered, arch, num_classes, normalization)
+    return encode(encoded, tensor_specs(arch, num_classes, normalization))
+
+
+def unpack(data: bytes, arch: str, num_classes: int, normalization: str) -> Arrays:
+    """Decode the weights of a bundle: every rule is checked before a value is used.
+
+    Returns:
+        float32 arrays, read-only.
+
+    Raises:
+        Malformed: the header is not the predicted one, or a value breaks a rule.
+    """
+    encoded = decode(data, tensor_specs(arch, num_classes, normalization))
+    for violation in value_violations(encoded, arch, num_classes, normalization):
+        raise Malformed(violation.rule, f"Tensor {violation}; ask for a new bundle.")
+    return dequantize(encoded, arch, num_classes, normalization)
+
+
+def canonicalize(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
+    """Put the hidden units in their one order; what the network computes stays the same.
+
+    Units are sorted by their encoded (bias, row, exponent), front to back, because the next layer's rows depend
+    on the order of this one's units. Units whose encoded rows are equal compute the same value, so the first
+    takes over the outgoing weights of the others; otherwise their order would be free.
+
+    Args:
+        tensors: float arrays as for `pack`.
+        arch: id of the architecture.
+        num_classes: C.
+        normalization: ``none``, ``corpus`` or ``speaker``.
+    """
+    ordered = {name: np.asarray(tensors[name]) for name in input_scalings(arch, normalization)}
+    chain = layers(arch, num_classes)
+    ordered |= {name: np.asarray(tensors[name]) for layer in chain for name in (layer.weight, layer.bias)}
+    for layer, following in pairwise(chain):
+        keys = _sort_keys(_quantize_rows(ordered[layer.weight], ordered[layer.bias]))
+        order = sorted(range(layer.units), key=keys.__getitem__)
+        ordered[layer.weight] = ordered[layer.weight][order]
+        ordered[layer.bias] = ordered[layer.bias][order]
+        columns = _columns(ordered[following.weight], layer)[:, :, order]
+        for place in reversed(_repeats(sorted(keys))):  # back to front: a run of equals ends in its first
+            columns[:, :, place - 1] += columns[:, :, place]
+            columns[:, :, place] = 0
+        ordered[following.weight] = columns.reshape(following.shape)
+    return ordered
+
+
+def quantize(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
+    """Round every row to the grid.
+
+    Args:
+        tensors: float arrays as for `pack`.
+        arch: id of the architecture.
+        num_classes: C.
+        normalization: ``none``, ``corpus`` or ``speaker``.
+
+    Returns:
+        Integer arrays with the names, types and shapes of `architecture.tensor_specs`.
+
+    Raises:
+        Malformed: a value is too large for the grid.
+    """
+    encoded: Arrays = {}
+    for name, length in input_scalings(arch, normalization).items():
+        rows = _quantize_rows(tensors[name], np.zeros(length))
+        encoded |= {name: rows.weight, f"{name}.exponent": rows.exponent}
+    for layer in layers(arch, num_classes):
+        rows = _quantize_rows(tensors[layer.weight], tensors[layer.bias])
+        encoded |= {layer.weight: rows.weight, layer.bias: rows.bias, layer.exponent: rows.exponent}
+    return encoded
+
+
+def dequantize(encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
+    """The float32 values of encoded tensors; exact, since float32 holds every ``q * 2^e`` of the grid."""
+    tensors: Arrays = {}
+    for name in input_scalings(arch, normalization):
+        tensors[name] = _scaled(encoded[name], encoded[f"{name}.exponent"])
+    for layer in layers(arch, num_classes):
+        tensors[layer.weight] = _scaled(encoded[layer.weight], encoded[layer.exponent])
+        tensors[layer.bias] = _scaled(encoded[layer.bias], encoded[layer.exponent])
+    return tensors
+
+
+def value_violations(
+    encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str
+) -> Iterator[Violation]:
+    """Every rule that encoded tensors break; none if they are the one encoding of a usable model."""
+    for name, length in input_scalings(arch, normalization).items():
+        no_bias = np.zeros(length, np.int16)
+        yield from _row_violations(name, Rows(encoded[name], no_bias, encoded[f"{name}.exponent"]))
+        if name == "input.scale" and (encoded[name] <= 0).any():
+            yield Violation(rule=Code.VALUE, where=name, why="has a scale that is not positive")
+    chain = layers(arch, num_classes)
+    for layer in chain:
+        yield from _row_violations(layer.weight, _rows(encoded, layer))
+    for layer, following in pairwise(chain):
+        yield from _order_violations(layer, _rows(encoded, layer), encoded[following.weight])
+    head = chain[-1].weight
+    if not encoded[head].any(axis=1).all():
+        yield Violation(rule=Code.VALUE, where=head, why="has a class whose row is all zero")
+
+
+def encode(encoded: Mapping[str, Array], specs: Sequence[TensorSpec]) -> bytes:
+    """Write encoded tensors as canonical safetensors bytes."""
+    data = (np.ascontiguousarray(encoded[spec.name], _DTYPES[spec.dtype]).tobytes() for spec in specs)
+    return header(specs) + b"".join(data)
+
+
+def decode(data: bytes, specs: Sequence[TensorSpec]) -> Arrays:
+    """Cut encoded tensors out of safetensors bytes, whose header is compared and never parsed.
+
+    Raises:
+        Malformed: the header is not the predicted one, or the length is wrong.
+    """
+    predicted = header(specs)
+    if not data.startswith(predicted) or len(data) != encoded_bytes(specs):
+        raise Malformed(
+            Code.HEADER_MISMATCH,
+            "The weights are not laid out as their architecture demands; ask for a new bundle.",
+        )
+    encoded: Arrays = {}
+    offset = len(predicted)
+    for spec in specs:
+        part = data[offset : offset + spec.num_bytes]
+        encoded[spec.name] = np.frombuffer(part, _DTYPES[spec.dtype]).reshape(spec.shape)
+        offset += spec.num_bytes
+    return encoded
+
+
+def header(specs: Sequence[TensorSpec]) -> bytes:
+    """The header that the safetensors library writes for these tensors, byte for byte."""
+    entries: dict[str, object] = {}
+    offset = 0
+    for spec in specs:
+        end = offset + spec.num_bytes
+        entries[spec.name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(entries, separators=(",", ":")).encode("ascii")
+    padded = text.ljust(-(-len(text) // 8) * 8)
+    return len(padded).to_bytes(8, "little") + padded
+
+
+def encoded_bytes(specs: Sequence[TensorSpec]) -> int:
+    """Length of the encoded tensors in bytes, header included."""
+    return len(header(specs)) + sum(spec.num_bytes for spec in specs)
+
+
+def largest_magnitudes() -> tuple[float, float]:
+    """The largest weight and the largest bias that the grid can hold."""
+    return MAX_WEIGHT * 2.0**MAX_EXPONENT, MAX_BIAS * 2.0**MAX_EXPONENT
+
+
+def _quantize_rows(weight: Array, bias: Array) -> Rows:
+    """Round rows ``[R, ...]`` and their biases ``[R]`` with the smallest exponent that holds both."""
+    weight, bias = np.asarray(weight, np.float64), np.asarray(bias, np.float64)
+    scales = 2.0 ** np.arange(MIN_EXPONENT, MAX_EXPONENT + 1)
+    fits = (_peaks(weight)[:, None] <= MAX_WEIGHT * scales) & (np.abs(bias)[:, None] <= MAX_BIAS * scales)
+    if not fits[:, -1].all():
+        raise Malformed(Code.VALUE, "A weight is too large for the grid; train with weight decay.")
+    exponent = (MIN_EXPONENT + fits.argmax(axis=1)).astype(np.int8)
+    return Rows(
+        np.rint(np.ldexp(weight, -_along_rows(exponent, weight))).astype(np.int8),
+        np.rint(np.ldexp(bias, -exponent.astype(np.int32))).astype(np.int16),
+        exponent,
+    )
+
+
+def _scaled(integers: Array, exponent: Array) -> Array:
+    values = np.ldexp(integers.astype(np.float32), _along_rows(exponent, integers))
+    values.setflags(write=False)
+    return values
+
+
+def _along_rows(exponent: Array, like: Array) -> Array:
+    """Reshape ``[R]`` to ``[R, 1, ...]``, wide enough to be negated."""
+    return exponent.astype(np.int32).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _peaks(weight: Array) -> Array:
+    """Largest magnitude of each row ``[R]``."""
+    peaks: Array = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
+    return peaks
+
+
+def _rows(encoded: Mapping[str, Array], layer: Layer) -> Rows:
+    return Rows(encoded[layer.weight], encoded[layer.bias], encoded[layer.exponent])
+
+
+def _row_violations(where: str, rows: Rows) -> Iterator[Violation]:
+    weight, bias = _peaks(rows.weight.astype(np.int32)), np.abs(rows.bias.astype(np.int32))
+    if (weight > MAX_WEIGHT).any() or (bias > MAX_BIAS).any():
+        yield Violation(rule=Code.VALUE, where=where, why="has an integer outside the symmetric range")
+    if ((rows.exponent < MIN_EXPONENT) | (rows.exponent > MAX_EXPONENT)).any():
+        yield Violation(rule=Code.VALUE, where=where, why="has an exponent out of range")
+    halves_fit = (2 * weight <= MAX_WEIGHT) & (2 * bias <= MAX_BIAS)
+    if (halves_fit & (rows.exponent > MIN_EXPONENT)).any():
+        yield Violation(rule=Code.VALUE, where=where, why="has a row whose exponent could be smaller")
+
+
+def _order_violations(layer: Layer, rows: Rows, following: Array) -> Iterator[Violation]:
+    keys = _sort_keys(rows)
+    if keys != sorted(keys):
+        yield Violation(
+            rule=Code.UNIT_ORDER, where=layer.weight, why="has units out of their canonical order"
+        )
+    if _columns(following, layer)[:, :, _repeats(keys)].any():
+        yield Violation(
+            rule=Code.UNIT_ORDER, where=layer.weight, why="has a repeated unit that is still in use"
+        )
+
+
+def _sort_keys(rows: Rows) -> list[tuple[int, bytes, int]]:
+    """What units are ordered by: (bias, row bytes, exponent)."""
+    return [
+        (int(bias), weight.tobytes(), int(exponent))
+        for weight, bias, exponent in zip(rows.weight, rows.bias, rows.exponent, strict=True)
+    ]
+
+
+def _repeats(keys: Sequence[tuple[int, bytes, int]]) -> list[int]:
+    """Places whose unit is the same as the one before."""
+    return [place + 1 for place, (key, after) in enumerate(pairwise(keys)) if key == after]
+
+
+def _columns(following: Array, layer: Layer) -> Array:
+    """The next layer's weight by the unit it reads: ``[rows, tiles, units, ...]``."""
+    return following.reshape(len(following), layer.tiles, layer.units, *following.shape[2:])

@@ -1,0 +1,152 @@
+"""Which faults a peer may hear of: one table, so that nothing free ever crosses as an error text.
+
+A fault leaves the source as its gRPC status and one fixed sentence; the target looks the sentence up in the same
+table and never shows a text that it does not know.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+
+from protocol.errors import (
+    Code,
+    ConnectionFault,
+    Malformed,
+    ProtocolError,
+    Refused,
+    TimedOut,
+)
+
+
+@dataclass(frozen=True)
+class PublicFault:
+    """How a fault looks to the peer.
+
+    Attributes:
+        status: the gRPC status.
+        error: what the target raises.
+        sentence: the text that crosses, with the remedy.
+    """
+
+    status: grpc.StatusCode
+    error: type[ProtocolError]
+    sentence: str
+
+
+_CANNOT_SERVE = PublicFault(
+    grpc.StatusCode.UNAVAILABLE,
+    ConnectionFault,
+    "The source cannot serve at the moment; ask its operator to look at its storage and try again.",
+)
+
+PUBLIC_FAULTS = {
+    Code.IDENTITY: PublicFault(
+        grpc.StatusCode.UNAUTHENTICATED,
+        ConnectionFault,
+        "The source serves another site: this site's keys are not those of the request it exports for; "
+        "ask its operator to export with this site's request.",
+    ),
+    Code.GRANT: PublicFault(
+        grpc.StatusCode.NOT_FOUND,
+        Refused,
+        "The source serves another request; ask its operator to export with this site's latest request.",
+    ),
+    Code.STATE: PublicFault(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        Refused,
+        "This grant is closed: its bundle was delivered once; make a new request and ask the source to export again.",
+    ),
+    Code.DIGEST: PublicFault(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        Refused,
+        "The source has another bundle for this grant than the one asked for; run the command again.",
+    ),
+    Code.OFFSET: PublicFault(
+        grpc.StatusCode.OUT_OF_RANGE,
+        Malformed,
+        "A download goes on at the start of a chunk; remove the partial file and run the command again.",
+    ),
+    Code.RECEIPT: PublicFault(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        Refused,
+        "The receipt is not this site's word on this bundle; receive the bundle again.",
+    ),
+    Code.NOT_CANONICAL: PublicFault(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        Malformed,
+        "A message is not in its canonical form; install the same release of ecan-ser at both sites.",
+    ),
+    Code.PROTOCOL: PublicFault(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        Malformed,
+        "The calls come in the wrong order; install the same release of ecan-ser at both sites.",
+    ),
+    Code.DEADLINE: PublicFault(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        TimedOut,
+        "A call must set a deadline of at most ten minutes; set a shorter time-out.",
+    ),
+    Code.STORAGE: _CANNOT_SERVE,
+    Code.LEDGER: _CANNOT_SERVE,
+    Code.INTERNAL: PublicFault(
+        grpc.StatusCode.INTERNAL,
+        ConnectionFault,
+        "The source met a fault of its own; ask its operator to look at its messages.",
+    ),
+}
+"""Faults that cross as what they are."""
+
+PRIVATE_CODES = frozenset(
+    {
+        # A damaged file of the site itself.
+        *(Code.TRUNCATED, Code.TRAILING, Code.MAGIC, Code.VERSION, Code.FLAGS, Code.LENGTH, Code.DEPTH, Code.DUP_KEY),
+        *(Code.UNKNOWN_FIELD, Code.MISSING, Code.TYPE, Code.RANGE, Code.ENUM, Code.HEADER_MISMATCH, Code.VALUE),
+        *(Code.UNIT_ORDER, Code.SIG_MISSING, Code.SIG_INVALID, Code.KEY_UNKNOWN, Code.PAYLOAD_TYPE),
+        # A decision that is taken before or after the exchange.
+        *(Code.EGRESS, Code.AUDIENCE, Code.NOT_YET, Code.EXPIRED, Code.QUOTA, Code.BUSY),
+        # A fault on the way to the peer, or of the site's own files.
+        *(Code.CONNECTION, Code.ADDRESS, Code.KEY_EXISTS, Code.KEY_MISSING, Code.KEY_EXPOSED, Code.KEY_DAMAGED),
+        *(Code.NOT_REGULAR, Code.NOT_FOUND),
+    }
+)
+"""Faults that are the business of the site where they happen; if one gets as far as the wire, it crosses as INTERNAL."""
+
+_BY_SENTENCE = {fault.sentence: (code, fault) for code, fault in PUBLIC_FAULTS.items()}
+
+
+def public_fault(code: Code) -> PublicFault:
+    """What a peer hears of a fault with this code."""
+    return PUBLIC_FAULTS.get(code, PUBLIC_FAULTS[Code.INTERNAL])
+
+
+@contextlib.contextmanager
+def explained_faults(peer: str) -> Iterator[None]:
+    """Turns what gRPC raises in the block into an error of ours.
+
+    Args:
+        peer: how to call the peer in messages, such as its address.
+    """
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise _explained(error.code(), error.details(), peer) from error
+
+
+def _explained(status: grpc.StatusCode, details: str | None, peer: str) -> ProtocolError:
+    if details in _BY_SENTENCE:
+        code, fault = _BY_SENTENCE[details]
+        return fault.error(code, fault.sentence)
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return TimedOut(Code.DEADLINE, f"{peer} did not answer in time; run the command again: it goes on where it was.")
+    if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return ConnectionFault(
+            Code.CONNECTION,
+            f"{peer} cut the connection: it has ended or serves another site; check that it exports with this site's "
+            "request and run the command again.",
+        )
+    return ConnectionFault(
+        Code.PROTOCOL,
+        f"{peer} answers in a way that is not known here; install the same release of ecan-ser at both sites.",
+    )

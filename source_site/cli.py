@@ -1,0 +1,37 @@
+"""``ecan-source``: the command line of the site that owns the labelled speech."""
+
+from importlib.metadata import version
+from typing import NoReturn
+
+import click
+
+from ecan_core.console import LazyCommand, LazyGroup, run
+from ecan_core.errors import EcanError
+from protocol.errors import ProtocolError
+
+COMMANDS = {
+    "keys": LazyCommand("source_site.commands:keys", "Create this site's keys and show its fingerprint."),
+    "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
+    "export": LazyCommand("source_site.commands:export", "Sign the model and hand it to one site, once."),
+    "inspect": LazyCommand("source_site.commands:inspect", "List every byte of a bundle."),
+    "ledger": LazyCommand("source_site.commands:ledger", "List what was exported, and to whom."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy_commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: ecan-source train --corpus emodb=/data/emodb --out run",
+)
+@click.version_option(version("ecan-ser"), prog_name="ecan-source")
+def cli() -> None:
+    """Train a speech emotion model and export it, signed, once per grant.
+
+    The speech and its labels never leave this machine.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    run(cli, prog_name="ecan-source", error_types=(EcanError, ProtocolError))

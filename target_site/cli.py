@@ -1,0 +1,38 @@
+"""``ecan-target``: the command line of a site that adapts a received model to its own speech."""
+
+from importlib.metadata import version
+from typing import NoReturn
+
+import click
+
+from ecan_core.console import LazyCommand, LazyGroup, run
+from ecan_core.errors import EcanError
+from protocol.errors import ProtocolError
+
+COMMANDS = {
+    "request": LazyCommand("target_site.commands:request", "Write the request that a source site needs."),
+    "receive": LazyCommand("target_site.commands:receive", "Fetch and verify the model, once."),
+    "inspect": LazyCommand("target_site.commands:inspect", "List every byte of a bundle."),
+    "adapt": LazyCommand("target_site.commands:adapt", "Adapt the model to unlabelled recordings."),
+    "predict": LazyCommand("target_site.commands:predict", "Recognize emotions with the adapted model."),
+    "evaluate": LazyCommand("target_site.commands:evaluate", "Measure the model on labelled recordings."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy_commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: ecan-target adapt --bundle model.ecan --audio recordings/ --out adapted",
+)
+@click.version_option(version("ecan-ser"), prog_name="ecan-target")
+def cli() -> None:
+    """Receive a speech emotion model and adapt it to this site's own recordings.
+
+    The recordings never leave this machine, and no labels are needed.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    run(cli, prog_name="ecan-target", error_types=(EcanError, ProtocolError))

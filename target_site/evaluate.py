@@ -1,0 +1,84 @@
+"""Measure a model on this site's labelled recordings. The only target module that reads a label."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecan_core.corpora import read_corpus
+from ecan_core.data.cache import FeatureCache
+from ecan_core.errors import AudioError
+from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
+from ecan_core.narrator import Narrator
+from protocol.files import write_atomic
+from target_site.adapted import AdaptedModel
+from target_site.predict import predict_utterances, score_table
+from target_site.report import refresh_report
+
+INTERVAL_SEED = 0
+
+
+def evaluate_model(
+    model: AdaptedModel, labels: Path, model_dir: Path, *, cache_path: Path, narrator: Narrator
+) -> dict[str, Any]:
+    """Score the adapted and the received model on labelled utterances.
+
+    Writes ``evaluation.json`` into the model's folder and adds the figures to its report.
+
+    Returns:
+        UAR, WAR, recalls, confusion (rows: true, columns: predicted) and the 95 % bootstrap interval of the UAR;
+        the same of the model as received under ``before``.
+
+    Raises:
+        AudioError: no utterance of the model's classes can be used.
+    """
+    classes = model.card.classes
+    corpus, left_out = read_corpus("csv", labels).restrict(classes)
+    if left_out:
+        narrator.say(
+            f"left out {sum(left_out.values())} utterances of classes that the model does not know "
+            f"({', '.join(sorted(left_out))})"
+        )
+    if not corpus.utterances:
+        raise AudioError(f"none of the labels is a class of this model: it knows {', '.join(classes)}")
+    label_of = {item.utterance.id: classes.index(item.label) for item in corpus.utterances}
+    with FeatureCache(cache_path) as cache:
+        after = predict_utterances(model, model.network(), corpus.without_labels(), cache, narrator)
+    before = score_table(model.source_network(), model.normalizer, after.table)
+    true = np.array([label_of[utterance.id] for utterance in after.table.utterances])
+    evaluation = _figures(true, after.scores, classes) | {"before": _figures(true, before, classes)}
+    write_atomic(model_dir / "evaluation.json", json.dumps(evaluation, indent=2).encode())
+    refresh_report(model_dir)
+    return evaluation
+
+
+def format_text(evaluation: dict[str, Any]) -> str:
+    """The figures as lines for a person."""
+    low, high = evaluation["uar_interval"]
+    lines = [
+        f"utterances  {evaluation['n']}",
+        f"UAR before  {100 * evaluation['before']['uar']:.1f} %",
+        f"UAR after   {100 * evaluation['uar']:.1f} %  (95 % interval {100 * low:.1f} to {100 * high:.1f})",
+        f"WAR after   {100 * evaluation['war']:.1f} %",
+    ]
+    return "\n".join(lines + [f"  {name:<12}{_percent(value)}" for name, value in evaluation["recall"].items()])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _figures(true: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    predicted = scores.argmax(axis=1)
+    counts = confusion(true, predicted, len(classes))
+    recalls = [None if np.isnan(value) else float(value) for value in recall(counts)]
+    return {
+        "uar": uar(counts),
+        "war": war(counts),
+        "n": len(true),
+        "classes": list(classes),
+        "recall": dict(zip(classes, recalls, strict=True)),
+        "confusion": counts.tolist(),
+        "uar_interval": list(bootstrap_interval(true, predicted, len(classes), INTERVAL_SEED)),
+    }

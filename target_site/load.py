@@ -1,0 +1,66 @@
+"""From a verified bundle to a network: the one place where the protocol's words become the core's."""
+
+from dataclasses import dataclass
+
+from ecan_core.audio.frontend import FRONT_ENDS, FrontEnd
+from ecan_core.errors import ModelError, UsageFault
+from ecan_core.model.architectures import architecture, build_network
+from ecan_core.model.network import Network
+from ecan_core.model.weights import Arrays, load_arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What rebuilds a network besides its weights.
+
+    Attributes:
+        arch: architecture name.
+        normalization: how the source normalized: ``none``, ``corpus`` or ``speaker``.
+        classes: class names in the order of the head's rows.
+    """
+
+    arch: str
+    normalization: str
+    classes: tuple[str, ...]
+
+    def front_end(self) -> FrontEnd:
+        """The front end that the network reads.
+
+        Raises:
+            ModelError: this version does not know it.
+        """
+        name = architecture(self.arch).front_end
+        if name not in FRONT_ENDS:
+            raise ModelError(f"this version does not know the front end {name!r}; install a newer ecan-ser")
+        return FRONT_ENDS[name]
+
+    def build(self, weights: Arrays) -> Network:
+        """A network with these weights."""
+        network = build_network(
+            architecture(self.arch),
+            input_dim=self.front_end().dim,
+            num_classes=len(self.classes),
+            normalization=self.normalization,
+        )
+        load_arrays(network, weights)
+        return network
+
+
+def choose_normalization(source: str, wanted: str | None, *, speakers_known: bool) -> str:
+    """How the target normalizes.
+
+    A source that carries its own center and scale (``none``) allows nothing else. Otherwise the operator's wish
+    counts, then the source's own way, and the corpus where nobody knows who speaks.
+    """
+    if source == "none":
+        if wanted not in (None, "none"):
+            raise UsageFault(
+                f"this model was trained with --normalize none and cannot be adapted with --normalize {wanted}: "
+                "leave the option out, or ask the source for a model that was trained with it"
+            )
+        return "none"
+    if wanted == "none":
+        raise UsageFault(f"this model expects normalized input: use --normalize {source}")
+    if wanted is not None:
+        return wanted
+    return source if source == "corpus" or speakers_known else "corpus"

@@ -1,0 +1,117 @@
+"""Predict emotions of a site's audio with an adapted model."""
+
+import csv
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ecan_core.data.cache import FeatureCache
+from ecan_core.data.features import FeatureTable, extract_features
+from ecan_core.data.inputs import inputs_of
+from ecan_core.data.unlabeled import list_utterances
+from ecan_core.model.network import Network
+from ecan_core.narrator import Narrator
+from ecan_core.normalize import Normalizer
+from ecan_core.predict import predict_scores
+from ecan_core.utterance import Utterance
+from protocol.files import write_atomic
+from target_site.adapted import AdaptedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Scores ``[N, C]`` of the usable utterances, in the order of ``table.utterances``."""
+
+    table: FeatureTable
+    scores: np.ndarray
+
+
+def predict_utterances(
+    model: AdaptedModel,
+    network: Network,
+    utterances: tuple[Utterance, ...],
+    cache: FeatureCache,
+    narrator: Narrator,
+) -> Predictions:
+    """Score utterances with ``network``, normalized by what the model knows of this site."""
+    with narrator.progress("features") as tick:
+        table = extract_features(utterances, model.card.front_end(), cache, on_progress=tick)
+    return Predictions(table=table, scores=score_table(network, model.normalizer, table))
+
+
+def score_table(network: Network, normalizer: Normalizer, table: FeatureTable) -> np.ndarray:
+    """Scores ``[N, C]`` of extracted utterances."""
+    speakers = [utterance.speaker for utterance in table.utterances]
+    known = normalizer.knowing(table.features, speakers)
+    return predict_scores(network, inputs_of(known.apply(table.features, speakers)))
+
+
+def predict_audio(
+    model: AdaptedModel,
+    audio: Path,
+    out: Path,
+    *,
+    cache_path: Path,
+    narrator: Narrator,
+) -> dict[str, object]:
+    """Predict a folder, a file or a list, and write ``segments.csv`` and ``summary.json``.
+
+    Returns:
+        The summary: counts per class, refusals with reasons.
+    """
+    listing = list_utterances(audio)
+    say_ignored(listing.ignored_columns, narrator)
+    out.mkdir(parents=True, exist_ok=True)
+    with FeatureCache(cache_path) as cache:
+        predictions = predict_utterances(model, model.network(), listing.utterances, cache, narrator)
+    summary = summarize(predictions, model.card.classes)
+    write_atomic(out / "segments.csv", segments_csv(predictions, model.card.classes))
+    write_atomic(out / "summary.json", json.dumps(summary, indent=2).encode())
+    return summary
+
+
+def say_ignored(columns: tuple[str, ...], narrator: Narrator) -> None:
+    """Say which columns of a list were not read: a label column never is."""
+    if columns:
+        narrator.say(f"the list's column(s) {', '.join(columns)} were not read: nothing here looks at labels")
+
+
+def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, object]:
+    """Counts per predicted class and refusals by reason."""
+    predicted = np.bincount(predictions.scores.argmax(axis=1), minlength=len(classes))
+    return {
+        "utterances": len(predictions.scores),
+        "predicted": dict(zip(classes, predicted.tolist(), strict=True)),
+        "refused": [{"file": str(r.utterance.path), "reason": r.reason} for r in predictions.table.refusals],
+        "refused_by_reason": dict(Counter(r.reason for r in predictions.table.refusals)),
+    }
+
+
+def segments_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
+    """One row per utterance: where it is, its label, its confidence and all scores."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["recording", "channel", "begin_ms", "end_ms", "speaker", "label", "confidence"]
+        + [f"score_{name}" for name in classes]
+    )
+    rows = zip(predictions.table.utterances, predictions.table.durations_s, predictions.scores, strict=True)
+    for utterance, duration_s, scores in rows:
+        begin_s = utterance.start_s or 0.0
+        writer.writerow(
+            [
+                str(utterance.path),
+                "" if utterance.channel is None else utterance.channel,
+                round(begin_s * 1000),
+                round((begin_s + duration_s) * 1000),
+                utterance.speaker or "",
+                classes[int(scores.argmax())],
+                f"{scores.max():.4f}",
+            ]
+            + [f"{score:.4f}" for score in scores]
+        )
+    return text.getvalue().encode()
