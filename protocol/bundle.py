@@ -86,6 +86,11 @@ def _check_magic(data: bytes) -> None:
         raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
     if data.startswith(b"ECAN"):
         raise Malformed(Code.MAGIC, "The bundle was transferred in text mode; transfer it again in binary mode.")
-    kinds = [kind for prefix, kind in _LIKELY_KINDS.items() if data.startswith(prefix)]
-    likely = kinds[0] if kinds else "something else"
-    raise Malformed(Code.MAGIC, f"This is not a bundle but {likely}; name the .ecan file.")
+    raise Malformed(Code.MAGIC, f"This is not a bundle but {_likely_kind(data)}; name the .ecan file.")
+
+
+def _likely_kind(data: bytes) -> str:
+    for prefix, kind in _LIKELY_KINDS.items():
+        if data.startswith(prefix):
+            return kind
+    return "a bare safetensors file" if data[8:9] == b"{" else "something else"

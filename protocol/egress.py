@@ -1,11 +1,12 @@
 """The gate at the source: a model leaves only if every tensor is one that its architecture demands.
 
-Names, shapes and types are derived, never listed by the caller, so an optimizer's state, a memory bank or a table
-per utterance has no name to leave under.
+Names, types and shapes are derived, never given by the caller, so an optimizer's state, a memory bank or a table per
+utterance has no name to leave under.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,3 +16,91 @@ from protocol.architecture import model_shapes
 from protocol.errors import Code, Refused, Violation
 from protocol.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
 from protocol.weights import Array
+
+
+class EgressRefused(Refused):
+    """A model may not leave.
+
+    Attributes:
+        violations: every rule that it breaks.
+    """
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        listed = "; ".join(map(str, violations))
+        super().__init__(Code.EGRESS, f"The model may not leave: {listed}; train it again with this version.")
+        self.violations = tuple(violations)
+
+
+def violations(
+    tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str
+) -> tuple[Violation, ...]:
+    """All rules that a model breaks; none if it may leave.
+
+    Args:
+        tensors: the model's float tensors by name.
+        arch: id of the architecture.
+        num_classes: C.
+        normalization: ``none``, ``corpus`` or ``speaker``.
+    """
+    shapes = model_shapes(arch, num_classes, normalization)
+    found = [
+        Violation(rule=Code.UNKNOWN_FIELD, where=name, why="is not a tensor of this architecture")
+        for name in sorted(tensors.keys() - shapes.keys())
+    ]
+    sound: dict[str, Array] = {}
+    for name, shape in shapes.items():
+        faults = list(_tensor_violations(tensors.get(name), name, shape))
+        found += faults
+        # Ones stand in for a faulty tensor, so that the rules below still judge the others.
+        sound[name] = np.ones(shape, np.float32) if faults else tensors[name]
+    ordered = weights.canonicalize(sound, arch, num_classes, normalization)
+    encoded = weights.quantize(ordered, arch, num_classes, normalization)
+    return (*found, *weights.value_violations(encoded, arch, num_classes, normalization))
+
+
+def seal_bundle(
+    tensors: Mapping[str, Array], fields: ManifestFields, release_key: Ed25519PrivateKey
+) -> bytes:
+    """Turn a trained model into a signed bundle, if it may leave.
+
+    Args:
+        tensors: the model's float32 tensors by name.
+        fields: what the manifest is to say.
+        release_key: the source's signing key.
+
+    Returns:
+        The bundle; the target's own verifier has accepted it.
+
+    Raises:
+        EgressRefused: the model breaks a rule; all are listed.
+        Malformed: a manifest field is out of range.
+    """
+    form = (fields.arch, len(fields.classes), fields.norm)
+    broken = violations(tensors, *form)
+    if broken:
+        raise EgressRefused(broken)
+    packed = weights.pack(tensors, *form)
+    issuer = signing.fingerprint_of(signing.raw_public_key(release_key))
+    manifest = Manifest(
+        **dataclasses.asdict(fields),
+        issuer=issuer,
+        weights_sha256=hashlib.sha256(packed).digest(),
+        weights_len=len(packed),
+    )
+    sealed = bundle.assemble(signing.sign(PAYLOAD_TYPE, manifest.to_bytes(), release_key), packed)
+    trust.verify(sealed, issuer=issuer, audience=fields.audience, grant=fields.grant, today=fields.day)
+    return sealed
+
+
+def _tensor_violations(tensor: object, name: str, shape: tuple[int, ...]) -> Iterator[Violation]:
+    """Whether one tensor is there, of its type and shape, and fits the grid."""
+    if tensor is None:
+        yield Violation(rule=Code.MISSING, where=name, why="is missing")
+    elif not isinstance(tensor, np.ndarray) or tensor.dtype != np.float32:
+        yield Violation(rule=Code.TYPE, where=name, why="is not a float32 array")
+    elif tensor.shape != shape:
+        yield Violation(rule=Code.SHAPE, where=name, why=f"has shape {tensor.shape} instead of {shape}")
+    elif not np.isfinite(tensor).all():
+        yield Violation(rule=Code.VALUE, where=name, why="has a value that is not finite")
+    elif np.abs(tensor).max() > weights.largest_magnitude(name):
+        yield Violation(rule=Code.VALUE, where=name, why="has a value too large for the grid")

@@ -36,6 +36,7 @@ class Code(StrEnum):
     RANGE = "RANGE"
     ENUM = "ENUM"
     DIGEST = "DIGEST"
+    SHAPE = "SHAPE"
     HEADER_MISMATCH = "HEADER_MISMATCH"
     VALUE = "VALUE"
     UNIT_ORDER = "UNIT_ORDER"

@@ -2,8 +2,8 @@
 
     (absent) --admit--> ISSUED --reserve--> RESERVED --start--> STREAMING --close--> CLOSED
 
-A change is on the disk before anything that follows from it happens: the digest of a bundle before its first byte
-leaves, the receipt before the grant is reported as closed. States only move to the right.
+A change is on the disk before anything that follows from it happens: the digest of a bundle before its first
+byte leaves, the receipt before the grant is reported as closed. States only move to the right.
 """
 
 import contextlib
@@ -31,8 +31,10 @@ CREATE TABLE entries (
     digest BLOB,
     day INTEGER NOT NULL
 ) STRICT;
-CREATE TRIGGER entries_are_never_changed BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
-CREATE TRIGGER entries_are_never_removed BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER entries_are_never_changed BEFORE UPDATE ON entries
+BEGIN SELECT RAISE(ABORT, 'the entries are append-only'); END;
+CREATE TRIGGER entries_are_never_removed BEFORE DELETE ON entries
+BEGIN SELECT RAISE(ABORT, 'the entries are append-only'); END;
 """
 
 
@@ -87,7 +89,9 @@ class Ledger:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except OSError as error:
-            raise StorageFault(Code.LEDGER, f"The ledger {path} cannot be created ({error.strerror}); choose another place.") from error
+            raise StorageFault(
+                Code.LEDGER, f"The ledger {path} cannot be created ({error.strerror}); choose another place."
+            ) from error
         ledger = cls(path)
         with ledger._connection() as db:
             db.execute("PRAGMA journal_mode = WAL")
@@ -117,8 +121,8 @@ class Ledger:
 
         Args:
             grant: 16 bytes, an admitted grant.
-            seal: Builds and stores the bundle and returns its SHA-256. Called within the transaction, so that two
-                exports at once cannot seal two bundles; not called when the grant is bound already.
+            seal: Builds and stores the bundle and returns its SHA-256. Called within the transaction, so that
+                two exports at once cannot seal two bundles; not called when the grant is bound already.
             today: Days since 1970-01-01.
 
         Returns:
@@ -178,7 +182,9 @@ class Ledger:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
             address = f"{self._path.absolute().as_uri()}?mode=rw"
-            with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=10)) as db:
+            with contextlib.closing(
+                sqlite3.connect(address, uri=True, isolation_level=None, timeout=10)
+            ) as db:
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA foreign_keys = ON")
                 yield db
@@ -191,13 +197,13 @@ class Ledger:
 
 
 def _find(db: sqlite3.Connection, grant: bytes) -> GrantRecord | None:
-    row = db.execute("SELECT grant, release, state, digest, receipt FROM grants WHERE grant = ?", (grant,)).fetchone()
+    row = db.execute(
+        "SELECT grant, release, state, digest, receipt FROM grants WHERE grant = ?", (grant,)
+    ).fetchone()
     if row is None:
         return None
     grant, release, state, digest, receipt = row
-    return GrantRecord(
-        grant=grant, release=release, state=GrantState(state), digest=digest, receipt=receipt
-    )
+    return GrantRecord(grant=grant, release=release, state=GrantState(state), digest=digest, receipt=receipt)
 
 
 def _known(db: sqlite3.Connection, grant: bytes) -> GrantRecord:

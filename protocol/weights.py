@@ -196,9 +196,9 @@ def encoded_bytes(specs: Sequence[TensorSpec]) -> int:
     return len(header(specs)) + sum(spec.num_bytes for spec in specs)
 
 
-def largest_magnitudes() -> tuple[float, float]:
-    """The largest weight and the largest bias that the grid can hold."""
-    return MAX_WEIGHT * 2.0**MAX_EXPONENT, MAX_BIAS * 2.0**MAX_EXPONENT
+def largest_magnitude(name: str) -> float:
+    """The largest value that the grid can hold in a tensor: biases have wider integers."""
+    return (MAX_BIAS if name.endswith(".bias") else MAX_WEIGHT) * 2.0**MAX_EXPONENT
 
 
 def _quantize_rows(weight: Array, bias: Array) -> Rows:

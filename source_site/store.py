@@ -1,7 +1,7 @@
 """The trained source model on disk (RUN): float32 weights and the few facts that its manifest will state.
 
-``run.json`` is written last: a folder without it is a training that did not finish. Nothing here names a file, a
-speaker or an utterance of the corpus.
+``run.json`` is written last: a folder without it is a training that did not finish. Nothing here names a file,
+a speaker or an utterance of the corpus.
 """
 
 import json
@@ -81,14 +81,16 @@ def load_run(folder: Path) -> StoredRun:
         ModelError: its files are damaged or of another version.
     """
     if not (folder / FACTS_FILE).is_file():
-        raise UsageFault(f"{folder} holds no finished training: run `ecan-source train --out {folder}` first")
+        raise UsageFault(
+            f"{folder} holds no finished training; run `ecan-source train --out {folder}` first."
+        )
     try:
         facts = parse_settings(RunFacts, _facts(folder / FACTS_FILE), FACTS_FILE)
         tensors = load(read_bounded(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES))
     except (ValueError, SettingsError, SafetensorError) as fault:
-        raise ModelError(f"the training run in {folder} is damaged or of another version ({fault}): train again") from fault
+        raise ModelError(f"The training run in {folder} is damaged ({fault}); train again.") from fault
     if any(tensor.dtype != np.float32 for tensor in tensors.values()):
-        raise ModelError(f"the weights in {folder} are not float32: train again")
+        raise ModelError(f"The weights in {folder} are not float32; train again.")
     return StoredRun(tensors=tensors, facts=facts)
 
 

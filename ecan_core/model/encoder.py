@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ecan_core.data.inputs import FrameBatch
 
@@ -23,8 +24,8 @@ class StatisticsEncoder(nn.Module):
 class FrameEncoder(nn.Module):
     """Temporal convolutions on frames with mean and deviation pooling: ``[B, F, M] -> [B, E]``.
 
-    Source: the x-vector network (Snyder et al. 2018), much reduced. Instance normalization over the true
-    frames stands where the original has batch normalization, so that no statistics of the corpus are kept.
+    Source: the x-vector network (Snyder et al. 2018), much reduced. Every frame is normalized over its channels
+    where the original has batch normalization, so that no statistics of the corpus are kept.
     """
 
     def __init__(self, input_dim: int, *, width: int = 128, pooled: int = 256, dropout: float = 0.3) -> None:
@@ -44,12 +45,14 @@ class FrameEncoder(nn.Module):
         frames, lengths = batch
         inside = (torch.arange(frames.shape[1], device=frames.device)[None] < lengths[:, None])[:, None]
         hidden = frames.transpose(1, 2)  # [B, M, F]
-        for layer in self.layers[:-1]:
-            hidden = torch.relu(layer(hidden * inside))
-            mean, deviation = _moments(hidden, inside)
-            hidden = (hidden - mean[..., None]) / deviation[..., None]
-        hidden = torch.relu(self.layers[-1](hidden * inside))
+        for layer in self.layers:
+            hidden = _normalize_frames(torch.relu(layer(hidden * inside)))
         return self.dropout(torch.cat(_moments(hidden, inside), dim=1))
+
+
+def _normalize_frames(hidden: Tensor) -> Tensor:
+    """Zero mean and unit deviation over the channels of every frame of ``[B, channels, F]``."""
+    return functional.layer_norm(hidden.transpose(1, 2), hidden.shape[1:2]).transpose(1, 2)
 
 
 def _moments(hidden: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """The gRPC service that hands a bundle over: messages, limits, refusals and mutually pinned channels.
 
-Everything that speaks gRPC imports it after this package, so the library's own log, which would print addresses and
+Whatever speaks gRPC imports it after this package, so the library's own log, which would print addresses and
 paths on stderr, is silenced in this one place.
 """
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 CHUNK_BYTES = 64 * 1024
-"""Bytes per chunk: small enough that an interrupted download of the default bundle resumes rather than restarts."""
+"""Bytes per chunk: so small that an interrupted download of the default bundle goes on and does not restart."""
 
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 """Largest bundle that a target downloads, far above what any architecture gives."""

@@ -1,7 +1,7 @@
 """Canonical protobuf: one message has one byte string, so a message can carry nothing but its fields.
 
-Plain protobuf keeps unknown fields, accepts a field twice, in any order, and numbers in longer forms than needed;
-each of these is room for bytes that no schema shows.
+Plain protobuf keeps unknown fields, accepts a field twice, in any order, and numbers in longer forms than
+needed; each of these is room for bytes that no schema shows.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def decoder(message_type: type[M]) -> Callable[[bytes], M]:
             message.ParseFromString(data)
         except DecodeError as error:
             raise _refusal(message_type) from error
-        message.DiscardUnknownFields()  # type: ignore[no-untyped-call]
+        message.DiscardUnknownFields()  # type: ignore[attr-defined]  # the stubs lack it
         if encode(message) != data:
             raise _refusal(message_type)
         return message

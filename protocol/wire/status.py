@@ -1,7 +1,7 @@
 """Which faults a peer may hear of: one table, so that nothing free ever crosses as an error text.
 
-A fault leaves the source as its gRPC status and one fixed sentence; the target looks the sentence up in the same
-table and never shows a text that it does not know.
+A fault leaves the source as its gRPC status and one fixed sentence; the target looks the sentence up in the
+same table and never shows a text that it does not know.
 """
 
 import contextlib
@@ -56,7 +56,8 @@ PUBLIC_FAULTS = {
     Code.STATE: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
         Refused,
-        "This grant is closed: its bundle was delivered once; make a new request and ask the source to export again.",
+        "This grant is closed: its bundle was delivered once; "
+        "make a new request and ask the source to export again.",
     ),
     Code.DIGEST: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -99,19 +100,15 @@ PUBLIC_FAULTS = {
 """Faults that cross as what they are."""
 
 PRIVATE_CODES = frozenset(
-    {
-        # A damaged file of the site itself.
-        *(Code.TRUNCATED, Code.TRAILING, Code.MAGIC, Code.VERSION, Code.FLAGS, Code.LENGTH, Code.DEPTH, Code.DUP_KEY),
-        *(Code.UNKNOWN_FIELD, Code.MISSING, Code.TYPE, Code.RANGE, Code.ENUM, Code.HEADER_MISMATCH, Code.VALUE),
-        *(Code.UNIT_ORDER, Code.SIG_MISSING, Code.SIG_INVALID, Code.KEY_UNKNOWN, Code.PAYLOAD_TYPE),
-        # A decision that is taken before or after the exchange.
-        *(Code.EGRESS, Code.AUDIENCE, Code.NOT_YET, Code.EXPIRED, Code.QUOTA, Code.BUSY),
-        # A fault on the way to the peer, or of the site's own files.
-        *(Code.CONNECTION, Code.ADDRESS, Code.KEY_EXISTS, Code.KEY_MISSING, Code.KEY_EXPOSED, Code.KEY_DAMAGED),
-        *(Code.NOT_REGULAR, Code.NOT_FOUND),
-    }
+    Code(word)
+    for word in (
+        "TRUNCATED TRAILING MAGIC VERSION FLAGS LENGTH DEPTH DUP_KEY UNKNOWN_FIELD MISSING TYPE RANGE ENUM "
+        "HEADER_MISMATCH VALUE UNIT_ORDER SIG_MISSING SIG_INVALID KEY_UNKNOWN PAYLOAD_TYPE "
+        "EGRESS AUDIENCE NOT_YET EXPIRED QUOTA BUSY CONNECTION ADDRESS "
+        "KEY_EXISTS KEY_MISSING KEY_EXPOSED KEY_DAMAGED NOT_REGULAR NOT_FOUND"
+    ).split()
 )
-"""Faults that are the business of the site where they happen; if one gets as far as the wire, it crosses as INTERNAL."""
+"""Faults that concern the site where they happen alone; one that gets as far as the wire crosses as INTERNAL."""
 
 _BY_SENTENCE = {fault.sentence: (code, fault) for code, fault in PUBLIC_FAULTS.items()}
 
@@ -139,14 +136,16 @@ def _explained(status: grpc.StatusCode, details: str | None, peer: str) -> Proto
         code, fault = _BY_SENTENCE[details]
         return fault.error(code, fault.sentence)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TimedOut(Code.DEADLINE, f"{peer} did not answer in time; run the command again: it goes on where it was.")
+        return TimedOut(
+            Code.DEADLINE, f"{peer} did not answer in time; run the command again: it goes on where it was."
+        )
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return ConnectionFault(
             Code.CONNECTION,
-            f"{peer} cut the connection: it has ended or serves another site; check that it exports with this site's "
-            "request and run the command again.",
+            f"{peer} cut the connection: it has ended or serves another site; "
+            "check that it exports with this site's request and run the command again.",
         )
     return ConnectionFault(
         Code.PROTOCOL,
-        f"{peer} answers in a way that is not known here; install the same release of ecan-ser at both sites.",
+        f"{peer} gives an unknown answer; install the same release of ecan-ser at both sites.",
     )

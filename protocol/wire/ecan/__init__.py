@@ -1,0 +1,1 @@
+"""Messages by package and version, where protobuf expects them."""

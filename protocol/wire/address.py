@@ -1,0 +1,40 @@
+"""Network addresses as people write them: ``HOST:PORT``, with brackets around an IPv6 host."""
+
+import re
+from dataclasses import dataclass
+
+from protocol.errors import Code, ConnectionFault
+
+_PATTERN = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:/\[\]]+)):(\d{1,5})")
+_MAX_PORT = 65535
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a source listens; says nothing about who listens there."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_address(text: str) -> bool:
+    """Whether a text has the form of an address."""
+    return _PATTERN.fullmatch(text) is not None
+
+
+def parse_address(text: str) -> Address:
+    """Read ``HOST:PORT``.
+
+    Raises:
+        ConnectionFault: it has another form, or the port does not exist.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None or int(match[3]) > _MAX_PORT:
+        raise ConnectionFault(
+            Code.ADDRESS,
+            f"{text!r} is not an address; write HOST:PORT, such as 192.0.2.7:7443 or [2001:db8::7]:7443.",
+        )
+    return Address(match[1] or match[2], int(match[3]))

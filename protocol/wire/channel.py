@@ -1,0 +1,186 @@
+"""Both ends of the connection: TLS 1.3 where each side accepts exactly one certificate of the other.
+
+There is no certificate authority and no name to trust. The source requires the certificate in the site's
+request. The target first asks what certificate the source shows, checks that the identity it trusts has endorsed
+it, and then accepts that certificate alone.
+"""
+
+import contextlib
+import hashlib
+import socket
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+from protocol.errors import Code, ConnectionFault, TimedOut, Unauthentic
+from protocol.identity import Identity, Role, check_endorsement, server_name
+from protocol.wire.address import Address
+from protocol.wire.chunks import CHUNK_BYTES
+
+MAX_REQUEST_BYTES = 16 * 1024
+MAX_CHUNK_MESSAGE_BYTES = CHUNK_BYTES + 1024
+MAX_METADATA_BYTES = 8 * 1024
+
+_CALLS_AT_ONCE = 8
+_HANDSHAKE_TIMEOUT_MS = 3000
+_CONNECT_TIMEOUT_S = 10.0
+
+
+def start_server(
+    address: Address,
+    identity: Identity,
+    client_certificate: bytes,
+    handler: "grpc.GenericRpcHandler[bytes, bytes]",
+) -> tuple[grpc.Server, Address]:
+    """Listen for one client.
+
+    Args:
+        address: where; port 0 takes a free port.
+        identity: the source's.
+        client_certificate: the only certificate that may connect, PEM.
+        handler: answers the calls.
+
+    Returns:
+        The running server and the address with its real port.
+
+    Raises:
+        ConnectionFault: the address cannot be listened on.
+    """
+    credentials = grpc.ssl_server_credentials(
+        [(identity.tls_key_pem, identity.certificate_pem)], client_certificate, require_client_auth=True
+    )
+    server = grpc.server(
+        ThreadPoolExecutor(_CALLS_AT_ONCE),
+        handlers=[handler],
+        maximum_concurrent_rpcs=_CALLS_AT_ONCE,
+        options=[
+            ("grpc.so_reuseport", 0),  # or a second server could share the port and take half the calls
+            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+            ("grpc.max_send_message_length", MAX_CHUNK_MESSAGE_BYTES),
+            ("grpc.max_metadata_size", MAX_METADATA_BYTES // 2),
+            ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
+        ],
+    )
+    try:
+        port = server.add_secure_port(str(address), credentials)
+    except RuntimeError as error:
+        raise ConnectionFault(
+            Code.ADDRESS,
+            f"{address} cannot be listened on ({_bind_fault(address)}); choose another HOST:PORT.",
+        ) from error
+    server.start()
+    return server, Address(address.host, port)
+
+
+def trusted_certificate(address: Address, trusted: bytes, timeout_s: float) -> bytes:
+    """The certificate that the source shows, once it has proved to be endorsed by the identity that we trust.
+
+    Args:
+        address: where the source listens.
+        trusted: the source's fingerprint, 32 bytes.
+        timeout_s: how long it may take, in seconds.
+
+    Returns:
+        DER.
+
+    Raises:
+        ConnectionFault: nobody listens, or somebody else does.
+        TimedOut: there was no answer in time.
+    """
+    certificate = _shown_certificate(address, min(timeout_s, _CONNECT_TIMEOUT_S))
+    try:
+        endorsement = check_endorsement(certificate)
+    except Unauthentic as error:
+        seen = hashlib.sha256(certificate).hexdigest()
+        raise ConnectionFault(
+            Code.IDENTITY,
+            f"{address} is no ECAN source: its certificate (SHA-256 {seen}) carries no endorsement; "
+            "check the address, and whether a proxy opens TLS connections on the way.",
+        ) from error
+    if endorsement.fingerprint != trusted or endorsement.role is not Role.SOURCE:
+        raise ConnectionFault(
+            Code.IDENTITY,
+            f"{address} is {endorsement.role} {endorsement.fingerprint.hex()}, not the trusted source "
+            f"{trusted.hex()}; compare the fingerprints with the source's operator.",
+        )
+    return certificate
+
+
+@contextlib.contextmanager
+def pinned_channel(
+    address: Address, identity: Identity, certificate: bytes, trusted: bytes
+) -> Iterator[grpc.Channel]:
+    """A channel that reaches the holder of one certificate and nobody else.
+
+    Args:
+        address: where the source listens.
+        identity: the target's.
+        certificate: the source's, DER, from `trusted_certificate`.
+        trusted: the source's fingerprint, 32 bytes.
+    """
+    credentials = grpc.ssl_channel_credentials(
+        # Always given: without it gRPC would believe every authority of the machine.
+        root_certificates=ssl.DER_cert_to_PEM_cert(certificate).encode("ascii"),
+        private_key=identity.tls_key_pem,
+        certificate_chain=identity.certificate_pem,
+    )
+    options = [
+        # The name in the certificate comes from the fingerprint; the address proves nothing.
+        ("grpc.ssl_target_name_override", server_name(trusted)),
+        ("grpc.max_receive_message_length", MAX_CHUNK_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.enable_retries", 0),
+        ("grpc.use_local_subchannel_pool", 1),  # or a new try would wait for the back-off of the last one
+    ]
+    with grpc.secure_channel(str(address), credentials, options) as channel:
+        yield channel
+
+
+def _shown_certificate(address: Address, timeout_s: float) -> bytes:
+    """A handshake that believes nothing and sends nothing but a greeting."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((address.host, address.port), timeout_s) as plain,
+            context.wrap_socket(plain) as encrypted,
+        ):
+            certificate = encrypted.getpeercert(binary_form=True)
+    except TimeoutError as error:
+        raise TimedOut(
+            Code.DEADLINE,
+            f"{address} did not answer within {timeout_s:.0f} s; check the address and the firewall.",
+        ) from error
+    except ssl.SSLError as error:
+        raise ConnectionFault(
+            Code.CONNECTION,
+            f"{address} does not speak TLS 1.3; check that an `ecan-source export` listens there.",
+        ) from error
+    except OSError as error:
+        raise ConnectionFault(
+            Code.CONNECTION,
+            f"{address} cannot be reached ({error.strerror}); check the address and that the source is exporting.",
+        ) from error
+    assert certificate is not None  # TLS 1.3 has no server without one
+    return certificate
+
+
+def _bind_fault(address: Address) -> str:
+    """Why the address cannot be bound, which gRPC does not tell."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(place)
+    except OSError as error:
+        return error.strerror or "unknown host"
+    return "the port is in use"

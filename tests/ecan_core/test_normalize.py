@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from ecan_core.errors import UsageFault
+from ecan_core.normalize import CLAMP, SPEAKER_EVIDENCE, fit_normalizer
+
+
+def voices(counts, seed=0, dim=5):
+    """Utterances of speakers whose own center is far from the others'."""
+    draw = np.random.default_rng(seed)
+    speakers = [name for name, count in counts.items() for _ in range(count)]
+    offset = {name: draw.normal(0, 5, dim) for name in counts}
+    return [offset[name] + draw.normal(0, 1, dim) for name in speakers], speakers
+
+
+def test_corpus_normalization_gives_zero_mean_and_unit_deviation():
+    features, speakers = voices({"a": 200, "b": 200})
+    rows = np.stack(fit_normalizer("corpus", features, speakers).apply(features, speakers))
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.std(axis=0), 1, atol=1e-5)
+
+
+def test_speaker_normalization_removes_what_distinguishes_the_voices():
+    features, speakers = voices({"a": 300, "b": 300})
+    rows = np.stack(fit_normalizer("speaker", features, speakers).apply(features, speakers))
+    gap = rows[:300].mean(axis=0) - rows[300:].mean(axis=0)
+    assert np.abs(gap).max() < 0.2
+
+
+def test_a_speaker_with_little_evidence_stays_near_the_corpus():
+    features, speakers = voices({"many": 400, "one": 1})
+    normalizer = fit_normalizer("speaker", features, speakers)
+    trust = 1 / (1 + SPEAKER_EVIDENCE)
+    expected = trust * features[-1] + (1 - trust) * normalizer.corpus.center
+    np.testing.assert_allclose(normalizer.speakers["one"].center, expected, rtol=1e-4)
+
+
+def test_a_known_speaker_keeps_the_statistics_of_the_adaptation():
+    features, speakers = voices({"a": 50, "b": 50})
+    normalizer = fit_normalizer("speaker", features, speakers)
+    later = normalizer.knowing([np.full(5, 99.0), np.full(5, -3.0)], ["a", "new"])
+    np.testing.assert_array_equal(later.speakers["a"].center, normalizer.speakers["a"].center)
+    assert "new" in later.speakers
+    assert "new" not in normalizer.speakers
+
+
+def test_an_utterance_of_nobody_is_normalized_by_the_corpus():
+    features, speakers = voices({"a": 50, "b": 50})
+    normalizer = fit_normalizer("speaker", features, speakers)
+    by_corpus = fit_normalizer("corpus", features, speakers)
+    np.testing.assert_array_equal(
+        normalizer.apply([features[0]], [None])[0], by_corpus.apply([features[0]], [None])[0]
+    )
+
+
+def test_outliers_are_clamped_and_constant_columns_stay_finite():
+    features = [np.array([0.0, 1.0]), np.array([0.0, 2.0]), np.array([0.0, 1.0]), np.array([0.0, 2.0])]
+    normalizer = fit_normalizer("corpus", features, [None] * 4)
+    row = normalizer.apply([np.array([0.0, 1e9])], [None])[0]
+    np.testing.assert_array_equal(row, [0.0, CLAMP])
+
+
+def test_frames_are_normalized_over_all_frames_of_all_utterances():
+    draw = np.random.default_rng(1)
+    sequences = [draw.normal(3, 2, (length, 4)).astype(np.float16) for length in (30, 70)]
+    rows = np.concatenate(fit_normalizer("corpus", sequences, [None, None]).apply(sequences, [None, None]))
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-2)
+
+
+def test_speaker_normalization_without_speakers_is_refused_with_the_remedy():
+    with pytest.raises(UsageFault, match="--normalize corpus"):
+        fit_normalizer("speaker", [np.zeros(3)], [None])
+
+
+def test_mode_none_leaves_the_numbers_alone():
+    features, speakers = voices({"a": 5})
+    rows = fit_normalizer("none", features, speakers).apply(features, speakers)
+    np.testing.assert_allclose(np.stack(rows), np.stack(features), rtol=1e-6)
