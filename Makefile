@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
-	$(BIN)/python benchmarks/demo.py $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET))
+	$(BIN)/python -m benchmarks.demo $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET))
 
 test: $(READY) ## the quick tests
 	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey' -n 2
@@ -39,7 +39,7 @@ format: $(READY) ## mend what a formatter can
 	$(BIN)/ruff format .
 
 bench: $(READY) ## the result tables on real corpora (CORPORA=folder)
-	$(BIN)/python benchmarks/pairs.py --corpora $(or $(CORPORA),../shared/corpora)
+	$(BIN)/python -m benchmarks.pairs --corpora $(or $(CORPORA),../shared/corpora)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build demo-out .pytest_cache .mypy_cache .ruff_cache

@@ -6,7 +6,7 @@ what is certain, what is inferred and where this differs.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,8 +79,8 @@ class AdaptSettings:
     dispersion: float = 0.0
     dispersion_decay: float = 1.0
     diversity_weight: float = 1.0
-    neighbor_weight: float = 1.0
-    supervised_weight: float = 0.1
+    neighbor_weight: float = 0.2
+    supervised_weight: float = 0.02
     certainty_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -235,9 +235,9 @@ def _supervised_loss(step: Step, hood: Neighborhood, settings: AdaptSettings) ->
     return bank_supervised_contrastive_loss(hood.similarity, labels, bank_labels, settings.temperature)
 
 
-def _trained_parameters(network: Network, settings: AdaptSettings) -> list[dict[str, object]]:
+def _trained_parameters(network: Network, settings: AdaptSettings) -> list[dict[str, Any]]:
     """Parameter groups with their learning rates; the head only where it is trained."""
-    groups: list[dict[str, object]] = [
+    groups: list[dict[str, Any]] = [
         {"params": list(network.bottleneck.parameters())},
         {
             "params": list(network.encoder.parameters()),

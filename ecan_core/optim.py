@@ -1,13 +1,14 @@
 """Mini-batches, optimizers and the learning-rate schedule."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
 def make_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+    name: str, parameters: Iterable[nn.Parameter] | list[dict[str, Any]], learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """AdamW, or SGD with Nesterov momentum 0.9 as the published methods use it (method section 2)."""
     if name == "adamw":

@@ -1,7 +1,7 @@
 """The gate at the source: a model leaves only if every tensor is one that its architecture demands.
 
-Names, types and shapes are derived, never given by the caller, so an optimizer's state, a memory bank or a table per
-utterance has no name to leave under.
+Names, types and shapes are derived, never given by the caller, so an optimizer's state, a memory bank or a
+table per utterance has no name to leave under.
 """
 
 import dataclasses

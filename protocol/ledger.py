@@ -1,6 +1,6 @@
 """What this source has let out: one row per grant, and one line per thing that happened.
 
-    (absent) --admit--> ISSUED --reserve--> RESERVED --start--> STREAMING --close--> CLOSED
+    (absent) --reserve--> RESERVED --start--> STREAMING --close--> CLOSED
 
 A change is on the disk before anything that follows from it happens: the digest of a bundle before its first
 byte leaves, the receipt before the grant is reported as closed. States only move to the right.
@@ -17,32 +17,32 @@ from pathlib import Path
 from protocol.errors import Code, Refused, StorageFault
 
 _SCHEMA = """
-CREATE TABLE grants (
+BEGIN;
+CREATE TABLE IF NOT EXISTS grants (
     grant BLOB PRIMARY KEY,
     release INTEGER NOT NULL UNIQUE,
-    state TEXT NOT NULL CHECK (state IN ('ISSUED', 'RESERVED', 'STREAMING', 'CLOSED')),
-    digest BLOB CHECK ((digest IS NULL) = (state = 'ISSUED')),
+    state TEXT NOT NULL CHECK (state IN ('RESERVED', 'STREAMING', 'CLOSED')),
+    digest BLOB NOT NULL,
     receipt BLOB CHECK ((receipt IS NOT NULL) = (state = 'CLOSED'))
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE entries (
+CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY,
     grant BLOB NOT NULL REFERENCES grants,
     state TEXT NOT NULL,
-    digest BLOB,
+    digest BLOB NOT NULL,
     day INTEGER NOT NULL
 ) STRICT;
-CREATE TRIGGER entries_are_never_changed BEFORE UPDATE ON entries
+CREATE TRIGGER IF NOT EXISTS entries_are_never_changed BEFORE UPDATE ON entries
 BEGIN SELECT RAISE(ABORT, 'the entries are append-only'); END;
-CREATE TRIGGER entries_are_never_removed BEFORE DELETE ON entries
+CREATE TRIGGER IF NOT EXISTS entries_are_never_removed BEFORE DELETE ON entries
 BEGIN SELECT RAISE(ABORT, 'the entries are append-only'); END;
+COMMIT;
 """
 
 
 class GrantState(StrEnum):
     """How far a grant has come."""
 
-    ISSUED = "ISSUED"
-    """Admitted with a release number; nothing is sealed for it."""
     RESERVED = "RESERVED"
     """Bound to one bundle; no byte of it has left."""
     STREAMING = "STREAMING"
@@ -56,18 +56,18 @@ class GrantRecord:
     """The row of one grant.
 
     Attributes:
-        grant: 16 bytes, the grant's id.
-        release: Number of the release that the grant was given; unique and rising within this ledger.
-        state: How far the grant has come.
-        digest: SHA-256 of the one bundle of this grant, from RESERVED on.
-        receipt: The site's signed receipt, once CLOSED.
+        grant: the grant's id, 16 bytes.
+        release: number of the release that the grant was given; unique and rising within this ledger.
+        state: how far the grant has come.
+        digest: SHA-256 of the one bundle of this grant.
+        receipt: the site's signed receipt, once CLOSED.
     """
 
     grant: bytes
     release: int
     state: GrantState
-    digest: bytes | None
-    receipt: bytes | None
+    digest: bytes
+    receipt: bytes | None = None
 
 
 class Ledger:
@@ -81,13 +81,13 @@ class Ledger:
 
     @classmethod
     def create(cls, path: Path) -> "Ledger":
-        """Writes an empty ledger, readable by its owner only.
+        """Write an empty ledger, readable by its owner only; one that is there already stays as it is.
 
         Raises:
-            StorageFault: There is a file at `path`, or it cannot be written.
+            StorageFault: it cannot be written.
         """
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise StorageFault(
                 Code.LEDGER, f"The ledger {path} cannot be created ({error.strerror}); choose another place."
@@ -98,76 +98,67 @@ class Ledger:
             db.executescript(_SCHEMA)
         return ledger
 
-    def admit(self, grant: bytes, today: int) -> GrantRecord:
-        """The record of a grant, which gets the next release number when it is new.
+    def reserve(self, grant: bytes, seal: Callable[[int], bytes], today: int) -> GrantRecord:
+        """Bind a grant to one bundle for good.
 
         Args:
             grant: 16 bytes.
-            today: Days since 1970-01-01.
+            seal: builds and stores the bundle of a release number and returns its SHA-256. It runs within the
+                transaction, so that two exports at once cannot seal two bundles, and not at all if the grant
+                is bound already. If it raises, the grant and the number stay free.
+            today: days since 1970.
+
+        Returns:
+            The record; of an earlier call, in whatever state it is by now.
         """
         with self._transaction() as db:
             record = _find(db, grant)
             if record is None:
                 (release,) = db.execute("SELECT COALESCE(MAX(release), 0) + 1 FROM grants").fetchone()
                 record = GrantRecord(
-                    grant=grant, release=release, state=GrantState.ISSUED, digest=None, receipt=None
+                    grant=grant, release=release, state=GrantState.RESERVED, digest=seal(release)
                 )
-                db.execute("INSERT INTO grants VALUES (?, ?, ?, NULL, NULL)", (grant, release, record.state))
+                db.execute(
+                    "INSERT INTO grants VALUES (?, ?, ?, ?, NULL)",
+                    (grant, release, record.state, record.digest),
+                )
                 _append(db, record, today)
             return record
 
-    def reserve(self, grant: bytes, seal: Callable[[], bytes], today: int) -> GrantRecord:
-        """Binds an issued grant to one bundle for good.
+    def start(self, grant: bytes, today: int) -> None:
+        """Note, before it happens, that bytes of the grant's bundle leave.
 
-        Args:
-            grant: 16 bytes, an admitted grant.
-            seal: Builds and stores the bundle and returns its SHA-256. Called within the transaction, so that
-                two exports at once cannot seal two bundles; not called when the grant is bound already.
-            today: Days since 1970-01-01.
-
-        Returns:
-            The record, in the state RESERVED or later.
+        Raises:
+            Refused: the grant is closed.
         """
         with self._transaction() as db:
             record = _known(db, grant)
-            if record.state is not GrantState.ISSUED:
-                return record
-            return _move(db, record, GrantState.RESERVED, today, digest=seal())
+            if record.state is GrantState.CLOSED:
+                raise closed_grant()
+            if record.state is GrantState.RESERVED:
+                _move(db, replace(record, state=GrantState.STREAMING), today)
 
-    def start(self, grant: bytes, today: int) -> None:
-        """Notes, before the first byte leaves, that bytes of the grant's bundle leave.
+    def close(self, grant: bytes, receipt: bytes, today: int) -> None:
+        """End a grant with the site's receipt; to close it again changes nothing.
 
         Raises:
-            Refused: The grant is closed (STATE) or has no bundle yet (PROTOCOL).
+            Refused: no byte has left for this grant yet.
         """
         with self._transaction() as db:
             record = _known(db, grant)
             if record.state is GrantState.RESERVED:
-                _move(db, record, GrantState.STREAMING, today)
-            elif record.state is not GrantState.STREAMING:
-                raise _wrong_state(record)
-
-    def close(self, grant: bytes, receipt: bytes, today: int) -> None:
-        """Ends a grant with the site's receipt; the same grant may be closed again without effect.
-
-        Raises:
-            Refused: No byte has left for this grant yet (PROTOCOL).
-        """
-        with self._transaction() as db:
-            record = _known(db, grant)
+                raise Refused(Code.PROTOCOL, "No byte has left for this grant yet; fetch its bundle first.")
             if record.state is GrantState.STREAMING:
-                _move(db, record, GrantState.CLOSED, today, receipt=receipt)
-            elif record.state is not GrantState.CLOSED:
-                raise _wrong_state(record)
+                _move(db, replace(record, state=GrantState.CLOSED, receipt=receipt), today)
 
     def find(self, grant: bytes) -> GrantRecord | None:
-        """The record of a grant, or None for one that was never admitted."""
+        """The record of a grant, or None for one that was never reserved."""
         with self._connection() as db:
             return _find(db, grant)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One change of the ledger: on the disk when the block ends, undone when it raises."""
+        """One change of the ledger: on the disk once the block has ended, undone if it raises."""
         with self._connection() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -196,39 +187,36 @@ class Ledger:
             ) from error
 
 
+def closed_grant() -> Refused:
+    """What is said of a grant that was delivered."""
+    return Refused(
+        Code.STATE,
+        "This grant is closed: its bundle was delivered once; ask the target site for a new request.",
+    )
+
+
 def _find(db: sqlite3.Connection, grant: bytes) -> GrantRecord | None:
     row = db.execute(
-        "SELECT grant, release, state, digest, receipt FROM grants WHERE grant = ?", (grant,)
+        "SELECT release, state, digest, receipt FROM grants WHERE grant = ?", (grant,)
     ).fetchone()
     if row is None:
         return None
-    grant, release, state, digest, receipt = row
+    release, state, digest, receipt = row
     return GrantRecord(grant=grant, release=release, state=GrantState(state), digest=digest, receipt=receipt)
 
 
 def _known(db: sqlite3.Connection, grant: bytes) -> GrantRecord:
     record = _find(db, grant)
     if record is None:
-        raise Refused(Code.GRANT, "This grant was never admitted here; export it from its request file.")
+        raise Refused(Code.GRANT, "This grant is not in the ledger; export first.")
     return record
 
 
-def _move(
-    db: sqlite3.Connection,
-    record: GrantRecord,
-    state: GrantState,
-    today: int,
-    *,
-    digest: bytes | None = None,
-    receipt: bytes | None = None,
-) -> GrantRecord:
-    moved = replace(record, state=state, digest=digest or record.digest, receipt=receipt)
+def _move(db: sqlite3.Connection, moved: GrantRecord, today: int) -> None:
     db.execute(
-        "UPDATE grants SET state = ?, digest = ?, receipt = ? WHERE grant = ?",
-        (moved.state, moved.digest, moved.receipt, moved.grant),
+        "UPDATE grants SET state = ?, receipt = ? WHERE grant = ?", (moved.state, moved.receipt, moved.grant)
     )
     _append(db, moved, today)
-    return moved
 
 
 def _append(db: sqlite3.Connection, record: GrantRecord, today: int) -> None:
@@ -237,12 +225,3 @@ def _append(db: sqlite3.Connection, record: GrantRecord, today: int) -> None:
         "INSERT INTO entries (grant, state, digest, day) VALUES (?, ?, ?, ?)",
         (record.grant, record.state, record.digest, today),
     )
-
-
-def _wrong_state(record: GrantRecord) -> Refused:
-    if record.state is GrantState.CLOSED:
-        return Refused(
-            Code.STATE,
-            "This grant is closed: its bundle was delivered once; ask the target site for a new request.",
-        )
-    return Refused(Code.PROTOCOL, "No byte has left for this grant yet; fetch its bundle first.")

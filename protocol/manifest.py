@@ -1,7 +1,7 @@
 """The manifest: the closed set of facts that a source states about the model in a bundle.
 
-Integers from bounded ranges, words from closed sets, and hashes of bytes that the reader holds itself: no field can
-hold free text. `free_bits` adds up what is left to choose.
+Integers from bounded ranges, words from closed sets, and hashes of bytes that the reader holds itself: no
+field can hold free text. `free_bits` adds up what is left to choose.
 """
 
 import dataclasses
@@ -140,7 +140,9 @@ class Manifest(ManifestFields):
         del fields["v"], fields["enc"]
         manifest = cls(**fields)
         if front_end != manifest.front_end:
-            raise Malformed(Code.ENUM, "Fields arch and frontend do not fit each other; ask for a new bundle.")
+            raise Malformed(
+                Code.ENUM, "Fields arch and frontend do not fit each other; ask for a new bundle."
+            )
         if len(manifest.classes) < architecture.MIN_CLASSES:
             raise Malformed(Code.RANGE, "Field labels names fewer than two classes; ask for a new bundle.")
         return manifest

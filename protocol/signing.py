@@ -149,14 +149,15 @@ def verify_signature(public_key: bytes, signature: bytes, payload_type: str, pay
 def _render(envelope: Envelope) -> bytes:
     return canonical.encode(
         {
-            "payload": _encode64(envelope.payload),
+            "payload": encode64(envelope.payload),
             "payloadType": envelope.payload_type,
-            "signatures": [{"keyid": envelope.public_key.hex(), "sig": _encode64(envelope.signature)}],
+            "signatures": [{"keyid": envelope.public_key.hex(), "sig": encode64(envelope.signature)}],
         }
     )
 
 
-def _encode64(data: bytes) -> str:
+def encode64(data: bytes) -> str:
+    """The one base64 form of bytes in an envelope."""
     return base64.b64encode(data).decode("ascii")
 
 

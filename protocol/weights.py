@@ -1,9 +1,9 @@
 """Weights as bytes: int8 rows with power-of-two scales, in canonical order, in canonical safetensors.
 
-A row is ``q * 2^e`` with q int8 and one exponent e; its bias is an int16 times the same ``2^e``. What could be
-chosen freely without changing what the network computes is fixed by a rule, and each rule is checked on arrival
-(`value_violations`): the exponent, the order of the units, the outgoing weights of units that occur twice, and
-every byte of the file's header. See docs/bundle-format.md.
+A row is ``q * 2^e`` with q int8 and one exponent e; its bias is an int16 times the same ``2^e``. What could
+be chosen freely without changing what the network computes is fixed by a rule, and each rule is checked on
+arrival (`value_violations`): the exponent, the order of the units, the outgoing weights of units that occur
+twice, and every byte of the file's header. See docs/bundle-format.md.
 """
 
 import json
@@ -70,9 +70,9 @@ def unpack(data: bytes, arch: str, num_classes: int, normalization: str) -> Arra
 def canonicalize(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
     """Put the hidden units in their one order; what the network computes stays the same.
 
-    Units are sorted by their encoded (bias, row, exponent), front to back, because the next layer's rows depend
-    on the order of this one's units. Units whose encoded rows are equal compute the same value, so the first
-    takes over the outgoing weights of the others; otherwise their order would be free.
+    Units are sorted by their encoded (bias, row, exponent), front to back, because the next layer's rows
+    depend on the order of this one's units. Units whose encoded rows are equal compute the same value, so the
+    first takes over the outgoing weights of the others; otherwise their order would be free.
 
     Args:
         tensors: float arrays as for `pack`.

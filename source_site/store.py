@@ -1,7 +1,7 @@
 """The trained source model on disk (RUN): float32 weights and the few facts that its manifest will state.
 
-``run.json`` is written last: a folder without it is a training that did not finish. Nothing here names a file,
-a speaker or an utterance of the corpus.
+``run.json`` is written last: a folder without it is a training that did not finish. Nothing here names a
+file, a speaker or an utterance of the corpus.
 """
 
 import json

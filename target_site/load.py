@@ -1,12 +1,16 @@
 """From a verified bundle to a network: the one place where the protocol's words become the core's."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from ecan_core.audio.frontend import FRONT_ENDS, FrontEnd
 from ecan_core.errors import ModelError, UsageFault
 from ecan_core.model.architectures import architecture, build_network
 from ecan_core.model.network import Network
-from ecan_core.model.weights import Arrays, load_arrays
+from ecan_core.model.weights import load_arrays
+from protocol.trust import VerifiedBundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,7 @@ class ModelCard:
             raise ModelError(f"this version does not know the front end {name!r}; install a newer ecan-ser")
         return FRONT_ENDS[name]
 
-    def build(self, weights: Arrays) -> Network:
+    def build(self, weights: Mapping[str, np.ndarray]) -> Network:
         """A network with these weights."""
         network = build_network(
             architecture(self.arch),
@@ -44,6 +48,12 @@ class ModelCard:
         )
         load_arrays(network, weights)
         return network
+
+
+def model_card(bundle: VerifiedBundle) -> ModelCard:
+    """What the manifest of a verified bundle says about its network."""
+    stated = bundle.manifest
+    return ModelCard(arch=stated.arch, normalization=stated.norm, classes=stated.classes)
 
 
 def choose_normalization(source: str, wanted: str | None, *, speakers_known: bool) -> str:

@@ -170,11 +170,11 @@ def _segments(
         unit_s = syllable_s * generator.uniform(0.85, 1.15)
         if syllable.consonant == "hiss":
             hz = generator.uniform(3000, 6500)
-            yield _Segment(0.35 * unit_s, formants_hz, friction=0.35, friction_hz=hz, accent=accent)
+            yield _Segment(0.35 * unit_s, formants_hz, friction=0.15, friction_hz=hz, accent=accent)
         elif syllable.consonant == "burst":
             hz = generator.uniform(1200, 4500)
             yield _Segment(0.22 * unit_s, formants_hz, accent=accent)
-            yield _Segment(0.02, formants_hz, friction=0.7, friction_hz=hz, accent=accent)
+            yield _Segment(0.02, formants_hz, friction=0.3, friction_hz=hz, accent=accent)
         elif syllable.consonant == "hum":
             yield _Segment(0.3 * unit_s, (270.0, 1200.0, 2400.0), voicing=0.35, accent=accent)
         lengthening = (1.2 if syllable.stressed else 0.85) * (1.5 if syllable.ends_phrase else 1.0)

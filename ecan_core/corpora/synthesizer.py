@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Spectra = NDArray[np.complex64]
 
 # Each source at amplitude 1 gives an RMS of about 0.1.
-_PULSE_GAIN, _BREATH_GAIN, _FRICTION_GAIN = 0.6, 0.06, 0.06
+_PULSE_GAIN, _BREATH_GAIN, _FRICTION_GAIN = 430.0, 0.06, 0.06
 _FRICTION_WIDTH_HZ = np.full(1, 2000.0)
 
 

@@ -100,6 +100,7 @@ SPREAD = Prosody(
 
 _ALIKE = Prosody(*[1.0] * len(SPREAD))
 _NUM_SENTENCES = 10
+_HABIT, _SHOW = 0.4, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +149,7 @@ SCENES = {
         ),
         show=_ALIKE,
         strength=(0.4, 1.1),
-        gain_db=8.0,
+        gain_db=-2.0,
         noise_db=-48.0,
         noise_slope=-0.5,
         band_hz=(60.0, 7600.0),
@@ -169,7 +170,7 @@ SCENES = {
         ),
         show=_ALIKE._replace(pitch_st=0.8, range_oct=0.7, slope_st=0.5, rate_oct=1.2, energy_db=0.7, smile=0.6),
         strength=(0.4, 1.1),
-        gain_db=-6.0,
+        gain_db=-14.0,
         noise_db=-26.0,
         noise_slope=-1.0,
         band_hz=(280.0, 3500.0),
@@ -253,13 +254,13 @@ def _speaker(scene: Scene, *, high: bool, generator: np.random.Generator) -> Spe
         pitch_hz=scene.pitch_hz[high] * 2 ** (generator.normal(0, 2.0) / 12),
         tract=tract,
         syllables_per_s=scene.syllables_per_s * 2 ** generator.normal(0, 0.12),
-        breath=0.12 * 2 ** generator.normal(0.5 * high, 0.5),
+        breath=0.05 * 2 ** generator.normal(0.5 * high, 0.5),
         jitter=0.006 * 2 ** generator.normal(0, 0.4),
         brightness_hz=1500 * 2 ** generator.normal(0, 0.4),
     )
     size = len(SPREAD)
-    habits = {label: generator.normal(0, 0.7, size) * SPREAD for label in EFFECTS}
-    return Speaker(voice=voice, show=np.exp(generator.normal(0, 0.3, size)), habit=habits)
+    habits = {label: generator.normal(0, _HABIT, size) * SPREAD for label in EFFECTS}
+    return Speaker(voice=voice, show=np.exp(generator.normal(0, _SHOW, size)), habit=habits)
 
 
 def _prosody(label: str, speaker: Speaker, scene: Scene, generator: np.random.Generator) -> Prosody:

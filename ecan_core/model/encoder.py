@@ -18,7 +18,8 @@ class StatisticsEncoder(nn.Module):
 
     def forward(self, statistics: Tensor) -> Tensor:
         """Encode ``[B, S]`` as ``[B, E]``."""
-        return self.dropout(torch.relu(self.layers[0](statistics)))
+        encoded: Tensor = self.dropout(torch.relu(self.layers[0](statistics)))
+        return encoded
 
 
 class FrameEncoder(nn.Module):
@@ -47,7 +48,8 @@ class FrameEncoder(nn.Module):
         hidden = frames.transpose(1, 2)  # [B, M, F]
         for layer in self.layers:
             hidden = _normalize_frames(torch.relu(layer(hidden * inside)))
-        return self.dropout(torch.cat(_moments(hidden, inside), dim=1))
+        pooled: Tensor = self.dropout(torch.cat(_moments(hidden, inside), dim=1))
+        return pooled
 
 
 def _normalize_frames(hidden: Tensor) -> Tensor:

@@ -50,8 +50,8 @@ def _tensors(network: Network) -> Iterator[tuple[str, Tensor]]:
         yield "input.center", network.standardize.center
         yield "input.scale", network.standardize.scale
     for index, layer in enumerate(network.encoder.layers):
-        yield f"encoder.{index}.weight", layer.weight
-        yield f"encoder.{index}.bias", layer.bias
+        yield f"encoder.{index}.weight", layer.get_parameter("weight")
+        yield f"encoder.{index}.bias", layer.get_parameter("bias")
     yield "bottleneck.weight", network.bottleneck.weight
     yield "bottleneck.bias", network.bottleneck.bias
     yield "head.bias", network.head.bias

@@ -1,8 +1,8 @@
 """Both ends of the connection: TLS 1.3 where each side accepts exactly one certificate of the other.
 
 There is no certificate authority and no name to trust. The source requires the certificate in the site's
-request. The target first asks what certificate the source shows, checks that the identity it trusts has endorsed
-it, and then accepts that certificate alone.
+request. The target first asks what certificate the source shows, checks that the identity it trusts has
+endorsed it, and then accepts that certificate alone.
 """
 
 import contextlib
@@ -167,7 +167,7 @@ def _shown_certificate(address: Address, timeout_s: float) -> bytes:
     except OSError as error:
         raise ConnectionFault(
             Code.CONNECTION,
-            f"{address} cannot be reached ({error.strerror}); check the address and that the source is exporting.",
+            f"{address} cannot be reached ({error.strerror}); check the address and that it is exporting.",
         ) from error
     assert certificate is not None  # TLS 1.3 has no server without one
     return certificate

@@ -3,10 +3,7 @@
 from collections.abc import Iterator
 
 CHUNK_BYTES = 64 * 1024
-"""Bytes per chunk: so small that an interrupted download of the default bundle goes on and does not restart."""
-
-MAX_BUNDLE_BYTES = 64 * 1024 * 1024
-"""Largest bundle that a target downloads, far above what any architecture gives."""
+"""Bytes per chunk: small enough for a cut download of the default bundle to go on and not start again."""
 
 
 def is_chunk_start(offset: int, size: int) -> bool:

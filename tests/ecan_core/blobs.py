@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ecan_core.data.inputs import StatisticsInputs
+from ecan_core.data.inputs import Inputs, StatisticsInputs, inputs_of
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
 from ecan_core.train import TrainSettings, train
@@ -30,3 +30,11 @@ def trained_network(seed: int = 0) -> Network:
     inputs, labels = blobs(160, seed=1)
     train(network, inputs, labels, TrainSettings(epochs=15), seed=seed)
     return network
+
+
+def random_inputs(front_end: str, dim: int, *, count: int) -> Inputs:
+    """Normally distributed inputs of the shape that a front end gives."""
+    draw = np.random.default_rng(4)
+    if front_end == "stats-v1":
+        return inputs_of(list(draw.normal(0, 1, (count, dim))))
+    return inputs_of([draw.normal(0, 1, (draw.integers(30, 90), dim)) for _ in range(count)])

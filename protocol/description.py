@@ -1,0 +1,147 @@
+"""What a bundle consists of, byte for byte, for someone who wants to look before trusting."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from protocol import bundle, canonical, manifest, signing, weights
+from protocol.architecture import TensorSpec, tensor_specs
+from protocol.errors import Code, Unauthentic
+from protocol.manifest import Manifest
+from protocol.signing import Envelope
+
+
+class Category(StrEnum):
+    """What bytes of a bundle are, to someone who asks what can leave with them."""
+
+    FIXED = "fixed"  # follows from the format, the architecture and the signer: nothing to choose
+    STATED = "stated"  # the manifest, see its fields
+    SIGNATURE = "signature"
+    LEARNED = "learned"  # weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A run of bytes of a bundle; the rows of a description touch and cover the whole."""
+
+    offset: int
+    num_bytes: int
+    field: str
+    type: str
+    shape: tuple[int, ...]
+    sha256: bytes
+    category: Category
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatedField:
+    """One field of a manifest as it is written, and how many bits the source could choose in it."""
+
+    name: str
+    value: str | int
+    bits: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a bundle consists of and says of itself; nothing in it is to be believed.
+
+    Attributes:
+        rows: every byte, in order.
+        fields: the manifest.
+        signer: fingerprint of the key it carries, 32 bytes.
+        signature_holds: whether it is signed by that key, which is not to say by whom.
+        digest: SHA-256 of all bytes.
+    """
+
+    rows: tuple[Row, ...]
+    fields: tuple[StatedField, ...]
+    signer: bytes
+    signature_holds: bool
+    digest: bytes
+
+
+def describe(data: bytes) -> Description:
+    """List every byte of a bundle without trusting it.
+
+    Raises:
+        Malformed: it is not laid out as a bundle.
+        Unauthentic: it has no signature, or one of something else than a manifest.
+    """
+    frame = bundle.split(data)
+    envelope = signing.parse_envelope(frame.envelope)
+    if envelope.payload_type != manifest.PAYLOAD_TYPE:
+        raise Unauthentic(Code.PAYLOAD_TYPE, "The bundle's envelope holds no manifest; ask for a new bundle.")
+    stated = Manifest.from_bytes(envelope.payload)
+    specs = tensor_specs(stated.arch, len(stated.classes), stated.norm)
+    weights.decode(frame.weights, specs)
+    parts = (*_HEAD_PARTS, *_envelope_parts(frame.envelope, envelope), *_weights_parts(specs))
+    values = canonical.parse_object(envelope.payload, what="manifest", max_bytes=manifest.MAX_MANIFEST_BYTES)
+    return Description(
+        rows=tuple(_rows(data, parts)),
+        fields=tuple(
+            StatedField(name=name, value=values[name], bits=0.0 if name in manifest.IMPLIED else kind.bits)
+            for name, kind in manifest.SCHEMA.items()
+        ),
+        signer=envelope.signer,
+        signature_holds=_signature_holds(envelope),
+        digest=hashlib.sha256(data).digest(),
+    )
+
+
+class _Part(NamedTuple):
+    """The next run of bytes, before its offset and its hash are known."""
+
+    field: str
+    type: str
+    num_bytes: int
+    category: Category
+    shape: tuple[int, ...] = ()
+
+
+_HEAD_PARTS = (
+    _Part("magic", "bytes", 8, Category.FIXED),
+    _Part("major", "u16", 2, Category.FIXED),
+    _Part("flags", "u16", 2, Category.FIXED),
+    _Part("envelope_len", "u32", 4, Category.FIXED),
+    _Part("weights_len", "u64", 8, Category.FIXED),
+)
+
+
+def _envelope_parts(data: bytes, envelope: Envelope) -> Iterator[_Part]:
+    """The three variable strings of an envelope and the fixed JSON between them."""
+    position = 0
+    for field, text, category in (
+        ("manifest", signing.encode64(envelope.payload), Category.STATED),
+        ("signer", envelope.public_key.hex(), Category.FIXED),
+        ("signature", signing.encode64(envelope.signature), Category.SIGNATURE),
+    ):
+        start = data.index(text.encode("ascii"), position)
+        yield _Part("envelope", "json", start - position, Category.FIXED)
+        yield _Part(field, "text", len(text), category)
+        position = start + len(text)
+    yield _Part("envelope", "json", len(data) - position, Category.FIXED)
+
+
+def _weights_parts(specs: Sequence[TensorSpec]) -> Iterator[_Part]:
+    yield _Part("weights_header", "json", len(weights.header(specs)), Category.FIXED)
+    for spec in specs:
+        yield _Part(spec.name, spec.dtype, spec.num_bytes, Category.LEARNED, spec.shape)
+
+
+def _rows(data: bytes, parts: Iterable[_Part]) -> Iterator[Row]:
+    offset = 0
+    for part in parts:
+        content = data[offset : offset + part.num_bytes]
+        yield Row(offset=offset, sha256=hashlib.sha256(content).digest(), **part._asdict())
+        offset += part.num_bytes
+
+
+def _signature_holds(envelope: Envelope) -> bool:
+    try:
+        signing.verify_envelope(envelope, payload_type=manifest.PAYLOAD_TYPE, signer=envelope.signer)
+    except Unauthentic:
+        return False
+    return True

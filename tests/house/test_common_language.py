@@ -1,0 +1,46 @@
+"""The core and the protocol do not know each other: here is what they must nevertheless say alike."""
+
+import numpy as np
+import pytest
+
+from ecan_core import labels
+from ecan_core.audio.frontend import FRONT_ENDS
+from ecan_core.model.architectures import ARCHITECTURES, build_network
+from ecan_core.model.weights import to_arrays
+from ecan_core.normalize import MODES
+from ecan_core.predict import predict_scores
+from protocol import architecture, manifest, weights
+from target_site.load import ModelCard
+from tests.ecan_core.blobs import random_inputs
+
+
+def test_both_name_the_same_emotions_in_the_same_order():
+    assert labels.EMOTIONS == manifest.EMOTIONS
+
+
+def test_both_know_the_same_architectures_and_front_ends():
+    assert {arch.name: arch.front_end for arch in ARCHITECTURES.values()} == architecture.FRONT_ENDS
+    assert set(architecture.FRONT_ENDS.values()) <= FRONT_ENDS.keys()
+    assert MODES == architecture.NORMALIZATIONS
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=lambda arch: arch.name)
+@pytest.mark.parametrize("normalization", MODES)
+@pytest.mark.parametrize("num_classes", [2, 6, 12])
+def test_a_network_crosses_and_answers_as_before(arch, normalization, num_classes):
+    front_end = FRONT_ENDS[arch.front_end]
+    network = build_network(
+        arch, input_dim=front_end.dim, num_classes=num_classes, normalization=normalization, seed=1
+    )
+    sent = to_arrays(network)
+    shapes = architecture.model_shapes(arch.name, num_classes, normalization)
+    assert {name: array.shape for name, array in sent.items()} == dict(shapes)
+
+    packed = weights.pack(sent, arch.name, num_classes, normalization)
+    received = weights.unpack(packed, arch.name, num_classes, normalization)
+    card = ModelCard(arch=arch.name, normalization=normalization, classes=labels.EMOTIONS[:num_classes])
+    inputs = random_inputs(arch.front_end, front_end.dim, count=20)
+    before, after = predict_scores(network, inputs), predict_scores(card.build(received), inputs)
+    # Eight bits per weight cost a little; a mix-up of units, rows or classes would cost everything.
+    np.testing.assert_allclose(before, after, atol=0.03)
+    assert not np.array_equal(before, before[:, ::-1])

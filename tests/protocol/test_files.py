@@ -1,0 +1,86 @@
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import Malformed, StorageFault
+from protocol.files import read_bounded, write_atomic
+
+
+def test_a_file_of_the_largest_size_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_bounded(tmp_path / "file", 5) == b"12345"
+
+
+def test_a_file_one_byte_too_long_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"123456")
+    with pytest.raises(Malformed) as caught:
+        read_bounded(tmp_path / "file", 5)
+    assert caught.value.code == "LENGTH"
+
+
+def test_a_sparse_terabyte_is_refused_without_reading_it(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Malformed) as caught:
+        read_bounded(tmp_path / "sparse", 1000)
+    assert caught.value.code == "LENGTH"
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe", "device"])
+def test_what_is_not_a_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "link":
+        (tmp_path / "real").write_bytes(b"content")
+        path.symlink_to(tmp_path / "real")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path = Path("/dev/zero")
+    with pytest.raises(Malformed) as caught:
+        read_bounded(path, 1000)
+    assert caught.value.code == "NOT_REGULAR"
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(StorageFault, match="does not exist") as caught:
+        read_bounded(tmp_path / "nothing", 10)
+    assert caught.value.code == "NOT_FOUND"
+
+
+def test_a_written_file_has_its_content_and_its_mode(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "secret", b"old")
+    write_atomic(tmp_path / "secret", b"new")
+    assert (tmp_path / "secret").read_bytes() == b"new"
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["secret"]
+
+
+def test_a_link_in_the_way_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"untouched")
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    write_atomic(tmp_path / "out", b"new")
+    assert (tmp_path / "elsewhere").read_bytes() == b"untouched"
+    assert not (tmp_path / "out").is_symlink()
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "file", b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # the kernel stops the write halfway
+    try:
+        with pytest.raises(StorageFault) as caught:
+            write_atomic(tmp_path / "file", b"x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.exit_code == 16
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_that_is_not_there_is_a_storage_fault(tmp_path: Path) -> None:
+    with pytest.raises(StorageFault, match="cannot be written"):
+        write_atomic(tmp_path / "nowhere" / "file", b"x")

@@ -1,0 +1,78 @@
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from protocol import signing
+from protocol.errors import Malformed, ProtocolError, Unauthentic
+from protocol.identity import Identity, Role, create_identity
+from protocol.request import PAYLOAD_TYPE, grant_id, open_request, seal_request
+from tests.protocol.samples import flipped
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+SITE = create_identity(Role.TARGET, NOW)
+OTHER_SITE = create_identity(Role.TARGET, NOW)
+SOURCE = create_identity(Role.SOURCE, NOW)
+NONCE = bytes(range(32))
+REQUEST = seal_request(SITE, nonce=NONCE, day=20_500)
+
+
+def resigned(identity: Identity = SITE, **changes: object) -> bytes:
+    """The request with some fields changed and signed again."""
+    fields = json.loads(signing.parse_envelope(REQUEST).payload)
+    payload = json.dumps({**fields, **changes}, sort_keys=True, separators=(",", ":")).encode()
+    return signing.sign(PAYLOAD_TYPE, payload, identity.signing_key)
+
+
+def test_a_request_says_who_asks_and_when() -> None:
+    request = open_request(REQUEST)
+    assert request.certificate == SITE.certificate_pem
+    assert request.fingerprint == SITE.fingerprint
+    assert (request.nonce, request.day) == (NONCE, 20_500)
+
+
+def test_each_request_is_a_grant_of_its_own() -> None:
+    another = seal_request(SITE, nonce=bytes(32), day=20_500)
+    assert grant_id(REQUEST) != grant_id(another)
+    assert len(grant_id(REQUEST)) == 16
+
+
+def test_a_certificate_of_another_site_is_refused() -> None:
+    with pytest.raises(Unauthentic) as caught:
+        open_request(resigned(certificate=OTHER_SITE.certificate_pem.decode()))
+    assert caught.value.code == "IDENTITY"
+
+
+def test_a_source_cannot_ask() -> None:
+    with pytest.raises(Unauthentic) as caught:
+        open_request(seal_request(SOURCE, nonce=NONCE, day=20_500))
+    assert caught.value.code == "IDENTITY"
+
+
+def test_something_else_that_the_site_signed_is_no_request() -> None:
+    with pytest.raises(Unauthentic) as caught:
+        open_request(REQUEST.replace(b"request.v1", b"receipt.v1"))
+    assert caught.value.code == "PAYLOAD_TYPE"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"note": "hello"}, "UNKNOWN_FIELD"),
+        ({"v": 2}, "ENUM"),
+        ({"day": -1}, "RANGE"),
+        ({"nonce": "00"}, "RANGE"),
+        ({"certificate": SITE.certificate_pem.decode() + "a comment\n"}, "NOT_CANONICAL"),
+        ({"certificate": "a comment\n" + SITE.certificate_pem.decode()}, None),
+    ],
+)
+def test_a_request_has_no_room_for_anything_else(changes: dict[str, object], code: str | None) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        open_request(resigned(**changes))
+    assert code is None or caught.value.code == code
+
+
+def test_every_flipped_bit_of_a_request_is_refused() -> None:
+    for bit in range(0, 8 * len(REQUEST), 5):  # a step that meets every bit of a byte
+        with pytest.raises((Malformed, Unauthentic)):
+            open_request(flipped(REQUEST, bit))
