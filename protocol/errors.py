@@ -55,8 +55,6 @@ class Code(StrEnum):
     # The exchange between the sites.
     STATE = "STATE"
     OFFSET = "OFFSET"
-    QUOTA = "QUOTA"
-    BUSY = "BUSY"
     RECEIPT = "RECEIPT"
     PROTOCOL = "PROTOCOL"
     CONNECTION = "CONNECTION"

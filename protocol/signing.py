@@ -16,7 +16,6 @@ from protocol import canonical
 from protocol.errors import Code, Malformed, Unauthentic
 
 MAX_ENVELOPE_BYTES = 16 * 1024
-FINGERPRINT_BYTES = 32
 
 _ENVELOPE: canonical.Schema = {
     "payload": canonical.Text(MAX_ENVELOPE_BYTES),

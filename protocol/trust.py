@@ -10,12 +10,9 @@ from dataclasses import InitVar, dataclass
 from types import MappingProxyType
 
 from protocol import bundle, manifest, signing, weights
-from protocol.description import Description, describe
 from protocol.errors import Code, Malformed, Refused
 from protocol.manifest import Manifest
 from protocol.weights import Array
-
-__all__ = ["Description", "VerifiedBundle", "describe", "verify"]
 
 CLOCK_TOLERANCE_DAYS = 2
 """How far ahead the source's calendar may be."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from protocol.architecture import Layer, TensorSpec, input_scalings, layers, tensor_specs
+from protocol.architecture import Layer, TensorSpec, input_scalings, layers, model_shapes, tensor_specs
 from protocol.errors import Code, Malformed, Violation
 
 Array = npt.NDArray[Any]
@@ -80,10 +80,8 @@ def canonicalize(tensors: Mapping[str, Array], arch: str, num_classes: int, norm
         num_classes: C.
         normalization: ``none``, ``corpus`` or ``speaker``.
     """
-    ordered = {name: np.asarray(tensors[name]) for name in input_scalings(arch, normalization)}
-    chain = layers(arch, num_classes)
-    ordered |= {name: np.asarray(tensors[name]) for layer in chain for name in (layer.weight, layer.bias)}
-    for layer, following in pairwise(chain):
+    ordered = {name: tensors[name] for name in model_shapes(arch, num_classes, normalization)}
+    for layer, following in pairwise(layers(arch, num_classes)):
         keys = _sort_keys(_quantize_rows(ordered[layer.weight], ordered[layer.bias]))
         order = sorted(range(layer.units), key=keys.__getitem__)
         ordered[layer.weight] = ordered[layer.weight][order]

@@ -200,8 +200,7 @@ def _reserve(
     """The one delivery of a request: sealed now, or as it was sealed at the first try."""
     site, grant = _read_request(request_path)
     ledger = open_ledger(keys_dir)
-    if ledger.find(grant) is not None:
-        announce("this request was exported before: the bundle that was sealed then goes out, not a new one")
+    sealed_before = ledger.find(grant) is not None
 
     def seal(release: int) -> bytes:
         run = load_run(run_dir)
@@ -212,7 +211,10 @@ def _reserve(
         write_atomic(_outbox_file(keys_dir, grant), data)
         return hashlib.sha256(data).digest()
 
-    return _delivery(keys_dir, site, ledger.reserve(grant, seal, today))
+    delivery = _delivery(keys_dir, site, ledger.reserve(grant, seal, today))
+    if sealed_before:
+        announce("this request was exported before: the bundle that was sealed then goes out, not a new one")
+    return delivery
 
 
 def _delivery(keys_dir: Path, site: SiteRequest, record: GrantRecord) -> Delivery:

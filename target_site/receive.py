@@ -239,8 +239,8 @@ def _received_before(out: Path, site: _Site, fault: ProtocolError, announce: Ann
         announce(f"{out} was received and acknowledged before")
     else:
         announce(
-            f"{out} is here, but the source could not be told: run this again while it exports, "
-            f"or send it {receipt_path(out)}"
+            f"{out} is here, but the source does not answer: if it still waits for the receipt, "
+            f"run this again while it exports, or send it {receipt_path(out)}"
         )
     return verified
 

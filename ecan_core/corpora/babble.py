@@ -94,8 +94,8 @@ class _Segment(NamedTuple):
 
 
 def sentence(num_vowels: int, generator: np.random.Generator) -> tuple[Syllable, ...]:
-    """Makes up 6 to 12 syllables in one to three phrases."""
-    count = int(generator.integers(6, 13))
+    """Makes up 8 to 11 syllables in one to three phrases."""
+    count = int(generator.integers(8, 12))
     ends = {count - 1} | {i for i in range(2, count - 3) if generator.random() < 0.15}
     return tuple(
         Syllable(

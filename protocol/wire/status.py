@@ -97,20 +97,7 @@ PUBLIC_FAULTS = {
         "The source met a fault of its own; ask its operator to look at its messages.",
     ),
 }
-"""Faults that cross as what they are."""
-
-PRIVATE_CODES = frozenset(
-    map(
-        Code,
-        """
-        TRUNCATED TRAILING MAGIC VERSION FLAGS LENGTH DEPTH DUP_KEY UNKNOWN_FIELD MISSING TYPE RANGE ENUM
-        SHAPE HEADER_MISMATCH VALUE UNIT_ORDER SIG_MISSING SIG_INVALID KEY_UNKNOWN PAYLOAD_TYPE EGRESS
-        AUDIENCE NOT_YET EXPIRED QUOTA BUSY CONNECTION ADDRESS KEY_EXISTS KEY_MISSING KEY_EXPOSED KEY_DAMAGED
-        NOT_REGULAR NOT_FOUND
-        """.split(),  # noqa: SIM905 -- a list of literals would be forty lines
-    )
-)
-"""Faults that concern the site where they happen alone; one that gets to the wire crosses as INTERNAL."""
+"""Faults that cross as what they are; any other crosses as INTERNAL."""
 
 _BY_SENTENCE = {fault.sentence: (code, fault) for code, fault in PUBLIC_FAULTS.items()}
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from protocol.architecture import (
@@ -40,7 +42,7 @@ def test_the_frame_network_has_these_weights() -> None:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_each_layer_reads_what_the_one_before_gives(arch: str) -> None:
     chain = layers(arch, 4)
-    for layer, following in zip(chain, chain[1:], strict=False):
+    for layer, following in pairwise(chain):
         assert following.inputs == layer.units * layer.tiles
     assert [layer.name for layer in chain if not layer.ordered] == ["head"]
     assert arch in FRONT_ENDS

@@ -56,7 +56,7 @@ def test_a_written_file_has_its_content_and_its_mode(tmp_path: Path) -> None:
     write_atomic(tmp_path / "secret", b"new")
     assert (tmp_path / "secret").read_bytes() == b"new"
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == ["secret"]
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
 def test_a_link_in_the_way_is_replaced_and_not_followed(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.exit_code == 16
     assert (tmp_path / "file").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_that_is_not_there_is_a_storage_fault(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -157,7 +156,7 @@ def test_an_identity_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_private_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     write_identity(IDENTITY, tmp_path)
-    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in os.listdir(tmp_path)}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {"signing.key": 0o600, "tls.key": 0o600, "identity.pem": 0o644}
 
 

@@ -132,7 +132,7 @@ def test_any_other_bytes_are_not_a_manifest(data: bytes, code: str) -> None:
 def test_a_manifest_that_could_not_be_read_is_not_written() -> None:
     for change in ({"labels": 1}, {"release": 0}, {"hours": 16}, {"norm": "batch"}):
         with pytest.raises(Malformed):
-            dataclasses.replace(MANIFEST, **change).to_bytes()  # type: ignore[arg-type]
+            dataclasses.replace(MANIFEST, **change).to_bytes()
 
 
 def test_a_source_can_choose_no_more_than_160_bits() -> None:

@@ -61,7 +61,7 @@ def test_only_verify_makes_a_verified_bundle() -> None:
     with pytest.raises(TypeError, match=r"trust\.verify"):
         VerifiedBundle(manifest=verified.manifest, tensors=verified.tensors, digest=verified.digest, proof=object())
     with pytest.raises((TypeError, ValueError)):
-        dataclasses.replace(verified, digest=b"")
+        dataclasses.replace(verified, digest=b"")  # type: ignore[call-arg]
 
 
 def test_a_verified_bundle_cannot_be_changed() -> None:

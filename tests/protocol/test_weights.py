@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_any_order_of_the_units_gives_the_same_bytes(arch: str) -> None:
     shuffled = dict(tensors)
     chain = layers(arch, 4)
     rng = np.random.default_rng(2)
-    for layer, following in zip(chain, chain[1:], strict=False):
+    for layer, following in pairwise(chain):
         order = rng.permutation(layer.units)
         shuffled[layer.weight] = shuffled[layer.weight][order]
         shuffled[layer.bias] = shuffled[layer.bias][order]

@@ -1,0 +1,151 @@
+import socket
+import ssl
+import threading
+
+import pytest
+
+from protocol.errors import Code, ConnectionFault, TimedOut
+from protocol.identity import Role
+from protocol.wire.address import Address
+from protocol.wire.channel import pinned_channel, start_server, trusted_certificate
+from protocol.wire.service import release_handler
+from tests.support.calls import calling
+from tests.support.simulated_source import SimulatedSource
+from tests.support.sites import der, new_identity, new_site
+
+SOURCE, SITE, STRANGER = new_identity(Role.SOURCE), new_site(), new_identity(Role.TARGET)
+
+
+@pytest.fixture
+def source():
+    return SimulatedSource(SOURCE, SITE.request, b"bundle")
+
+
+@pytest.fixture
+def silent_listener():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield Address("127.0.0.1", listener.getsockname()[1])
+
+
+def test_the_two_sites_of_a_request_reach_each_other(source):
+    with source.listening() as address:
+        assert trusted_certificate(address, SOURCE.fingerprint, 5) == der(SOURCE)
+        with calling(address, SITE, SOURCE) as calls:
+            assert calls.open().size == 6
+
+
+def test_the_source_accepts_no_other_certificate(source):
+    with source.listening() as address, calling(address, SITE, SOURCE, shown=STRANGER) as calls:
+        with pytest.raises(ConnectionFault):
+            calls.open()
+
+
+def test_the_source_accepts_nobody_without_a_certificate(source):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with source.listening() as address, socket.create_connection((address.host, address.port), 5) as plain:
+        with context.wrap_socket(plain) as encrypted, pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+            while encrypted.recv(1024):
+                pass
+
+
+def test_the_target_accepts_no_other_source(source):
+    other = new_identity(Role.SOURCE)
+    with source.listening() as address:
+        with pytest.raises(ConnectionFault, match="compare the fingerprints") as caught:
+            trusted_certificate(address, other.fingerprint, 5)
+        assert caught.value.code is Code.IDENTITY
+        with pinned_channel(address, SITE.identity, der(other), other.fingerprint) as channel:
+            with pytest.raises(Exception, match="UNAVAILABLE"):
+                channel.unary_unary("/ecan.v1.Release/Open")(b"", timeout=5)
+
+
+def test_a_target_is_no_source_even_if_its_fingerprint_is_trusted():
+    impostor = SimulatedSource(STRANGER, SITE.request, b"bundle")
+    with impostor.listening() as address, pytest.raises(ConnectionFault, match="is target"):
+        trusted_certificate(address, STRANGER.fingerprint, 5)
+
+
+def test_a_certificate_of_another_kind_is_named_so_that_a_proxy_can_be_found(tmp_path):
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "proxy.example")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, SOURCE.tls_key.public_key(), 1, now, now + timedelta(days=1))
+        .sign(SOURCE.tls_key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    (tmp_path / "proxy.pem").write_bytes(certificate + SOURCE.tls_key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "proxy.pem")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lambda: context.wrap_socket(listener.accept()[0], server_side=True).close())
+        thread.start()
+        with pytest.raises(ConnectionFault, match="proxy") as caught:
+            trusted_certificate(Address("127.0.0.1", listener.getsockname()[1]), SOURCE.fingerprint, 5)
+        thread.join()
+    assert caught.value.code is Code.IDENTITY
+
+
+def test_a_port_that_nobody_listens_on_is_a_connection_fault(silent_listener):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free = listener.getsockname()[1]
+    with pytest.raises(ConnectionFault, match="refused"):
+        trusted_certificate(Address("127.0.0.1", free), SOURCE.fingerprint, 5)
+
+
+def test_a_host_that_does_not_exist_is_a_connection_fault():
+    with pytest.raises(ConnectionFault, match="cannot be reached"):
+        trusted_certificate(Address("nowhere.invalid", 1), SOURCE.fingerprint, 5)
+
+
+def test_a_listener_that_says_nothing_times_out(silent_listener):
+    with pytest.raises(TimedOut):
+        trusted_certificate(silent_listener, SOURCE.fingerprint, 0.1)
+
+
+def test_a_listener_that_speaks_something_else_is_a_connection_fault(silent_listener):
+    def greet():
+        peer, _ = listener.accept()
+        peer.sendall(b"220 mail.example ESMTP\r\n" * 10)
+        peer.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with pytest.raises(ConnectionFault):
+            trusted_certificate(Address("127.0.0.1", listener.getsockname()[1]), SOURCE.fingerprint, 5)
+        thread.join()
+
+
+def listen_on(address):
+    source = SimulatedSource(SOURCE, SITE.request, b"bundle")
+    certificate = SITE.identity.certificate_pem
+    return start_server(address, SOURCE, certificate, release_handler(source, certificate))
+
+
+def test_a_port_in_use_is_named_with_the_reason(source):
+    with source.listening() as address, pytest.raises(ConnectionFault, match="already in use") as caught:
+        listen_on(address)
+    assert caught.value.code is Code.ADDRESS
+
+
+def test_an_address_of_another_machine_is_named_with_the_reason():
+    with pytest.raises(ConnectionFault, match="cannot be listened on"):
+        listen_on(Address("192.0.2.1", 0))
+
+
+def test_roots_of_the_machine_are_never_believed(source, monkeypatch, tmp_path):
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(STRANGER.certificate_pem + SOURCE.certificate_pem)
+    monkeypatch.setenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(roots))
+    with source.listening() as address:
+        with pinned_channel(address, SITE.identity, der(STRANGER), SOURCE.fingerprint) as channel:
+            with pytest.raises(Exception, match="UNAVAILABLE"):
+                channel.unary_unary("/ecan.v1.Release/Open")(b"", timeout=5)

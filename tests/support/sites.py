@@ -1,0 +1,73 @@
+"""Two sites for tests of the crossing: keys, a request and a bundle that answers it."""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from protocol.egress import seal_bundle
+from protocol.identity import Identity, Role, create_identity, write_identity
+from protocol.manifest import ManifestFields
+from protocol.receipts import Receipt, Verdict, seal_receipt
+from protocol.request import grant_id, seal_request
+from tests.protocol.samples import FIELDS, TODAY, random_model
+
+__all__ = ["TODAY", "Site", "der", "new_identity", "new_site", "receipt_for", "sealed_for"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A target that asked for a model."""
+
+    identity: Identity
+    request: bytes
+
+    @property
+    def grant(self) -> bytes:
+        return grant_id(self.request)
+
+    def write(self, keys_dir: Path) -> Path:
+        """Lay out the keys folder as `ecan-target request` does."""
+        write_identity(self.identity, keys_dir)
+        (keys_dir / "requests").mkdir()
+        (keys_dir / "requests" / f"{self.grant.hex()}.request").write_bytes(self.request)
+        return keys_dir
+
+
+def new_identity(role: Role) -> Identity:
+    return create_identity(role, datetime.now(UTC))
+
+
+def new_site() -> Site:
+    identity = new_identity(Role.TARGET)
+    return Site(identity=identity, request=seal_request(identity, nonce=os.urandom(32), day=TODAY))
+
+
+def sealed_for(site: Site, source: Identity, *, seed: int = 0, **fields: object) -> bytes:
+    """The bundle that the source makes for the site; `fields` change what its manifest says."""
+    stated: ManifestFields = replace(
+        FIELDS, **{"audience": site.identity.fingerprint, "grant": site.grant, **fields}
+    )
+    return seal_bundle(random_model(seed=seed), stated, source.signing_key)
+
+
+def receipt_for(
+    site: Site, data: bytes, weights_sha256: bytes, *, signer: Identity | None = None, **changes: object
+) -> bytes:
+    """The site's word on a bundle, or a lie about it."""
+    fields: dict[str, object] = {
+        "grant": site.grant,
+        "digest": hashlib.sha256(data).digest(),
+        "weights_sha256": weights_sha256,
+        "verdict": Verdict.ACCEPTED,
+        "day": TODAY,
+    }
+    receipt = Receipt(**(fields | changes))  # type: ignore[arg-type]
+    return seal_receipt(receipt, (signer or site.identity).signing_key)
+
+
+def der(identity: Identity) -> bytes:
+    return identity.certificate.public_bytes(Encoding.DER)
