@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from protocol.errors import Code, Malformed
 
-STATISTICS_DIM = 338
+STATISTICS_DIM = 703
 """S, the width of the front end stats-v1."""
 FRAME_DIM = 68
 """M, the width of one frame of the front end frames-v1."""
@@ -92,9 +92,7 @@ def layers(arch: str, num_classes: int) -> tuple[Layer, ...]:
             f"A bundle has {MIN_CLASSES} to {MAX_CLASSES} classes, not {num_classes}; choose that many.",
         )
     if arch not in _ENCODERS:
-        raise Malformed(
-            Code.ENUM, f"The architecture {arch!r} is unknown to this version; install a newer ecan-ser."
-        )
+        raise Malformed(Code.ENUM, f"The architecture {arch!r} is unknown to this version; install a newer ecan-ser.")
     encoder = _ENCODERS[arch]
     encoded_dim = encoder[-1].units * encoder[-1].tiles
     return (

@@ -63,9 +63,7 @@ def split(data: bytes) -> Bundle:
         raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
     _, major, flags, envelope_len, weights_len = HEAD.unpack_from(data)
     if major != MAJOR:
-        raise Malformed(
-            Code.VERSION, f"The bundle has format version {major}, known is {MAJOR}; update ecan-ser."
-        )
+        raise Malformed(Code.VERSION, f"The bundle has format version {major}, known is {MAJOR}; update ecan-ser.")
     if flags != 0:
         raise Malformed(Code.FLAGS, "The bundle has flags that this version does not know; update ecan-ser.")
     if not 0 < envelope_len <= MAX_ENVELOPE_BYTES or not 0 < weights_len <= MAX_WEIGHTS_BYTES:
@@ -87,9 +85,7 @@ def _check_magic(data: bytes) -> None:
     if MAGIC.startswith(start):
         raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
     if data.startswith(b"ECAN"):
-        raise Malformed(
-            Code.MAGIC, "The bundle was transferred in text mode; transfer it again in binary mode."
-        )
+        raise Malformed(Code.MAGIC, "The bundle was transferred in text mode; transfer it again in binary mode.")
     raise Malformed(Code.MAGIC, f"This is not a bundle but {_likely_kind(data)}; name the .ecan file.")
 
 

@@ -75,9 +75,7 @@ class OneOf:
         for known in self.values:
             if value == known:
                 return known
-        raise Malformed(
-            Code.ENUM, f"Field {field} has a value unknown to this version; install a newer ecan-ser."
-        )
+        raise Malformed(Code.ENUM, f"Field {field} has a value unknown to this version; install a newer ecan-ser.")
 
     def dump(self, value: str | int) -> str | int:
         """Write the value itself."""

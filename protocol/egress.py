@@ -31,9 +31,7 @@ class EgressRefused(Refused):
         self.violations = tuple(violations)
 
 
-def violations(
-    tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str
-) -> tuple[Violation, ...]:
+def violations(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> tuple[Violation, ...]:
     """All rules that a model breaks; none if it may leave.
 
     Args:
@@ -58,9 +56,7 @@ def violations(
     return (*found, *weights.value_violations(encoded, arch, num_classes, normalization))
 
 
-def seal_bundle(
-    tensors: Mapping[str, Array], fields: ManifestFields, release_key: Ed25519PrivateKey
-) -> bytes:
+def seal_bundle(tensors: Mapping[str, Array], fields: ManifestFields, release_key: Ed25519PrivateKey) -> bytes:
     """Turn a trained model into a signed bundle, if it may leave.
 
     Args:

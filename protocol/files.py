@@ -1,6 +1,7 @@
 """Reading and writing files so that nothing hostile is followed and nothing is left half-written."""
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -12,8 +13,6 @@ from protocol.errors import Code, Malformed, StorageFault
 def read_bounded(path: Path, max_bytes: int) -> bytes:
     """Read a regular file that is not larger than it may be.
 
-    The descriptor that is checked is the one that is read, so a file swapped in between changes nothing.
-
     Args:
         path: the file; a symbolic link is not followed.
         max_bytes: the largest size that is read, in bytes.
@@ -23,22 +22,14 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         StorageFault: it does not exist or cannot be read.
     """
     try:
-        _refuse_irregular(path, path.lstat())
-        # Without O_NONBLOCK, opening a pipe that took the file's place would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            _refuse_irregular(path, os.fstat(descriptor))
+        with os.fdopen(_open_regular(path), "rb") as file:
             data = file.read(max_bytes + 1)
     except FileNotFoundError as error:
         raise StorageFault(Code.NOT_FOUND, f"{path} does not exist; check the path.") from error
     except OSError as error:
-        raise StorageFault(
-            Code.STORAGE, f"{path} cannot be read ({error.strerror}); check its permissions."
-        ) from error
+        raise StorageFault(Code.STORAGE, f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     if len(data) > max_bytes:
-        raise Malformed(
-            Code.LENGTH, f"{path} is longer than {max_bytes} bytes; check that it is the right file."
-        )
+        raise Malformed(Code.LENGTH, f"{path} is longer than {max_bytes} bytes; check that it is the right file.")
     return data
 
 
@@ -48,7 +39,7 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     Args:
         path: the file; its folder must exist.
         data: the content.
-        mode: the new file's permissions, not widened by the process's umask.
+        mode: the new file's permissions; the umask may take some away.
 
     Raises:
         StorageFault: the disk is full, read-only or out of reach; nothing is left behind.
@@ -67,9 +58,20 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _refuse_irregular(path: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise Malformed(Code.NOT_REGULAR, f"{path} is not a regular file; name the file itself.")
+def _open_regular(path: Path) -> int:
+    """Open a file for reading; the open descriptor is what is checked, so swapping the file changes nothing."""
+    fault = Malformed(Code.NOT_REGULAR, f"{path} is not a regular file; name the file itself.")
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise fault from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise fault
+    return descriptor
 
 
 def _write_synced(path: Path, data: bytes, mode: int) -> None:

@@ -40,7 +40,6 @@ ENDORSEMENT_OID = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
 ENDORSEMENT_TYPE = "ecan/tls/v1"
 
 _PUBLIC_KEY_BYTES = 32
-_ENDORSEMENT_BYTES = _PUBLIC_KEY_BYTES + 64
 _LIFETIME = timedelta(days=3652)
 _CLOCK_TOLERANCE = timedelta(days=1)
 
@@ -153,13 +152,9 @@ def load_identity(folder: Path) -> Identity:
         raise _damaged(folder / SIGNING_KEY_FILE)
     if not isinstance(tls_key, ec.EllipticCurvePrivateKey):
         raise _damaged(folder / TLS_KEY_FILE)
-    identity = Identity(
-        role=endorsement.role, signing_key=signing_key, tls_key=tls_key, certificate=certificate
-    )
+    identity = Identity(role=endorsement.role, signing_key=signing_key, tls_key=tls_key, certificate=certificate)
     if identity.fingerprint != endorsement.fingerprint or tls_key.public_key() != certificate.public_key():
-        raise KeyFault(
-            Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup."
-        )
+        raise KeyFault(Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup.")
     return identity
 
 
@@ -215,9 +210,7 @@ def _check_endorsement(certificate: x509.Certificate) -> Endorsement:
         certificate.verify_directly_issued_by(certificate)
     except Exception as error:  # a lazy parser on hostile bytes: many types of fault, one meaning
         raise _not_endorsed() from error
-    if not isinstance(carried, x509.UnrecognizedExtension) or carried.oid != ENDORSEMENT_OID:
-        raise _not_endorsed()
-    if not _is_p256(tls_key) or len(carried.value) != _ENDORSEMENT_BYTES:
+    if not _is_endorsement(carried) or not _is_p256(tls_key):
         raise _not_endorsed()
     public_key, signature = carried.value[:_PUBLIC_KEY_BYTES], carried.value[_PUBLIC_KEY_BYTES:]
     signing.verify_signature(public_key, signature, ENDORSEMENT_TYPE, _public_key_info(tls_key))
@@ -244,6 +237,10 @@ def _alternative_names(role: Role, fingerprint: bytes) -> x509.SubjectAlternativ
 def _public_key_info(key: ec.EllipticCurvePublicKey) -> bytes:
     """What an endorsement signs: the TLS key as SubjectPublicKeyInfo."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _is_endorsement(extension: x509.ExtensionType) -> TypeGuard[x509.UnrecognizedExtension]:
+    return isinstance(extension, x509.UnrecognizedExtension) and extension.oid == ENDORSEMENT_OID
 
 
 def _is_p256(key: object) -> TypeGuard[ec.EllipticCurvePublicKey]:

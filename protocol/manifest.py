@@ -140,9 +140,7 @@ class Manifest(ManifestFields):
         del fields["v"], fields["enc"]
         manifest = cls(**fields)
         if front_end != manifest.front_end:
-            raise Malformed(
-                Code.ENUM, "Fields arch and frontend do not fit each other; ask for a new bundle."
-            )
+            raise Malformed(Code.ENUM, "Fields arch and frontend do not fit each other; ask for a new bundle.")
         if len(manifest.classes) < architecture.MIN_CLASSES:
             raise Malformed(Code.RANGE, "Field labels names fewer than two classes; ask for a new bundle.")
         return manifest

@@ -51,9 +51,7 @@ class Receipt:
 
 def seal_receipt(receipt: Receipt, key: Ed25519PrivateKey) -> bytes:
     """Write a receipt and sign it with the target's receipt key."""
-    return signing.sign(
-        PAYLOAD_TYPE, canonical.write_record({"v": 1, **asdict(receipt)}, _SCHEMA, what=_WHAT), key
-    )
+    return signing.sign(PAYLOAD_TYPE, canonical.write_record({"v": 1, **asdict(receipt)}, _SCHEMA, what=_WHAT), key)
 
 
 def open_receipt(data: bytes, *, signer: bytes) -> Receipt:

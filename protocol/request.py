@@ -73,9 +73,7 @@ def open_request(data: bytes) -> SiteRequest:
         raise Unauthentic(Code.IDENTITY, "The certificate is not the asking site's; ask for a new request.")
     if x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.PEM) != certificate:
         raise Malformed(Code.NOT_CANONICAL, "The certificate is not plain PEM; ask for a new request.")
-    return SiteRequest(
-        certificate=certificate, fingerprint=envelope.signer, nonce=fields["nonce"], day=fields["day"]
-    )
+    return SiteRequest(certificate=certificate, fingerprint=envelope.signer, nonce=fields["nonce"], day=fields["day"])
 
 
 def grant_id(request: bytes) -> bytes:

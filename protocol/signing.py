@@ -84,7 +84,7 @@ def parse_envelope(data: bytes) -> Envelope:
 
     Raises:
         Malformed: it is not the only encoding of an envelope.
-        Unauthentic: there is not exactly one signature, or it cannot be one.
+        Unauthentic: there is not exactly one signature.
     """
     value = canonical.parse_object(data, what="envelope", max_bytes=MAX_ENVELOPE_BYTES)
     signatures = value.pop("signatures", None)
@@ -98,8 +98,6 @@ def parse_envelope(data: bytes) -> Envelope:
         public_key=signature["keyid"],
         signature=_decode64(signature["sig"]),
     )
-    if len(envelope.signature) != 64:
-        raise Unauthentic(Code.SIG_INVALID, "The signature does not have 64 bytes; ask for a new file.")
     if _render(envelope) != data:
         raise Malformed(Code.NOT_CANONICAL, "The envelope is not in its canonical form; ask for a new file.")
     return envelope
@@ -122,9 +120,7 @@ def verify_envelope(envelope: Envelope, *, payload_type: str, signer: bytes) -> 
             f"Signed by {envelope.signer.hex()}, but {signer.hex()} is trusted; compare the fingerprints.",
         )
     if envelope.payload_type != payload_type:
-        raise Unauthentic(
-            Code.PAYLOAD_TYPE, f"The signed content is not {payload_type}; ask for the right file."
-        )
+        raise Unauthentic(Code.PAYLOAD_TYPE, f"The signed content is not {payload_type}; ask for the right file.")
     verify_signature(envelope.public_key, envelope.signature, payload_type, envelope.payload)
     return envelope.payload
 
@@ -164,6 +160,4 @@ def _decode64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise Malformed(
-            Code.NOT_CANONICAL, "The envelope's base64 is damaged; ask for a new file."
-        ) from error
+        raise Malformed(Code.NOT_CANONICAL, "The envelope's base64 is damaged; ask for a new file.") from error

@@ -40,9 +40,7 @@ class VerifiedBundle:
             raise TypeError("only protocol.trust.verify makes a VerifiedBundle")
 
 
-def verify(
-    data: bytes, *, issuer: bytes, audience: bytes | None, grant: bytes | None, today: int
-) -> VerifiedBundle:
+def verify(data: bytes, *, issuer: bytes, audience: bytes | None, grant: bytes | None, today: int) -> VerifiedBundle:
     """Verify a bundle; the first rule that is broken ends it.
 
     Args:
@@ -73,23 +71,15 @@ def verify(
     )
 
 
-def _check_policy(
-    stated: Manifest, *, issuer: bytes, audience: bytes | None, grant: bytes | None, today: int
-) -> None:
+def _check_policy(stated: Manifest, *, issuer: bytes, audience: bytes | None, grant: bytes | None, today: int) -> None:
     if stated.issuer != issuer:
-        raise Refused(
-            Code.KEY_UNKNOWN, "The manifest names another issuer than its signer; ask for a new bundle."
-        )
+        raise Refused(Code.KEY_UNKNOWN, "The manifest names another issuer than its signer; ask for a new bundle.")
     if audience is not None and stated.audience != audience:
         raise Refused(Code.AUDIENCE, "The bundle was released to another site; ask for one of your own.")
     if grant is not None and stated.grant != grant:
-        raise Refused(
-            Code.GRANT, "The bundle was released for another request; send the source your request."
-        )
+        raise Refused(Code.GRANT, "The bundle was released for another request; send the source your request.")
     if stated.day > today + CLOCK_TOLERANCE_DAYS:
-        raise Refused(
-            Code.NOT_YET, f"The bundle is from day {stated.day} and today is day {today}; check both clocks."
-        )
+        raise Refused(Code.NOT_YET, f"The bundle is from day {stated.day} and today is day {today}; check both clocks.")
     if today > stated.day + stated.valid_days:
         raise Refused(
             Code.EXPIRED,

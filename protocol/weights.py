@@ -249,13 +249,9 @@ def _row_violations(where: str, rows: Rows) -> Iterator[Violation]:
 def _order_violations(layer: Layer, rows: Rows, following: Array) -> Iterator[Violation]:
     keys = _sort_keys(rows)
     if keys != sorted(keys):
-        yield Violation(
-            rule=Code.UNIT_ORDER, where=layer.weight, why="has units out of their canonical order"
-        )
+        yield Violation(rule=Code.UNIT_ORDER, where=layer.weight, why="has units out of their canonical order")
     if _columns(following, layer)[:, :, _repeats(keys)].any():
-        yield Violation(
-            rule=Code.UNIT_ORDER, where=layer.weight, why="has a repeated unit that is still in use"
-        )
+        yield Violation(rule=Code.UNIT_ORDER, where=layer.weight, why="has a repeated unit that is still in use")
 
 
 def _sort_keys(rows: Rows) -> list[tuple[int, bytes, int]]:

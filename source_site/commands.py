@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from ecan_core.console import LazyCommand
 from ecan_core.narrator import Narrator
 
 SECONDS_PER_DAY = 86_400
@@ -17,9 +16,7 @@ folder = click.Path(path_type=Path, file_okay=False)
 existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
 existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
-format_option = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `keys init` made."
 )

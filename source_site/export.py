@@ -163,9 +163,7 @@ def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, 
     return _outcome(delivery, receipt)
 
 
-def manifest_fields(
-    facts: RunFacts, *, audience: bytes, grant: bytes, release: int, today: int
-) -> ManifestFields:
+def manifest_fields(facts: RunFacts, *, audience: bytes, grant: bytes, release: int, today: int) -> ManifestFields:
     """What the manifest says of a trained model: rounded, and nothing else than this.
 
     Raises:
@@ -188,9 +186,7 @@ def manifest_fields(
         uar_src=half_percents(facts.uar_source),
     )
     if facts.arch not in FRONT_ENDS or (fields.classes, fields.front_end) != (facts.classes, facts.frontend):
-        raise ModelError(
-            "The model's architecture, front end or classes are of another version; train it again."
-        )
+        raise ModelError("The model's architecture, front end or classes are of another version; train it again.")
     return fields
 
 
@@ -204,9 +200,7 @@ def _reserve(
 
     def seal(release: int) -> bytes:
         run = load_run(run_dir)
-        fields = manifest_fields(
-            run.facts, audience=site.fingerprint, grant=grant, release=release, today=today
-        )
+        fields = manifest_fields(run.facts, audience=site.fingerprint, grant=grant, release=release, today=today)
         data = seal_bundle(run.tensors, fields, identity.signing_key)
         write_atomic(_outbox_file(keys_dir, grant), data)
         return hashlib.sha256(data).digest()

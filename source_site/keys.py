@@ -30,9 +30,7 @@ def init_keys(out: Path) -> str:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         (out / OUTBOX).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StorageFault(
-            Code.STORAGE, f"{out} cannot be made ({error.strerror}); choose another place."
-        ) from error
+        raise StorageFault(Code.STORAGE, f"{out} cannot be made ({error.strerror}); choose another place.") from error
     # Before the keys: whoever has keys has a ledger, even if this run is killed here.
     Ledger.create(out / LEDGER_FILE)
     identity = create_identity(Role.SOURCE, datetime.now(UTC))

@@ -104,9 +104,7 @@ class OnceRelease:
         self._delivery = delivery
         self._ledger = ledger
         self._server_certificate = certificate
-        self._client_certificate = load_pem_x509_certificate(delivery.site.certificate).public_bytes(
-            Encoding.DER
-        )
+        self._client_certificate = load_pem_x509_certificate(delivery.site.certificate).public_bytes(Encoding.DER)
         self._today = today
         self._opened = False
 
@@ -131,9 +129,7 @@ class OnceRelease:
             raise closed_grant()
         self._opened = True
         delivery = self._delivery
-        return Offer(
-            grant=delivery.grant, nonce=request.nonce, digest=delivery.digest, size=len(delivery.data)
-        )
+        return Offer(grant=delivery.grant, nonce=request.nonce, digest=delivery.digest, size=len(delivery.data))
 
     def fetch(self, request: FetchRequest) -> Iterator[Chunk]:
         """Stream the bundle; the ledger knows before the first byte leaves."""

@@ -81,9 +81,7 @@ def load_run(folder: Path) -> StoredRun:
         ModelError: its files are damaged or of another version.
     """
     if not (folder / FACTS_FILE).is_file():
-        raise UsageFault(
-            f"{folder} holds no finished training; run `ecan-source train --out {folder}` first."
-        )
+        raise UsageFault(f"{folder} holds no finished training; run `ecan-source train --out {folder}` first.")
     try:
         facts = parse_settings(RunFacts, _facts(folder / FACTS_FILE), FACTS_FILE)
         tensors = load(read_bounded(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES))

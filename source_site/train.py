@@ -1,6 +1,5 @@
 """Train the source model: labelled corpora -> RUN (weights and the few facts that the manifest needs)."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
-from ecan_core.data.features import FeatureTable, extract_features
+from ecan_core.data.features import FeatureTable, extract_features, num_workers
 from ecan_core.data.inputs import Inputs, inputs_of
 from ecan_core.data.labeled import Corpus
 from ecan_core.errors import AudioError, UsageFault
@@ -101,7 +100,7 @@ def train_run(
         classes=chosen,
         num_utterances=len(labels),
         num_speakers=len(set(speakers)),
-        hours=sum(part.table.duration_s for part in tables) / 3600.0,
+        hours=sum(sum(part.table.durations_s) for part in tables) / 3600.0,
         uar_source=round(estimate, 4),
         seed=seed,
     )
@@ -141,11 +140,14 @@ def _load(
         narrator.say(f"{corpus.name}: left out {sum(left_out.values())} utterances of other classes ({counts})")
     with narrator.progress(f"features of {corpus.name}") as tick:
         table = extract_features(
-            corpus.without_labels(), FRONT_ENDS[arch.front_end], cache, on_progress=tick
+            corpus.without_labels(),
+            FRONT_ENDS[arch.front_end],
+            cache,
+            on_progress=tick,
+            workers=num_workers(len(corpus.utterances)),
         )
     if table.refusals:
-        counts = ", ".join(f"{count} {why}" for why, count in Counter(r.reason for r in table.refusals).items())
-        narrator.say(f"{corpus.name}: skipped {len(table.refusals)} unusable utterances ({counts})")
+        narrator.say(f"{corpus.name}: skipped unusable utterances: {table.skipped}")
     label_of = {item.utterance.id: item.label for item in corpus.utterances}
     return LabeledTable(table=table, labels=tuple(label_of[u.id] for u in table.utterances))
 

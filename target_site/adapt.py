@@ -1,20 +1,20 @@
 """Adapt a verified bundle to a site's own unlabelled audio, and report what happened."""
 
-import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ecan_core.adapt import AdaptSettings, EpochRecord
 from ecan_core.data.cache import FeatureCache
-from ecan_core.data.features import FeatureTable, extract_features
+from ecan_core.data.features import FeatureTable, extract_features, num_workers
 from ecan_core.data.inputs import inputs_of
 from ecan_core.data.unlabeled import list_utterances
-from ecan_core.errors import UsageFault
+from ecan_core.errors import AudioError
 from ecan_core.methods import METHODS
 from ecan_core.model.network import Network
 from ecan_core.model.weights import to_arrays
@@ -27,30 +27,13 @@ from protocol.trust import VerifiedBundle
 from target_site.adapted import AdaptedModel, save_adapted
 from target_site.load import choose_normalization, model_card
 from target_site.predict import Predictions, say_ignored, segments_csv
+from target_site.report_content import ReportContent, save_report
 
+CACHE = "features.cache"
+DEFAULTS = asdict(AdaptSettings())
+NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
 MIN_UTTERANCES = 8
 """Fewer utterances than this are no corpus: neighbors and class shares mean nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What an adaptation produced.
-
-    Attributes:
-        model: the model that was kept: the adapted one, or the source's where the verdict is ``reverted``.
-        judgement: verdict and reason.
-        records: one per epoch.
-        before: the source model's predictions on this audio.
-        after: the kept model's predictions.
-        feature_maps: two-dimensional views of the features before and after, each ``[N, 2]``.
-    """
-
-    model: AdaptedModel
-    judgement: Judgement
-    records: list[EpochRecord]
-    before: Predictions
-    after: Predictions
-    feature_maps: tuple[np.ndarray, np.ndarray]
 
 
 def adapt_bundle(
@@ -58,19 +41,21 @@ def adapt_bundle(
     audio: Path,
     out: Path,
     *,
+    crossed: list[dict[str, Any]],
     normalization: str | None,
     method: str,
     settings: AdaptSettings,
     seed: int,
     cache_path: Path | None,
     narrator: Narrator,
-) -> Outcome:
+) -> Judgement:
     """Adapt to ``audio`` and write the folder ADAPTED.
 
     Args:
         bundle: a bundle that this site accepted.
         audio: folder, file or list of utterances; labels in a list are never read.
         out: folder of the adapted model.
+        crossed: every run of bytes of the bundle, as ``protocol.inspect`` lists them, for the report.
         normalization: ``corpus`` or ``speaker``; None decides by the model and the list.
         method: a name in ``METHODS``.
         settings: how to adapt.
@@ -78,19 +63,25 @@ def adapt_bundle(
         cache_path: where features are kept; None keeps them in ``out``.
         narrator: tells a person what is skipped and how far the work has come.
 
+    Returns:
+        The verdict; where it is ``reverted``, the folder holds the model as it was received.
+
     Raises:
-        AudioError: no utterance can be used.
-        UsageFault: too few utterances, or a normalization that this model cannot have.
+        AudioError: no utterance can be used, or too few.
+        UsageFault: a normalization that this model cannot have.
     """
     card = model_card(bundle)
     listing = list_utterances(audio)
     say_ignored(listing.ignored_columns, narrator)
     out.mkdir(parents=True, exist_ok=True)
-    with FeatureCache(cache_path or out / "features.cache") as cache:
-        with narrator.progress("features") as tick:
-            table = extract_features(listing.utterances, card.front_end(), cache, on_progress=tick)
+    with FeatureCache(cache_path or out / CACHE) as cache, narrator.progress("features") as tick:
+        table = extract_features(
+            listing.utterances, card.front_end(), cache, on_progress=tick, workers=num_workers(len(listing.utterances))
+        )
+    if table.refusals:
+        narrator.say(f"skipped unusable utterances: {table.skipped}")
     if method != "none" and len(table.utterances) < MIN_UTTERANCES:
-        raise UsageFault(
+        raise AudioError(
             f"only {len(table.utterances)} usable utterances: adaptation needs at least {MIN_UTTERANCES}, "
             "use --method none to predict without it"
         )
@@ -100,64 +91,127 @@ def adapt_bundle(
     narrator.say(f"{len(table.utterances)} utterances, normalized by {mode}, method {method}")
 
     network = card.build(bundle.tensors)
-    before, map_before = _look(network, normalizer, table)
-
+    before = _look(network, normalizer, table)
     inputs = inputs_of(normalizer.apply(table.features, speakers))
     with narrator.progress("adaptation epochs") as tick:
         records = METHODS[method](
             network, inputs, settings, seed=seed, on_epoch=lambda record: tick(record.epoch, settings.epochs)
         )
-    after, map_after = _look(network, normalizer, table)
-    judgement = judge(before.scores, after.scores) if records else _not_adapted()
+    after = _look(network, normalizer, table)
+    judgement = judge(before.predictions.scores, after.predictions.scores) if records else NOT_ADAPTED
     if judgement.verdict is Verdict.REVERTED:
-        network, after, map_after = card.build(bundle.tensors), before, map_before
-    model = AdaptedModel(
-        card=card,
-        weights=to_arrays(network),
-        source_weights=dict(bundle.tensors),
-        normalizer=normalizer,
-        receipt={
-            "bundle_sha256": bundle.digest.hex(),
-            "method": method,
-            "settings": asdict(settings),
-            "seed": seed,
-            "threads": torch.get_num_threads(),
-            "verdict": judgement.verdict.value,
-            "reason": judgement.reason,
-            "utterances": len(table.utterances),
-            "versions": {
-                "ecan-ser": version("ecan-ser"),
-                "torch": version("torch"),
-                "numpy": version("numpy"),
-                "python": platform.python_version(),
-            },
+        network, after = card.build(bundle.tensors), before
+    receipt = {
+        "bundle_sha256": bundle.digest.hex(),
+        "method": method,
+        "settings": asdict(settings),
+        "seed": seed,
+        "threads": torch.get_num_threads(),
+        "utterances": len(table.utterances),
+        "normalization": mode,
+        "verdict": judgement.verdict.value,
+        "reason": judgement.reason,
+        "versions": {
+            "ecan-ser": version("ecan-ser"),
+            "torch": version("torch"),
+            "numpy": version("numpy"),
+            "python": platform.python_version(),
         },
+    }
+    save_adapted(
+        out,
+        AdaptedModel(
+            card=card,
+            weights=to_arrays(network),
+            source_weights=dict(bundle.tensors),
+            normalizer=normalizer,
+            receipt=receipt,
+        ),
     )
-    return Outcome(
-        model=model,
-        judgement=judgement,
-        records=records,
-        before=before,
-        after=after,
-        feature_maps=(map_before, map_after),
-    )
+    write_atomic(out / "segments.csv", segments_csv(after.predictions, card.classes))
+    save_report(out, _content(bundle, crossed, before, after, records, judgement, receipt))
+    return judgement
 
 
-def _not_adapted() -> Judgement:
-    return Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
+class View(NamedTuple):
+    """What a network makes of the target corpus.
+
+    Attributes:
+        predictions: scores of all utterances.
+        plane: the first two principal components of their features ``[N, 2]``.
+    """
+
+    predictions: Predictions
+    plane: np.ndarray
 
 
-def _look(network: Network, normalizer: Normalizer, table: FeatureTable) -> tuple[Predictions, np.ndarray]:
-    """Predictions of a table and a two-dimensional view of its features."""
+def _look(network: Network, normalizer: Normalizer, table: FeatureTable) -> View:
     speakers = [utterance.speaker for utterance in table.utterances]
     features, logits = run(network, inputs_of(normalizer.apply(table.features, speakers)))
-    return Predictions(table=table, scores=logits.softmax(dim=1).numpy()), plane(features.numpy())
+    predictions = Predictions(table=table, scores=logits.softmax(dim=1).numpy())
+    return View(predictions, principal_plane(features.numpy()))
 
 
-def plane(features: np.ndarray) -> np.ndarray:
+def principal_plane(features: np.ndarray) -> np.ndarray:
     """The first two principal components ``[N, 2]`` of features ``[N, D]``."""
     centered = features - features.mean(axis=0)
     _, _, axes = np.linalg.svd(centered, full_matrices=False)
-    # The sign of a component is arbitrary: fix it, so that a replay draws the same picture.
+    # The sign of a component is arbitrary: fix it, so that a repetition draws the same picture.
     axes = axes[:2] * np.sign(axes[:2].sum(axis=1, keepdims=True))
     return np.asarray(centered @ axes.T)
+
+
+def _content(
+    bundle: VerifiedBundle,
+    crossed: list[dict[str, Any]],
+    before: View,
+    after: View,
+    records: list[EpochRecord],
+    judgement: Judgement,
+    receipt: dict[str, Any],
+) -> ReportContent:
+    classes = bundle.manifest.classes
+    views = {"before": before, "after": after}
+    predicted = {name: view.predictions.scores.argmax(axis=1) for name, view in views.items()}
+    return ReportContent(
+        verdict=judgement.verdict.value,
+        reason=judgement.reason,
+        classes=list(classes),
+        shares={
+            name: (np.bincount(rows, minlength=len(classes)) / len(rows)).tolist() for name, rows in predicted.items()
+        },
+        maps={name: view.plane.round(4).tolist() for name, view in views.items()},
+        predicted={name: rows.tolist() for name, rows in predicted.items()},
+        epochs=[
+            {
+                "losses": record.losses,
+                "balance": record.health.balance,
+                "confidence": record.health.confidence,
+                "agreement": record.health.agreement,
+            }
+            for record in records
+        ],
+        refused=[
+            {"file": str(refusal.utterance.path), "reason": refusal.reason}
+            for refusal in after.predictions.table.refusals
+        ],
+        crossed=crossed,
+        facts=_facts(bundle, receipt),
+    )
+
+
+def _facts(bundle: VerifiedBundle, receipt: dict[str, Any]) -> dict[str, str]:
+    stated = bundle.manifest
+    changed = {key: value for key, value in receipt["settings"].items() if value != DEFAULTS[key]}
+    return {
+        "bundle SHA-256": bundle.digest.hex(),
+        "source fingerprint": stated.issuer.hex(),
+        "architecture": stated.arch,
+        "source's own UAR (held-out speakers, as it states)": f"{stated.uar_src / 2:.1f} %",
+        "utterances": str(receipt["utterances"]),
+        "normalized by": receipt["normalization"],
+        "method": receipt["method"],
+        "settings": ", ".join(f"{key} = {value}" for key, value in changed.items()) or "defaults",
+        "seed, threads": f"{receipt['seed']}, {receipt['threads']}",
+        "versions": ", ".join(f"{name} {number}" for name, number in receipt["versions"].items()),
+    }

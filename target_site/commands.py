@@ -16,9 +16,7 @@ existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
 existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 any_path = click.Path(path_type=Path)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
-format_option = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 model_option = click.option(
     "--model", "model_dir", type=existing_folder, required=True, help="Folder that `adapt` made."
 )
@@ -52,9 +50,7 @@ def request(keys_dir: Path, out: Path) -> None:
 @click.option("--replace", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=300.0, show_default=True)
 @quiet_option
-def receive(
-    keys_dir: Path, source: str, trust: str, out: Path, replace: bool, timeout_s: float, quiet: bool
-) -> None:
+def receive(keys_dir: Path, source: str, trust: str, out: Path, replace: bool, timeout_s: float, quiet: bool) -> None:
     """Fetch the model from its source, verify it, and acknowledge it.
 
     A killed download goes on where it was when the same command runs again.
@@ -128,16 +124,18 @@ def adapt(
     from ecan_core.seeding import one_thread
     from ecan_core.select import Verdict
     from ecan_core.settings import parse_settings, read_yaml
+    from protocol.inspect import inspect as inspect_bundle
     from target_site.adapt import adapt_bundle
     from target_site.receive import open_accepted
 
     one_thread()
     narrator = Narrator(quiet=quiet)
     settings = parse_settings(AdaptSettings, read_yaml(config) if config else {}, str(config))
-    outcome = adapt_bundle(
+    judgement = adapt_bundle(
         open_accepted(bundle, keys_dir=keys_dir, trust=trust, today=_today()),
         audio,
         out,
+        crossed=inspect_bundle(bundle)["rows"],
         normalization=normalize,
         method=method,
         settings=settings,
@@ -146,12 +144,12 @@ def adapt(
         narrator=narrator,
     )
     if form == "json":
-        click.echo(json.dumps(outcome.model.receipt))
-    narrator.say(f"{outcome.judgement.verdict.value}: {outcome.judgement.reason}")
+        click.echo(json.dumps({"verdict": judgement.verdict.value, "reason": judgement.reason, "model": str(out)}))
+    narrator.say(f"{judgement.verdict.value}: {judgement.reason}")
     narrator.say(f"report: {out / 'report.html'}")
-    if outcome.judgement.verdict is Verdict.REVERTED:
+    if judgement.verdict is Verdict.REVERTED:
         raise AdaptationReverted(
-            f"the adaptation was undone ({outcome.judgement.reason}): {out} holds the model as received; "
+            f"the adaptation was undone ({judgement.reason}): {out} holds the model as received; "
             "try more recordings or another --method"
         )
 

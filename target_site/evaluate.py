@@ -1,6 +1,5 @@
 """Measure a model on this site's labelled recordings. The only target module that reads a label."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ from ecan_core.data.cache import FeatureCache
 from ecan_core.errors import AudioError
 from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
 from ecan_core.narrator import Narrator
-from protocol.files import write_atomic
 from target_site.adapted import AdaptedModel
 from target_site.predict import predict_utterances, score_table
-from target_site.report import refresh_report
+from target_site.report_content import save_evaluation
 
 INTERVAL_SEED = 0
 
@@ -48,8 +46,7 @@ def evaluate_model(
     before = score_table(model.source_network(), model.normalizer, after.table)
     true = np.array([label_of[utterance.id] for utterance in after.table.utterances])
     evaluation = _figures(true, after.scores, classes) | {"before": _figures(true, before, classes)}
-    write_atomic(model_dir / "evaluation.json", json.dumps(evaluation, indent=2).encode())
-    refresh_report(model_dir)
+    save_evaluation(model_dir, evaluation)
     return evaluation
 
 

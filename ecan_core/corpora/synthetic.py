@@ -13,7 +13,7 @@ Differs: their sizes are chosen by hand.
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,6 @@ SPREAD = Prosody(
 )
 """Standard deviation among utterances of one emotion by one voice."""
 
-_ALIKE = Prosody(*[1.0] * len(SPREAD))
 _NUM_SENTENCES = 10
 _HABIT, _SHOW = 0.4, 0.2
 
@@ -112,7 +111,7 @@ class Scene:
         tract: Formants of the low and of the high voices relative to a grown man's.
         syllables_per_s: Neutral tempo.
         vowels_hz: First three formants of each vowel of the language.
-        show: How strongly each part of an emotion is shown here.
+        manner: How emotions are shown here beyond `EFFECTS`.
         strength: Weakest and strongest emotion.
         gain_db: Level of the recording.
         noise_db: Background noise relative to a plain vowel.
@@ -125,7 +124,7 @@ class Scene:
     tract: tuple[float, float]
     syllables_per_s: float
     vowels_hz: tuple[tuple[float, float, float], ...]
-    show: Prosody
+    manner: Mapping[str, Prosody]
     strength: tuple[float, float]
     gain_db: float
     noise_db: float
@@ -147,7 +146,7 @@ SCENES = {
             (310, 800, 2300),
             (520, 1450, 2450),
         ),
-        show=_ALIKE,
+        manner={},
         strength=(0.4, 1.1),
         gain_db=-2.0,
         noise_db=-48.0,
@@ -168,7 +167,12 @@ SCENES = {
             (310, 1800, 2350),
             (450, 1350, 2350),
         ),
-        show=_ALIKE._replace(pitch_st=0.8, range_oct=0.7, slope_st=0.5, rate_oct=1.2, energy_db=0.7, smile=0.6),
+        manner={
+            "anger": Prosody(pitch_st=-1.2, rate_oct=-0.15, stress_db=-1.0, pause_oct=0.5),
+            "fear": Prosody(pitch_st=-1.0, slope_st=-1.0, rate_oct=-0.1, breath_oct=-0.4),
+            "happiness": Prosody(range_oct=-0.4, rate_oct=0.15, stress_db=1.0, smile=-0.02),
+            "sadness": Prosody(pitch_st=1.0, rate_oct=0.1, breath_oct=-0.4, pause_oct=-0.4),
+        },
         strength=(0.4, 1.1),
         gain_db=-14.0,
         noise_db=-26.0,
@@ -265,7 +269,7 @@ def _speaker(scene: Scene, *, high: bool, generator: np.random.Generator) -> Spe
 
 def _prosody(label: str, speaker: Speaker, scene: Scene, generator: np.random.Generator) -> Prosody:
     strength = generator.uniform(*scene.strength)
-    shown = strength * np.array(EFFECTS[label]) * scene.show * speaker.show
+    shown = strength * np.add(EFFECTS[label], scene.manner.get(label, Prosody())) * speaker.show
     chance = generator.standard_normal(len(SPREAD)) * SPREAD
     return Prosody(*(shown + speaker.habit[label] + chance))
 

@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,23 @@ CREATE TABLE IF NOT EXISTS features (
     dtype TEXT NOT NULL,
     num_rows INTEGER,        -- NULL for a vector
     num_columns INTEGER NOT NULL,
+    duration_s REAL NOT NULL,
     content BLOB NOT NULL
 ) WITHOUT ROWID
 """
 _BUSY_TIMEOUT_S = 30.0
+
+
+class Extracted(NamedTuple):
+    """What a front end made of one utterance.
+
+    Attributes:
+        features: [S] or [F, M].
+        duration_s: Length of the sound in seconds.
+    """
+
+    features: npt.NDArray[Any]
+    duration_s: float
 
 
 class FeatureCache:
@@ -50,39 +63,41 @@ class FeatureCache:
         except sqlite3.Error as error:
             raise self._fault(error) from error
 
-    def load(self, key: str) -> npt.NDArray[Any] | None:
+    def load(self, key: str) -> Extracted | None:
         """Finds the features of a key.
 
         Args:
             key: As given to `store`.
 
         Returns:
-            The features, [S] or [F, M], or None where the key is unknown.
+            What was stored, or None where the key is unknown.
         """
-        found = self._run("SELECT dtype, num_rows, num_columns, content FROM features WHERE key = ?", key)
+        found = self._run("SELECT dtype, num_rows, num_columns, duration_s, content FROM features WHERE key = ?", key)
         if not found:
             return None
-        dtype, num_rows, num_columns, content = found[0]
+        dtype, num_rows, num_columns, duration_s, content = found[0]
         shape = (num_columns,) if num_rows is None else (num_rows, num_columns)
-        return np.frombuffer(content, dtype=np.dtype(dtype)).reshape(shape)
+        return Extracted(np.frombuffer(content, dtype=np.dtype(dtype)).reshape(shape), duration_s)
 
-    def store(self, key: str, features: npt.NDArray[Any]) -> None:
+    def store(self, key: str, extracted: Extracted) -> None:
         """Keeps the features of a key; returns when they would survive the end of this process.
 
         Args:
             key: Names the sound and the way it was computed.
-            features: [S] or [F, M].
+            extracted: Features and duration.
 
         Raises:
             StorageError: The disk is full or read-only.
         """
+        features = extracted.features
         num_rows = None if features.ndim == 1 else len(features)
         self._run(
-            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?)",
             key,
             features.dtype.str,
             num_rows,
             features.shape[-1],
+            extracted.duration_s,
             np.ascontiguousarray(features).tobytes(),
         )
 

@@ -1,5 +1,6 @@
 """Features of many utterances: every file read once, every refusal kept with its reason."""
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,15 +16,17 @@ import numpy.typing as npt
 from ecan_core.audio.decode import decode_bytes, read_bytes, resample
 from ecan_core.audio.frontend import FrontEnd
 from ecan_core.audio.logmel import SAMPLE_RATE
-from ecan_core.data.cache import FeatureCache
+from ecan_core.data.cache import Extracted, FeatureCache
 from ecan_core.errors import AudioError, AudioRefused
 from ecan_core.utterance import Utterance
 
 Array = npt.NDArray[Any]
 OnProgress = Callable[[int, int], None]
-_Compute = Callable[..., list[Array | AudioRefused]]
-_Submit = Callable[..., "Future[list[Array | AudioRefused]]"]
+Outcome = Extracted | AudioRefused
+_Compute = Callable[..., list[Outcome]]
+_Submit = Callable[..., "Future[list[Outcome]]"]
 
+_UTTERANCES_PER_WORKER = 200
 _FILES_AHEAD = 4  # files held in memory per worker
 
 
@@ -49,16 +52,23 @@ class FeatureTable:
     Attributes:
         utterances: The usable ones in the order they were listed, N.
         features: The features of each, N arrays [S] or [F, M].
+        durations_s: The length of each in seconds.
         refusals: The others.
     """
 
     utterances: tuple[Utterance, ...]
     features: tuple[Array, ...]
+    durations_s: tuple[float, ...]
     refusals: tuple[Refusal, ...]
 
     def __len__(self) -> int:
         """Number of usable utterances, N."""
         return len(self.utterances)
+
+    @property
+    def skipped(self) -> str:
+        """How many utterances were refused and why, such as "3 (2 SILENT, 1 NOT_FOUND)"."""
+        return f"{len(self.refusals)} ({_by_reason(self.refusals)})"
 
     @property
     def matrix(self) -> npt.NDArray[np.float32]:
@@ -92,13 +102,18 @@ def extract_features(
         AudioError: No utterance can be used.
         StorageError: The cache cannot be written.
     """
-    outcomes: list[Array | AudioRefused] = []
+    outcomes: list[Outcome] = []
     groups = [tuple(group) for _, group in groupby(utterances, key=lambda utterance: utterance.path)]
     for outcome in _outcomes(groups, front_end, cache, workers):
         outcomes.append(outcome)
         if on_progress is not None:
             on_progress(len(outcomes), len(utterances))
     return _table(utterances, outcomes)
+
+
+def num_workers(num_utterances: int) -> int:
+    """How many processes to compute with: all cores, but not for work that is done sooner than they start."""
+    return min(os.cpu_count() or 1, 1 + num_utterances // _UTTERANCES_PER_WORKER)
 
 
 def feature_key(file_hash: str, utterance: Utterance, front_end: FrontEnd) -> str:
@@ -115,7 +130,7 @@ def feature_key(file_hash: str, utterance: Utterance, front_end: FrontEnd) -> st
 
 def compute_features(
     data: bytes, utterances: Sequence[Utterance], front_end: FrontEnd
-) -> list[Array | AudioRefused]:
+) -> list[Outcome]:
     """Decodes the content of one file and computes the features of utterances within it.
 
     Args:
@@ -129,7 +144,7 @@ def compute_features(
     return [_compute_one(data, utterance, front_end) for utterance in utterances]
 
 
-def _compute_one(data: bytes, utterance: Utterance, front_end: FrontEnd) -> Array | AudioRefused:
+def _compute_one(data: bytes, utterance: Utterance, front_end: FrontEnd) -> Outcome:
     try:
         waveform = decode_bytes(
             data,
@@ -140,7 +155,8 @@ def _compute_one(data: bytes, utterance: Utterance, front_end: FrontEnd) -> Arra
         )
     except AudioRefused as refusal:
         return refusal
-    return front_end.compute(resample(waveform, SAMPLE_RATE))
+    duration_s = len(waveform.samples) / waveform.sample_rate
+    return Extracted(front_end.compute(resample(waveform, SAMPLE_RATE)), duration_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +164,10 @@ class _FileWork:
     """The utterances of one file: what was known at once, and what is being computed for the rest."""
 
     keys: list[str]
-    known: list[Array | AudioRefused | None]
-    computed: "Future[list[Array | AudioRefused]]"
+    known: list[Outcome | None]
+    computed: "Future[list[Outcome]]"
 
-    def outcomes(self, cache: FeatureCache | None) -> Iterator[Array | AudioRefused]:
+    def outcomes(self, cache: FeatureCache | None) -> Iterator[Outcome]:
         """Waits for what is missing, stores it, and yields every utterance's outcome in order."""
         computed = iter(self.computed.result())
         for key, known in zip(self.keys, self.known, strict=True):
@@ -166,7 +182,7 @@ def _outcomes(
     front_end: FrontEnd,
     cache: FeatureCache | None,
     workers: int,
-) -> Iterator[Array | AudioRefused]:
+) -> Iterator[Outcome]:
     """Yields the features or the refusal of every utterance, in order."""
     if workers == 1:
         for group in groups:
@@ -199,17 +215,17 @@ def _start(
     return _FileWork(keys=keys, known=list(known), computed=computed)
 
 
-def _submit_here(compute: _Compute, *arguments: Any) -> "Future[list[Array | AudioRefused]]":
+def _submit_here(compute: _Compute, *arguments: Any) -> "Future[list[Outcome]]":
     return _done(compute(*arguments))
 
 
-def _done(outcomes: list[Array | AudioRefused]) -> "Future[list[Array | AudioRefused]]":
-    future: Future[list[Array | AudioRefused]] = Future()
+def _done(outcomes: list[Outcome]) -> "Future[list[Outcome]]":
+    future: Future[list[Outcome]] = Future()
     future.set_result(outcomes)
     return future
 
 
-def _table(utterances: Sequence[Utterance], outcomes: Sequence[Array | AudioRefused]) -> FeatureTable:
+def _table(utterances: Sequence[Utterance], outcomes: Sequence[Outcome]) -> FeatureTable:
     pairs = list(zip(utterances, outcomes, strict=True))
     used = [(utterance, outcome) for utterance, outcome in pairs if not isinstance(outcome, AudioRefused)]
     refusals = [
@@ -221,7 +237,8 @@ def _table(utterances: Sequence[Utterance], outcomes: Sequence[Array | AudioRefu
         raise AudioError(_nothing_usable(refusals))
     return FeatureTable(
         utterances=tuple(utterance for utterance, _ in used),
-        features=tuple(features for _, features in used),
+        features=tuple(extracted.features for _, extracted in used),
+        durations_s=tuple(extracted.duration_s for _, extracted in used),
         refusals=tuple(refusals),
     )
 
@@ -229,6 +246,12 @@ def _table(utterances: Sequence[Utterance], outcomes: Sequence[Array | AudioRefu
 def _nothing_usable(refusals: Sequence[Refusal]) -> str:
     if not refusals:
         return "There is no utterance to read; name a folder or a listing that holds audio files."
+    return (
+        f"None of the {len(refusals)} utterances can be used ({_by_reason(refusals)}); "
+        f"the first: {refusals[0].message}"
+    )
+
+
+def _by_reason(refusals: Sequence[Refusal]) -> str:
     counts = Counter(refusal.reason for refusal in refusals)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-    return f"None of the {len(refusals)} utterances can be used ({reasons}); the first: {refusals[0].message}"
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())

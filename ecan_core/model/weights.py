@@ -37,7 +37,7 @@ def load_arrays(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
         different = sorted(targets.keys() ^ arrays.keys())
         raise ModelError(f"the weights do not fit this network ({', '.join(different)}); export the model again")
     for name, target in targets.items():
-        source = torch.from_numpy(np.ascontiguousarray(arrays[name], dtype=np.float32))
+        source = torch.from_numpy(np.array(arrays[name], dtype=np.float32))
         if source.shape != target.shape:
             raise ModelError(f"tensor {name} has the wrong shape for this network; export the model again")
         target.copy_(source)

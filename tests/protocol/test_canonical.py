@@ -91,6 +91,13 @@ def test_two_hundred_thousand_brackets_do_not_exhaust_the_stack() -> None:
     assert caught.value.code == "DEPTH"
 
 
+def test_an_integer_has_fifteen_digits_at_most() -> None:
+    assert canonical.parse_object(b'{"a":123456789012345}', what="record", max_bytes=100)
+    with pytest.raises(Malformed) as caught:
+        canonical.parse_object(b'{"a":1234567890123456}', what="record", max_bytes=100)
+    assert caught.value.code == "RANGE"
+
+
 def test_a_record_that_could_not_be_read_back_is_not_written() -> None:
     with pytest.raises(Malformed) as caught:
         canonical.write_record({**VALUES, "count": 10}, SCHEMA, what="record")

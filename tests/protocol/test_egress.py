@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol import trust
+from protocol import trust, weights
 from protocol.architecture import ARCHITECTURES, NORMALIZATIONS, model_shapes
 from protocol.egress import EgressRefused, seal_bundle, violations
 from protocol.errors import Malformed
@@ -127,6 +127,14 @@ def test_no_tensor_can_be_added_removed_renamed_reshaped_or_retyped(name: str, d
         }
         tensors |= changed.get(deed, {})
     assert violations(tensors, *FORM)
+
+
+def test_a_fault_in_the_encoder_is_caught_before_anything_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest_pack = weights.pack
+    monkeypatch.setattr(weights, "pack", lambda *model: honest_pack(*model)[:-1] + b"\x80")
+    with pytest.raises(Malformed) as caught:
+        seal_bundle(random_model(), FIELDS, RELEASE_KEY)
+    assert caught.value.code == "VALUE"
 
 
 @pytest.mark.parametrize("change", [{"release": 0}, {"grant": b"short"}, {"hours": 99}])

@@ -51,6 +51,12 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     assert caught.value.code == "NOT_FOUND"
 
 
+def test_a_path_through_a_file_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageFault, match="cannot be read"):
+        read_bounded(tmp_path / "file" / "below", 10)
+
+
 def test_a_written_file_has_its_content_and_its_mode(tmp_path: Path) -> None:
     write_atomic(tmp_path / "secret", b"old")
     write_atomic(tmp_path / "secret", b"new")

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from protocol import signing
-from protocol.errors import KeyFault, Unauthentic
+from protocol.errors import KeyFault, StorageFault, Unauthentic
 from protocol.identity import (
     ENDORSEMENT_OID,
     ENDORSEMENT_TYPE,
@@ -40,6 +40,7 @@ def forged(
     uri: str | None = None,
     subject: str | None = None,
     extra: x509.ExtensionType | None = None,
+    oid: x509.ObjectIdentifier = ENDORSEMENT_OID,
 ) -> bytes:
     """A certificate as `create_identity` makes them for ``owner``, save for what is given."""
     tls_key = tls_key or owner.tls_key
@@ -66,7 +67,7 @@ def forged(
             ),
             critical=False,
         )
-        .add_extension(x509.UnrecognizedExtension(ENDORSEMENT_OID, endorsement), critical=False)
+        .add_extension(x509.UnrecognizedExtension(oid, endorsement), critical=False)
     )
     if extra is not None:
         builder = builder.add_extension(extra, critical=False)
@@ -112,6 +113,7 @@ ENDORSEMENT = signing.raw_public_key(IDENTITY.signing_key) + bytes(64)
         pytest.param(forged(subject="example.org"), id="other-subject"),
         pytest.param(forged(signed_by=OTHER.tls_key), id="not-self-signed"),
         pytest.param(forged(extra=x509.OCSPNoCheck()), id="extra-extension"),
+        pytest.param(forged(oid=x509.ObjectIdentifier("1.3.6.1.4.1.99999.2")), id="other-extension"),
         pytest.param(forged(tls_key=ec.generate_private_key(ec.SECP384R1())), id="other-curve"),
     ],
 )
@@ -203,12 +205,19 @@ def test_a_damaged_key_file_is_named(tmp_path: Path, name: str) -> None:
     assert caught.value.code == "KEY_DAMAGED"
 
 
-def test_keys_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "other"), [("signing.key", "tls.key"), ("tls.key", "signing.key")])
+def test_a_key_of_the_wrong_kind_is_refused(tmp_path: Path, name: str, other: str) -> None:
     write_identity(IDENTITY, tmp_path)
-    (tmp_path / "signing.key").write_bytes((tmp_path / "tls.key").read_bytes())
-    with pytest.raises(KeyFault) as caught:
+    (tmp_path / name).write_bytes((tmp_path / other).read_bytes())
+    with pytest.raises(KeyFault, match=name) as caught:
         load_identity(tmp_path)
     assert caught.value.code == "KEY_DAMAGED"
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageFault, match="cannot be made"):
+        write_identity(IDENTITY, tmp_path / "file" / "keys")
 
 
 @pytest.mark.parametrize("name", ["signing.key", "tls.key", "identity.pem"])

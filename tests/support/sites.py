@@ -48,9 +48,7 @@ def new_site() -> Site:
 
 def sealed_for(site: Site, source: Identity, *, seed: int = 0, **fields: object) -> bytes:
     """The bundle that the source makes for the site; `fields` change what its manifest says."""
-    stated: ManifestFields = replace(
-        FIELDS, **{"audience": site.identity.fingerprint, "grant": site.grant, **fields}
-    )
+    stated: ManifestFields = replace(FIELDS, **{"audience": site.identity.fingerprint, "grant": site.grant, **fields})
     return seal_bundle(random_model(seed=seed), stated, source.signing_key)
 
 

@@ -7,7 +7,6 @@ import pytest
 from protocol.errors import Code, ConnectionFault, TimedOut
 from protocol.wire.status import PUBLIC_FAULTS, explained_faults, public_fault
 
-
 ROOT = Path(__file__).resolve().parents[3]
 
 

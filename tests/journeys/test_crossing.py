@@ -1,0 +1,176 @@
+"""The whole way with real processes: from labelled speech at one site to predictions at another."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.crossing import Command, hand_over, make_keys, source, target
+from tests.support import cli
+
+pytestmark = pytest.mark.journey
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def served(crossing, tmp_path_factory):
+    """A crossing over mutual TLS between two processes; returns its folder."""
+    work = tmp_path_factory.mktemp("served")
+    keys = make_keys(work)
+    hand_over(work, keys, crossing.run, work / "model.ecan")
+    return work
+
+
+def test_a_model_crosses_once_over_mutual_tls(served):
+    assert (served / "model.ecan").stat().st_size < 300_000
+    listing = json.loads(target(served, "inspect", "--bundle", served / "model.ecan", "--format", "json").stdout)
+    assert listing["signature_holds"]
+    assert sum(row["bytes"] for row in listing["rows"]) == (served / "model.ecan").stat().st_size
+
+
+def test_the_same_grant_is_not_served_again(served, crossing):
+    again = source(
+        served,
+        *("export", "--model", crossing.run, "--keys", served / "source-keys"),
+        *("--request", served / "model.request", "--listen", "127.0.0.1:0"),
+        expect=11,
+    )
+    assert "new request" in again.stderr
+
+
+def test_the_ledger_tells_what_was_exported(served):
+    listed = json.loads(source(served, "ledger", "list", "--keys", served / "source-keys", "--format", "json").stdout)
+    assert [(entry["release"], entry["state"]) for entry in listed] == [(1, "CLOSED")]
+
+
+def test_adapting_predicting_and_evaluating_agree_with_each_other(crossing, adapted, tmp_path):
+    common = ("--model", adapted, "--cache", crossing.work / "target.cache")
+    predicted = cli.target("predict", *common, "--audio", crossing.target_labels, "--out", tmp_path)
+    assert predicted.code == 0, predicted.stderr
+    evaluated = cli.target("evaluate", *common, "--labels", crossing.target_labels, "--format", "json")
+    figures = evaluated.json()
+
+    truth = {Path(row["file"]).name: row["label"] for row in csv.DictReader(crossing.target_labels.open())}
+    with (tmp_path / "segments.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    hits = [truth[Path(row["recording"]).name] == row["label"] for row in rows]
+    assert figures["n"] == len(rows) == 60
+    assert figures["war"] == pytest.approx(sum(hits) / len(hits))
+    assert sum(map(sum, figures["confusion"])) == 60
+    low, high = figures["uar_interval"]
+    assert low <= figures["uar"] <= high
+    assert all(float(row["end_ms"]) > float(row["begin_ms"]) == 0 for row in rows)
+    # What adapt wrote of its own audio is what predict says of the same audio.
+    assert (adapted / "segments.csv").read_bytes() == (tmp_path / "segments.csv").read_bytes()
+
+
+def test_the_report_is_one_page_without_references_to_the_network(adapted):
+    page = (adapted / "report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    for forbidden in ("src=\"http", "href=\"http", "<script src", "@import"):
+        assert forbidden not in page
+
+
+def test_an_adapted_model_holds_no_row_per_utterance(adapted):
+    from safetensors.numpy import load_file
+
+    for name in ("weights", "source", "normalizer"):
+        for key, tensor in load_file(adapted / f"{name}.safetensors").items():
+            assert 60 not in tensor.shape, f"{name}: {key} has a dimension of the corpus's size"
+
+
+def adapt_words(crossing, out: Path, cache: Path) -> list[object]:
+    return [
+        *("adapt", "--bundle", crossing.bundle, "--audio", crossing.target_labels),
+        *("--seed", "3", "--cache", cache, "--out", out),
+    ]
+
+
+def model_of(out: Path) -> dict[str, bytes]:
+    names = ("weights.safetensors", "normalizer.safetensors", "adapted.json", "segments.csv", "report.json")
+    return {name: (out / name).read_bytes() for name in names}
+
+
+def test_an_adaptation_killed_at_any_moment_ends_as_if_it_had_not_been(crossing, tmp_path):
+    whole = tmp_path / "whole"
+    started = time.monotonic()
+    target(tmp_path, *adapt_words(crossing, whole, tmp_path / "whole.cache"), expect=None)
+    duration_s = time.monotonic() - started
+    cut, draw = tmp_path / "cut", random.Random(0)
+    for _ in range(5):
+        running = Command(tmp_path, "ecan-target", *adapt_words(crossing, cut, tmp_path / "cut.cache"))
+        time.sleep(draw.uniform(0.3, 0.9) * duration_s)
+        running.process.send_signal(signal.SIGKILL)
+        assert running.wait(expect=None).code in (-signal.SIGKILL, 0, 14)
+    target(tmp_path, *adapt_words(crossing, cut, tmp_path / "cut.cache"), expect=None)
+    assert model_of(cut) == model_of(whole)
+
+
+@pytest.mark.parametrize("command", ["train", "adapt", "receive"])
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(crossing, tmp_path, command):
+    full = tmp_path / "full"
+    full.mkdir()
+    words = {
+        "train": ["ecan-source", "train", "--corpus", f"csv={crossing.source_labels}", "--out", full / "out"],
+        "adapt": ["ecan-target", *adapt_words(crossing, full / "out", full / "cache")],
+        "receive": [
+            *("ecan-target", "receive", "--keys", crossing.target_keys, "--from", crossing.bundle),
+            *("--trust", crossing.fingerprint, "--out", full / "out"),
+        ],
+    }[command]
+    program, *arguments = words
+    script = Path(sys.executable).parent / program
+    inside = f'mount -t tmpfs -o size=48k tmpfs "{full}" && "$@"; code=$?; find "{full}" -type f; exit $code'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", inside, "sh", str(script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=100,
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no private file system can be mounted here: {done.stderr.strip()}")
+    assert done.returncode == 16, done.stderr
+    assert "disk" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    left = [Path(line).name for line in done.stdout.splitlines()]
+    assert not {"run.json", "adapted.json", "out", "weights.safetensors"} & set(left)
+
+
+def test_a_target_needs_neither_the_source_site_nor_a_network(crossing, tmp_path):
+    """The target's three packages alone, in another folder, adapt with every network interface gone."""
+    for package in ("ecan_core", "protocol", "target_site"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import importlib.util, sys\n"
+        "sys.path[:] = [entry for entry in sys.path if 'editable' not in str(entry)]\n"
+        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in getattr(f, '__module__', '')]\n"
+        "import target_site\n"
+        f"assert target_site.__file__.startswith({str(tmp_path)!r}), target_site.__file__\n"
+        "assert importlib.util.find_spec('source_site') is None\n"
+        "from target_site.cli import main\n"
+        "main()\n"
+    )
+    out = tmp_path / "out"
+    words = ["adapt", "--bundle", crossing.bundle, "--audio", crossing.target_labels, "--out", out]
+    done = subprocess.run(
+        ["unshare", "-rn", sys.executable, "-c", code, *map(str, words)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
+        timeout=100,
+    )
+    if "unshare" in done.stderr:
+        pytest.skip(f"no network namespace can be made here: {done.stderr.strip()}")
+    assert done.returncode in (0, 14), done.stderr
+    assert (out / "report.html").exists()

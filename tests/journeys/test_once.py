@@ -1,0 +1,155 @@
+"""Both sites as real processes: a bundle crosses once, whatever is killed on the way."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from protocol.ledger import GrantState
+from protocol.request import grant_id
+from protocol.wire.address import parse_address
+from source_site.export import close_by_receipt, export_to_file, serve_once
+from source_site.keys import init_keys, open_ledger
+from target_site.receive import receive
+from target_site.request import write_request
+from tests.source_site.runs import write_run
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.processes import ended, killed_at, preload, run, start
+from tests.support.sites import TODAY
+
+pytestmark = pytest.mark.journey
+preload(__name__)
+
+KILLED = -9
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The two keys folders, a trained run and a request, as the commands leave them."""
+
+    folder: Path
+    trust: str
+
+    @property
+    def grant(self) -> bytes:
+        return grant_id((self.folder / "site.request").read_bytes())
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "target" / "model.ecan"
+
+    def state(self) -> GrantState | None:
+        record = open_ledger(self.folder / "source").find(self.grant)
+        return record and record.state
+
+    def exporting(self, *killed: object):
+        """Start an export and wait for its address; without one, it has ended."""
+        said = self.folder / f"said-{time.monotonic_ns()}"
+        said.touch()
+        process = start(*killed, export_quietly, self.folder, said)
+        while process.is_alive():
+            for line in said.read_text().splitlines():
+                if line.startswith("listening on "):
+                    return process, parse_address(line.split()[2])
+            time.sleep(0.01)
+        return process, None
+
+    def receiving(self, source: object, out: Path | None = None) -> int:
+        return run(receive_quietly, self.folder, str(source), self.trust, out or self.out)
+
+
+def export_quietly(folder: Path, said: Path) -> None:
+    def announce(sentence: str) -> None:
+        with said.open("a") as file:
+            file.write(sentence + "\n")
+
+    arguments = (folder / "run", folder / "source", folder / "site.request", "127.0.0.1:0")
+    serve_once(*arguments, today=TODAY, announce=announce, timeout_s=15.0)
+
+
+def receive_quietly(folder: Path, source: str, trust: str, out: Path) -> None:
+    receive(source, folder / "keys", trust, out, today=TODAY, announce=lambda _: None, timeout_s=15.0)
+
+
+def new_sites(folder: Path) -> Sites:
+    folder.mkdir(exist_ok=True)
+    (folder / "target").mkdir()
+    write_run(folder / "run")
+    write_request(folder / "keys", folder / "site.request", today=TODAY)
+    return Sites(folder, init_keys(folder / "source"))
+
+
+@pytest.fixture
+def sites(tmp_path):
+    return new_sites(tmp_path)
+
+
+def test_a_bundle_crosses_once_and_both_sides_know_it(sites):
+    export, address = sites.exporting()
+    assert sites.receiving(address) == 0
+    assert ended(export) == 0
+    assert sites.state() is GrantState.CLOSED
+    record = open_ledger(sites.folder / "source").find(sites.grant)
+    assert record.receipt == (sites.folder / "target" / "model.ecan.receipt").read_bytes()
+    assert record.digest == hashlib.sha256(sites.out.read_bytes()).digest()
+
+
+def test_a_second_crossing_of_the_same_grant_is_refused_at_both_ends(sites):
+    export, address = sites.exporting()
+    assert sites.receiving(address) == 0
+    assert ended(export) == 0
+    again, nowhere = sites.exporting()
+    assert (ended(again), nowhere) == (11, None)
+    assert sites.receiving(address, sites.folder / "second.ecan") == 4
+    assert not (sites.folder / "second.ecan").exists()
+    assert sites.receiving(address) == 0  # the same command, whose work is done
+
+
+@pytest.mark.parametrize("limit", [1_000, 5_000, 85_000, 124_000])
+def test_a_source_that_is_killed_in_the_middle_goes_on_with_the_same_bytes(sites, limit, monkeypatch):
+    first, address = sites.exporting()
+    sealed = (sites.folder / "source" / "outbox" / f"{sites.grant.hex()}.ecan").read_bytes()
+    proxy = CuttingProxy(address, [None, limit], until=lambda: first.kill() or True)
+    with proxy.listening() as detour:
+        assert sites.receiving(detour) == 4
+    assert ended(first) == KILLED
+    second, address = sites.exporting()
+    assert sites.receiving(address) == 0
+    assert ended(second) == 0
+    assert sites.out.read_bytes() == sealed
+
+
+def test_a_source_that_is_killed_before_any_change_of_any_file_seals_one_bundle(tmp_path):
+    for step in range(50):
+        sites = new_sites(tmp_path / str(step))
+        keys = sites.folder / "source"
+        first, address = sites.exporting(killed_at, step, keys)
+        if address is not None:
+            first_exit = sites.receiving(address)
+            first.join(10)
+        if first.exitcode == 0:
+            break
+        assert ended(first) == KILLED
+        sealed = {path.read_bytes() for path in (keys / "outbox").glob("*.ecan") if sites.state()}
+        second, address = sites.exporting()
+        if sites.state() is GrantState.CLOSED:
+            assert ended(second) == 11
+            assert first_exit == 0
+        else:
+            assert sites.receiving(address) == 0
+            assert ended(second) == 0
+            assert sealed <= {sites.out.read_bytes()}
+        assert list((keys / "outbox").glob("*.ecan")) == []
+    assert step >= 5, "the steps were not seen"
+
+
+def test_a_bundle_that_is_carried_by_hand_is_receipted_by_hand(sites):
+    carried = sites.folder / "carried.ecan"
+    keys, request = sites.folder / "source", sites.folder / "site.request"
+    export_to_file(sites.folder / "run", keys, request, carried, today=TODAY)
+    assert sites.receiving(carried) == 0
+    assert sites.state() is GrantState.STREAMING
+    close_by_receipt(keys, request, sites.folder / "target" / "model.ecan.receipt", today=TODAY)
+    assert sites.state() is GrantState.CLOSED

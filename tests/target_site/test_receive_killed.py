@@ -1,0 +1,150 @@
+"""`receive` is killed, and the same command run again ends as if nothing had happened."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from protocol.identity import Role
+from protocol.wire.address import Address
+from target_site.receive import open_accepted, receive
+from tests.support.processes import ended, killed_at, preload, run, start, with_file_size_limit
+from tests.support.simulated_source import SimulatedSource
+from tests.support.sites import TODAY, new_identity, new_site, sealed_for
+
+SOURCE, SITE = new_identity(Role.SOURCE), new_site()
+DATA = sealed_for(SITE, SOURCE)
+KILLED = -9
+
+preload(__name__)
+
+
+def receive_quietly(address: Address | Path, keys: Path, out: Path, trust: str) -> None:
+    receive(str(address), keys, trust, out, today=TODAY, announce=lambda _: None, timeout_s=15.0)
+
+
+class Pausing(SimulatedSource):
+    """Stands still at one moment, so that the target can be killed there."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.moment = ""
+        self.reached = threading.Event()
+        self.released = threading.Event()
+
+    def pause_at(self, moment):
+        if moment == self.moment:
+            self.moment = ""
+            self.reached.set()
+            self.released.wait(15)
+
+    def open(self, request):
+        self.pause_at("open")
+        return super().open(request)
+
+    def fetch(self, request):
+        for chunk in super().fetch(request):
+            self.pause_at(f"chunk at {chunk.offset}")
+            yield chunk
+        self.pause_at("end of stream")
+
+    def ack(self, request):
+        self.pause_at("receipt")
+        reply = super().ack(request)
+        self.pause_at("reply to the receipt")
+        return reply
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    return SITE.write(tmp_path_factory.mktemp("site") / "keys")
+
+
+def command(address, keys, out):
+    return (receive_quietly, address, keys, out, SOURCE.fingerprint.hex())
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def assert_received(out):
+    assert out.read_bytes() == DATA
+    assert visible(out.parent) == ["model.ecan", "model.ecan.receipt"]
+    assert open_accepted(out, keys_dir=None, trust=None, today=TODAY).digest == hashlib.sha256(DATA).digest()
+
+
+@pytest.mark.parametrize(
+    ("moment", "fetches"),
+    [
+        ("open", [0]),
+        ("chunk at 0", [0, 0]),
+        ("chunk at 65536", [0, 65536]),
+        ("end of stream", [0]),
+        ("receipt", [0]),
+        ("reply to the receipt", [0]),
+    ],
+)
+def test_killed_while_the_source_is_at_any_moment(tmp_path, keys, moment, fetches):
+    out = tmp_path / "model.ecan"
+    source = Pausing(SOURCE, SITE.request, DATA)
+    source.moment = moment
+    with source.listening() as address:
+        first = start(*command(address, keys, out))
+        assert source.reached.wait(15)
+        if moment == "chunk at 65536":
+            wait_for_bytes(tmp_path / "model.ecan.partial", 65536)
+        if moment == "end of stream":
+            wait_for_bytes(tmp_path / "model.ecan.partial", len(DATA))
+        first.kill()
+        assert ended(first) == KILLED
+        source.released.set()
+        assert run(*command(address, keys, out)) == 0
+    assert_received(out)
+    assert source.fetches == fetches
+    assert len(set(source.receipts)) == 1
+
+
+def wait_for_bytes(path, num_bytes):
+    pause = threading.Event()
+    for _ in range(1000):
+        if path.exists() and path.stat().st_size >= num_bytes:
+            return
+        pause.wait(0.01)
+    raise AssertionError("the bytes never arrived")
+
+
+def test_killed_before_any_change_of_any_file(tmp_path, keys):
+    source = SimulatedSource(SOURCE, SITE.request, DATA)
+    with source.listening() as address:
+        for step in range(100):
+            out = tmp_path / str(step) / "model.ecan"
+            out.parent.mkdir()
+            exit_code = run(killed_at, step, out.parent, *command(address, keys, out))
+            if exit_code == 0:
+                break
+            assert exit_code == KILLED
+            assert not out.exists() or out.read_bytes() == DATA
+            assert run(*command(address, keys, out)) == 0
+            assert_received(out)
+    assert step >= 10, "the steps were not seen"
+
+
+@pytest.mark.parametrize("max_bytes", [0, 50, 70_000, 100_000])
+def test_a_full_disk_is_a_storage_fault_and_nothing_half_written_is_seen(tmp_path, keys, max_bytes):
+    out = tmp_path / "model.ecan"
+    with SimulatedSource(SOURCE, SITE.request, DATA).listening() as address:
+        assert run(with_file_size_limit, max_bytes, *command(address, keys, out)) == 16
+        assert not out.exists()
+        assert run(*command(address, keys, out)) == 0
+    assert_received(out)
+
+
+def test_a_full_disk_stops_a_bundle_from_a_file_too(tmp_path, keys):
+    carried = tmp_path / "carried.ecan"
+    carried.write_bytes(DATA)
+    (tmp_path / "here").mkdir()
+    out = tmp_path / "here" / "model.ecan"
+    assert run(with_file_size_limit, 1000, *command(carried, keys, out)) == 16
+    assert not out.exists()
