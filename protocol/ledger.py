@@ -156,6 +156,15 @@ class Ledger:
         with self._connection() as db:
             return _find(db, grant)
 
+    def records(self) -> tuple[GrantRecord, ...]:
+        """All grants in the order of their releases."""
+        with self._connection() as db:
+            rows = db.execute("SELECT grant, release, state, digest, receipt FROM grants ORDER BY release")
+            return tuple(
+                GrantRecord(grant=grant, release=release, state=GrantState(state), digest=digest, receipt=receipt)
+                for grant, release, state, digest, receipt in rows
+            )
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One change of the ledger: on the disk once the block has ended, undone if it raises."""

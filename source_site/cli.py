@@ -1,5 +1,6 @@
 """``ecan-source``: the command line of the site that owns the labelled speech."""
 
+import os
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ COMMANDS = {
     "keys": LazyCommand("source_site.commands:keys", "Create this site's keys and show its fingerprint."),
     "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
     "export": LazyCommand("source_site.commands:export", "Sign the model and hand it to one site, once."),
+    "close": LazyCommand("source_site.commands:close", "Close a grant with a receipt that came by hand."),
     "inspect": LazyCommand("source_site.commands:inspect", "List every byte of a bundle."),
     "ledger": LazyCommand("source_site.commands:ledger", "List what was exported, and to whom."),
 }
@@ -33,5 +35,6 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line."""
+    """Run the command line; what it writes is for its owner's eyes only."""
+    os.umask(0o077)
     run(cli, prog_name="ecan-source", error_types=(EcanError, ProtocolError))

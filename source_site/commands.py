@@ -153,7 +153,11 @@ def export(
         )
     if form == "json":
         click.echo(json.dumps(outcome.summary()))
-    narrator.say(f"exported {outcome.num_bytes} bytes, SHA-256 {outcome.digest.hex()}; this grant is closed")
+    narrator.say(f"exported {outcome.num_bytes} bytes, SHA-256 {outcome.digest.hex()}")
+    if outcome.receipt is None:
+        narrator.say("the grant stays open until the receipt comes back: ecan-source close --receipt ...")
+    else:
+        narrator.say("the target verified it and sent its receipt: this grant is closed")
 
 
 @click.command(epilog="Example: ecan-source inspect --bundle model.ecan")
@@ -166,6 +170,49 @@ def inspect(bundle: Path, form: str) -> None:
 
     listing = inspect_bundle(bundle)
     click.echo(json.dumps(listing) if form == "json" else format_text(listing))
+
+
+@click.command(
+    epilog="Example: ecan-source close --keys keys --request site.request --receipt model.ecan.receipt"
+)
+@keys_option
+@click.option("--request", "request_path", type=existing_file, required=True, help="The target's request.")
+@click.option("--receipt", "receipt_path", type=existing_file, required=True, help="The receipt that came back.")
+@quiet_option
+def close(keys_dir: Path, request_path: Path, receipt_path: Path, quiet: bool) -> None:
+    """Close the grant of a bundle that was carried by hand, with the receipt that came back."""
+    from source_site.export import close_by_receipt
+
+    outcome = close_by_receipt(keys_dir, request_path, receipt_path, today=int(time.time()) // SECONDS_PER_DAY)
+    Narrator(quiet=quiet).say(f"the grant {outcome.grant.hex()} is closed: its bundle was verified at the target")
+
+
+@click.group()
+def ledger() -> None:
+    """List what was exported, and to whom."""
+
+
+@ledger.command("list", epilog="Example: ecan-source ledger list --keys keys")
+@keys_option
+@format_option
+def ledger_list(keys_dir: Path, form: str) -> None:
+    """List every grant with the release and the bundle that it was given."""
+    from source_site.keys import open_ledger
+
+    records = [
+        {
+            "release": record.release,
+            "grant": record.grant.hex(),
+            "state": record.state.value,
+            "sha256": record.digest.hex(),
+        }
+        for record in open_ledger(keys_dir).records()
+    ]
+    if form == "json":
+        click.echo(json.dumps(records))
+        return
+    for record in records:
+        click.echo("{release:>6}  {grant}  {state:<9}  {sha256}".format_map(record))
 
 
 def _recipe_and_path(item: str) -> tuple[str, Path]:

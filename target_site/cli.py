@@ -1,5 +1,6 @@
 """``ecan-target``: the command line of a site that adapts a received model to its own speech."""
 
+import os
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -34,5 +35,6 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line."""
+    """Run the command line; what it writes is for its owner's eyes only."""
+    os.umask(0o077)
     run(cli, prog_name="ecan-target", error_types=(EcanError, ProtocolError))

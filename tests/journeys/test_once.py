@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import target_site.receive as receive_module
 from protocol.ledger import GrantState
 from protocol.request import grant_id
 from protocol.wire.address import parse_address
 from source_site.export import close_by_receipt, export_to_file, serve_once
 from source_site.keys import init_keys, open_ledger
-from target_site.receive import receive
 from target_site.request import write_request
 from tests.source_site.runs import write_run
 from tests.support.cutting_proxy import CuttingProxy
@@ -70,7 +70,8 @@ def export_quietly(folder: Path, said: Path) -> None:
 
 
 def receive_quietly(folder: Path, source: str, trust: str, out: Path) -> None:
-    receive(source, folder / "keys", trust, out, today=TODAY, announce=lambda _: None, timeout_s=15.0)
+    receive_module.PAUSES_S = (0.02, 0.02)
+    receive_module.receive(source, folder / "keys", trust, out, today=TODAY, announce=lambda _: None, timeout_s=15.0)
 
 
 def new_sites(folder: Path) -> Sites:
@@ -108,7 +109,7 @@ def test_a_second_crossing_of_the_same_grant_is_refused_at_both_ends(sites):
 
 
 @pytest.mark.parametrize("limit", [1_000, 5_000, 85_000, 124_000])
-def test_a_source_that_is_killed_in_the_middle_goes_on_with_the_same_bytes(sites, limit, monkeypatch):
+def test_a_source_that_is_killed_in_the_middle_goes_on_with_the_same_bytes(sites, limit):
     first, address = sites.exporting()
     sealed = (sites.folder / "source" / "outbox" / f"{sites.grant.hex()}.ecan").read_bytes()
     proxy = CuttingProxy(address, [None, limit], until=lambda: first.kill() or True)

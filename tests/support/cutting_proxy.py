@@ -53,10 +53,18 @@ class CuttingProxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection((self._target.host, self._target.port))
-                self._sockets += [near, far]
-                self._start(self._pump, near, far, None)
-                self._start(self._pump, far, near, self._limits.pop(0) if self._limits else None)
+                self._sockets.append(near)
+                self._forward(near)
+
+    def _forward(self, near: socket.socket) -> None:
+        try:
+            far = socket.create_connection((self._target.host, self._target.port))
+        except OSError:
+            _shut(near)
+            return
+        self._sockets.append(far)
+        self._start(self._pump, near, far, None)
+        self._start(self._pump, far, near, self._limits.pop(0) if self._limits else None)
 
     def _pump(self, origin: socket.socket, sink: socket.socket, limit: int | None) -> None:
         passed = 0
