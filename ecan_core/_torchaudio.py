@@ -1,8 +1,8 @@
 """The one place that imports torchaudio.
 
-The index build of torchaudio 2.11 links its native extension against CUDA, so on a CPU build of torch a plain
-`import torchaudio` raises OSError. Its Python code has pure torch versions of everything used here; it only has
-to be told that the extension is absent. No file is patched.
+The index build of torchaudio 2.11 links its native extension against CUDA, so on a CPU build of torch a
+plain `import torchaudio` raises OSError. Its Python code has pure torch versions of everything used here; it
+only has to be told that the extension is absent. No file is patched.
 """
 
 import importlib

@@ -25,9 +25,7 @@ def confusion(true: ArrayLike, predicted: ArrayLike, num_classes: int) -> Confus
     """
     rows, columns = np.asarray(true, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
     if rows.shape != columns.shape or rows.ndim != 1 or rows.size == 0:
-        raise ValueError(
-            f"true {rows.shape} and predicted {columns.shape} must be equally long lists of classes"
-        )
+        raise ValueError(f"true {rows.shape} and predicted {columns.shape} must be equally long lists of classes")
     both = np.concatenate([rows, columns])
     if both.min() < 0 or both.max() >= num_classes:
         raise ValueError(f"classes must lie in 0 .. {num_classes - 1}")

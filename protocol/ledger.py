@@ -39,6 +39,8 @@ BEGIN SELECT RAISE(ABORT, 'the entries are append-only'); END;
 COMMIT;
 """
 
+_SELECT = "SELECT grant, release, state, digest, receipt FROM grants"
+
 
 class GrantState(StrEnum):
     """How far a grant has come."""
@@ -115,9 +117,7 @@ class Ledger:
             record = _find(db, grant)
             if record is None:
                 (release,) = db.execute("SELECT COALESCE(MAX(release), 0) + 1 FROM grants").fetchone()
-                record = GrantRecord(
-                    grant=grant, release=release, state=GrantState.RESERVED, digest=seal(release)
-                )
+                record = GrantRecord(grant=grant, release=release, state=GrantState.RESERVED, digest=seal(release))
                 db.execute(
                     "INSERT INTO grants VALUES (?, ?, ?, ?, NULL)",
                     (grant, release, record.state, record.digest),
@@ -159,11 +159,7 @@ class Ledger:
     def records(self) -> tuple[GrantRecord, ...]:
         """All grants in the order of their releases."""
         with self._connection() as db:
-            rows = db.execute("SELECT grant, release, state, digest, receipt FROM grants ORDER BY release")
-            return tuple(
-                GrantRecord(grant=grant, release=release, state=GrantState(state), digest=digest, receipt=receipt)
-                for grant, release, state, digest, receipt in rows
-            )
+            return tuple(map(_record, db.execute(f"{_SELECT} ORDER BY release")))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -182,9 +178,7 @@ class Ledger:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
             address = f"{self._path.absolute().as_uri()}?mode=rw"
-            with contextlib.closing(
-                sqlite3.connect(address, uri=True, isolation_level=None, timeout=10)
-            ) as db:
+            with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=10)) as db:
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA foreign_keys = ON")
                 yield db
@@ -205,12 +199,12 @@ def closed_grant() -> Refused:
 
 
 def _find(db: sqlite3.Connection, grant: bytes) -> GrantRecord | None:
-    row = db.execute(
-        "SELECT release, state, digest, receipt FROM grants WHERE grant = ?", (grant,)
-    ).fetchone()
-    if row is None:
-        return None
-    release, state, digest, receipt = row
+    row = db.execute(f"{_SELECT} WHERE grant = ?", (grant,)).fetchone()
+    return None if row is None else _record(row)
+
+
+def _record(row: tuple[bytes, int, str, bytes, bytes | None]) -> GrantRecord:
+    grant, release, state, digest, receipt = row
     return GrantRecord(grant=grant, release=release, state=GrantState(state), digest=digest, receipt=receipt)
 
 
@@ -222,9 +216,7 @@ def _known(db: sqlite3.Connection, grant: bytes) -> GrantRecord:
 
 
 def _move(db: sqlite3.Connection, moved: GrantRecord, today: int) -> None:
-    db.execute(
-        "UPDATE grants SET state = ?, receipt = ? WHERE grant = ?", (moved.state, moved.receipt, moved.grant)
-    )
+    db.execute("UPDATE grants SET state = ?, receipt = ? WHERE grant = ?", (moved.state, moved.receipt, moved.grant))
     _append(db, moved, today)
 
 

@@ -10,7 +10,7 @@ from dataclasses import InitVar, dataclass
 from types import MappingProxyType
 
 from protocol import bundle, manifest, signing, weights
-from protocol.errors import Code, Malformed, Refused
+from protocol.errors import Code, Refused, Unauthentic
 from protocol.manifest import Manifest
 from protocol.weights import Array
 
@@ -90,4 +90,4 @@ def _check_policy(stated: Manifest, *, issuer: bytes, audience: bytes | None, gr
 
 def _check_digest(stated: Manifest, packed: bytes) -> None:
     if len(packed) != stated.weights_len or hashlib.sha256(packed).digest() != stated.weights_sha256:
-        raise Malformed(Code.DIGEST, "The weights are not the ones that were signed; ask for a new bundle.")
+        raise Unauthentic(Code.DIGEST, "The weights are not the ones that were signed; ask for a new bundle.")

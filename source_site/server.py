@@ -78,15 +78,14 @@ def serve_until_receipted(
     )
     try:
         announce(f"listening on {bound} as {identity.fingerprint.hex()}")
-        if not release.receipted.wait(timeout_s):
-            raise TimedOut(
-                Code.DEADLINE,
-                f"No receipt came within {timeout_s:.0f} s; run the command again to serve the same bundle.",
-            )
+        release.receipted.wait(timeout_s)
     finally:
         # The reply to the receipt is still on its way: calls that are under way may end.
         server.stop(_GRACE_S).wait()
-    assert release.receipt is not None
+    if release.receipt is None:
+        raise TimedOut(
+            Code.DEADLINE, f"No receipt came within {timeout_s} s; run the command again to serve the same bundle."
+        )
     return release.receipt
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ecan_core.errors import ModelError, UsageFault
@@ -98,7 +99,7 @@ def load_adapted(folder: Path) -> AdaptedModel:
             ),
             receipt=facts["receipt"],
         )
-    except (KeyError, TypeError, ValueError) as fault:
+    except (KeyError, TypeError, ValueError, SafetensorError) as fault:
         raise ModelError(f"the adapted model in {folder} is damaged: adapt again from the bundle") from fault
 
 

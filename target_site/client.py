@@ -36,9 +36,7 @@ class Deadline:
         """
         remaining = self._end - time.monotonic()
         if remaining <= 0:
-            raise TimedOut(
-                Code.DEADLINE, "The time is up; run the command again, with a longer time-out: it goes on."
-            )
+            raise TimedOut(Code.DEADLINE, "The time is up; run the command again, with a longer time-out: it goes on.")
         return remaining
 
 
@@ -143,9 +141,7 @@ class SourceClient:
 
 
 @contextlib.contextmanager
-def connect(
-    address: Address, identity: Identity, trusted: bytes, deadline: Deadline
-) -> Iterator[SourceClient]:
+def connect(address: Address, identity: Identity, trusted: bytes, deadline: Deadline) -> Iterator[SourceClient]:
     """A connection to the trusted source and to nobody else.
 
     Args:

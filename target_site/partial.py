@@ -70,11 +70,7 @@ class PartialDownload:
         self._note.unlink(missing_ok=True)
 
     def _belongs_to(self, note: bytes) -> bool:
-        return (
-            self._path.is_file()
-            and self._note.is_file()
-            and read_bounded(self._note, _MAX_NOTE_BYTES) == note
-        )
+        return self._path.is_file() and self._note.is_file() and read_bounded(self._note, _MAX_NOTE_BYTES) == note
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

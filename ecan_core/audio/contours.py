@@ -1,11 +1,12 @@
-"""The frame-wise curves of one utterance that front ends describe, each computed once when first asked for.
+"""The frame-wise curves of one utterance that front ends describe, each computed when first asked for.
 
-All of them are free of absolute level: energies are relative to the loudest frame, log-mel bands to their own
-mean, so a recording at -40 dB gives the same numbers as one at -3 dB.
+All of them are free of absolute level: the sound is brought to full scale first, energies are relative to the
+loudest frame and log-mel bands to their own mean, so a recording at -40 dB gives the same numbers as one at -3 dB.
 """
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from ecan_core.audio import logmel
 from ecan_core.audio.prosody import Prosody, track_prosody
 
-Array = npt.NDArray[np.float32]
+Curve = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 
 ACTIVE_DB = 35.0  # frames within this distance of the loudest one count as speech
@@ -30,29 +31,38 @@ class Contours:
         samples: Sound at 16 kHz, [T], not silent.
     """
 
-    samples: Array
+    samples: npt.NDArray[np.float32]
 
     @cached_property
-    def centered(self) -> Array:
+    def centered(self) -> npt.NDArray[np.float32]:
         """The sound at full scale without its constant offset, [T]."""
         centered = self.samples - self.samples.mean()
-        return centered / np.abs(centered).max()
+        full_scale: npt.NDArray[np.float32] = centered / np.abs(centered).max()
+        return full_scale
 
     @cached_property
-    def power(self) -> Array:
-        """Power spectrum of 25 ms windows, [F, 257]."""
+    def power(self) -> Curve:
+        """Power spectrum of 25 ms windows, [F, bins]."""
         return logmel.power_spectrum(self.centered)
 
     @cached_property
-    def energy_db(self) -> Array:
+    def decibels(self) -> Curve:
+        """The power spectrum in dB above a floor far below speech, [F, bins]."""
+        decibels: Curve = 10 * np.log10(self.power + self._floor)
+        return decibels
+
+    @cached_property
+    def energy_db(self) -> Curve:
         """Energy above 60 Hz in dB relative to the loudest frame, [F]."""
         energy = self.power[:, 2:].sum(axis=1)
-        return 10 * np.log10(np.maximum(energy / energy.max(), 10 ** (-FLOOR_DB / 10)))
+        decibels: Curve = 10 * np.log10(np.maximum(energy / energy.max(), 10 ** (-FLOOR_DB / 10)))
+        return decibels
 
     @cached_property
     def active(self) -> Mask:
-        """Which frames hold speech rather than silence, [F]."""
-        return self.energy_db > -ACTIVE_DB
+        """Which frames hold speech rather than silence, [F]; at least one does."""
+        active: Mask = self.energy_db > -ACTIVE_DB
+        return active
 
     @cached_property
     def span(self) -> slice:
@@ -61,14 +71,15 @@ class Contours:
         return slice(int(rows[0]), int(rows[-1]) + 1)
 
     @cached_property
-    def log_mel(self) -> Array:
+    def log_mel(self) -> Curve:
         """Natural logarithm of mel bands relative to their mean over active frames, [F, M]."""
         mel = logmel.mel_power(self.power)
-        logarithm = np.log(np.maximum(mel, mel.max() * 10 ** (-FLOOR_DB / 10)))
-        return logarithm - logarithm[self.active].mean()
+        logarithm = np.log(mel + mel.max() * 10 ** (-FLOOR_DB / 10))
+        log_mel: Curve = logarithm - logarithm[self.active].mean()
+        return log_mel
 
     @cached_property
-    def cepstra(self) -> Array:
+    def cepstra(self) -> Curve:
         """Mel cepstra 1 to 20, [F, 20]."""
         return self.log_mel @ _cosines()
 
@@ -79,19 +90,78 @@ class Contours:
 
     @cached_property
     def voiced(self) -> Mask:
-        """Which frames hold voiced speech, [F]."""
+        """Which frames hold voiced speech, [F]; there may be none."""
         return self.prosody.voiced & self.active
 
     @cached_property
-    def semitones(self) -> Array:
+    def voiced_or_active(self) -> Mask:
+        """Voiced frames, or all active ones where nothing is voiced, [F]; never empty."""
+        return self.voiced if self.voiced.any() else self.active
+
+    @cached_property
+    def voiceless_or_active(self) -> Mask:
+        """Active voiceless frames, or all active ones where everything is voiced, [F]; never empty."""
+        voiceless = self.active & ~self.voiced
+        return voiceless if voiceless.any() else self.active
+
+    @cached_property
+    def semitones(self) -> Curve:
         """Pitch in semitones above 100 Hz, 0 where voiceless, [F]."""
         f0_hz = np.where(self.voiced, self.prosody.f0_hz, REFERENCE_HZ)
-        return 12 * np.log2(f0_hz / REFERENCE_HZ)
+        semitones: Curve = 12 * np.log2(f0_hz / REFERENCE_HZ)
+        return semitones
+
+    @cached_property
+    def _floor(self) -> float:
+        return float(self.power.max()) * 10 ** (-FLOOR_DB / 10)
+
+    def mel_bands(self, count: int) -> Curve:
+        """Averages neighboring log-mel bands, [F, count]."""
+        pooled: Curve = self.log_mel.reshape(len(self.log_mel), count, -1).mean(axis=2)
+        return pooled
+
+    def region_db(self, low_hz: float, high_hz: float) -> Curve:
+        """Measures the power of a region of the spectrum in dB, [F]."""
+        power = self.power[:, region(low_hz, high_hz)].sum(axis=1)
+        level: Curve = 10 * np.log10(power + self._floor)
+        return level
+
+    def region_peak_db(self, low_hz: float, high_hz: float) -> Curve:
+        """Measures the strongest bin of a region of the spectrum in dB, [F]."""
+        peak: Curve = self.decibels[:, region(low_hz, high_hz)].max(axis=1)
+        return peak
+
+
+def region(low_hz: float, high_hz: float) -> slice:
+    """Names the bins of the power spectrum from one frequency to another."""
+    return slice(int(low_hz / logmel.BIN_HZ), int(high_hz / logmel.BIN_HZ))
+
+
+def slopes(curves: Curve) -> Curve:
+    """Fits a straight line over five frames around each one and gives its slope.
+
+    Args:
+        curves: [F] or [F, columns].
+
+    Returns:
+        Change per frame, the same shape.
+    """
+    padding = [(2, 2), *[(0, 0)] * (curves.ndim - 1)]
+    padded = np.pad(curves, padding, mode="edge")
+    slopes: Curve = (2 * (padded[4:] - padded[:-4]) + (padded[3:-1] - padded[1:-3])) / 10
+    return slopes
+
+
+def runs(mask: Mask) -> npt.NDArray[np.intp]:
+    """Finds stretches of consecutive frames in which the mask holds, as rows of start and stop, [runs, 2]."""
+    edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
+    return np.column_stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)])
 
 
 @cache
-def _cosines() -> Array:
+def _cosines() -> Curve:
     """Cosine transform of log-mel bands without its constant, [M, 20]."""
     orders = np.arange(1, NUM_CEPSTRA + 1)
     angles = np.pi * orders * (np.arange(logmel.NUM_BANDS)[:, None] + 0.5) / logmel.NUM_BANDS
-    return (np.cos(angles) * np.sqrt(2 / logmel.NUM_BANDS)).astype(np.float32)
+    cosines: Curve = (np.cos(angles) * np.sqrt(2 / logmel.NUM_BANDS)).astype(np.float32)
+    return cosines

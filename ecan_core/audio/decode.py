@@ -1,17 +1,24 @@
 """The only place where audio files become samples.
 
-A recording with two channels is never averaged: two spaced microphones lose level and comb each other's spectrum,
-and the two channels of a call are two people. One channel is taken, the named one or the loudest one.
+A recording with two channels is never averaged: two spaced microphones lose level and comb each other's
+spectrum, and the two channels of a call are two people. One channel is taken, the named one or the loudest one.
 """
 
 import io
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from ecan_core.audio.waveform import Waveform
 from ecan_core.errors import AudioRefused
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
+
+Samples = npt.NDArray[np.float32]
 
 REASONS = (
     "NOT_FOUND",
@@ -127,9 +134,7 @@ def resample(waveform: Waveform, sample_rate: int) -> Waveform:
     return Waveform(samples=samples.astype(np.float32), sample_rate=sample_rate)
 
 
-def _read_segment(
-    data: bytes, name: str, start_s: float | None, end_s: float | None
-) -> tuple[np.ndarray, int]:
+def _read_segment(data: bytes, name: str, start_s: float | None, end_s: float | None) -> tuple[Samples, int]:
     """Reads all channels of a segment, [T, channels], and the sample rate."""
     import soundfile
 
@@ -153,16 +158,16 @@ def _read_segment(
     return samples, rate
 
 
-def _check_header(sound: "soundfile.SoundFile", name: str) -> None:  # noqa: F821
-    # libsndfile reads what is left of a cut WAV without a word, but notes the missing bytes in its log. Streams
-    # of unknown length carry a size close to 2**32 and are whole.
+def _check_header(sound: "SoundFile", name: str) -> None:
+    # libsndfile reads what is left of a cut WAV without a word, but notes the missing bytes in its log.
+    # Streams of unknown length carry a size close to 2**32 and are whole.
     sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
     if sizes and int(sizes[2]) < int(sizes[1]) < 0x7FFFFFFF:
         raise _truncated(name)
     if sound.frames == 0:
         raise AudioRefused("EMPTY", f"{name} holds no sound; record or copy it again.")
     if sound.samplerate < MIN_SAMPLE_RATE:
-        message = f"{name} has only {sound.samplerate} samples per second; record at {MIN_SAMPLE_RATE} or more."
+        message = f"{name} has only {sound.samplerate} samples per second; use {MIN_SAMPLE_RATE} or more."
         raise AudioRefused("LOW_RATE", message)
 
 
@@ -179,7 +184,7 @@ def _check_duration(duration_s: float, name: str) -> None:
         raise AudioRefused("TOO_LONG", message)
 
 
-def _choose_channel(samples: np.ndarray, channel: int | None, name: str) -> np.ndarray:
+def _choose_channel(samples: Samples, channel: int | None, name: str) -> Samples:
     """Takes one channel, [T], out of [T, channels]."""
     count = samples.shape[1]
     if channel is None:

@@ -1,7 +1,7 @@
 """Front ends: what a network reads of an utterance, chosen by name.
 
-The name travels with a model, so the target site computes exactly what the source site trained on. A published
-front end never changes; a better one gets a new name.
+The name travels with a model, so the target site computes exactly what the source site trained on. A
+published front end never changes; a better one gets a new name.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,8 @@ def _fingerprint(front_end: FrontEnd) -> str:
     t = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
     sound = np.sin(2 * np.pi * (150 + 40 * t) * t) ** 5 * np.hanning(len(t))
     features = front_end.compute(Waveform(samples=sound.astype(np.float32), sample_rate=SAMPLE_RATE))
-    return sha256(f"{front_end.name} {features.dtype} {features.shape}".encode() + features.tobytes()).hexdigest()
+    form = f"{front_end.name} {features.dtype} {features.shape}"
+    return sha256(form.encode() + features.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Frames, power spectrum and log-mel spectrum.
 
-All frame-wise measures of the project share one clock: frame t is centered on sample HOP * t + HOP / 2, so that
-windows of different lengths describe the same instant.
+All frame-wise measures of the project share one clock: frame t is centered on sample HOP * t + HOP / 2, so
+that windows of different lengths describe the same instant.
 """
 
 from functools import cache
@@ -15,6 +15,8 @@ SAMPLE_RATE = 16_000  # Hz; every front end works at this rate
 HOP = 160  # samples, 10 ms
 WINDOW = 400  # samples, 25 ms
 NUM_FFT = 512
+FRAMES_PER_S = SAMPLE_RATE / HOP
+BIN_HZ = SAMPLE_RATE / NUM_FFT
 NUM_BANDS = 64
 LOWEST_HZ, HIGHEST_HZ = 50.0, 7600.0
 
@@ -80,11 +82,3 @@ def _mel_filters() -> Array:
         NUM_FFT // 2 + 1, LOWEST_HZ, HIGHEST_HZ, NUM_BANDS, SAMPLE_RATE, norm=None, mel_scale="htk"
     )
     return np.ascontiguousarray(filters.numpy(), dtype=np.float32)
-
-
-@cache
-def mel_centers_hz() -> Array:
-    """Gives the center frequency of every mel band in Hz, [M]."""
-    lowest, highest = (2595.0 * np.log10(1.0 + f / 700.0) for f in (LOWEST_HZ, HIGHEST_HZ))
-    mels = np.linspace(lowest, highest, NUM_BANDS + 2)[1:-1]
-    return (700.0 * (10.0 ** (mels / 2595.0) - 1.0)).astype(np.float32)

@@ -62,9 +62,7 @@ def _nothing_fits(recipe: str, root: Path) -> str:
     if any(LAYOUTS[recipe].parse(file.relative_to(root)) for file in find_files(root, OTHER_SUFFIXES)):
         return f"{root} holds the {recipe} corpus as video; extract the sound of each file to a .wav."
     expected = LAYOUTS[recipe].layout
-    return (
-        f"No recording in {root} is named as in the {recipe} corpus; it should hold files such as {expected}."
-    )
+    return f"No recording in {root} is named as in the {recipe} corpus; it should hold files such as {expected}."
 
 
 def _read_list(path: Path) -> Corpus:

@@ -195,7 +195,8 @@ def _intonation(accent: Floats, paused: Floats, prosody: Prosody, generator: np.
     bumps = _ACCENT_ST * 2**prosody.range_oct * (accent - 0.4)
     drift = _smooth(generator.normal(0, 3.0, len(accent)), 0.2)
     tremor = prosody.tremor_st * np.sin(2 * np.pi * _TREMOR_HZ * FRAME_S * frames + generator.uniform(0, 6.28))
-    return prosody.pitch_st + (prosody.slope_st - 2.0) * place + bumps + drift + tremor
+    semitones: Floats = prosody.pitch_st + (prosody.slope_st - 2.0) * place + bumps + drift + tremor
+    return semitones
 
 
 def _formants(targets_hz: Floats, center_hz: Floats, voice: Voice, prosody: Prosody) -> Floats:

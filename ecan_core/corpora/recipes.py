@@ -89,9 +89,7 @@ LAYOUTS: dict[str, Recipe] = {
     "emovo": Recipe(
         layout="f1/dis-f1-b1.wav",
         patterns=(r"CODE-(?P<speaker>[fm]\d)-[a-z]+\d*",),
-        codes=_codes(
-            "rab anger, dis disgust, pau fear, gio happiness, neu neutral, tri sadness, sor surprise"
-        ),
+        codes=_codes("rab anger, dis disgust, pau fear, gio happiness, neu neutral, tri sadness, sor surprise"),
     ),
     "enterface": Recipe(
         layout="subject 1/anger/sentence 1/*.wav, or s1_an_1.wav in one folder",
@@ -110,9 +108,7 @@ LAYOUTS: dict[str, Recipe] = {
     "ravdess": Recipe(
         layout="Actor_01/03-01-05-01-01-01-01.wav (speech, sound only)",
         patterns=(r"03-01-CODE-\d\d-\d\d-\d\d-(?P<speaker>\d\d)",),
-        codes=_codes(
-            "01 neutral, 02 calm, 03 happiness, 04 sadness, 05 anger, 06 fear, 07 disgust, 08 surprise"
-        ),
+        codes=_codes("01 neutral, 02 calm, 03 happiness, 04 sadness, 05 anger, 06 fear, 07 disgust, 08 surprise"),
     ),
     "savee": Recipe(
         layout="DC/a01.wav, or DC_a01.wav in one folder",

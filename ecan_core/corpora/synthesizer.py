@@ -70,8 +70,7 @@ def synthesize(articulation: Articulation, generator: np.random.Generator) -> Fl
 
     tract = _vocal_tract(articulation.formants_hz, articulation.bandwidths_hz)
     spectra = tract * (
-        _PULSE_GAIN * _frames(pulses) * _glottal_slope(articulation.brightness_hz)
-        + _BREATH_GAIN * _frames(aspiration)
+        _PULSE_GAIN * _frames(pulses) * _glottal_slope(articulation.brightness_hz) + _BREATH_GAIN * _frames(aspiration)
     )
     spectra += _FRICTION_GAIN * _frames(friction) * _resonator(articulation.friction_hz, _FRICTION_WIDTH_HZ)
     return _overlap_add(spectra, num_samples)

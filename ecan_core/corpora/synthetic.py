@@ -5,183 +5,27 @@ emotions are shown, as real corpora do. Each speaker shows them in an own way an
 so a classifier trained on one corpus is mediocre on the other.
 
     python -m ecan_core.corpora.synthetic --name harbor --out DIR --speakers 8 --utterances-per-emotion 8
-
-Source: the directions of `EFFECTS` follow Banse & Scherer, Journal of Personality and Social Psychology 70, 1996,
-and Juslin & Laukka, Psychological Bulletin 129, 2003.
-Differs: their sizes are chosen by hand.
 """
 
-import argparse
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 
+from ecan_core.console import run
 from ecan_core.corpora.babble import Prosody, Syllable, Voice, articulate, sentence
+from ecan_core.corpora.scenes import EFFECTS, SCENES, SPREAD, Scene
 from ecan_core.corpora.synthesizer import SAMPLE_RATE, Floats, synthesize
-
-EFFECTS = {
-    "anger": Prosody(
-        pitch_st=2.6,
-        range_oct=0.6,
-        slope_st=-1.5,
-        rate_oct=0.12,
-        energy_db=6.0,
-        stress_db=2.5,
-        brightness_oct=1.0,
-        breath_oct=-0.5,
-        jitter_oct=0.4,
-        pause_oct=-0.6,
-        clarity=0.12,
-    ),
-    "fear": Prosody(
-        pitch_st=3.6,
-        range_oct=-0.3,
-        slope_st=1.5,
-        rate_oct=0.28,
-        energy_db=-1.0,
-        stress_db=-0.5,
-        brightness_oct=0.2,
-        breath_oct=0.7,
-        jitter_oct=1.0,
-        tremor_st=0.5,
-        pause_oct=0.2,
-        clarity=-0.03,
-    ),
-    "happiness": Prosody(
-        pitch_st=3.2,
-        range_oct=0.8,
-        slope_st=1.5,
-        rate_oct=0.08,
-        energy_db=3.0,
-        stress_db=1.5,
-        brightness_oct=0.5,
-        breath_oct=0.1,
-        pause_oct=-0.3,
-        smile=0.05,
-        clarity=0.06,
-    ),
-    "neutral": Prosody(),
-    "sadness": Prosody(
-        pitch_st=-1.4,
-        range_oct=-0.7,
-        slope_st=-1.0,
-        rate_oct=-0.32,
-        energy_db=-5.0,
-        stress_db=-1.5,
-        brightness_oct=-0.9,
-        breath_oct=0.9,
-        jitter_oct=-0.1,
-        tremor_st=0.1,
-        pause_oct=0.8,
-        clarity=-0.12,
-    ),
-}
-"""What an emotion at full strength does to the voice."""
-
-SPREAD = Prosody(
-    pitch_st=1.0,
-    range_oct=0.3,
-    slope_st=1.2,
-    rate_oct=0.12,
-    energy_db=2.0,
-    stress_db=1.0,
-    brightness_oct=0.35,
-    breath_oct=0.5,
-    jitter_oct=0.4,
-    tremor_st=0.1,
-    pause_oct=0.5,
-    smile=0.015,
-    clarity=0.04,
-)
-"""Standard deviation among utterances of one emotion by one voice."""
+from ecan_core.errors import EcanError
 
 _NUM_SENTENCES = 10
-_HABIT, _SHOW = 0.4, 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """What all recordings of one synthetic corpus share.
-
-    Attributes:
-        pitch_hz: Mean pitch of the low and of the high voices.
-        tract: Formants of the low and of the high voices relative to a grown man's.
-        syllables_per_s: Neutral tempo.
-        vowels_hz: First three formants of each vowel of the language.
-        manner: How emotions are shown here beyond `EFFECTS`.
-        strength: Weakest and strongest emotion.
-        gain_db: Level of the recording.
-        noise_db: Background noise relative to a plain vowel.
-        noise_slope: Exponent of the noise's amplitude over frequency; -1 hums, 0 hisses.
-        band_hz: Pass band of the line.
-        echo_s: Time constant of the room.
-    """
-
-    pitch_hz: tuple[float, float]
-    tract: tuple[float, float]
-    syllables_per_s: float
-    vowels_hz: tuple[tuple[float, float, float], ...]
-    manner: Mapping[str, Prosody]
-    strength: tuple[float, float]
-    gain_db: float
-    noise_db: float
-    noise_slope: float
-    band_hz: tuple[float, float]
-    echo_s: float
-
-
-SCENES = {
-    "harbor": Scene(
-        pitch_hz=(112.0, 205.0),
-        tract=(1.0, 1.16),
-        syllables_per_s=4.6,
-        vowels_hz=(
-            (280, 2250, 2900),
-            (400, 2000, 2600),
-            (700, 1250, 2500),
-            (450, 850, 2450),
-            (310, 800, 2300),
-            (520, 1450, 2450),
-        ),
-        manner={},
-        strength=(0.4, 1.1),
-        gain_db=-2.0,
-        noise_db=-48.0,
-        noise_slope=-0.5,
-        band_hz=(60.0, 7600.0),
-        echo_s=0.02,
-    ),
-    "valley": Scene(
-        pitch_hz=(128.0, 238.0),
-        tract=(1.06, 1.24),
-        syllables_per_s=5.4,
-        vowels_hz=(
-            (300, 2100, 2800),
-            (560, 1750, 2500),
-            (780, 1400, 2450),
-            (500, 950, 2500),
-            (340, 1100, 2250),
-            (310, 1800, 2350),
-            (450, 1350, 2350),
-        ),
-        manner={
-            "anger": Prosody(pitch_st=-1.2, rate_oct=-0.15, stress_db=-1.0, pause_oct=0.5),
-            "fear": Prosody(pitch_st=-1.0, slope_st=-1.0, rate_oct=-0.1, breath_oct=-0.4),
-            "happiness": Prosody(range_oct=-0.4, rate_oct=0.15, stress_db=1.0, smile=-0.02),
-            "sadness": Prosody(pitch_st=1.0, rate_oct=0.1, breath_oct=-0.4, pause_oct=-0.4),
-        },
-        strength=(0.4, 1.1),
-        gain_db=-14.0,
-        noise_db=-26.0,
-        noise_slope=-1.0,
-        band_hz=(280.0, 3500.0),
-        echo_s=0.06,
-    ),
-}
-"""The synthetic corpora."""
+_HABIT = 0.4
+"""Deviation of a speaker's own manner, in units of `SPREAD`."""
+_SHOW = 0.1
+"""Deviation of how strongly a speaker shows a part of an emotion, logarithmic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,12 +35,12 @@ class Speaker:
     Attributes:
         voice: The voice at rest.
         show: How strongly this speaker shows each part of an emotion `[P]`.
-        habit: How this speaker departs from neutral in every emotion but neutral `[P]`.
+        habit: What this speaker adds to each emotion, neutral included `[P]`.
     """
 
     voice: Voice
     show: Floats
-    habit: dict[str, Floats]
+    habit: Mapping[str, Floats]
 
 
 def write_corpus(name: str, folder: Path, *, num_speakers: int, num_per_emotion: int, seed: int) -> Path:
@@ -294,22 +138,16 @@ def _transmit(samples: Floats, scene: Scene, generator: np.random.Generator) -> 
     return loud
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(description="Write a synthetic corpus of emotional babble.")
-    parser.add_argument("--name", choices=sorted(SCENES), required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the recordings and labels.csv")
-    parser.add_argument("--speakers", type=int, default=8)
-    parser.add_argument("--utterances-per-emotion", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    write_corpus(
-        arguments.name,
-        arguments.out,
-        num_speakers=arguments.speakers,
-        num_per_emotion=arguments.utterances_per_emotion,
-        seed=arguments.seed,
-    )
+@click.command()
+@click.option("--name", type=click.Choice(sorted(SCENES)), required=True, help="Which of the two corpora.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where to write.")
+@click.option("--speakers", type=click.IntRange(1, 99), default=8, show_default=True)
+@click.option("--utterances-per-emotion", type=click.IntRange(1, 199), default=8, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def main(name: str, out: Path, speakers: int, utterances_per_emotion: int, seed: int) -> None:
+    """Write a synthetic corpus of emotional babble as WAV files and labels.csv."""
+    write_corpus(name, out, num_speakers=speakers, num_per_emotion=utterances_per_emotion, seed=seed)
 
 
 if __name__ == "__main__":
-    _main()
+    run(main, prog_name="python -m ecan_core.corpora.synthetic", error_types=(EcanError,))

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS features (
     content BLOB NOT NULL
 ) WITHOUT ROWID
 """
+_SELECT = "SELECT dtype, num_rows, num_columns, duration_s, content FROM features WHERE key = ?"
 _BUSY_TIMEOUT_S = 30.0
 
 
@@ -38,8 +39,8 @@ class Extracted(NamedTuple):
 class FeatureCache:
     """A file of features by key; several processes may share it and any of them may be killed.
 
-    An entry is there whole or not at all. The cache holds nothing that cannot be computed again: it is always safe
-    to delete the file.
+    An entry is there whole or not at all. The cache holds nothing that cannot be computed again: it is always
+    safe to delete the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,9 +59,7 @@ class FeatureCache:
             self._run("PRAGMA journal_mode=WAL")
             self._run("PRAGMA synchronous=NORMAL")
             self._run(_SCHEMA)
-        except OSError as error:
-            raise self._fault(error) from error
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise self._fault(error) from error
 
     def load(self, key: str) -> Extracted | None:
@@ -72,7 +71,7 @@ class FeatureCache:
         Returns:
             What was stored, or None where the key is unknown.
         """
-        found = self._run("SELECT dtype, num_rows, num_columns, duration_s, content FROM features WHERE key = ?", key)
+        found = self._run(_SELECT, key)
         if not found:
             return None
         dtype, num_rows, num_columns, duration_s, content = found[0]
@@ -121,6 +120,6 @@ class FeatureCache:
 
     def _fault(self, error: Exception) -> StorageError:
         return StorageError(
-            f"The feature cache {self._path} cannot be used ({error}); free disk space, check that its folder is "
-            "writable, or delete the file: it will be computed again."
+            f"The feature cache {self._path} cannot be used ({error}); free disk space, check that its folder "
+            "is writable, or delete the file: it will be computed again."
         )

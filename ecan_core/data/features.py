@@ -4,6 +4,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
@@ -85,8 +86,8 @@ def extract_features(
 ) -> FeatureTable:
     """Computes the features of every utterance, or takes them from the cache.
 
-    Neighbors in the listing that share a file are served by one reading of it. What is hashed for the cache is
-    what is decoded: the same bytes in memory.
+    Neighbors in the listing that share a file are served by one reading of it. What is hashed for the cache
+    is what is decoded: the same bytes in memory.
 
     Args:
         utterances: Any number.
@@ -128,9 +129,7 @@ def feature_key(file_hash: str, utterance: Utterance, front_end: FrontEnd) -> st
     return sha256(f"{file_hash} {place} {front_end.fingerprint}".encode()).hexdigest()
 
 
-def compute_features(
-    data: bytes, utterances: Sequence[Utterance], front_end: FrontEnd
-) -> list[Outcome]:
+def compute_features(data: bytes, utterances: Sequence[Utterance], front_end: FrontEnd) -> list[Outcome]:
     """Decodes the content of one file and computes the features of utterances within it.
 
     Args:
@@ -155,8 +154,7 @@ def _compute_one(data: bytes, utterance: Utterance, front_end: FrontEnd) -> Outc
         )
     except AudioRefused as refusal:
         return refusal
-    duration_s = len(waveform.samples) / waveform.sample_rate
-    return Extracted(front_end.compute(resample(waveform, SAMPLE_RATE)), duration_s)
+    return Extracted(front_end.compute(resample(waveform, SAMPLE_RATE)), waveform.duration_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,12 +189,18 @@ def _outcomes(
     pending: deque[_FileWork] = deque()
     # Fresh processes: a fork would copy the state of torch's threads half-way.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        for group in groups:
-            pending.append(_start(group, front_end, cache, executor.submit))
-            if len(pending) > _FILES_AHEAD * workers:
+        try:
+            for group in groups:
+                pending.append(_start(group, front_end, cache, executor.submit))
+                if len(pending) > _FILES_AHEAD * workers:
+                    yield from pending.popleft().outcomes(cache)
+            while pending:
                 yield from pending.popleft().outcomes(cache)
-        while pending:
-            yield from pending.popleft().outcomes(cache)
+        except BrokenProcessPool as error:
+            message = "A process that computes features was killed, perhaps for want of memory; run it again."
+            raise AudioError(message) from error
+        finally:
+            executor.shutdown(cancel_futures=True)
 
 
 def _start(

@@ -90,9 +90,7 @@ def _row(where: str, cells: dict[str, str], folder: Path) -> Row:
     end_s = _seconds(cells["end"], "end", where) if "end" in cells else None
     if end_s is not None and end_s <= (start_s or 0.0):
         start = start_s or 0.0
-        raise UsageFault(
-            f"{where} ends at {end_s:g} s, not after its start at {start:g} s; correct the times."
-        )
+        raise UsageFault(f"{where} ends at {end_s:g} s, not after its start at {start:g} s; correct the times.")
     utterance = Utterance(
         id=_identifier(file, channel, start_s, end_s),
         path=folder / file,
@@ -166,9 +164,7 @@ def _header(cells: list[str], path: Path) -> list[str]:
         if len(header) == 1 and separator in header[0]:
             raise UsageFault(f"{path} separates its columns by {name}; save it with commas.")
     if not {"file", "path"} & set(header):
-        raise UsageFault(
-            f"{path} has no column `file` or `path`; its first line must name the columns, such as file."
-        )
+        raise UsageFault(f"{path} has no column `file` or `path`; its first line must name the columns, such as file.")
     if len(set(header)) < len(header):
         raise UsageFault(f"{path} names a column twice in its first line; remove one.")
     return header

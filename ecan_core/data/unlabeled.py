@@ -66,6 +66,4 @@ def _from_pattern(pattern: Path) -> Listing:
 
 
 def _from_files(files: list[Path], root: Path) -> Listing:
-    return Listing(
-        utterances=tuple(Utterance(id=printable(file.relative_to(root)), path=file) for file in files)
-    )
+    return Listing(utterances=tuple(Utterance(id=printable(file.relative_to(root)), path=file) for file in files))

@@ -69,7 +69,7 @@ def start_server(
     except RuntimeError as error:
         raise ConnectionFault(
             Code.ADDRESS,
-            f"{address} cannot be listened on ({_bind_fault(address)}); choose another HOST:PORT.",
+            f"{address} cannot be listened on ({_bind_fault(address)}); choose another port.",
         ) from error
     server.start()
     return server, Address(address.host, port)
@@ -110,9 +110,7 @@ def trusted_certificate(address: Address, trusted: bytes, timeout_s: float) -> b
 
 
 @contextlib.contextmanager
-def pinned_channel(
-    address: Address, identity: Identity, certificate: bytes, trusted: bytes
-) -> Iterator[grpc.Channel]:
+def pinned_channel(address: Address, identity: Identity, certificate: bytes, trusted: bytes) -> Iterator[grpc.Channel]:
     """A channel that reaches the holder of one certificate and nobody else.
 
     Args:
@@ -176,9 +174,7 @@ def _shown_certificate(address: Address, timeout_s: float) -> bytes:
 def _bind_fault(address: Address) -> str:
     """Why the address cannot be bound, which gRPC does not tell."""
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM
-        )[0]
+        family, kind, protocol, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(place)
     except OSError as error:

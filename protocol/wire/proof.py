@@ -65,16 +65,12 @@ def check_proof(
     """
     public_key, signature = proof[:_PUBLIC_KEY_BYTES], proof[_PUBLIC_KEY_BYTES:]
     if signing.fingerprint_of(public_key) != signer:
-        raise Unauthentic(
-            Code.KEY_UNKNOWN, "The grant is for another site's key; use the keys that made the request."
-        )
+        raise Unauthentic(Code.KEY_UNKNOWN, "The grant is for another site's key; use the keys that made the request.")
     payload = _payload(grant, nonce, server_certificate, client_certificate)
     signing.verify_signature(public_key, signature, _TYPE, payload)
 
 
 def _payload(grant: bytes, nonce: bytes, server_certificate: bytes, client_certificate: bytes) -> bytes:
     """All parts have a fixed length, so their concatenation can be read in one way only."""
-    certificates = (
-        hashlib.sha256(certificate).digest() for certificate in (server_certificate, client_certificate)
-    )
+    certificates = (hashlib.sha256(certificate).digest() for certificate in (server_certificate, client_certificate))
     return b"".join((grant, nonce, *certificates))

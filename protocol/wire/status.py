@@ -56,8 +56,7 @@ PUBLIC_FAULTS = {
     Code.STATE: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
         Refused,
-        "This grant is closed: its bundle was delivered once; "
-        "make a new request and ask the source to export again.",
+        "This grant is closed: its bundle was delivered once; make a new request and ask the source to export again.",
     ),
     Code.DIGEST: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,

@@ -156,9 +156,7 @@ def test_a_command_may_choose_its_exit_code(program: Path) -> None:
         (["adapt", "extra"], "Got unexpected extra argument (extra) (see 'ecan-test adapt --help')."),
     ],
 )
-def test_wrong_usage_is_one_line_that_points_to_the_help(
-    program: Path, args: list[str], message: str
-) -> None:
+def test_wrong_usage_is_one_line_that_points_to_the_help(program: Path, args: list[str], message: str) -> None:
     result = call(program, *args)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -199,9 +197,7 @@ def test_a_group_without_a_command_shows_its_help_on_stderr(program: Path, args:
         ),
     ],
 )
-def test_every_failure_is_one_line_and_its_exit_code(
-    program: Path, fault: str, code: int, message: str
-) -> None:
+def test_every_failure_is_one_line_and_its_exit_code(program: Path, fault: str, code: int, message: str) -> None:
     result = call(program, "adapt", "--fault", fault)
     assert result.stderr == f"imported\nerror: {message}\n"
     assert (result.returncode, result.stdout) == (code, "")

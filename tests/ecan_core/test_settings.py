@@ -68,9 +68,7 @@ def test_an_empty_file_is_an_empty_mapping(write: Any, content: str) -> None:
 
 
 def test_words_that_old_yaml_bends_stay_what_they_show(write: Any) -> None:
-    content = read_yaml(
-        write("a: no\nb: on\nc: 12:30\nd: 010\ne: 1e3\nf: 2024-01-01\ng: .5\nh: ~\ni: True\nj: 1_0")
-    )
+    content = read_yaml(write("a: no\nb: on\nc: 12:30\nd: 010\ne: 1e3\nf: 2024-01-01\ng: .5\nh: ~\ni: True\nj: 1_0"))
     assert content == {
         "a": "no",
         "b": "on",

@@ -16,10 +16,11 @@ from source_site.keys import init_keys, open_ledger
 from target_site.request import write_request
 from tests.source_site.runs import write_run
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.loopback import needs_loopback
 from tests.support.processes import ended, killed_at, preload, run, start
 from tests.support.sites import TODAY
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, needs_loopback]
 preload(__name__)
 
 KILLED = -9

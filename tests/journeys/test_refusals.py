@@ -311,8 +311,9 @@ def test_a_key_file_that_others_can_read_is_refused(crossing, tmp_path):
 
 def test_a_run_that_did_not_finish_cannot_be_exported(crossing, tmp_path):
     (tmp_path / "run").mkdir()
+    request = new_request(crossing, tmp_path)
     result = cli.source(
-        *("export", "--model", tmp_path / "run", "--keys", crossing.source_keys, "--request", crossing.request),
+        *("export", "--model", tmp_path / "run", "--keys", crossing.source_keys, "--request", request),
         *("--file", tmp_path / "model.ecan"),
     )
     assert result.code == 2

@@ -51,6 +51,12 @@ def test_every_grant_gets_the_next_release_number(ledger):
     assert releases == [1, 2, 3]
 
 
+def test_all_grants_are_listed_in_the_order_of_their_releases(ledger):
+    grants = [bytes([9 - index]) * 16 for index in range(3)]
+    reserved = tuple(ledger.reserve(grant, lambda _: DIGEST, TODAY) for grant in grants)
+    assert ledger.records() == reserved
+
+
 def test_a_seal_that_fails_leaves_the_grant_and_the_number_free(ledger):
     def refuse(release):
         raise Refused(Code.EGRESS, "no")

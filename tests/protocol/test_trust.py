@@ -125,13 +125,13 @@ def test_a_signature_for_another_purpose_is_refused() -> None:
 
 def test_other_weights_under_a_valid_signature_are_refused() -> None:
     other = weights.pack(random_model(seed=1), *FORM)
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(Unauthentic) as caught:
         verify(bundle.assemble(bundle.split(sealed()).envelope, other))
     assert caught.value.code == "DIGEST"
 
 
 def test_a_length_other_than_the_signed_one_is_refused() -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(Unauthentic) as caught:
         verify(with_manifest(weights_len=len(packed()) + 1))
     assert caught.value.code == "DIGEST"
 

@@ -21,6 +21,7 @@ from source_site.store import save_run
 from tests.protocol.samples import random_model
 from tests.source_site.runs import FACTS, write_run
 from tests.support.calls import calling
+from tests.support.loopback import require_loopback
 from tests.support.sites import TODAY, new_identity, new_site, receipt_for
 
 SITE = new_site()
@@ -51,6 +52,7 @@ class Serving:
         self.error = None
 
     def __enter__(self):
+        require_loopback()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         assert self._listening.wait(20)
@@ -197,7 +199,7 @@ def test_without_a_receipt_the_grant_stays_open_for_the_next_try(place):
 def test_a_port_in_use_is_refused_with_the_remedy_and_without_harm(place):
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(ConnectionFault, match="choose another HOST:PORT"),
+        pytest.raises(ConnectionFault, match="choose another port"),
     ):
         serve(place, f"127.0.0.1:{taken.getsockname()[1]}")
     assert grant_state(place) is GrantState.RESERVED

@@ -18,7 +18,10 @@ from protocol.wire.proof import prove
 from protocol.wire.service import release_handler
 from source_site.server import Delivery, OnceRelease
 from tests.support.calls import calling
+from tests.support.loopback import needs_loopback
 from tests.support.sites import TODAY, der, new_identity, new_site, receipt_for, sealed_for
+
+pytestmark = needs_loopback
 
 SOURCE, SITE = new_identity(Role.SOURCE), new_site()
 DATA = sealed_for(SITE, SOURCE)
@@ -145,7 +148,7 @@ def test_nothing_but_the_offered_bundle_is_fetched(calls):
     assert caught.value.code is Code.DIGEST
 
 
-@pytest.mark.parametrize("offset", [1, CHUNK_BYTES - 1, len(DATA), 2 * CHUNK_BYTES, 2**63])
+@pytest.mark.parametrize("offset", [1, CHUNK_BYTES - 1, len(DATA), 64 * CHUNK_BYTES, 2**63])
 def test_a_fetch_starts_at_a_chunk_within_the_bundle(calls, offset):
     calls.open()
     with pytest.raises(Malformed) as caught:

@@ -15,6 +15,7 @@ from protocol.wire.channel import start_server
 from protocol.wire.chunks import chunks
 from protocol.wire.ecan.v1.release_pb2 import AckReply, AckRequest, Chunk, FetchRequest, Offer, OpenRequest
 from protocol.wire.service import release_handler
+from tests.support.loopback import require_loopback
 
 
 class SimulatedSource:
@@ -50,6 +51,7 @@ class SimulatedSource:
     @contextlib.contextmanager
     def listening(self, client_certificate: bytes | None = None) -> Iterator[Address]:
         """Serve on a free port of the loopback."""
+        require_loopback()
         certificate = client_certificate or open_request(self.request).certificate
         handler = release_handler(self, certificate)
         server, address = start_server(Address("127.0.0.1", 0), self.identity, certificate, handler)

@@ -65,9 +65,7 @@ def test_a_missing_path_is_wrong_usage(tmp_path: Path, recipe: str) -> None:
 def test_a_folder_where_nothing_fits_is_refused_with_the_layout(
     tmp_path: Path, recipe: str, names: tuple[str, ...]
 ) -> None:
-    with pytest.raises(
-        AudioError, match=f"named as in the {recipe} corpus; it should hold files such as"
-    ) as caught:
+    with pytest.raises(AudioError, match=f"named as in the {recipe} corpus; it should hold files such as") as caught:
         read_corpus(recipe, touch(tmp_path, *names))
     assert caught.value.exit_code == 13
     assert "noise" not in str(caught.value)
@@ -105,9 +103,7 @@ def test_a_folder_stands_for_its_list_and_gives_the_corpus_its_name(tmp_path: Pa
 
 
 def test_a_list_may_name_parts_of_a_file_and_no_speaker(tmp_path: Path) -> None:
-    path = write_list(
-        tmp_path / "l.csv", "file,label,start,end,channel", "a.wav,fear,0.5,2,1", "a.wav,fear,2,3,1"
-    )
+    path = write_list(tmp_path / "l.csv", "file,label,start,end,channel", "a.wav,fear,0.5,2,1", "a.wav,fear,2,3,1")
     first, second = read_corpus("csv", path).without_labels()
     assert (first.start_s, first.end_s, first.channel, first.speaker) == (0.5, 2.0, 1, None)
     assert second.start_s == 2.0
@@ -119,9 +115,7 @@ def test_a_list_of_json_lines_becomes_a_corpus(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_no_emotion_are_counted_by_their_word(tmp_path: Path) -> None:
-    path = write_list(
-        tmp_path / "l.csv", "file,label", "a.wav,fear", "b.wav,other", "c.wav,other", "d.wav,xxx"
-    )
+    path = write_list(tmp_path / "l.csv", "file,label", "a.wav,fear", "b.wav,other", "c.wav,other", "d.wav,xxx")
     corpus = read_corpus("csv", path)
     assert len(corpus.utterances) == 1
     assert corpus.left_out == {"label 'other' is not an emotion": 2, "label 'xxx' is not an emotion": 1}

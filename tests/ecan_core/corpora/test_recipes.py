@@ -74,9 +74,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("recipe", "path", "speaker", "label"), KNOWN)
-def test_a_path_in_the_layout_tells_speaker_and_label(
-    recipe: str, path: str, speaker: str, label: str
-) -> None:
+def test_a_path_in_the_layout_tells_speaker_and_label(recipe: str, path: str, speaker: str, label: str) -> None:
     name = LAYOUTS[recipe].parse(Path(path))
     assert name is not None
     assert (name.speaker, name.label) == (speaker, label)

@@ -51,9 +51,7 @@ def test_a_single_file_and_a_pattern_are_listed(tmp_path: Path) -> None:
     assert ids(list_utterances(tmp_path / "**/*.wav")) == ["one/a.wav", "one/b.wav", "two/a.wav"]
 
 
-def test_a_relative_pattern_is_relative_to_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_pattern_is_relative_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "calls/a.wav")
     monkeypatch.chdir(tmp_path)
     assert list_utterances(Path("calls/*.wav")).utterances[0].path == Path("calls/a.wav")
@@ -71,9 +69,7 @@ def test_a_name_that_is_not_utf8_gets_an_id_that_can_be_written(tmp_path: Path) 
     assert utterance.path.exists()
 
 
-@pytest.mark.parametrize(
-    ("place", "error", "code"), [("absent", UsageFault, 2), ("absent.csv", UsageFault, 2)]
-)
+@pytest.mark.parametrize(("place", "error", "code"), [("absent", UsageFault, 2), ("absent.csv", UsageFault, 2)])
 def test_a_path_that_does_not_exist_is_wrong_usage(
     tmp_path: Path, place: str, error: type[UsageFault], code: int
 ) -> None:
@@ -183,9 +179,7 @@ def test_a_label_field_of_json_lines_is_never_read(write: Write) -> None:
         ("file\n" + "x" * 200_000, "field larger than field limit"),
     ],
 )
-def test_a_list_without_clear_meaning_is_refused_by_its_line(
-    write: Write, content: str | bytes, message: str
-) -> None:
+def test_a_list_without_clear_meaning_is_refused_by_its_line(write: Write, content: str | bytes, message: str) -> None:
     with pytest.raises(UsageFault, match=message) as caught:
         list_utterances(write(content))
     assert "list.csv" in str(caught.value)
@@ -206,8 +200,6 @@ def test_a_list_without_clear_meaning_is_refused_by_its_line(
         ('{"file": "a.wav", "channel": 1.0}\n', r"line 1 has channel '1\.0'"),
     ],
 )
-def test_json_lines_without_clear_meaning_are_refused_by_their_line(
-    write: Write, content: str, message: str
-) -> None:
+def test_json_lines_without_clear_meaning_are_refused_by_their_line(write: Write, content: str, message: str) -> None:
     with pytest.raises(UsageFault, match=message):
         list_utterances(write(content, "list.jsonl"))

@@ -1,5 +1,7 @@
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 
 import grpc
@@ -11,8 +13,11 @@ from protocol.wire.address import Address
 from protocol.wire.channel import pinned_channel, start_server, trusted_certificate
 from protocol.wire.service import OPEN, release_handler
 from tests.support.calls import calling
+from tests.support.loopback import needs_loopback
 from tests.support.simulated_source import SimulatedSource
 from tests.support.sites import der, new_identity, new_site
+
+pytestmark = needs_loopback
 
 SOURCE, SITE, STRANGER = new_identity(Role.SOURCE), new_site(), new_identity(Role.TARGET)
 
@@ -164,3 +169,34 @@ def test_roots_of_the_machine_are_never_believed(source, monkeypatch, tmp_path):
     monkeypatch.setenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(roots))
     with source.listening() as address:
         assert_no_connection(address, STRANGER, SOURCE.fingerprint)
+
+
+NOISY = """
+import socket
+from datetime import UTC, datetime
+from protocol.errors import ConnectionFault
+from protocol.identity import Role, create_identity
+from protocol.wire.address import Address
+from protocol.wire.channel import start_server, trusted_certificate
+source = create_identity(Role.SOURCE, datetime.now(UTC))
+class Nothing:
+    open = fetch = ack = None
+from protocol.wire.service import release_handler
+arguments = (source, source.certificate_pem, release_handler(Nothing(), source.certificate_pem))
+server, address = start_server(Address("127.0.0.1", 0), *arguments)
+with socket.create_connection((address.host, address.port)) as plain:
+    plain.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+    plain.recv(100)
+trusted_certificate(address, source.fingerprint, 5)
+try:
+    start_server(address, *arguments)
+except ConnectionFault as fault:
+    print(fault)
+server.stop(0).wait()
+"""
+
+
+def test_the_library_prints_nothing_of_its_own():
+    done = subprocess.run([sys.executable, "-c", NOISY], capture_output=True, text=True, check=True)
+    assert "already in use" in done.stdout
+    assert done.stderr == ""

@@ -8,8 +8,11 @@ from protocol.wire.codec import encode
 from protocol.wire.service import FETCH, OPEN, release_handler
 from protocol.wire.status import PUBLIC_FAULTS, explained_faults
 from tests.support.calls import calling
+from tests.support.loopback import needs_loopback
 from tests.support.simulated_source import SimulatedSource
 from tests.support.sites import new_identity, new_site
+
+pytestmark = needs_loopback
 
 SOURCE, SITE = new_identity(Role.SOURCE), new_site()
 

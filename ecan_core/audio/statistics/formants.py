@@ -1,0 +1,77 @@
+"""Resonances of the vocal tract, read off the peaks of a linear-prediction spectrum."""
+
+import numpy as np
+import numpy.typing as npt
+
+from ecan_core.audio.contours import Contours, Curve
+from ecan_core.audio.logmel import BIN_HZ
+from ecan_core.audio.statistics.tally import Tally
+
+_NUM_FORMANTS = 3
+_ORDER = 12
+_HIGHEST_HZ, _LOWEST_HZ = 5500.0, 200.0
+_NUM_POINTS = 128  # of the prediction spectrum up to the highest frequency
+_POINT_HZ = _HIGHEST_HZ / _NUM_POINTS
+_PRE_EMPHASIS = 0.97
+
+
+def formants(contours: Contours, tally: Tally) -> None:
+    """Notes frequency, sharpness and level of the first three formants of voiced frames."""
+    spectrum = _prediction_spectrum(contours.power[contours.voiced_or_active])
+    peaks = _peaks(spectrum)
+    order = np.cumsum(peaks, axis=1)
+    for number in range(1, _NUM_FORMANTS + 1):
+        rows = np.flatnonzero(order[:, -1] >= number)
+        points = np.argmax(peaks[rows] & (order[rows] == number), axis=1)
+        below, at, above = (spectrum[rows, points + step] for step in (-1, 0, 1))
+        bend = np.maximum(2 * at - below - above, 1e-6)
+        frequency = (points + 0.5 * (above - below) / bend) * _POINT_HZ
+        neutral = 1000.0 * number - 500.0  # of a 17 cm tube
+        tally.distribution(f"formant.{number}", frequency, (10, 25, 50, 75, 90), absent=neutral)
+        tally.number(f"formant.{number}.sharpness", bend.mean() if len(rows) else 0.0)
+        level = at - spectrum[rows].mean(axis=1)
+        tally.number(f"formant.{number}.level", level.mean() if len(rows) else 0.0)
+
+
+def _peaks(spectrum: Curve) -> npt.NDArray[np.bool_]:
+    """Marks local maxima above the lowest frequency, [frames, points]."""
+    peaks = np.zeros(spectrum.shape, dtype=np.bool_)
+    middle = spectrum[:, 1:-1]
+    peaks[:, 1:-1] = (middle > spectrum[:, :-2]) & (middle >= spectrum[:, 2:])
+    peaks[:, : int(_LOWEST_HZ / _POINT_HZ) + 1] = False
+    return peaks
+
+
+def _prediction_spectrum(power: Curve) -> Curve:
+    """Computes the all-pole envelope of power spectra in dB.
+
+    The autocorrelation comes from the pre-emphasized power spectrum below 5.5 kHz, as if the sound had been
+    sampled at 11 kHz; Levinson's recursion runs over all frames at once.
+
+    Args:
+        power: Power spectra, [frames, bins].
+
+    Returns:
+        Envelope up to 5.5 kHz, [frames, points + 1].
+    """
+    num_bins = int(_HIGHEST_HZ / BIN_HZ) + 1
+    angles = np.pi * np.arange(num_bins) / (num_bins - 1)
+    emphasis = (1 + _PRE_EMPHASIS**2 - 2 * _PRE_EMPHASIS * np.cos(angles)).astype(np.float32)
+    correlation = np.fft.irfft(power[:, :num_bins] * emphasis)[:, : _ORDER + 1]
+    correlation[:, 0] = correlation[:, 0] * 1.0001 + 1e-20
+    polynomial = _levinson(correlation)
+    envelope: Curve = -20 * np.log10(np.abs(np.fft.rfft(polynomial, 2 * _NUM_POINTS)) + 1e-9)
+    return envelope
+
+
+def _levinson(correlation: Curve) -> Curve:
+    """Solves for the prediction polynomials of all frames, [frames, order + 1]."""
+    polynomial = np.zeros_like(correlation)
+    polynomial[:, 0] = 1
+    error = correlation[:, 0].copy()
+    for order in range(1, correlation.shape[1]):
+        known = polynomial[:, :order]
+        reflection = -(known * correlation[:, order:0:-1]).sum(axis=1) / error
+        polynomial[:, 1 : order + 1] += reflection[:, None] * known[:, ::-1].copy()
+        error = np.maximum(error * (1 - reflection**2), 1e-12 * correlation[:, 0])
+    return polynomial

@@ -1,0 +1,98 @@
+"""Melody: how high, how wide, how it moves."""
+
+import numpy as np
+
+from ecan_core.audio.contours import Contours, Curve, Mask, runs
+from ecan_core.audio.logmel import FRAMES_PER_S
+from ecan_core.audio.statistics.tally import Tally, correlations
+
+_LONGEST_STEP = 3.0  # semitones per frame; more is a jump between tracks, not a movement
+_SHORTEST_RUN = 4  # frames
+_EDGE = 8  # frames at the start and end of a melody
+_NUM_PARTS = 4
+
+
+def distribution(contours: Contours, tally: Tally) -> None:
+    """Notes where the pitch lies, how far it reaches and how fast it moves."""
+    voiced, active = contours.voiced, contours.active
+    pitch = contours.semitones[voiced]
+    tally.distribution("pitch", pitch, (5, 10, 25, 50, 75, 90, 95))
+    tally.moments("pitch.hz", contours.prosody.f0_hz[voiced])
+    center = np.median(pitch) if len(pitch) else 0.0
+    tally.quantiles("pitch.relative", pitch - center, (5, 10, 25, 75, 90, 95))
+    steps = np.diff(contours.semitones)[voiced[1:] & voiced[:-1]]
+    steps = steps[np.abs(steps) < _LONGEST_STEP]
+    tally.distribution("pitch.step", steps)
+    tally.moments("pitch.stepsize", np.abs(steps))
+    tally.number("pitch.range", tally.values["pitch.q95"] - tally.values["pitch.q05"])
+    tally.number("voiced.share", voiced.sum() / active.sum())
+    tally.number("active.share", active.mean())
+
+
+def contour(contours: Contours, tally: Tally) -> None:
+    """Notes the course of pitch, energy and brightness from the start to the end of the utterance."""
+    span = contours.span
+    pitch, voiced = contours.semitones[span], contours.voiced[span]
+    energy, active = contours.energy_db[span], contours.active[span]
+    tally.numbers("pitch.course", _course(pitch, voiced))
+    tally.numbers("energy.course", _course(energy, active))
+    tally.numbers("tilt.course", _course(contours.cepstra[span, 0], active))
+    tally.numbers("pitch.part", _parts(pitch, voiced))
+    tally.numbers("energy.part", _parts(energy, active))
+    tally.number("pitch.peak", _place_of_peak(pitch, voiced))
+    tally.number("energy.peak", _place_of_peak(energy, active))
+    tones = pitch[voiced]
+    center = np.median(tones) if len(tones) else 0.0
+    tally.number("pitch.initial", np.median(tones[:_EDGE]) - center if len(tones) else 0.0)
+    tally.number("pitch.final", np.median(tones[-_EDGE:]) - center if len(tones) else 0.0)
+    _movements(contours, tally)
+
+
+def _course(curve: Curve, mask: Mask) -> Curve:
+    """Fits Legendre polynomials of order 1 to 3 over the masked frames of a span, [3]."""
+    if mask.sum() < 2 * _SHORTEST_RUN:
+        return np.zeros(3)
+    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, len(curve)), 3)[mask]
+    values = curve[mask] - np.median(curve[mask])
+    ridge = 0.02 * len(values) * np.eye(4)  # gaps at the ends must not let the polynomial swing
+    weights: Curve = np.linalg.solve(basis.T @ basis + ridge, basis.T @ values)
+    return weights[1:]
+
+
+def _parts(curve: Curve, mask: Mask) -> Curve:
+    """Takes medians of consecutive parts of a span, relative to the whole, [parts]."""
+    center = np.median(curve[mask]) if mask.any() else 0.0
+    chosen = [curve[rows[mask[rows]]] for rows in np.array_split(np.arange(len(curve)), _NUM_PARTS)]
+    return np.array([np.median(part) - center if len(part) else 0.0 for part in chosen])
+
+
+def _place_of_peak(curve: Curve, mask: Mask) -> float:
+    """Tells where the maximum lies, from -1 at the start to 1 at the end of a span."""
+    if not mask.any():
+        return 0.0
+    rows = np.flatnonzero(mask)
+    return float(2 * rows[curve[rows].argmax()] / len(curve) - 1)
+
+
+def _movements(contours: Contours, tally: Tally) -> None:
+    """Notes rise, in semitones per second, and arch of the pitch within voiced runs."""
+    rises, arches = [], []
+    for start, stop in runs(contours.voiced):
+        if stop - start < _SHORTEST_RUN:
+            continue
+        pitch = contours.semitones[start:stop]
+        time = (np.arange(len(pitch)) - (len(pitch) - 1) / 2) / FRAMES_PER_S
+        rises.append(time @ pitch / (time @ time))
+        arches.append(pitch.mean() - (pitch[0] + pitch[-1]) / 2)
+    rise = np.array(rises)
+    tally.moments("movement.rise", rise)
+    tally.moments("movement.size", np.abs(rise))
+    tally.moments("movement.arch", np.array(arches))
+    tally.number("movement.first", rise[0] if len(rise) else 0.0)
+    tally.number("movement.last", rise[-1] if len(rise) else 0.0)
+
+
+def companions(contours: Contours, tally: Tally) -> None:
+    """Notes how pitch, energy and brightness go together in voiced frames."""
+    curves = np.column_stack([contours.semitones, contours.energy_db, contours.cepstra[:, :2]])
+    tally.numbers("companion", correlations(curves[contours.voiced_or_active]))

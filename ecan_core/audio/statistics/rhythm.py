@@ -1,0 +1,120 @@
+"""Loudness over time: dynamics, attacks, modulation, syllables and pauses."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from ecan_core.audio.contours import Contours, Curve, runs, slopes
+from ecan_core.audio.logmel import FRAMES_PER_S
+from ecan_core.audio.statistics.tally import Tally
+
+_FLOOR_DB = -40.0  # below this, loudness is background
+_NUCLEUS_DB = -25.0  # syllables are louder than this
+_LONG_PAUSE_S = 0.1
+_MODULATION_HZ = (0.5, 2, 4, 6, 9, 13, 20)
+_MODULATION_BANDS = 8
+_MODULATION_RANGE = 9.0  # natural logarithm, 39 dB below the loudest band
+
+
+def energy(contours: Contours, tally: Tally) -> None:
+    """Notes dynamics below the loudest frame and the speed of loudness."""
+    tally.distribution("energy", contours.energy_db[contours.active], (5, 10, 25, 50, 75, 90))
+    speed = slopes(contours.energy_db)[contours.span]
+    tally.distribution("energy.slope", speed, (5, 25, 75, 95))
+
+
+def attacks(contours: Contours, tally: Tally) -> None:
+    """Notes how steeply loudness rises and falls within 50 ms."""
+    smooth = np.pad(_smooth(np.maximum(contours.energy_db, _FLOOR_DB), 5), 2, mode="edge")
+    steps = (smooth[4:] - smooth[:-4])[contours.span] / 4
+    rising = steps > 0
+    tally.number("attack.rise", steps[rising].mean() if rising.any() else 0.0)
+    tally.number("attack.fall", steps[~rising].mean() if not rising.all() else 0.0)
+    tally.number("attack.share", rising.mean())
+    tally.quantiles("attack", steps, (2, 10, 90, 98))
+
+
+def _smooth(curve: Curve, width: int) -> Curve:
+    """Averages over `width` frames with a bell-shaped weight, [F]."""
+    weights = np.hanning(width + 2)[1:-1]
+    padded = np.pad(curve, width // 2, mode="edge")
+    return np.convolve(padded, weights / weights.sum(), "valid")
+
+
+def modulation(contours: Contours, tally: Tally) -> None:
+    """Notes at which rates loudness goes up and down, over all and in eight bands."""
+    bands = np.maximum(contours.log_mel, contours.log_mel.max() - _MODULATION_RANGE)[contours.span]
+    bands = bands.reshape(len(bands), _MODULATION_BANDS, -1).mean(axis=2)
+    loudness = np.maximum(contours.energy_db[contours.span], _FLOOR_DB)
+    curves = np.column_stack([loudness * (np.log(10) / 10), bands])
+    rates, power = _modulation_spectrum(curves)
+    shares = power / (power.sum(axis=0) + 1e-9)
+    edges = np.searchsorted(rates, _MODULATION_HZ)
+    by_rate = np.add.reduceat(shares, edges[:-1], axis=0)
+    tally.numbers("modulation", by_rate[:, 0])
+    for number, column in enumerate(by_rate[:, 1:].T, start=1):
+        tally.numbers(f"modulation.band{number}", column)
+    tally.number("modulation.center", rates @ shares[:, 0])
+
+
+def _modulation_spectrum(curves: Curve) -> tuple[Curve, Curve]:
+    """Computes power per modulation rate between 0.5 and 20 Hz.
+
+    Args:
+        curves: [F, columns].
+
+    Returns:
+        Rates in Hz, [rates], and power, [rates, columns].
+    """
+    taper = np.hanning(len(curves) + 2)[1:-1, None]
+    length = max(512, 1 << (len(curves) - 1).bit_length())
+    power = np.square(np.abs(np.fft.rfft((curves - curves.mean(axis=0)) * taper, length, axis=0)))
+    rates = np.fft.rfftfreq(length, 1 / FRAMES_PER_S)
+    first, last = np.searchsorted(rates, (_MODULATION_HZ[0], _MODULATION_HZ[-1]))
+    return rates[first:last], power[first:last]
+
+
+def timing(contours: Contours, tally: Tally) -> None:
+    """Notes length, voiced stretches, pauses and syllables."""
+    span = contours.span
+    duration_s = (span.stop - span.start) / FRAMES_PER_S
+    tally.number("duration", np.log(duration_s))
+    _voiced_stretches(contours, duration_s, tally)
+    _pauses(contours, duration_s, tally)
+    _syllables(contours, duration_s, tally)
+
+
+def _voiced_stretches(contours: Contours, duration_s: float, tally: Tally) -> None:
+    stretches = runs(contours.voiced)
+    lengths = np.diff(stretches, axis=1)[:, 0] / FRAMES_PER_S
+    gaps = (stretches[1:, 0] - stretches[:-1, 1]) / FRAMES_PER_S
+    tally.number("voiced.rate", len(lengths) / duration_s)
+    tally.moments("voiced.length", np.log(lengths + 0.01), absent=-3.0)
+    tally.number("voiced.longest", lengths.max() if len(lengths) else 0.0)
+    tally.moments("voiced.gap", np.log(gaps + 0.01), absent=-3.0)
+
+
+def _pauses(contours: Contours, duration_s: float, tally: Tally) -> None:
+    silent = ~contours.active[contours.span]
+    lengths = np.diff(runs(silent), axis=1)[:, 0] / FRAMES_PER_S
+    tally.number("pause.share", silent.mean())
+    tally.number("pause.rate", (lengths > _LONG_PAUSE_S).sum() / duration_s)
+    tally.number("pause.longest", lengths.max() if len(lengths) else 0.0)
+
+
+def _syllables(contours: Contours, duration_s: float, tally: Tally) -> None:
+    """Notes rate, evenness and prominence of loudness maxima, which stand for syllables."""
+    loudness = _smooth(np.maximum(contours.energy_db, _FLOOR_DB), 7)
+    middle = loudness[1:-1]
+    is_nucleus = (middle > loudness[:-2]) & (middle >= loudness[2:]) & (middle > _NUCLEUS_DB)
+    nuclei = np.flatnonzero(is_nucleus) + 1
+    gaps = np.diff(nuclei) / FRAMES_PER_S
+    uneven = np.abs(np.diff(gaps)) / (gaps[1:] + gaps[:-1]) * 2
+    dips = [min(loudness[a], loudness[b]) - loudness[a:b].min() for a, b in pairwise(nuclei)]
+    pitch = contours.semitones[nuclei[contours.voiced[nuclei]]]
+    tally.number("syllable.rate", len(nuclei) / duration_s)
+    tally.moments("syllable.gap", gaps)
+    tally.number("syllable.uneven", uneven.mean() if len(uneven) else 0.0)
+    tally.moments("syllable.dip", np.array(dips))
+    tally.moments("syllable.peak", loudness[nuclei])
+    tally.number("syllable.pitch", pitch.std() if len(pitch) else 0.0)

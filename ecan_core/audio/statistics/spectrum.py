@@ -1,0 +1,131 @@
+"""Shape of the spectrum: envelope, cepstra, balance between regions."""
+
+import numpy as np
+import numpy.typing as npt
+
+from ecan_core.audio.contours import Contours, Curve, Mask, region, slopes
+from ecan_core.audio.logmel import BIN_HZ
+from ecan_core.audio.statistics.tally import Tally, correlations, quantiles
+
+_NUM_BANDS = 16
+_NUM_LOW_CEPSTRA = 13
+_NUM_CORRELATED = 8
+_LONG_STEP = 8  # frames, about half a syllable
+
+
+def envelope(contours: Contours, tally: Tally) -> None:
+    """Notes mean, deviation and liveliness of mel bands."""
+    bands = contours.mel_bands(_NUM_BANDS)
+    active = contours.active
+    tally.numbers("band.mean", bands[active].mean(axis=0))
+    tally.numbers("band.std", bands[active].std(axis=0))
+    tally.numbers("band.slope", slopes(bands)[active].std(axis=0))
+
+
+def cepstrum(contours: Contours, tally: Tally) -> None:
+    """Notes distribution and speed of mel cepstra."""
+    cepstra, active = contours.cepstra, contours.active
+    low = cepstra[:, :_NUM_LOW_CEPSTRA]
+    first = slopes(cepstra)
+    tally.numbers("cepstrum.mean", cepstra[active].mean(axis=0))
+    tally.numbers("cepstrum.std", cepstra[active].std(axis=0))
+    tally.numbers("cepstrum.slope", first[active].std(axis=0))
+    tally.numbers("cepstrum.bend", slopes(first[:, :_NUM_LOW_CEPSTRA])[active].std(axis=0))
+    tally.numbers("cepstrum.travel", _travel(low, active))
+
+
+def _travel(curves: Curve, active: Mask) -> Curve:
+    """Averages how far curves move in `_LONG_STEP` frames of speech, [columns]."""
+    both = active[_LONG_STEP:] & active[:-_LONG_STEP]
+    if not both.any():
+        return np.zeros(curves.shape[1])
+    travel: Curve = np.abs(curves[_LONG_STEP:] - curves[:-_LONG_STEP])[both].mean(axis=0)
+    return travel
+
+
+def cepstral_correlations(contours: Contours, tally: Tally) -> None:
+    """Notes which cepstra move together, and which of their slopes.
+
+    They describe how the mouth moves and barely depend on voice or microphone, which shift cepstra as a whole.
+    """
+    curves = np.column_stack([contours.cepstra[:, :_NUM_CORRELATED], contours.energy_db])
+    tally.numbers("correlation", correlations(curves[contours.active]))
+    tally.numbers("correlation.slope", correlations(slopes(curves)[contours.active]))
+
+
+def loud_voice(contours: Contours, tally: Tally) -> None:
+    """Notes spectrum and pitch of the loudest voiced frames, where stress is."""
+    voice = contours.voiced_or_active
+    low, high = quantiles(contours.energy_db[voice], (30, 70))
+    loud = voice & (contours.energy_db >= high)
+    soft = voice & (contours.energy_db <= low)
+    bands = contours.mel_bands(_NUM_BANDS)
+    peak = bands[loud].mean(axis=0)
+    tally.numbers("loud.band", peak)
+    tally.numbers("loud.rise", peak - bands[soft].mean(axis=0))
+    tally.number("loud.pitch", np.median(contours.semitones[loud]) - np.median(contours.semitones[voice]))
+
+
+def drift(contours: Contours, tally: Tally) -> None:
+    """Notes how the spectrum of the last third differs from that of the first."""
+    bands = contours.mel_bands(_NUM_BANDS)[contours.active]
+    third = -(-len(bands) // 3)
+    tally.numbers("drift", bands[-third:].mean(axis=0) - bands[:third].mean(axis=0))
+
+
+def moments(contours: Contours, tally: Tally) -> None:
+    """Notes center, width, roll-off, flatness and flux of the spectrum."""
+    power = contours.power[contours.active, 2:]
+    frequencies = BIN_HZ * np.arange(2, 2 + power.shape[1], dtype=np.float32)
+    total = power.sum(axis=1) + 1e-30
+    centroid = power @ frequencies / total
+    width = np.sqrt(np.maximum(power @ np.square(frequencies) / total - centroid**2, 0))
+    collected = np.cumsum(power, axis=1) / total[:, None]
+    magnitudes = np.sqrt(power / total[:, None])
+    curves = {
+        "centroid": np.log(centroid),
+        "width": np.log(width + 1),
+        "half": np.log(frequencies[_first_above(collected, 0.50)]),
+        "rolloff": np.log(frequencies[_first_above(collected, 0.85)]),
+        "flatness": contours.decibels[contours.active, 2:].mean(axis=1) - 10 * np.log10(total),
+        "flux": np.sqrt(np.square(np.diff(magnitudes, axis=0, prepend=magnitudes[:1])).sum(axis=1)),
+    }
+    for name, curve in curves.items():
+        tally.distribution(f"spectrum.{name}", curve)
+
+
+def _first_above(collected: Curve, share: float) -> npt.NDArray[np.intp]:
+    """Finds the bin at which the collected power exceeds a share, [F]."""
+    bins: npt.NDArray[np.intp] = np.minimum((collected < share).sum(axis=1), collected.shape[1] - 1)
+    return bins
+
+
+def tilt(contours: Contours, tally: Tally) -> None:
+    """Notes the balance of low and high regions, which follows vocal effort."""
+    voice, rest = contours.voiced_or_active, contours.voiceless_or_active
+    for name, curve in _balances(contours).items():
+        tally.moments(f"tilt.{name}", curve[voice])
+        tally.number(f"tilt.{name}.voiceless", curve[rest].mean())
+
+
+def _balances(contours: Contours) -> dict[str, Curve]:
+    """Compares regions of the spectrum frame by frame, in dB or dB per kHz, [F] each."""
+    level, peak = contours.region_db, contours.region_peak_db
+    return {
+        "alpha": level(60, 1000) - level(1000, 5000),
+        "hammarberg": peak(60, 2000) - peak(2000, 5000),
+        "low_mid": level(500, 1500) - level(60, 500),
+        "mid": level(1500, 3000) - level(500, 1500),
+        "high": level(4000, 7600) - level(1500, 4000),
+        "slope_low": _region_slope(contours, 0, 500),
+        "slope_mid": _region_slope(contours, 500, 1500),
+        "slope_high": _region_slope(contours, 1500, 5000),
+    }
+
+
+def _region_slope(contours: Contours, low_hz: float, high_hz: float) -> Curve:
+    bins = region(low_hz, high_hz)
+    place = np.arange(bins.start, bins.stop) * (BIN_HZ / 1000)
+    place = (place - place.mean()).astype(np.float32)
+    slope: Curve = contours.decibels[:, bins] @ place / (place @ place)
+    return slope

@@ -1,0 +1,155 @@
+"""Voice quality: breathy, pressed, rough or clear."""
+
+from functools import cache
+
+import numpy as np
+
+from ecan_core.audio.contours import Contours, Curve
+from ecan_core.audio.logmel import HOP, SAMPLE_RATE
+from ecan_core.audio.prosody import LONGEST_LAG, PITCH_FFT, SHORTEST_LAG
+from ecan_core.audio.statistics.tally import Tally
+
+_PITCH_BIN_HZ = SAMPLE_RATE / PITCH_FFT
+_QUARTILES = (25, 50, 75)
+
+
+def harmonics(contours: Contours, tally: Tally) -> None:
+    """Notes harmonics-to-noise ratio, cepstral peak and the levels of single harmonics and formant regions."""
+    voiced = contours.voiced
+    share = np.clip(contours.prosody.harmonicity, 1e-3, 0.999)
+    tally.distribution("hnr", 10 * np.log10(share / (1 - share))[voiced])
+    tally.number("harmonicity", contours.prosody.harmonicity[contours.active].mean())
+    level = _decibels(contours.prosody.spectrum)
+    prominence = _cepstral_peak(level[contours.active])
+    tally.distribution("cpp", prominence[voiced[contours.active]])
+    tally.moments("cpp.active", prominence)
+    for name, curve in _harmonic_differences(level[voiced], contours.prosody.f0_hz[voiced]).items():
+        tally.distribution(f"harmonic.{name}", curve)
+
+
+def _decibels(power: Curve) -> Curve:
+    level: Curve = 10 * np.log10(power + 1e-9 * power.max())
+    return level
+
+
+def _cepstral_peak(level: Curve) -> Curve:
+    """Measures by how much the pitch stands out of the cepstrum's straight line, [F].
+
+    Source: Hillenbrand et al., "Acoustic correlates of breathy vocal quality", 1994.
+    """
+    cepstrum = np.fft.irfft(level, PITCH_FFT)[:, SHORTEST_LAG : LONGEST_LAG + 1]
+    centered = cepstrum - cepstrum.mean(axis=1, keepdims=True)
+    place = np.arange(centered.shape[1], dtype=np.float32)
+    place -= place.mean()
+    line = (centered @ place / (place @ place))[:, None] * place
+    peak: Curve = (centered - line).max(axis=1)
+    return peak
+
+
+def _harmonic_differences(level: Curve, f0_hz: Curve) -> dict[str, Curve]:
+    """Compares the first harmonics with each other and with the regions of formants 1 to 3, in dB."""
+    rows = np.arange(len(level))[:, None]
+
+    def harmonic(number: int) -> Curve:
+        bins = np.rint(number * f0_hz / _PITCH_BIN_HZ).astype(np.intp)[:, None] + np.arange(-2, 3)
+        peak: Curve = level[rows, bins].max(axis=1)
+        return peak
+
+    def region(low_hz: float, high_hz: float) -> Curve:
+        peak: Curve = level[:, int(low_hz / _PITCH_BIN_HZ) : int(high_hz / _PITCH_BIN_HZ)].max(axis=1)
+        return peak
+
+    first, second = harmonic(1), harmonic(2)
+    return {
+        "1_2": first - second,
+        "2_4": second - harmonic(4),
+        "1_f1": first - region(300, 1000),
+        "1_f2": first - region(1000, 2300),
+        "1_f3": first - region(2300, 3800),
+    }
+
+
+_BANDS_HZ = ((60, 700), (700, 1500), (1500, 2500), (2500, 4000), (4000, 7600))
+
+
+def band_harmonicity(contours: Contours, tally: Tally) -> None:
+    """Notes how strongly each band repeats with the pitch period: breath fills the upper ones with noise."""
+    voiced = contours.voiced
+    power = contours.prosody.spectrum[voiced]
+    lags = SAMPLE_RATE / contours.prosody.f0_hz[voiced]
+    bins = np.arange(power.shape[1], dtype=np.float32)
+    repeating = power * np.cos((2 * np.pi / PITCH_FFT) * lags[:, None] * bins)
+    for number, (low, high) in enumerate(_BANDS_HZ, start=1):
+        band = slice(int(low / _PITCH_BIN_HZ), int(high / _PITCH_BIN_HZ))
+        share = repeating[:, band].sum(axis=1) / (power[:, band].sum(axis=1) + 1e-20)
+        tally.moments(f"repeats.{number}", share)
+
+
+def perturbation(contours: Contours, tally: Tally) -> None:
+    """Notes how unsteady pitch and loudness are from frame to frame and loudness from period to period."""
+    voiced = contours.voiced
+    inner = voiced[2:] & voiced[1:-1] & voiced[:-2]
+    jitter = np.abs(np.diff(contours.semitones, n=2))[inner]
+    tally.distribution("jitter", jitter[jitter < 3], _QUARTILES)
+    tally.distribution("shimmer", np.abs(np.diff(contours.prosody.energy_db, n=2))[inner], _QUARTILES)
+    levels = _period_levels(contours)
+    tally.distribution("period.bend", np.abs(levels[0] - 2 * levels[1] + levels[2]), _QUARTILES)
+    tally.distribution("period.step", np.abs(np.diff(levels, axis=0)).mean(axis=0), _QUARTILES)
+
+
+def _period_levels(contours: Contours) -> Curve:
+    """Measures the energy of four consecutive pitch periods around each voiced frame's center, in dB.
+
+    Returns:
+        One row per period, one column per voiced frame, [4, frames].
+    """
+    rows = np.flatnonzero(contours.voiced)
+    centers = HOP * rows + HOP / 2
+    periods = SAMPLE_RATE / contours.prosody.f0_hz[rows]
+    energy = np.concatenate([[0.0], np.cumsum(np.square(contours.centered, dtype=np.float64))])
+    edges = np.rint(centers + np.arange(-2, 3)[:, None] * periods).astype(np.intp)
+    per_period = np.diff(energy[np.clip(edges, 0, len(contours.centered))], axis=0)
+    levels: Curve = 10 * np.log10(per_period + 1e-9 * energy[-1])
+    return levels
+
+
+_ENVELOPE_HOP = 32  # samples, 2 ms
+_ENVELOPE_WINDOW = 64  # envelope values, 128 ms
+_ENVELOPE_STEP = 20  # envelope values, 40 ms
+_ROUGHNESS_HZ = (14, 30, 55, 90, 140, 250)
+
+
+def roughness(contours: Contours, tally: Tally) -> None:
+    """Notes how strongly loudness trembles at 14 to 250 Hz: screams and harsh voices do at 30 to 150 Hz.
+
+    Source: Arnal et al., "Human screams occupy a privileged niche in the communication soundscape", 2015.
+    """
+    windows = _envelope_windows(contours)
+    centered = windows - windows.mean(axis=1, keepdims=True)
+    power = np.square(np.abs(np.fft.rfft(centered * _envelope_taper())))
+    frequencies = np.fft.rfftfreq(_ENVELOPE_WINDOW, _ENVELOPE_HOP / SAMPLE_RATE)
+    edges = np.searchsorted(frequencies, _ROUGHNESS_HZ)
+    for low, start, stop in zip(_ROUGHNESS_HZ, edges[:-1], edges[1:], strict=False):
+        trembling = np.log(power[:, start:stop].sum(axis=1) + 1e-3)
+        tally.number(f"roughness.{low}.mean", trembling.mean())
+        tally.quantiles(f"roughness.{low}", trembling, (75,))
+
+
+def _envelope_windows(contours: Contours) -> Curve:
+    """Cuts the logarithmic energy of 2 ms steps into windows around active frames, [windows, 64]."""
+    sound = contours.centered
+    count = len(sound) // _ENVELOPE_HOP
+    energy = np.square(sound[: count * _ENVELOPE_HOP]).reshape(count, _ENVELOPE_HOP).sum(axis=1)
+    envelope = np.log(energy + 1e-5 * energy.max())
+    envelope = np.pad(envelope, (0, max(0, _ENVELOPE_WINDOW - count)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(envelope, _ENVELOPE_WINDOW)[::_ENVELOPE_STEP]
+    centers = np.arange(len(windows)) * _ENVELOPE_STEP + _ENVELOPE_WINDOW // 2
+    frames = np.minimum(centers * _ENVELOPE_HOP // HOP, len(contours.active) - 1)
+    active = contours.active[frames]
+    chosen: Curve = windows[active] if active.any() else windows
+    return chosen
+
+
+@cache
+def _envelope_taper() -> Curve:
+    return np.hanning(_ENVELOPE_WINDOW)
