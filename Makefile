@@ -41,5 +41,8 @@ format: $(READY) ## mend what a formatter can
 bench: $(READY) ## the result tables on real corpora (CORPORA=folder)
 	$(BIN)/python -m benchmarks.pairs --corpora $(or $(CORPORA),../shared/corpora)
 
+stubs: $(READY) ## generate the gRPC messages from the .proto
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. protocol/wire/ecan/v1/release.proto
+
 clean: ## remove what the targets made
 	rm -rf $(VENV) build demo-out .pytest_cache .mypy_cache .ruff_cache

@@ -48,9 +48,7 @@ def run(work: Path, arguments: argparse.Namespace, console: Console) -> None:
     console.print(f"source fingerprint {keys.fingerprint}")
     classes = ("--classes", arguments.classes) if arguments.classes else ()
     stages = [
-        source(
-            work, "train", "--corpus", corpus, "--normalize", arguments.normalize, *classes, "--out", work / "run"
-        )
+        source(work, "train", "--corpus", corpus, "--normalize", arguments.normalize, *classes, "--out", work / "run")
     ]
     tell(console, stages[0])
 
@@ -73,9 +71,7 @@ def run(work: Path, arguments: argparse.Namespace, console: Console) -> None:
         raise StageFailedError(stages[-1].stderr)
     cache = adapted / "features.cache"
     stages.append(
-        target(
-            work, "predict", "--model", adapted, "--audio", labels, "--cache", cache, "--out", work / "predictions"
-        )
+        target(work, "predict", "--model", adapted, "--audio", labels, "--cache", cache, "--out", work / "predictions")
     )
     stages.append(target(work, "evaluate", "--model", adapted, "--labels", labels, "--format", "json"))
     console.print(results(stages[-1]))

@@ -63,9 +63,7 @@ class Normalizer:
         return normalized
 
 
-def fit_normalizer(
-    mode: str, features: Sequence[np.ndarray], speakers: Sequence[str | None]
-) -> Normalizer:
+def fit_normalizer(mode: str, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> Normalizer:
     """Fit a normalizer to a site's utterances.
 
     Args:
@@ -78,8 +76,7 @@ def fit_normalizer(
     """
     if mode == "speaker" and not any(speakers):
         raise UsageFault(
-            "speaker normalization needs to know who speaks: add a speaker column to the CSV or use "
-            "--normalize corpus"
+            "speaker normalization needs to know who speaks: add a speaker column to the CSV or use --normalize corpus"
         )
     normalizer = Normalizer(mode=mode, corpus=moments_of(features))
     return normalizer.knowing(features, speakers)

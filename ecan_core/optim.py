@@ -13,9 +13,7 @@ def make_optimizer(
     """AdamW, or SGD with Nesterov momentum 0.9 as the published methods use it (method section 2)."""
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
-    return torch.optim.SGD(
-        parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay
-    )
+    return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay)
 
 
 def decay(progress: float) -> float:

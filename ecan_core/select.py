@@ -48,9 +48,7 @@ def judge(source_scores: np.ndarray, adapted_scores: np.ndarray) -> Judgement:
         return Judgement(
             verdict=Verdict.IMPROVED, reason="predictions are more certain and still spread over the classes"
         )
-    return Judgement(
-        verdict=Verdict.INCONCLUSIVE, reason="predictions are no more certain and balanced than before"
-    )
+    return Judgement(verdict=Verdict.INCONCLUSIVE, reason="predictions are no more certain and balanced than before")
 
 
 def information(scores: np.ndarray) -> float:

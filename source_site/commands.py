@@ -145,7 +145,7 @@ def export(
     narrator = Narrator(quiet=quiet)
     today = int(time.time()) // SECONDS_PER_DAY
     if file is not None:
-        outcome = export_to_file(run_dir, keys_dir, request_path, file, today=today)
+        outcome = export_to_file(run_dir, keys_dir, request_path, file, today=today, announce=narrator.say)
     else:
         assert listen is not None
         outcome = serve_once(
@@ -172,9 +172,7 @@ def inspect(bundle: Path, form: str) -> None:
     click.echo(json.dumps(listing) if form == "json" else format_text(listing))
 
 
-@click.command(
-    epilog="Example: ecan-source close --keys keys --request site.request --receipt model.ecan.receipt"
-)
+@click.command(epilog="Example: ecan-source close --keys keys --request site.request --receipt model.ecan.receipt")
 @keys_option
 @click.option("--request", "request_path", type=existing_file, required=True, help="The target's request.")
 @click.option("--receipt", "receipt_path", type=existing_file, required=True, help="The receipt that came back.")

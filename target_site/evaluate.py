@@ -7,6 +7,7 @@ import numpy as np
 
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
+from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
 from ecan_core.narrator import Narrator
@@ -41,8 +42,10 @@ def evaluate_model(
     if not corpus.utterances:
         raise AudioError(f"none of the labels is a class of this model: it knows {', '.join(classes)}")
     label_of = {item.utterance.id: classes.index(item.label) for item in corpus.utterances}
+    # The list as adaptation and prediction read it: the speakers have the names that the model knows them by.
+    utterances = tuple(item for item in list_utterances(labels).utterances if item.id in label_of)
     with FeatureCache(cache_path) as cache:
-        after = predict_utterances(model, model.network(), corpus.without_labels(), cache, narrator)
+        after = predict_utterances(model, model.network(), utterances, cache, narrator)
     before = score_table(model.source_network(), model.normalizer, after.table)
     true = np.array([label_of[utterance.id] for utterance in after.table.utterances])
     evaluation = _figures(true, after.scores, classes) | {"before": _figures(true, before, classes)}

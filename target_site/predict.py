@@ -116,4 +116,4 @@ def segments_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
             ]
             + [f"{score:.4f}" for score in scores]
         )
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="surrogateescape")

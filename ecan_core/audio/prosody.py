@@ -25,10 +25,12 @@ SHORTEST_LAG, LONGEST_LAG = int(SAMPLE_RATE / HIGHEST_F0_HZ), int(SAMPLE_RATE / 
 PITCH_WINDOW = 800  # samples, 50 ms: three periods of the lowest pitch
 PITCH_FFT = 1152  # at least the window and the longest period, and a fast length
 
+_REACH = 6  # samples on either side that tell the height of a peak between two of them
+_NUM_LAGS = LONGEST_LAG + _REACH + 2
 _NUM_CANDIDATES = 8
 _SILENCE = 0.03  # a frame whose peak is under this share of the utterance's is silence
 _VOICING = 0.45  # correlation from which a frame counts as voiced
-_OCTAVE_COST = 0.01  # favors the shorter of two equally strong periods, per octave
+_OCTAVE_COST = 0.02  # favors the shorter of two equally strong periods, per octave
 _JUMP_COST = 0.35  # per octave between neighboring frames
 _SWITCH_COST = 0.14  # between voiced and voiceless
 _IMPOSSIBLE = -1e3
@@ -70,7 +72,7 @@ def track_prosody(samples: npt.NDArray[np.float32]) -> Prosody:
     centered = windows - windows.mean(axis=1, keepdims=True)
     spectrum = np.fft.rfft(centered * _taper(), PITCH_FFT)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    correlation = np.fft.irfft(power, PITCH_FFT)[:, : LONGEST_LAG + 2]
+    correlation = np.fft.irfft(power, PITCH_FFT)[:, :_NUM_LAGS]
     energy = correlation[:, 0].copy()
     correlation /= np.maximum(energy, 1e-20)[:, None] * _taper_correlation()
     lags, strengths = _candidates(correlation)
@@ -99,7 +101,7 @@ def _taper() -> Curve:
 def _taper_correlation() -> Curve:
     """Autocorrelation of the window itself, 1 at lag 0: dividing by it undoes the window's taper."""
     power = np.square(np.abs(np.fft.rfft(_taper().astype(np.float64), PITCH_FFT)))
-    correlation = np.fft.irfft(power)[: LONGEST_LAG + 2]
+    correlation = np.fft.irfft(power)[:_NUM_LAGS]
     normalized: Curve = (correlation / correlation[0]).astype(np.float32)
     return normalized
 
@@ -113,9 +115,7 @@ def _candidates(correlation: Curve) -> tuple[Curve, Curve]:
     Returns:
         Refined lags in samples and their correlation, both [F, K]; absent candidates have correlation 0.
     """
-    left, middle, right = (
-        correlation[:, SHORTEST_LAG + step : LONGEST_LAG + 1 + step] for step in (-1, 0, 1)
-    )
+    left, middle, right = (correlation[:, SHORTEST_LAG + step : LONGEST_LAG + 1 + step] for step in (-1, 0, 1))
     is_peak = (middle > left) & (middle >= right) & (middle > 0)
     preference = (_OCTAVE_COST * np.log2(np.arange(SHORTEST_LAG, LONGEST_LAG + 1))).astype(np.float32)
     ranked = np.where(is_peak, preference - middle, np.inf)
@@ -124,9 +124,30 @@ def _candidates(correlation: Curve) -> tuple[Curve, Curve]:
     found = np.take_along_axis(is_peak, best, axis=1)
     bend = np.where(found, np.maximum(2 * b - a - c, 1e-9), 1)
     shift = np.where(found, 0.5 * (c - a) / bend, 0)  # the top of the parabola through three points
-    peak = np.clip(b + 0.25 * (c - a) * shift, 0, 1)
     lags = (SHORTEST_LAG + best).astype(np.float32) + shift
-    return lags, np.where(found, peak, 0)
+    return lags, np.where(found, np.clip(_height(correlation, lags), 0, 1), 0)
+
+
+def _height(correlation: Curve, lags: Curve) -> Curve:
+    """Reads the autocorrelation between its samples.
+
+    The peaks of a bright voice are too narrow for a parabola: it would miss a third of the height of a period that
+    lies between two samples and prefer a multiple that does not.
+
+    Args:
+        correlation: Normalized autocorrelation, [F, lags].
+        lags: Where to read, in samples, [F, K].
+
+    Returns:
+        Its values by windowed sinc interpolation, [F, K].
+    """
+    whole = np.floor(lags).astype(np.intp)
+    near = whole[..., None] + np.arange(1 - _REACH, 1 + _REACH)
+    distance = near - lags[..., None]
+    weights = np.sinc(distance) * np.square(np.cos(distance * (np.pi / 2 / _REACH)))
+    values = correlation[np.arange(len(lags))[:, None, None], near]
+    height: Curve = (values * weights).sum(axis=-1) / weights.sum(axis=-1)
+    return height
 
 
 def _track(f0: Curve, strengths: Curve, voiceless_gain: Curve) -> Curve:

@@ -203,9 +203,7 @@ def _outcomes(
             executor.shutdown(cancel_futures=True)
 
 
-def _start(
-    group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCache | None, submit: _Submit
-) -> _FileWork:
+def _start(group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCache | None, submit: _Submit) -> _FileWork:
     """Reads one file, looks its utterances up and starts computing those that are not known."""
     try:
         data = read_bytes(group[0].path)
@@ -251,8 +249,7 @@ def _nothing_usable(refusals: Sequence[Refusal]) -> str:
     if not refusals:
         return "There is no utterance to read; name a folder or a listing that holds audio files."
     return (
-        f"None of the {len(refusals)} utterances can be used ({_by_reason(refusals)}); "
-        f"the first: {refusals[0].message}"
+        f"None of the {len(refusals)} utterances can be used ({_by_reason(refusals)}); the first: {refusals[0].message}"
     )
 
 

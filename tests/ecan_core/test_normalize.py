@@ -48,9 +48,7 @@ def test_an_utterance_of_nobody_is_normalized_by_the_corpus():
     features, speakers = voices({"a": 50, "b": 50})
     normalizer = fit_normalizer("speaker", features, speakers)
     by_corpus = fit_normalizer("corpus", features, speakers)
-    np.testing.assert_array_equal(
-        normalizer.apply([features[0]], [None])[0], by_corpus.apply([features[0]], [None])[0]
-    )
+    np.testing.assert_array_equal(normalizer.apply([features[0]], [None])[0], by_corpus.apply([features[0]], [None])[0])
 
 
 def test_outliers_are_clamped_and_constant_columns_stay_finite():

@@ -29,9 +29,7 @@ def test_both_know_the_same_architectures_and_front_ends():
 @pytest.mark.parametrize("num_classes", [2, 6, 12])
 def test_a_network_crosses_and_answers_as_before(arch, normalization, num_classes):
     front_end = FRONT_ENDS[arch.front_end]
-    network = build_network(
-        arch, input_dim=front_end.dim, num_classes=num_classes, normalization=normalization, seed=1
-    )
+    network = build_network(arch, input_dim=front_end.dim, num_classes=num_classes, normalization=normalization, seed=1)
     sent = to_arrays(network)
     shapes = architecture.model_shapes(arch.name, num_classes, normalization)
     assert {name: array.shape for name, array in sent.items()} == dict(shapes)

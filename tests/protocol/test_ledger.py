@@ -112,6 +112,11 @@ def test_an_unknown_grant_is_refused(ledger, call):
     assert caught.value.code is Code.GRANT
 
 
+def test_the_ledger_file_says_that_changes_go_to_a_log_first(ledger, tmp_path):
+    wal = bytes([2, 2])
+    assert (tmp_path / "ledger.sqlite").read_bytes()[18:20] == wal
+
+
 def test_a_missing_ledger_is_a_fault_and_not_a_fresh_start(tmp_path):
     with pytest.raises(StorageFault, match="backup"):
         Ledger(tmp_path / "ledger.sqlite").reserve(GRANT, never, TODAY)

@@ -8,7 +8,9 @@ from ecan_core.audio.statistics.tally import Tally, correlations, quantiles
 @pytest.mark.parametrize("columns", [(), (3,)])
 def test_quantiles_agree_with_numpy(count, columns):
     values = np.random.default_rng(count).normal(size=(count, *columns))
-    np.testing.assert_allclose(quantiles(values, (0, 5, 50, 90, 100)), np.percentile(values, (0, 5, 50, 90, 100), axis=0))
+    np.testing.assert_allclose(
+        quantiles(values, (0, 5, 50, 90, 100)), np.percentile(values, (0, 5, 50, 90, 100), axis=0)
+    )
 
 
 def test_correlations_agree_with_numpy():

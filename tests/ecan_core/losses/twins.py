@@ -76,9 +76,7 @@ def scl_1(features, labels, tau):
             continue
         everything = sum(exp(dot(features[i], features[a]) / tau) for a in others)
         anchors += 1
-        total -= sum(log(exp(dot(features[i], features[p]) / tau) / everything) for p in positives) / len(
-            positives
-        )
+        total -= sum(log(exp(dot(features[i], features[p]) / tau) / everything) for p in positives) / len(positives)
     return total / anchors if anchors else 0.0
 
 
