@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
-	$(BIN)/python -m benchmarks.demo $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET))
+	$(BIN)/python -m benchmarks.demo $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))
 
 test: $(READY) ## the quick tests
 	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey' -n 2

@@ -25,7 +25,7 @@ SHORTEST_LAG, LONGEST_LAG = int(SAMPLE_RATE / HIGHEST_F0_HZ), int(SAMPLE_RATE / 
 PITCH_WINDOW = 800  # samples, 50 ms: three periods of the lowest pitch
 PITCH_FFT = 1152  # at least the window and the longest period, and a fast length
 
-_REACH = 6  # samples on either side that tell the height of a peak between two of them
+_REACH = 8  # samples on either side that tell the height of a peak between two of them
 _NUM_LAGS = LONGEST_LAG + _REACH + 2
 _NUM_CANDIDATES = 8
 _SILENCE = 0.03  # a frame whose peak is under this share of the utterance's is silence

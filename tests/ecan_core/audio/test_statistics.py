@@ -63,7 +63,14 @@ def test_silence_around_speech_changes_little():
     plain = utterance_statistics(syllables())
     silence = np.zeros(RATE, np.float32)
     padded = utterance_statistics(np.concatenate([silence, syllables(), silence]))
-    for name in ("band.mean.03", "cepstrum.std.02", "pitch.q50", "tilt.alpha.mean", "formant.1.q50", "duration"):
+    for name in (
+        "band.mean.03",
+        "cepstrum.std.02",
+        "pitch.q50",
+        "tilt.alpha.mean",
+        "formant.1.q50",
+        "duration",
+    ):
         assert padded[name] == pytest.approx(plain[name], rel=0.05, abs=0.1), name
 
 
