@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format stubs bench clean
+.PHONY: help setup demo test test-slow test-all check format stubs bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,8 +25,10 @@ demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TAR
 test: $(READY) ## the quick tests
 	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey' -n 2
 
-test-all: $(READY) ## every test, with real processes and, where present, real corpora
-	$(BIN)/python -m pytest -q -n 2
+test-slow: $(READY) ## the slower tests: real processes and, where present, real corpora
+	$(BIN)/python -m pytest -q -m 'slow or corpus or journey' -n 2
+
+test-all: test test-slow ## every test
 
 check: $(READY) ## style, types and import contracts
 	$(BIN)/ruff check .

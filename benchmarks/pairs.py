@@ -178,8 +178,8 @@ def table(lines: list[dict[str, Any]]) -> str:
             rows.append([normalization, name, *(f"{mean:.1f}" for mean in means), interval(by_pair)])
     seeds = len({line["seed"] for line in lines})
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + (
-        f"\n\n{seeds} seeds, last epoch, one setting for all pairs; UAR in %, mean over seeds per pair. The interval is "
-        f"Student's over the {seeds} seeds' means of the six pairs: it says how much the seed matters, not how much "
+        f"\n\n{seeds} seeds, last epoch, one setting for all pairs; UAR in %, mean over seeds per pair. The interval "
+        f"is Student's over the {seeds} seeds' means of the six pairs: it says how much the seed matters, not how much "
         f"another corpus would. `make bench`, commit {lines[0]['commit']}, {lines[0]['day']}, {lines[0]['machine']}."
     )
 

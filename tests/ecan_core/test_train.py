@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.data.inputs import FrameInputs
+from ecan_core.data.inputs import FrameInputs, StatisticsInputs
 from ecan_core.errors import SettingsError
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
@@ -37,8 +37,6 @@ def test_a_rare_class_counts_as_much_as_a_frequent_one():
     inputs, labels = blobs(400, seed=2)
     rare = [row for row in range(400) if labels[row] != 0 or row % 80 == 0]
     network = build_network(ARCHITECTURES["mlp"], input_dim=12, num_classes=4, normalization="corpus")
-    from ecan_core.data.inputs import StatisticsInputs
-
     points = inputs.batch(torch.tensor(rare)).numpy()
     train(network, StatisticsInputs(points), labels[rare], TrainSettings(epochs=15), seed=0)
     new, new_labels = blobs(200, seed=8)

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+import source_site.commands
+import target_site.commands
 from ecan_core import labels
 from ecan_core.audio.frontend import FRONT_ENDS
+from ecan_core.methods import METHODS
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import MODES
@@ -22,6 +25,13 @@ def test_both_know_the_same_architectures_and_front_ends():
     assert {arch.name: arch.front_end for arch in ARCHITECTURES.values()} == architecture.FRONT_ENDS
     assert set(architecture.FRONT_ENDS.values()) <= FRONT_ENDS.keys()
     assert MODES == architecture.NORMALIZATIONS
+
+
+def test_the_command_lines_offer_exactly_what_there_is():
+    """They repeat the names because looking them up would import torch."""
+    assert set(source_site.commands.ENCODERS) == ARCHITECTURES.keys()
+    assert source_site.commands.NORMALIZATIONS == MODES
+    assert set(target_site.commands.METHOD_NAMES) == METHODS.keys()
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=lambda arch: arch.name)

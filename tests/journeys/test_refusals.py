@@ -1,4 +1,4 @@
-"""What a person sees when something is wrong: one sentence with the remedy, the right exit code, nothing half-written."""
+"""What a person sees when something is wrong: one sentence with the remedy, the right exit code, nothing half-made."""
 
 import shutil
 import socket

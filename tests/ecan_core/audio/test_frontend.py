@@ -28,9 +28,7 @@ def test_the_same_sound_gives_the_same_numbers(name):
 def test_the_fingerprint_is_stable_and_its_own(name):
     front_end = FRONT_ENDS[name]
     assert front_end.fingerprint == type(front_end)().fingerprint
-    assert [other for other in FRONT_ENDS.values() if other.fingerprint == front_end.fingerprint] == [
-        front_end
-    ]
+    assert [other for other in FRONT_ENDS.values() if other.fingerprint == front_end.fingerprint] == [front_end]
 
 
 def test_statistics_are_one_float32_vector():
