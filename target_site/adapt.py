@@ -27,7 +27,8 @@ from protocol.trust import VerifiedBundle
 from target_site.adapted import AdaptedModel, save_adapted
 from target_site.load import choose_normalization, model_card
 from target_site.predict import Predictions, say_ignored, segments_csv
-from target_site.report_content import ReportContent, save_report
+from target_site.report_content import ReportContent
+from target_site.report_files import save_report
 
 CACHE = "features.cache"
 DEFAULTS = asdict(AdaptSettings())

@@ -13,7 +13,7 @@ from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
 from ecan_core.narrator import Narrator
 from target_site.adapted import AdaptedModel
 from target_site.predict import predict_utterances, score_table
-from target_site.report_content import save_evaluation
+from target_site.report_files import save_evaluation
 
 INTERVAL_SEED = 0
 

@@ -1,15 +1,8 @@
-"""What the report says, as plain numbers in ``report.json``: the page is drawn from it again when figures are added."""
+"""What the report says, as plain numbers."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-
-from protocol.files import read_bounded, write_atomic
-
-CONTENT, PAGE, EVALUATION = "report.json", "report.html", "evaluation.json"
-MAX_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +33,3 @@ class ReportContent:
     refused: list[dict[str, str]]
     crossed: list[dict[str, Any]]
     facts: Mapping[str, str]
-
-
-def save_report(folder: Path, content: ReportContent) -> None:
-    """Write ``report.json`` and the page; figures of an earlier model are removed."""
-    (folder / EVALUATION).unlink(missing_ok=True)
-    write_atomic(folder / CONTENT, json.dumps(asdict(content)).encode())
-    refresh_page(folder)
-
-
-def save_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
-    """Write ``evaluation.json`` and put its figures into the page."""
-    write_atomic(folder / EVALUATION, json.dumps(evaluation, indent=2).encode())
-    refresh_page(folder)
-
-
-def refresh_page(folder: Path) -> None:
-    """Draw ``report.html`` from what lies in the folder."""
-    from target_site.report import render_report
-
-    content = ReportContent(**json.loads(read_bounded(folder / CONTENT, MAX_BYTES)))
-    evaluation = None
-    if (folder / EVALUATION).is_file():
-        evaluation = json.loads(read_bounded(folder / EVALUATION, MAX_BYTES))
-    write_atomic(folder / PAGE, render_report(content, evaluation).encode())

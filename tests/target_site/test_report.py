@@ -14,7 +14,8 @@ from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
 from ecan_core.select import Verdict
 from protocol.description import Category
 from target_site.report import CATEGORIES, HEADLINES, REASONS, render_report
-from target_site.report_content import PAGE, ReportContent, save_evaluation, save_report
+from target_site.report_content import ReportContent
+from target_site.report_files import PAGE, save_evaluation, save_report
 from target_site.report_figures import MAX_POINTS, map_figure
 
 CLASSES = ("anger", "fear", "neutral")

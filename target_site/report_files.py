@@ -1,0 +1,36 @@
+"""The report on disk: its numbers in ``report.json``, from which the page is drawn again when figures are added."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from protocol.files import read_bounded, write_atomic
+from target_site.report import render_report
+from target_site.report_content import ReportContent
+
+CONTENT, PAGE, EVALUATION = "report.json", "report.html", "evaluation.json"
+MAX_BYTES = 1 << 28
+
+
+def save_report(folder: Path, content: ReportContent) -> None:
+    """Write ``report.json`` and the page; figures of an earlier model are removed."""
+    (folder / EVALUATION).unlink(missing_ok=True)
+    write_atomic(folder / CONTENT, json.dumps(asdict(content)).encode())
+    refresh_page(folder)
+
+
+def save_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
+    """Write ``evaluation.json`` and put its figures into the page."""
+    write_atomic(folder / EVALUATION, json.dumps(evaluation, indent=2).encode())
+    refresh_page(folder)
+
+
+def refresh_page(folder: Path) -> None:
+    """Draw ``report.html`` from what lies in the folder."""
+    content = ReportContent(**json.loads(read_bounded(folder / CONTENT, MAX_BYTES)))
+    evaluation = None
+    if (folder / EVALUATION).is_file():
+        evaluation = json.loads(read_bounded(folder / EVALUATION, MAX_BYTES))
+    write_atomic(folder / PAGE, render_report(content, evaluation).encode())
