@@ -151,31 +151,56 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(crossing, tmp_path,
     assert not {"run.json", "adapted.json", "out", "weights.safetensors"} & set(left)
 
 
-def test_a_target_needs_neither_the_source_site_nor_a_network(crossing, tmp_path):
-    """The target's three packages alone, in another folder, adapt with every network interface gone."""
-    for package in ("ecan_core", "protocol", "target_site"):
+WITHOUT_SOURCE_SITE = """
+import importlib.util, sys
+here = {here!r}
+sys.path[:] = [here] + [entry for entry in sys.path if "editable" not in entry]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+import target_site
+assert target_site.__file__.startswith(here), target_site.__file__
+assert importlib.util.find_spec("source_site") is None
+"""
+
+
+@pytest.fixture
+def target_only(tmp_path) -> Path:
+    """A folder with the target's three packages and the tests, but no ``source_site``."""
+    for package in ("ecan_core", "protocol", "target_site", "tests", "benchmarks"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    code = (
-        "import importlib.util, sys\n"
-        "sys.path[:] = [entry for entry in sys.path if 'editable' not in str(entry)]\n"
-        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in getattr(f, '__module__', '')]\n"
-        "import target_site\n"
-        f"assert target_site.__file__.startswith({str(tmp_path)!r}), target_site.__file__\n"
-        "assert importlib.util.find_spec('source_site') is None\n"
-        "from target_site.cli import main\n"
-        "main()\n"
-    )
-    out = tmp_path / "out"
-    words = ["adapt", "--bundle", crossing.bundle, "--audio", crossing.target_labels, "--out", out]
-    done = subprocess.run(
-        ["unshare", "-rn", sys.executable, "-c", code, *map(str, words)],
-        cwd=tmp_path,
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def run_there(
+    folder: Path, code: str, *words: object, wrapped: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*wrapped, sys.executable, "-c", WITHOUT_SOURCE_SITE.format(here=str(folder)) + code, *map(str, words)],
+        cwd=folder,
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
-        timeout=100,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=200,
+    )
+
+
+def test_a_target_needs_neither_the_source_site_nor_a_network(crossing, target_only):
+    """The target's three packages alone, in another folder, adapt with every network interface gone."""
+    out = target_only / "out"
+    done = run_there(
+        target_only,
+        "from target_site.cli import main; main()",
+        *("adapt", "--bundle", crossing.bundle, "--audio", crossing.target_labels, "--out", out),
+        wrapped=("unshare", "-rn"),
     )
     if "unshare" in done.stderr:
         pytest.skip(f"no network namespace can be made here: {done.stderr.strip()}")
     assert done.returncode in (0, 14), done.stderr
     assert (out / "report.html").exists()
+
+
+def test_a_targets_own_tests_pass_without_the_source_site(target_only):
+    code = "import pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'tests/target_site']))"
+    done = run_there(target_only, code)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert " passed" in done.stdout

@@ -15,8 +15,8 @@ from ecan_core.select import Verdict
 from protocol.description import Category
 from target_site.report import CATEGORIES, HEADLINES, REASONS, render_report
 from target_site.report_content import ReportContent
-from target_site.report_files import PAGE, save_evaluation, save_report
 from target_site.report_figures import MAX_POINTS, map_figure
+from target_site.report_files import PAGE, save_evaluation, save_report
 
 CLASSES = ("anger", "fear", "neutral")
 HOSTILE = """x<script>alert(1)</script>"'><img src=http://evil.example/a onerror=x>&amp;{{ 7*7 }}.wav"""
