@@ -9,7 +9,6 @@ from ecan_core.audio.statistics.tally import Tally, correlations
 _LONGEST_STEP = 3.0  # semitones per frame; more is a jump between tracks, not a movement
 _SHORTEST_RUN = 4  # frames
 _EDGE = 8  # frames at the start and end of a melody
-_NUM_PARTS = 4
 
 
 def distribution(contours: Contours, tally: Tally) -> None:
@@ -37,8 +36,6 @@ def contour(contours: Contours, tally: Tally) -> None:
     tally.numbers("pitch.course", _course(pitch, voiced))
     tally.numbers("energy.course", _course(energy, active))
     tally.numbers("tilt.course", _course(contours.cepstra[span, 0], active))
-    tally.numbers("pitch.part", _parts(pitch, voiced))
-    tally.numbers("energy.part", _parts(energy, active))
     tally.number("pitch.peak", _place_of_peak(pitch, voiced))
     tally.number("energy.peak", _place_of_peak(energy, active))
     tones = pitch[voiced]
@@ -57,13 +54,6 @@ def _course(curve: Curve, mask: Mask) -> Curve:
     ridge = 0.02 * len(values) * np.eye(4)  # gaps at the ends must not let the polynomial swing
     weights: Curve = np.linalg.solve(basis.T @ basis + ridge, basis.T @ values)
     return weights[1:]
-
-
-def _parts(curve: Curve, mask: Mask) -> Curve:
-    """Takes medians of consecutive parts of a span, relative to the whole, [parts]."""
-    center = np.median(curve[mask]) if mask.any() else 0.0
-    chosen = [curve[rows[mask[rows]]] for rows in np.array_split(np.arange(len(curve)), _NUM_PARTS)]
-    return np.array([np.median(part) - center if len(part) else 0.0 for part in chosen])
 
 
 def _place_of_peak(curve: Curve, mask: Mask) -> float:

@@ -1,4 +1,4 @@
-"""Loudness over time: dynamics, attacks, modulation, syllables and pauses."""
+"""Loudness over time: dynamics, modulation, syllables and pauses."""
 
 from itertools import pairwise
 
@@ -12,8 +12,6 @@ _FLOOR_DB = -40.0  # below this, loudness is background
 _NUCLEUS_DB = -25.0  # syllables are louder than this
 _LONG_PAUSE_S = 0.1
 _MODULATION_HZ = (0.5, 2, 4, 6, 9, 13, 20)
-_MODULATION_BANDS = 8
-_MODULATION_RANGE = 9.0  # natural logarithm, 39 dB below the loudest band
 
 
 def energy(contours: Contours, tally: Tally) -> None:
@@ -23,52 +21,28 @@ def energy(contours: Contours, tally: Tally) -> None:
     tally.distribution("energy.slope", speed, (5, 25, 75, 95))
 
 
-def attacks(contours: Contours, tally: Tally) -> None:
-    """Notes how steeply loudness rises and falls within 50 ms."""
-    smooth = np.pad(_smooth(np.maximum(contours.energy_db, _FLOOR_DB), 5), 2, mode="edge")
-    steps = (smooth[4:] - smooth[:-4])[contours.span] / 4
-    rising = steps > 0
-    tally.number("attack.rise", steps[rising].mean() if rising.any() else 0.0)
-    tally.number("attack.fall", steps[~rising].mean() if not rising.all() else 0.0)
-    tally.number("attack.share", rising.mean())
-    tally.quantiles("attack", steps, (2, 10, 90, 98))
-
-
-def _smooth(curve: Curve, width: int) -> Curve:
-    """Averages over `width` frames with a bell-shaped weight, [F]."""
-    weights = np.hanning(width + 2)[1:-1]
-    padded = np.pad(curve, width // 2, mode="edge")
-    return np.convolve(padded, weights / weights.sum(), "valid")
-
-
 def modulation(contours: Contours, tally: Tally) -> None:
-    """Notes at which rates loudness goes up and down, over all and in eight bands."""
-    bands = np.maximum(contours.log_mel, contours.log_mel.max() - _MODULATION_RANGE)[contours.span]
-    bands = bands.reshape(len(bands), _MODULATION_BANDS, -1).mean(axis=2)
+    """Notes at which rates loudness goes up and down."""
     loudness = np.maximum(contours.energy_db[contours.span], _FLOOR_DB)
-    curves = np.column_stack([loudness * (np.log(10) / 10), bands])
-    rates, power = _modulation_spectrum(curves)
-    shares = power / (power.sum(axis=0) + 1e-9)
+    rates, power = _modulation_spectrum(loudness)
+    shares = power / (power.sum() + 1e-9)
     edges = np.searchsorted(rates, _MODULATION_HZ)
-    by_rate = np.add.reduceat(shares, edges[:-1], axis=0)
-    tally.numbers("modulation", by_rate[:, 0])
-    for number, column in enumerate(by_rate[:, 1:].T, start=1):
-        tally.numbers(f"modulation.band{number}", column)
-    tally.number("modulation.center", rates @ shares[:, 0])
+    tally.numbers("modulation", np.add.reduceat(shares, edges[:-1]))
+    tally.number("modulation.center", rates @ shares)
 
 
-def _modulation_spectrum(curves: Curve) -> tuple[Curve, Curve]:
+def _modulation_spectrum(curve: Curve) -> tuple[Curve, Curve]:
     """Computes power per modulation rate between 0.5 and 20 Hz.
 
     Args:
-        curves: [F, columns].
+        curve: Loudness in dB, [F].
 
     Returns:
-        Rates in Hz, [rates], and power, [rates, columns].
+        Rates in Hz and power at each, both [rates].
     """
-    taper = np.hanning(len(curves) + 2)[1:-1, None]
-    length = max(512, 1 << (len(curves) - 1).bit_length())
-    power = np.square(np.abs(np.fft.rfft((curves - curves.mean(axis=0)) * taper, length, axis=0)))
+    taper = np.hanning(len(curve) + 2)[1:-1]
+    length = max(512, 1 << (len(curve) - 1).bit_length())
+    power = np.square(np.abs(np.fft.rfft((curve - curve.mean()) * taper, length)))
     rates = np.fft.rfftfreq(length, 1 / FRAMES_PER_S)
     first, last = np.searchsorted(rates, (_MODULATION_HZ[0], _MODULATION_HZ[-1]))
     return rates[first:last], power[first:last]
@@ -118,3 +92,10 @@ def _syllables(contours: Contours, duration_s: float, tally: Tally) -> None:
     tally.moments("syllable.dip", np.array(dips))
     tally.moments("syllable.peak", loudness[nuclei])
     tally.number("syllable.pitch", pitch.std() if len(pitch) else 0.0)
+
+
+def _smooth(curve: Curve, width: int) -> Curve:
+    """Averages over `width` frames with a bell-shaped weight, [F]."""
+    weights = np.hanning(width + 2)[1:-1]
+    padded = np.pad(curve, width // 2, mode="edge")
+    return np.convolve(padded, weights / weights.sum(), "valid")

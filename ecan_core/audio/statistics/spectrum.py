@@ -53,26 +53,6 @@ def cepstral_correlations(contours: Contours, tally: Tally) -> None:
     tally.numbers("correlation.slope", correlations(slopes(curves)[contours.active]))
 
 
-def loud_voice(contours: Contours, tally: Tally) -> None:
-    """Notes spectrum and pitch of the loudest voiced frames, where stress is."""
-    voice = contours.voiced_or_active
-    low, high = quantiles(contours.energy_db[voice], (30, 70))
-    loud = voice & (contours.energy_db >= high)
-    soft = voice & (contours.energy_db <= low)
-    bands = contours.mel_bands(_NUM_BANDS)
-    peak = bands[loud].mean(axis=0)
-    tally.numbers("loud.band", peak)
-    tally.numbers("loud.rise", peak - bands[soft].mean(axis=0))
-    tally.number("loud.pitch", np.median(contours.semitones[loud]) - np.median(contours.semitones[voice]))
-
-
-def drift(contours: Contours, tally: Tally) -> None:
-    """Notes how the spectrum of the last third differs from that of the first."""
-    bands = contours.mel_bands(_NUM_BANDS)[contours.active]
-    third = -(-len(bands) // 3)
-    tally.numbers("drift", bands[-third:].mean(axis=0) - bands[:third].mean(axis=0))
-
-
 def moments(contours: Contours, tally: Tally) -> None:
     """Notes center, width, roll-off, flatness and flux of the spectrum."""
     power = contours.power[contours.active, 2:]

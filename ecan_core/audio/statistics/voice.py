@@ -4,39 +4,30 @@ from functools import cache
 
 import numpy as np
 
-from ecan_core.audio.contours import Contours, Curve
+from ecan_core.audio.contours import FLOOR_DB, Contours, Curve
 from ecan_core.audio.logmel import HOP, SAMPLE_RATE
 from ecan_core.audio.prosody import LONGEST_LAG, PITCH_FFT, SHORTEST_LAG
 from ecan_core.audio.statistics.tally import Tally
 
-_PITCH_BIN_HZ = SAMPLE_RATE / PITCH_FFT
 _QUARTILES = (25, 50, 75)
 
 
-def harmonics(contours: Contours, tally: Tally) -> None:
-    """Notes harmonics-to-noise ratio, cepstral peak and the levels of single harmonics and formant regions."""
-    voiced = contours.voiced
-    share = np.clip(contours.prosody.harmonicity, 1e-3, 0.999)
-    tally.distribution("hnr", 10 * np.log10(share / (1 - share))[voiced])
-    tally.number("harmonicity", contours.prosody.harmonicity[contours.active].mean())
-    level = _decibels(contours.prosody.spectrum)
-    prominence = _cepstral_peak(level[contours.active])
-    tally.distribution("cpp", prominence[voiced[contours.active]])
+def clearness(contours: Contours, tally: Tally) -> None:
+    """Notes how far harmonics stand out of noise, by correlation and by cepstrum."""
+    voiced, active = contours.voiced, contours.active
+    share = np.clip(contours.prosody.harmonicity[voiced], 1e-3, 0.999)
+    tally.distribution("hnr", 10 * np.log10(share / (1 - share)))
+    prominence = _cepstral_peak(contours.prosody.spectrum[active])
+    tally.distribution("cpp", prominence[voiced[active]])
     tally.moments("cpp.active", prominence)
-    for name, curve in _harmonic_differences(level[voiced], contours.prosody.f0_hz[voiced]).items():
-        tally.distribution(f"harmonic.{name}", curve)
 
 
-def _decibels(power: Curve) -> Curve:
-    level: Curve = 10 * np.log10(power + 1e-9 * power.max())
-    return level
-
-
-def _cepstral_peak(level: Curve) -> Curve:
+def _cepstral_peak(power: Curve) -> Curve:
     """Measures by how much the pitch stands out of the cepstrum's straight line, [F].
 
     Source: Hillenbrand et al., "Acoustic correlates of breathy vocal quality", 1994.
     """
+    level = 10 * np.log10(power + power.max() * 10 ** (-FLOOR_DB / 10))
     cepstrum = np.fft.irfft(level, PITCH_FFT)[:, SHORTEST_LAG : LONGEST_LAG + 1]
     centered = cepstrum - cepstrum.mean(axis=1, keepdims=True)
     place = np.arange(centered.shape[1], dtype=np.float32)
@@ -44,45 +35,6 @@ def _cepstral_peak(level: Curve) -> Curve:
     line = (centered @ place / (place @ place))[:, None] * place
     peak: Curve = (centered - line).max(axis=1)
     return peak
-
-
-def _harmonic_differences(level: Curve, f0_hz: Curve) -> dict[str, Curve]:
-    """Compares the first harmonics with each other and with the regions of formants 1 to 3, in dB."""
-    rows = np.arange(len(level))[:, None]
-
-    def harmonic(number: int) -> Curve:
-        bins = np.rint(number * f0_hz / _PITCH_BIN_HZ).astype(np.intp)[:, None] + np.arange(-2, 3)
-        peak: Curve = level[rows, bins].max(axis=1)
-        return peak
-
-    def region(low_hz: float, high_hz: float) -> Curve:
-        peak: Curve = level[:, int(low_hz / _PITCH_BIN_HZ) : int(high_hz / _PITCH_BIN_HZ)].max(axis=1)
-        return peak
-
-    first, second = harmonic(1), harmonic(2)
-    return {
-        "1_2": first - second,
-        "2_4": second - harmonic(4),
-        "1_f1": first - region(300, 1000),
-        "1_f2": first - region(1000, 2300),
-        "1_f3": first - region(2300, 3800),
-    }
-
-
-_BANDS_HZ = ((60, 700), (700, 1500), (1500, 2500), (2500, 4000), (4000, 7600))
-
-
-def band_harmonicity(contours: Contours, tally: Tally) -> None:
-    """Notes how strongly each band repeats with the pitch period: breath fills the upper ones with noise."""
-    voiced = contours.voiced
-    power = contours.prosody.spectrum[voiced]
-    lags = SAMPLE_RATE / contours.prosody.f0_hz[voiced]
-    bins = np.arange(power.shape[1], dtype=np.float32)
-    repeating = power * np.cos((2 * np.pi / PITCH_FFT) * lags[:, None] * bins)
-    for number, (low, high) in enumerate(_BANDS_HZ, start=1):
-        band = slice(int(low / _PITCH_BIN_HZ), int(high / _PITCH_BIN_HZ))
-        share = repeating[:, band].sum(axis=1) / (power[:, band].sum(axis=1) + 1e-20)
-        tally.moments(f"repeats.{number}", share)
 
 
 def perturbation(contours: Contours, tally: Tally) -> None:
