@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from protocol.errors import Code, Malformed
 
-STATISTICS_DIM = 571
+STATISTICS_DIM = 423
 """S, the width of the front end stats-v1."""
 FRAME_DIM = 68
 """M, the width of one frame of the front end frames-v1."""

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from ecan_core.audio.contours import Contours, Curve, Mask, region, slopes
 from ecan_core.audio.logmel import BIN_HZ
-from ecan_core.audio.statistics.tally import Tally, correlations, quantiles
+from ecan_core.audio.statistics.tally import Tally, correlations
 
 _NUM_BANDS = 16
 _NUM_LOW_CEPSTRA = 13

@@ -1,0 +1,20 @@
+import subprocess
+import sys
+
+
+def test_torchaudio_is_imported_once_and_without_a_warning():
+    program = (
+        "from ecan_core._torchaudio import functional, torchaudio\n"
+        "import ecan_core._torchaudio, sys\n"
+        "assert sys.modules['torchaudio'] is torchaudio\n"
+        "assert sys.modules['torchaudio.functional'] is functional\n"
+        "assert functional.melscale_fbanks(9, 0.0, 8000.0, 2, 16000).shape == (9, 2)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_audio_package_does_not_import_torch_before_it_needs_it():
+    program = "import sys, ecan_core.data.features; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
