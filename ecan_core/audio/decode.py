@@ -36,7 +36,7 @@ REASONS = (
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"})
 
 MIN_DURATION_S = 0.1
-MAX_DURATION_S = 300.0
+MAX_DURATION_S = 120.0  # costs about half a gigabyte of memory
 MIN_SAMPLE_RATE = 8_000  # Hz
 SILENCE_PEAK = 1e-4  # of full scale, -80 dB
 

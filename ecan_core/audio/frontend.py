@@ -109,6 +109,4 @@ class FramesFrontEnd:
         return frames_v1.utterance_frames(waveform.samples)
 
 
-FRONT_ENDS: dict[str, FrontEnd] = {
-    front_end.name: front_end for front_end in (StatisticsFrontEnd(), FramesFrontEnd())
-}
+FRONT_ENDS: dict[str, FrontEnd] = {front_end.name: front_end for front_end in (StatisticsFrontEnd(), FramesFrontEnd())}

@@ -115,9 +115,7 @@ def _candidates(correlation: Curve) -> tuple[Curve, Curve]:
     Returns:
         Refined lags in samples and their correlation, both [F, K]; absent candidates have correlation 0.
     """
-    left, middle, right = (
-        correlation[:, SHORTEST_LAG + step : LONGEST_LAG + 1 + step] for step in (-1, 0, 1)
-    )
+    left, middle, right = (correlation[:, SHORTEST_LAG + step : LONGEST_LAG + 1 + step] for step in (-1, 0, 1))
     is_peak = (middle > left) & (middle >= right) & (middle > 0)
     preference = (_OCTAVE_COST * np.log2(np.arange(SHORTEST_LAG, LONGEST_LAG + 1))).astype(np.float32)
     ranked = np.where(is_peak, preference - middle, np.inf)

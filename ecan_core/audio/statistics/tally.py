@@ -36,17 +36,13 @@ class Tally:
         self.number(f"{name}.mean", curve.mean() if len(curve) else absent)
         self.number(f"{name}.std", curve.std() if len(curve) else 0.0)
 
-    def quantiles(
-        self, name: str, curve: Curve, percents: Sequence[int] = DECILES, absent: float = 0.0
-    ) -> None:
+    def quantiles(self, name: str, curve: Curve, percents: Sequence[int] = DECILES, absent: float = 0.0) -> None:
         """Notes quantiles as `name.q05`, `name.q50` and so on."""
         values = quantiles(curve, percents) if len(curve) else np.full(len(percents), absent)
         for percent, value in zip(percents, values, strict=True):
             self.number(f"{name}.q{percent:02d}", value)
 
-    def distribution(
-        self, name: str, curve: Curve, percents: Sequence[int] = DECILES, absent: float = 0.0
-    ) -> None:
+    def distribution(self, name: str, curve: Curve, percents: Sequence[int] = DECILES, absent: float = 0.0) -> None:
         """Notes mean, standard deviation and quantiles."""
         self.moments(name, curve, absent)
         self.quantiles(name, curve, percents, absent)

@@ -10,6 +10,10 @@ from ecan_core.audio.prosody import LONGEST_LAG, PITCH_FFT, SHORTEST_LAG
 from ecan_core.audio.statistics.tally import Tally
 
 _QUARTILES = (25, 50, 75)
+_ENVELOPE_HOP = 32  # samples, 2 ms
+_ENVELOPE_WINDOW = 64  # envelope values, 128 ms
+_ENVELOPE_STEP = 20  # envelope values, 40 ms
+_ROUGHNESS_HZ = (14, 30, 55, 90, 140, 250)
 
 
 def clearness(contours: Contours, tally: Tally) -> None:
@@ -63,12 +67,6 @@ def _period_levels(contours: Contours) -> Curve:
     per_period = np.diff(energy[np.clip(edges, 0, len(contours.centered))], axis=0)
     levels: Curve = 10 * np.log10(per_period + 1e-9 * energy[-1])
     return levels
-
-
-_ENVELOPE_HOP = 32  # samples, 2 ms
-_ENVELOPE_WINDOW = 64  # envelope values, 128 ms
-_ENVELOPE_STEP = 20  # envelope values, 40 ms
-_ROUGHNESS_HZ = (14, 30, 55, 90, 140, 250)
 
 
 def roughness(contours: Contours, tally: Tally) -> None:
