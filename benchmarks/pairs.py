@@ -65,7 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--corpora", type=Path, default=ROOT.parent / "shared" / "corpora")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="pairs that run at the same time")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "pairs.jsonl")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "pairs.jsonl")
     parser.add_argument("--table", action="store_true", help="only rewrite the table of the README from --out")
     return parser.parse_args()
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ecan_core.banks import MemoryBanks, fill_banks
-from ecan_core.checks import non_negative, one_of, positive
+from ecan_core.checks import at_least, non_negative, one_of, positive
 from ecan_core.data.inputs import Inputs
 from ecan_core.health import Health, examine
 from ecan_core.losses.diversity import diversity_loss, mean_entropy
@@ -84,7 +84,8 @@ class AdaptSettings:
     certainty_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        positive(self, "epochs", "batch_size", "learning_rate", "num_neighbors", "num_voters", "temperature")
+        at_least(self, "batch_size", 2)
+        positive(self, "epochs", "learning_rate", "num_neighbors", "num_voters", "temperature")
         non_negative(self, "encoder_rate", "weight_decay", "dispersion", "dispersion_decay")
         non_negative(self, "diversity_weight", "neighbor_weight", "supervised_weight", "certainty_weight")
         one_of(self, "optimizer", ("adamw", "sgd"))

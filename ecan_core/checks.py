@@ -16,6 +16,11 @@ def non_negative(settings: object, *names: str) -> None:
     _check(settings, names, lambda value: value >= 0, "0 or more")
 
 
+def at_least(settings: object, name: str, least: int) -> None:
+    """Refuse a value below ``least``."""
+    _check(settings, (name,), lambda value: value >= least, f"{least} or more")
+
+
 def fraction(settings: object, *names: str) -> None:
     """Refuse values outside [0, 1)."""
     _check(settings, names, lambda value: 0 <= value < 1, "at least 0 and below 1")

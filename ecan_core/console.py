@@ -7,13 +7,15 @@ usage, 16 storage, 130 interrupted, 141 the reader of the output went away.
 import errno
 import importlib
 import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from types import TracebackType
+from pathlib import Path
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 
 import click
@@ -31,6 +33,15 @@ _STORAGE_FAULTS = {
     errno.EACCES: "permission is denied; check the owner and mode of the file and its folder",
     errno.EPERM: "permission is denied; check the owner and mode of the file and its folder",
     errno.EIO: "the disk reports an error; check the device",
+}
+
+_USAGE_FAULTS = {
+    errno.ENOENT: "there is no such file or folder; check the path",
+    errno.ENOTDIR: "a part of the path is a file and not a folder; name another path",
+    errno.EISDIR: "this is a folder and not a file; name a file",
+    errno.EEXIST: "something of that name exists already; name another path",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ELOOP: "the links lead in a circle; name the file itself",
 }
 
 
@@ -103,30 +114,76 @@ def run(
         args: Words of the command line; None takes those of the process.
     """
     code = 0
+    _replace_closed_streams()
+    interruption = _Interruption()
+    with suppress(ValueError):  # only the main thread may listen
+        interruption.listen()
     try:
         with group.make_context(prog_name, list(sys.argv[1:] if args is None else args)) as context:
             group.invoke(context)
         sys.stdout.flush()
     except BaseException as error:
-        code = _report(error, error_types)
+        code = _report(error, error_types, interruption)
     sys.exit(code)
 
 
-def _report(error: BaseException, error_types: tuple[type[Exception], ...]) -> int:
+def one_line(text: str) -> str:
+    """Returns the text with every character that is not printable, such as a new line or ESC, as its escape.
+
+    Names of files and columns come from strangers and must not steer a terminal or feign a second message.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
+class _Interruption:
+    """Whether a person has interrupted the program, whatever the code that ran has made of the exception."""
+
+    def __init__(self) -> None:
+        self.happened = False
+
+    def listen(self) -> None:
+        """Takes over Ctrl-C, unless whoever started the program has switched it off."""
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
+        self.happened = True
+        raise KeyboardInterrupt
+
+
+def _replace_closed_streams() -> None:
+    """Opens the null device where the shell has closed stdout or stderr: Python leaves None there."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+
+
+def _report(error: BaseException, error_types: tuple[type[Exception], ...], interruption: _Interruption) -> int:
+    if isinstance(error, BrokenPipeError):
+        _discard_stdout()
+    if interruption.happened or isinstance(error, KeyboardInterrupt):
+        return _say("interrupted; run the same command again to go on.", _INTERRUPTED)
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, BrokenPipeError):
-        _discard_stdout()
         return _PIPE_CLOSED
-    if isinstance(error, KeyboardInterrupt):
-        return _say("interrupted; run the same command again to go on.", _INTERRUPTED)
     if isinstance(error, click.ClickException):
         return _report_usage(error)
     if isinstance(error, error_types):
         return _say(str(error), getattr(error, "exit_code", _BUG))
-    if isinstance(error, OSError) and error.errno in _STORAGE_FAULTS:
-        place = f"{error.filename}: " if error.filename else ""
+    if isinstance(error, OSError):
+        return _report_os_error(error)
+    return _report_bug(error)
+
+
+def _report_os_error(error: OSError) -> int:
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in _STORAGE_FAULTS:
         return _say(f"{place}{_STORAGE_FAULTS[error.errno]}.", _STORAGE)
+    if error.errno in _USAGE_FAULTS:
+        return _say(f"{place}{_USAGE_FAULTS[error.errno]}.", _USAGE)
     return _report_bug(error)
 
 
@@ -134,7 +191,7 @@ def _report_usage(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return _USAGE
-    message = error.format_message().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     return _say(f"{message} (see '{context.command_path} --help')." if context else f"{message}.", _USAGE)
 
@@ -148,7 +205,7 @@ def _report_bug(error: BaseException) -> int:
 
 def _say(message: str, code: int) -> int:
     with suppress(OSError):
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {one_line(message)}", file=sys.stderr)
     return code
 
 
@@ -205,7 +262,7 @@ class Progress:
     def _write_line(self) -> None:
         done, total = self._last
         self._due_s = time.monotonic() + self._interval_s
-        print(f"{self._title}: {done}/{total}", file=self._stream, flush=True)
+        print(one_line(f"{self._title}: {done}/{total}"), file=self._stream, flush=True)
 
     def _start_bar(self) -> None:
         from rich.console import Console

@@ -2,7 +2,7 @@
 
 import sys
 
-from ecan_core.console import Progress
+from ecan_core.console import Progress, one_line
 
 
 class Narrator:
@@ -18,7 +18,7 @@ class Narrator:
     def say(self, sentence: str) -> None:
         """Write one sentence."""
         if not self._quiet:
-            print(sentence, file=sys.stderr, flush=True)
+            print(one_line(sentence), file=sys.stderr, flush=True)
 
     def progress(self, title: str) -> Progress:
         """A context manager to call with what is done and what there is to do."""

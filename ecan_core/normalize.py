@@ -74,12 +74,21 @@ def fit_normalizer(mode: str, features: Sequence[np.ndarray], speakers: Sequence
     Raises:
         UsageFault: speaker normalization without a single known speaker.
     """
+    require_speakers(mode, speakers)
+    normalizer = Normalizer(mode=mode, corpus=moments_of(features))
+    return normalizer.knowing(features, speakers)
+
+
+def require_speakers(mode: str, speakers: Sequence[str | None]) -> None:
+    """Refuse speaker normalization without a single known speaker.
+
+    Raises:
+        UsageFault: nobody is known.
+    """
     if mode == "speaker" and not any(speakers):
         raise UsageFault(
             "speaker normalization needs to know who speaks: add a speaker column to the CSV or use --normalize corpus"
         )
-    normalizer = Normalizer(mode=mode, corpus=moments_of(features))
-    return normalizer.knowing(features, speakers)
 
 
 def moments_of(features: Sequence[np.ndarray]) -> Moments:

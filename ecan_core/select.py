@@ -40,6 +40,8 @@ def judge(source_scores: np.ndarray, adapted_scores: np.ndarray) -> Judgement:
 
     A fault that the source model shows already is not held against the adaptation.
     """
+    if not np.isfinite(adapted_scores).all():
+        return Judgement(verdict=Verdict.REVERTED, reason="the adaptation diverged: lower learning_rate")
     source, adapted = examine(source_scores, source_scores), examine(adapted_scores, source_scores)
     fault = _collapse(adapted, source)
     if fault is not None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ecan_core.checks import fraction, non_negative, positive
+from ecan_core.checks import at_least, fraction, non_negative, positive
 from ecan_core.data.inputs import Inputs
+from ecan_core.errors import SettingsError
 from ecan_core.model.network import Network
 from ecan_core.optim import batches, decay, make_optimizer
 from ecan_core.seeding import seeded
@@ -33,7 +34,8 @@ class TrainSettings:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        positive(self, "epochs", "batch_size", "learning_rate")
+        positive(self, "epochs", "learning_rate")
+        at_least(self, "batch_size", 2)
         non_negative(self, "weight_decay")
         fraction(self, "label_smoothing")
 
@@ -59,6 +61,9 @@ def train(
         settings: how to train.
         seed: seed of the shuffling and of dropout.
         on_epoch: called after each epoch with its number (from 1) and its mean loss.
+
+    Raises:
+        SettingsError: the training diverged.
     """
     class_weights = _balancing_weights(labels, network.head.bias.shape[0])
     optimizer = make_optimizer("adamw", network.parameters(), settings.learning_rate, settings.weight_decay)
@@ -82,6 +87,8 @@ def train(
         if on_epoch is not None:
             on_epoch(epoch + 1, total / len(inputs))
     network.eval()
+    if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+        raise SettingsError("the training diverged: lower learning_rate")
 
 
 def _balancing_weights(labels: Tensor, num_classes: int) -> Tensor:

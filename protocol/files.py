@@ -42,7 +42,8 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         mode: the new file's permissions; the umask may take some away.
 
     Raises:
-        StorageFault: the disk is full, read-only or out of reach; nothing is left behind.
+        StorageFault: the folder does not exist, or the disk is full, read-only or out of reach; nothing is left
+            behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -50,12 +51,27 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise StorageFault(
-            Code.STORAGE, f"{path} cannot be written ({error.strerror}); make room or choose another place."
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> StorageFault:
+    """What is said of a file that the system does not let us write."""
+    if isinstance(error, FileNotFoundError):
+        return StorageFault(
+            Code.STORAGE,
+            f"{path} cannot be written: the folder {path.parent} does not exist; make it or choose another place.",
+        )
+    return StorageFault(
+        Code.STORAGE, f"{path} cannot be written ({error.strerror}); make room or choose another place."
+    )
+
+
+def lies_within(path: Path, folder: Path) -> bool:
+    """Whether writing a file changes a folder; a link at the path itself would be replaced, not followed."""
+    return path.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _open_regular(path: Path) -> int:

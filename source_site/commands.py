@@ -13,6 +13,7 @@ ENCODERS = ("mlp", "tdnn")
 NORMALIZATIONS = ("none", "corpus", "speaker")
 
 folder = click.Path(path_type=Path, file_okay=False)
+SECONDS = click.IntRange(1, 31_536_000)
 existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
 existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
@@ -104,8 +105,12 @@ def train(
     if form == "json":
         click.echo(json.dumps(asdict(facts)))
     narrator.say(
-        f"trained on {facts.num_utterances} utterances of {facts.num_speakers} speakers, "
-        f"{len(facts.classes)} classes; UAR on held-out speakers {100 * facts.uar_source:.1f} %"
+        f"trained on {facts.num_utterances} utterances of {facts.num_speakers} speakers, {len(facts.classes)} classes"
+    )
+    narrator.say(
+        f"UAR on held-out speakers {100 * facts.uar_source:.1f} %"
+        if facts.uar_source
+        else "the recognition rate was not estimated: that takes four known speakers or more"
     )
     narrator.say(f"next: ecan-source export --model {out} --keys KEYS --request site.request ...")
 
@@ -118,9 +123,7 @@ def train(
 @click.option("--request", "request_path", type=existing_file, required=True, help="The target's request.")
 @click.option("--listen", metavar="HOST:PORT", help="Serve the bundle over gRPC, once.")
 @click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write it here instead.")
-@click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=1), default=86_400.0, help="Seconds to wait for the site."
-)
+@click.option("--timeout", "timeout_s", type=SECONDS, default=86_400, help="Seconds to wait for the site.")
 @format_option
 @quiet_option
 def export(

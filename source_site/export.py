@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecan_core.errors import ModelError
+from ecan_core.errors import ModelError, UsageFault
 from protocol import bundle
 from protocol.architecture import FRONT_ENDS
 from protocol.egress import seal_bundle
-from protocol.errors import Code, Refused, StorageFault
-from protocol.files import read_bounded, write_atomic
+from protocol.errors import Code, ProtocolError, Refused, StorageFault
+from protocol.files import lies_within, read_bounded, write_atomic
 from protocol.identity import Identity
 from protocol.ledger import GrantRecord, GrantState, closed_grant
 from protocol.manifest import EMOTIONS, ManifestFields, half_percents, label_mask, log2_bucket
@@ -123,15 +123,18 @@ def export_to_file(
         run_dir: folder of the trained model; read only when nothing is sealed for the request yet.
         keys_dir: the source's keys.
         request_path: the target's request.
-        out_path: the file.
+        out_path: the file; one that is there may only be this very bundle, from an earlier try.
         today: days since 1970.
         announce: told if the bundle was sealed before.
 
     Raises:
+        UsageFault: the file has no folder, lies among the keys, or is something else.
         Refused: the model may not leave, or the grant is closed.
         StorageFault: the file cannot be written.
     """
+    _check_place(out_path, keys_dir)
     delivery = _reserve(run_dir, keys_dir, load_keys(keys_dir), request_path, today, announce)
+    _refuse_overwriting(out_path, delivery.data)
     open_ledger(keys_dir).start(delivery.grant, today)
     write_atomic(out_path, delivery.data)
     return _outcome(delivery, None)
@@ -230,6 +233,24 @@ def _delivery(keys_dir: Path, site: SiteRequest, record: GrantRecord) -> Deliver
         digest=record.digest,
         weights_sha256=hashlib.sha256(bundle.split(data).weights).digest(),
     )
+
+
+def _check_place(out_path: Path, keys_dir: Path) -> None:
+    if not out_path.parent.is_dir():
+        raise UsageFault(f"The folder {out_path.parent} does not exist; make it or name another.")
+    if lies_within(out_path, keys_dir):
+        raise UsageFault(f"{out_path} lies in the keys folder {keys_dir}; name a file elsewhere.")
+
+
+def _refuse_overwriting(out_path: Path, data: bytes) -> None:
+    try:
+        is_same = read_bounded(out_path, bundle.MAX_BUNDLE_BYTES) == data
+    except ProtocolError as fault:
+        if fault.code is Code.NOT_FOUND:
+            return
+        is_same = False
+    if not is_same:
+        raise UsageFault(f"{out_path} is something else than this bundle; name a file that is not there yet.")
 
 
 def _read_request(path: Path) -> tuple[SiteRequest, bytes]:

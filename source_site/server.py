@@ -3,7 +3,9 @@
 Nothing here can seal: the server knows finished bytes, the ledger and its TLS key, never a model or a corpus.
 """
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -24,6 +26,9 @@ from protocol.wire.service import release_handler
 
 _GRACE_S = 5.0
 """How long calls that are under way may take to end once the receipt is here."""
+
+_LOOK_S = 1.0
+"""How often to look whether another process has closed the grant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,7 @@ def serve_until_receipted(
         identity: the source's.
         address: where to listen.
         today: days since 1970.
-        announce: told the address once the server listens.
+        announce: told the address once the server listens, and if another process closed the grant.
         timeout_s: how long to wait for the receipt, in seconds; None waits for ever.
 
     Raises:
@@ -78,7 +83,8 @@ def serve_until_receipted(
     )
     try:
         announce(f"listening on {bound} as {identity.fingerprint.hex()}")
-        release.receipted.wait(timeout_s)
+        if _closed_elsewhere(release, timeout_s):
+            announce(f"another process closed grant {delivery.grant.hex()} with the site's receipt")
     finally:
         # The reply to the receipt is still on its way: calls that are under way may end.
         server.stop(_GRACE_S).wait()
@@ -87,6 +93,17 @@ def serve_until_receipted(
             Code.DEADLINE, f"No receipt came within {timeout_s} s; run the command again to serve the same bundle."
         )
     return release.receipt
+
+
+def _closed_elsewhere(release: "OnceRelease", timeout_s: float | None) -> bool:
+    """Wait for the receipt until the time is up; whether it came to another process and not to this one."""
+    end = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while (left_s := end - time.monotonic()) > 0:
+        if release.receipted.wait(min(left_s, _LOOK_S)):
+            return False
+        if release.find_receipt():
+            return True
+    return False
 
 
 class OnceRelease:
@@ -106,6 +123,7 @@ class OnceRelease:
         self._client_certificate = load_pem_x509_certificate(delivery.site.certificate).public_bytes(Encoding.DER)
         self._today = today
         self._opened = False
+        self._closing = threading.Lock()
 
     def open(self, request: OpenRequest) -> Offer:
         """Name the bundle to whoever proves to be the site."""
@@ -151,10 +169,23 @@ class OnceRelease:
             receipt = check_receipt(request.receipt, self._delivery)
         except ProtocolError as error:
             raise Refused(Code.RECEIPT, "The receipt does not fit the delivery.") from error
-        self._ledger.close(self._delivery.grant, request.receipt, self._today)
+        with self._closing:
+            self._ledger.close(self._delivery.grant, request.receipt, self._today)
+            self._end(receipt)
+        return AckReply()
+
+    def find_receipt(self) -> bool:
+        """Take over the receipt with which another process closed the grant; whether there is one."""
+        with self._closing:
+            record = self._ledger.find(self._delivery.grant)
+            if self.receipted.is_set() or record is None or record.receipt is None:
+                return False
+            self._end(check_receipt(record.receipt, self._delivery))
+            return True
+
+    def _end(self, receipt: Receipt) -> None:
         self.receipt = receipt
         self.receipted.set()
-        return AckReply()
 
     def _check_grant(self, grant: bytes) -> None:
         if grant != self._delivery.grant:

@@ -69,6 +69,7 @@ def save_run(folder: Path, tensors: Mapping[str, np.ndarray], facts: RunFacts) -
     Raises:
         StorageFault: the folder cannot be written.
     """
+    (folder / FACTS_FILE).unlink(missing_ok=True)
     write_atomic(folder / WEIGHTS_FILE, save(dict(tensors)))
     write_atomic(folder / FACTS_FILE, json.dumps(asdict(facts), indent=2).encode())
 

@@ -19,12 +19,12 @@ from ecan_core.methods import METHODS
 from ecan_core.model.network import Network
 from ecan_core.model.weights import to_arrays
 from ecan_core.narrator import Narrator
-from ecan_core.normalize import Normalizer, fit_normalizer
+from ecan_core.normalize import Normalizer, fit_normalizer, require_speakers
 from ecan_core.predict import run
 from ecan_core.select import Judgement, Verdict, judge
 from protocol.files import write_atomic
 from protocol.trust import VerifiedBundle
-from target_site.adapted import AdaptedModel, save_adapted
+from target_site.adapted import AdaptedModel, discard_adapted, save_adapted
 from target_site.load import choose_normalization, model_card
 from target_site.predict import Predictions, say_ignored, segments_csv
 from target_site.report_content import ReportContent
@@ -74,6 +74,11 @@ def adapt_bundle(
     card = model_card(bundle)
     listing = list_utterances(audio)
     say_ignored(listing.ignored_columns, narrator)
+    mode = choose_normalization(
+        card.normalization, normalization, speakers_known=any(item.speaker for item in listing.utterances)
+    )
+    require_speakers(mode, [item.speaker for item in listing.utterances])
+    network = card.build(bundle.tensors)
     out.mkdir(parents=True, exist_ok=True)
     with FeatureCache(cache_path or out / CACHE) as cache, narrator.progress("features") as tick:
         table = extract_features(
@@ -87,11 +92,9 @@ def adapt_bundle(
             "use --method none to predict without it"
         )
     speakers = [utterance.speaker for utterance in table.utterances]
-    mode = choose_normalization(card.normalization, normalization, speakers_known=any(speakers))
     normalizer = fit_normalizer(mode, table.features, speakers)
     narrator.say(f"{len(table.utterances)} utterances, normalized by {mode}, method {method}")
 
-    network = card.build(bundle.tensors)
     before = _look(network, normalizer, table)
     inputs = inputs_of(normalizer.apply(table.features, speakers))
     with narrator.progress("adaptation epochs") as tick:
@@ -119,6 +122,9 @@ def adapt_bundle(
             "python": platform.python_version(),
         },
     }
+    discard_adapted(out)
+    write_atomic(out / "segments.csv", segments_csv(after.predictions, card.classes))
+    save_report(out, _content(bundle, crossed, before, after, records, judgement, receipt))
     save_adapted(
         out,
         AdaptedModel(
@@ -129,8 +135,6 @@ def adapt_bundle(
             receipt=receipt,
         ),
     )
-    write_atomic(out / "segments.csv", segments_csv(after.predictions, card.classes))
-    save_report(out, _content(bundle, crossed, before, after, records, judgement, receipt))
     return judgement
 
 
@@ -155,6 +159,8 @@ def _look(network: Network, normalizer: Normalizer, table: FeatureTable) -> View
 
 def principal_plane(features: np.ndarray) -> np.ndarray:
     """The first two principal components ``[N, 2]`` of features ``[N, D]``."""
+    if not np.isfinite(features).all():  # a diverged adaptation has no picture, but must still be judged
+        return np.zeros((len(features), 2))
     centered = features - features.mean(axis=0)
     _, _, axes = np.linalg.svd(centered, full_matrices=False)
     # The sign of a component is arbitrary: fix it, so that a repetition draws the same picture.
@@ -208,7 +214,9 @@ def _facts(bundle: VerifiedBundle, receipt: dict[str, Any]) -> dict[str, str]:
         "bundle SHA-256": bundle.digest.hex(),
         "source fingerprint": stated.issuer.hex(),
         "architecture": stated.arch,
-        "source's own UAR (held-out speakers, as it states)": f"{stated.uar_src / 2:.1f} %",
+        "source's own UAR (held-out speakers, as it states)": f"{stated.uar_src / 2:.1f} %"
+        if stated.uar_src
+        else "not estimated",
         "utterances": str(receipt["utterances"]),
         "normalized by": receipt["normalization"],
         "method": receipt["method"],

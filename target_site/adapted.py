@@ -50,6 +50,11 @@ class AdaptedModel:
         return self.card.build(self.source_weights)
 
 
+def discard_adapted(folder: Path) -> None:
+    """Mark what a folder holds as unfinished, before anything in it is replaced."""
+    (folder / FACTS).unlink(missing_ok=True)
+
+
 def save_adapted(folder: Path, model: AdaptedModel) -> None:
     """Write the model into ``folder``, each file whole or not at all."""
     speakers = sorted(model.normalizer.speakers)
@@ -64,6 +69,7 @@ def save_adapted(folder: Path, model: AdaptedModel) -> None:
         "speakers": speakers,
         "receipt": model.receipt,
     }
+    discard_adapted(folder)
     write_atomic(folder / "weights.safetensors", save(model.weights))
     write_atomic(folder / "source.safetensors", save(model.source_weights))
     write_atomic(folder / "normalizer.safetensors", save(statistics))

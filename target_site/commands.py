@@ -14,6 +14,7 @@ METHOD_NAMES = ("ecan", "none", "shot-im", "aad")
 folder = click.Path(path_type=Path, file_okay=False)
 existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
 existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+SECONDS = click.IntRange(1, 31_536_000)
 any_path = click.Path(path_type=Path)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -48,7 +49,7 @@ def request(keys_dir: Path, out: Path) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--replace", is_flag=True, help="Replace another bundle at --out.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=300.0, show_default=True)
+@click.option("--timeout", "timeout_s", type=SECONDS, default=300, show_default=True)
 @quiet_option
 def receive(keys_dir: Path, source: str, trust: str, out: Path, replace: bool, timeout_s: float, quiet: bool) -> None:
     """Fetch the model from its source, verify it, and acknowledge it.
@@ -95,7 +96,7 @@ def inspect(bundle: Path, form: str) -> None:
 @click.option("--config", type=existing_file, help="YAML with adaptation settings.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
-@click.option("--trust", metavar="FINGERPRINT|FILE", help="Verify against this source instead of the receipt.")
+@click.option("--trust", metavar="FINGERPRINT|FILE", help="With --keys: verify against this source, without a receipt.")
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @format_option
@@ -131,8 +132,14 @@ def adapt(
     one_thread()
     narrator = Narrator(quiet=quiet)
     settings = parse_settings(AdaptSettings, read_yaml(config) if config else {}, str(config))
+    verified = open_accepted(bundle, keys_dir=keys_dir, trust=trust, today=_today())
+    if keys_dir is None:
+        narrator.say(
+            f"received by site {verified.manifest.audience.hex()[:16]}..., signed by "
+            f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours"
+        )
     judgement = adapt_bundle(
-        open_accepted(bundle, keys_dir=keys_dir, trust=trust, today=_today()),
+        verified,
         audio,
         out,
         crossed=inspect_bundle(bundle)["rows"],

@@ -33,22 +33,27 @@ def evaluate_model(
         AudioError: no utterance of the model's classes can be used.
     """
     classes = model.card.classes
-    corpus, left_out = read_corpus("csv", labels).restrict(classes)
-    if left_out:
-        narrator.say(
-            f"left out {sum(left_out.values())} utterances of classes that the model does not know "
-            f"({', '.join(sorted(left_out))})"
-        )
+    labeled = read_corpus("csv", labels)
+    corpus, other_classes = labeled.restrict(classes)
+    for reason, count in sorted({**labeled.left_out, **other_classes}.items()):
+        narrator.say(f"left out {count} utterances that the model has no class for ({reason})")
     if not corpus.utterances:
         raise AudioError(f"none of the labels is a class of this model: it knows {', '.join(classes)}")
     label_of = {item.utterance.id: classes.index(item.label) for item in corpus.utterances}
-    # The list as adaptation and prediction read it: the speakers have the names that the model knows them by.
-    utterances = tuple(item for item in list_utterances(labels).utterances if item.id in label_of)
+    # All of the list is predicted, exactly as `predict` would, and only then the labels decide what is counted.
+    utterances = list_utterances(labels).utterances
     with FeatureCache(cache_path) as cache:
         after = predict_utterances(model, model.network(), utterances, cache, narrator)
+    if after.table.refusals:
+        narrator.say(f"skipped unusable utterances: {after.table.skipped}")
     before = score_table(model.source_network(), model.normalizer, after.table)
-    true = np.array([label_of[utterance.id] for utterance in after.table.utterances])
-    evaluation = _figures(true, after.scores, classes) | {"before": _figures(true, before, classes)}
+    counted = [row for row, utterance in enumerate(after.table.utterances) if utterance.id in label_of]
+    if not counted:
+        raise AudioError("none of the labelled utterances can be used: check the files of the list")
+    true = np.array([label_of[after.table.utterances[row].id] for row in counted])
+    for index in sorted(set(range(len(classes))) - set(true.tolist())):
+        narrator.say(f"no utterance is labelled {classes[index]}: the UAR is an average over the other classes")
+    evaluation = _figures(true, after.scores[counted], classes) | {"before": _figures(true, before[counted], classes)}
     save_evaluation(model_dir, evaluation)
     return evaluation
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from ecan_core.errors import UsageFault
 from protocol.bundle import MAX_BUNDLE_BYTES
 from protocol.description import Description, describe
-from protocol.errors import Code, ConnectionFault, KeyFault, ProtocolError, Refused, TimedOut, Unauthentic
+from protocol.errors import Code, ConnectionFault, KeyFault, Malformed, ProtocolError, Refused, TimedOut, Unauthentic
 from protocol.files import read_bounded, write_atomic
 from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, endorsed_fingerprint
 from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, open_receipt, seal_receipt
@@ -81,12 +81,14 @@ def receive(
         TimedOut: the time is up; run it again.
         Unauthentic, Malformed: the bundle does not verify.
         Refused: it is for another site or request, out of date, or delivered already.
-        StorageFault: a file cannot be written.
+        StorageFault: a file cannot be written, or another run is downloading to ``out``.
     """
     site = _site(keys_dir, trust, today)
     deadline = Deadline(timeout_s)
     if not Path(source).exists():
-        return _receive_from(parse_address(source), site, out, replace, announce, deadline)
+        address = _address(source)
+        with PartialDownload(out).alone():
+            return _receive_from(address, site, out, replace, announce, deadline)
     data = read_bounded(Path(source), MAX_BUNDLE_BYTES)
     _refuse_overwriting(out, hashlib.sha256(data).digest(), replace)
     verified, _ = _accept(data, site, out)
@@ -155,6 +157,17 @@ def _site(keys_dir: Path, trust: str, today: int) -> _Site:
         grants=requested_grants(keys_dir),
         today=today,
     )
+
+
+def _address(source: str) -> Address:
+    try:
+        return parse_address(source)
+    except ConnectionFault as fault:
+        raise ConnectionFault(
+            fault.code,
+            f"{source!r} is neither an existing file nor HOST:PORT; check the path, or write the address such as "
+            "192.0.2.7:7443 or [2001:db8::7]:7443.",
+        ) from fault
 
 
 def _receive_from(
@@ -229,11 +242,13 @@ def _received_before(out: Path, site: _Site, fault: ProtocolError, announce: Ann
     if fault.code not in (Code.STATE, Code.CONNECTION, Code.DEADLINE):
         raise fault
     try:
-        verified = site.verify(read_bounded(out, MAX_BUNDLE_BYTES))
+        data = read_bounded(out, MAX_BUNDLE_BYTES)
+        grant = site.verify(data).manifest.grant
     except ProtocolError:
         raise fault from None
-    if verified.manifest.grant != site.grants[0]:
+    if grant != site.grants[0]:
         raise fault
+    verified, _ = _accept(data, site, out)  # its receipt may have been lost or damaged since
     PartialDownload(out).discard()
     if fault.code is Code.STATE:
         announce(f"{out} was received and acknowledged before")
@@ -280,4 +295,11 @@ def _receipt_beside(bundle: Path, *, signer: bytes) -> Receipt:
             Code.RECEIPT,
             f"{path} is missing, so nobody verified {bundle} here; run `ecan-target receive` first.",
         )
-    return open_receipt(read_bounded(path, MAX_RECEIPT_BYTES), signer=signer)
+    try:
+        return open_receipt(read_bounded(path, MAX_RECEIPT_BYTES), signer=signer)
+    except (Malformed, Unauthentic) as fault:
+        if fault.code is Code.KEY_UNKNOWN:  # whole, but of another site
+            raise
+        raise Unauthentic(
+            Code.RECEIPT, f"The receipt {path} is damaged; run `ecan-target receive` again to write a new one."
+        ) from fault

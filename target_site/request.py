@@ -3,9 +3,10 @@
 import secrets
 from pathlib import Path
 
-from protocol.errors import Code, StorageFault
-from protocol.files import write_atomic
-from protocol.request import NONCE_BYTES, grant_id, seal_request
+from ecan_core.errors import UsageFault
+from protocol.errors import Code, ProtocolError, StorageFault
+from protocol.files import lies_within, read_bounded, write_atomic
+from protocol.request import MAX_REQUEST_BYTES, NONCE_BYTES, grant_id, open_request, seal_request
 from target_site.keys import load_or_create_keys
 
 REQUESTS = "requests"
@@ -18,15 +19,17 @@ def write_request(keys_dir: Path, out: Path, *, today: int) -> str:
 
     Args:
         keys_dir: the target's keys, created on first use.
-        out: the request file, for the source.
+        out: the request file, for the source; an older request is replaced.
         today: days since 1970.
 
     Returns:
         The target's fingerprint in hexadecimal, for the source to compare.
 
     Raises:
+        UsageFault: there is something else at ``out``, or it lies among the keys.
         StorageFault: a file cannot be written.
     """
+    _check_place(out, keys_dir)
     identity = load_or_create_keys(keys_dir)
     request = seal_request(identity, nonce=secrets.token_bytes(NONCE_BYTES), day=today)
     folder = keys_dir / REQUESTS
@@ -46,3 +49,13 @@ def requested_grants(keys_dir: Path) -> tuple[bytes, ...]:
     requests = (keys_dir / REQUESTS).glob(f"*{_SUFFIX}")
     latest_first = sorted(requests, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return tuple(bytes.fromhex(path.stem) for path in latest_first)
+
+
+def _check_place(out: Path, keys_dir: Path) -> None:
+    if lies_within(out, keys_dir):
+        raise UsageFault(f"{out} lies in the keys folder {keys_dir}; choose another --out.")
+    try:
+        open_request(read_bounded(out, MAX_REQUEST_BYTES))
+    except ProtocolError as fault:
+        if fault.code is not Code.NOT_FOUND:
+            raise UsageFault(f"{out} is something else than a request; choose another --out.") from fault

@@ -6,6 +6,7 @@ spectrum, and the two channels of a call are two people. One channel is taken, t
 
 import io
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ MIN_DURATION_S = 0.1
 MAX_DURATION_S = 120.0  # costs about half a gigabyte of memory
 MIN_SAMPLE_RATE = 8_000  # Hz
 SILENCE_PEAK = 1e-4  # of full scale, -80 dB
+MAX_PEAK = 1e6  # of full scale; squares of larger samples overflow further on
+MAX_FILE_BYTES = 2**30
 
 
 def read_bytes(path: Path) -> bytes:
@@ -48,16 +51,19 @@ def read_bytes(path: Path) -> bytes:
         path: The file; devices, pipes and folders are refused.
 
     Raises:
-        AudioRefused: NOT_FOUND, UNREADABLE or EMPTY.
+        AudioRefused: NOT_FOUND, UNREADABLE, TOO_LONG or EMPTY.
     """
-    if not path.exists():
-        raise AudioRefused("NOT_FOUND", f"{path} does not exist; check the path in the listing.")
-    if not path.is_file():
-        raise AudioRefused("UNREADABLE", f"{path} is not a regular file; name an audio file.")
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioRefused("UNREADABLE", f"{path} is not a regular file; name an audio file.")
+        if status.st_size > MAX_FILE_BYTES:
+            raise AudioRefused("TOO_LONG", f"{path} is larger than 1 GiB; split it into shorter files.")
         data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioRefused("NOT_FOUND", f"{path} does not exist; check the path in the listing.") from error
     except OSError as error:
-        raise AudioRefused("UNREADABLE", f"{path} cannot be read; check its permissions.") from error
+        raise AudioRefused("UNREADABLE", f"{path} cannot be read; check its name and permissions.") from error
     if not data:
         raise AudioRefused("EMPTY", f"{path} has no content; record or copy it again.")
     return data
@@ -110,6 +116,9 @@ def decode_bytes(
     _check_duration(len(samples) / sample_rate, name)
     if not np.isfinite(samples).all():
         raise AudioRefused("NON_FINITE", f"{name} holds values that are not numbers; export it again.")
+    if np.abs(samples).max() > MAX_PEAK:
+        message = f"{name} holds values far beyond full scale; export it again with a full scale of 1."
+        raise AudioRefused("NON_FINITE", message)
     mono = _choose_channel(samples, channel, name)
     if np.abs(mono - mono.mean()).max() < SILENCE_PEAK:
         raise AudioRefused("SILENT", f"{name} holds no sound; check the microphone or the channel.")
@@ -143,8 +152,8 @@ def _read_segment(data: bytes, name: str, start_s: float | None, end_s: float | 
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
             _check_header(sound, name)
             rate = sound.samplerate
-            start = 0 if start_s is None else round(start_s * rate)
-            stop = sound.frames if end_s is None else min(round(end_s * rate), sound.frames)
+            start = 0 if start_s is None else _position(start_s, rate, sound.frames)
+            stop = sound.frames if end_s is None else _position(end_s, rate, sound.frames)
             if not 0 <= start < stop:
                 message = f"{name} has no sound from {start_s} s to {end_s} s; correct start and end."
                 raise AudioRefused("NO_SUCH_SEGMENT", message)
@@ -156,6 +165,11 @@ def _read_segment(data: bytes, name: str, start_s: float | None, end_s: float | 
     if len(samples) < stop - start:
         raise _truncated(name)
     return samples, rate
+
+
+def _position(time_s: float, rate: int, num_frames: int) -> int:
+    """Turns a time into a frame; before the file is -1, and behind it is its end, however far."""
+    return round(min(max(time_s * rate, -1.0), num_frames))
 
 
 def _check_header(sound: "SoundFile", name: str) -> None:

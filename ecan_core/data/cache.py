@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS features (
 ) WITHOUT ROWID
 """
 _SELECT = "SELECT dtype, num_rows, num_columns, duration_s, content FROM features WHERE key = ?"
+_APPLICATION_ID = 0x4543414E  # "ECAN"; SQLite keeps it in the header of the file
+_OWNER = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
 _BUSY_TIMEOUT_S = 30.0
 
 
@@ -56,9 +58,11 @@ class FeatureCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+            is_new = self._check_owner()
             self._run("PRAGMA journal_mode=WAL")
             self._run("PRAGMA synchronous=NORMAL")
-            self._run(_SCHEMA)
+            if is_new:
+                self._create()
         except (OSError, sqlite3.Error) as error:
             raise self._fault(error) from error
 
@@ -111,6 +115,21 @@ class FeatureCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_owner(self) -> bool:
+        """Tells whether the file is still empty, and refuses another program's before anything is written."""
+        ((owner, num_tables),) = self._run(_OWNER)
+        if owner != _APPLICATION_ID and num_tables:
+            self.close()
+            raise StorageError(f"{self._path} is a database but not a feature cache; name another --cache.")
+        return not num_tables
+
+    def _create(self) -> None:
+        # One transaction: no process ever sees tables without their owner.
+        self._run("BEGIN IMMEDIATE")
+        self._run(f"PRAGMA application_id={_APPLICATION_ID}")
+        self._run(_SCHEMA)
+        self._run("COMMIT")
 
     def _run(self, statement: str, *values: object) -> list[Any]:
         try:

@@ -113,8 +113,15 @@ def extract_features(
 
 
 def num_workers(num_utterances: int) -> int:
-    """How many processes to compute with: all cores, but not for work that is done sooner than they start."""
-    return min(os.cpu_count() or 1, 1 + num_utterances // _UTTERANCES_PER_WORKER)
+    """How many processes to compute with: all cores at hand, but not for work that is done sooner than they start."""
+    return min(_num_cores(), 1 + num_utterances // _UTTERANCES_PER_WORKER)
+
+
+def _num_cores() -> int:
+    # A container or a batch system may grant fewer cores than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def feature_key(file_hash: str, utterance: Utterance, front_end: FrontEnd) -> str:
@@ -154,7 +161,11 @@ def _compute_one(data: bytes, utterance: Utterance, front_end: FrontEnd) -> Outc
         )
     except AudioRefused as refusal:
         return refusal
-    return Extracted(front_end.compute(resample(waveform, SAMPLE_RATE)), waveform.duration_s)
+    features = front_end.compute(resample(waveform, SAMPLE_RATE))
+    if not np.isfinite(features).all():
+        message = f"{utterance.path} has features that are not finite; export it again at a usual level."
+        return AudioRefused("NON_FINITE", message)
+    return Extracted(features, waveform.duration_s)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,9 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
+
+from ecan_core.errors import AudioError
 
 AUDIO_SUFFIXES = frozenset(
     {
@@ -33,12 +36,20 @@ def find_files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
     """Yields every file below `folder` with one of the `suffixes`, in any case, in a fixed order.
 
     Hidden files and folders are passed over: other systems leave files such as `._call.wav` beside real ones.
+
+    Raises:
+        AudioError: A folder cannot be listed; what it holds would otherwise be missed without a word.
     """
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
                 yield Path(root, name)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    message = f"The folder {error.filename} cannot be listed ({error.strerror}); check its permissions or move it away."
+    raise AudioError(message) from error
 
 
 def printable(path: Path) -> str:

@@ -4,6 +4,7 @@ One reader serves both sides. The caller names the columns it may see; every oth
 so a target's listing cannot hold a label even where the file has one.
 """
 
+import codecs
 import csv
 import json
 import math
@@ -18,6 +19,7 @@ from ecan_core.utterance import Utterance
 
 TABLE_SUFFIXES = frozenset({".csv", ".jsonl"})
 UTTERANCE_COLUMNS = frozenset({"file", "path", "speaker", "channel", "start", "end"})
+_LONGEST_HEADER = 2**16  # bytes that are looked at to tell the encoding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,5 +189,10 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _open(path: Path) -> TextIO:
     if not path.is_file():
         raise UsageFault(f"There is no list at {path}; check the path.")
+    with path.open("rb") as stream:
+        start = stream.readline(_LONGEST_HEADER)
+    # UTF-16 begins with a mark, or else fills each plain letter up with a zero byte.
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start:
+        raise UsageFault(f"{path} is not UTF-8 text but probably UTF-16; save the list as UTF-8.")
     # Columns that are not wanted may hold anything: only cells that are used must be UTF-8, see `_text`.
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")

@@ -61,7 +61,10 @@ def _list(path: Path) -> Listing:
 
 def _from_pattern(pattern: Path) -> Listing:
     fixed = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
-    matches = sorted(fixed.glob(str(pattern.relative_to(fixed))))
+    try:
+        matches = sorted(fixed.glob(str(pattern.relative_to(fixed))))
+    except ValueError as error:
+        raise UsageFault(f"{pattern} is not a pattern ({error}); write one such as 'calls/**/*.wav'.") from error
     return _from_files([file for file in matches if file.suffix.lower() in _SUFFIXES], fixed)
 
 

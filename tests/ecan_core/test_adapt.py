@@ -93,7 +93,13 @@ def test_banks_are_unit_length_rows_without_gradient_and_no_part_of_the_weights(
 
 @pytest.mark.parametrize(
     "change",
-    [{"neighbor_form": "ncl-6"}, {"temperature": 0.0}, {"num_neighbors": 0}, {"dispersion": float("inf")}],
+    [
+        {"neighbor_form": "ncl-6"},
+        {"temperature": 0.0},
+        {"num_neighbors": 0},
+        {"batch_size": 1},
+        {"dispersion": float("inf")},
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(change):
     with pytest.raises(SettingsError, match=next(iter(change))):

@@ -53,7 +53,14 @@ COMMANDS = dedent(
         "read-only": OSError(errno.EROFS, "Read-only"),
         "denied": PermissionError(errno.EACCES, "Permission denied", "out"),
         "bug": KeyError("no\\nsuch\\nkey"),
-        "other-os": OSError(errno.ENOTDIR, "Not a directory"),
+        "other-os": OSError(errno.EBADF, "Bad file descriptor"),
+        "no-file": FileNotFoundError(errno.ENOENT, "No such file", "out/link"),
+        "no-folder": NotADirectoryError(errno.ENOTDIR, "Not a directory", "file/sub"),
+        "folder": IsADirectoryError(errno.EISDIR, "Is a directory", "out"),
+        "exists": FileExistsError(errno.EEXIST, "File exists", "out"),
+        "long-name": OSError(errno.ENAMETOOLONG, "File name too long", "xxx"),
+        "loop": OSError(errno.ELOOP, "Too many levels", "out"),
+        "stranger": AudioError("call\\n\\x1b[2Jerror: é \\u202e.wav \\udcff is no audio."),
         "interrupt": KeyboardInterrupt(),
     }
 
@@ -62,12 +69,19 @@ COMMANDS = dedent(
     @click.option("--lines", type=int, default=1)
     @click.option("--code", type=int)
     @click.option("--wait", is_flag=True)
+    @click.option("--import", "importing", is_flag=True)
     @click.pass_context
-    def adapt(context, fault, lines, code, wait):
+    def adapt(context, fault, lines, code, wait, importing):
         '''Adapt a model.'''
         if wait:
             print("waiting", flush=True)
             time.sleep(60)
+        if importing:
+            try:
+                print("waiting", flush=True)
+                time.sleep(60)
+            except KeyboardInterrupt:
+                raise ImportError("initialization failed")
         if FAULTS[fault]:
             raise FAULTS[fault]
         for _ in range(lines):
@@ -192,9 +206,16 @@ def test_a_group_without_a_command_shows_its_help_on_stderr(program: Path, args:
         (
             "other-os",
             1,
-            f"this is a bug in ecan-ser (NotADirectoryError: [Errno {errno.ENOTDIR}] Not a directory); "
+            f"this is a bug in ecan-ser (OSError: [Errno {errno.EBADF}] Bad file descriptor); "
             "ECAN_DEBUG=1 shows where, please report it.",
         ),
+        ("no-file", 2, "out/link: there is no such file or folder; check the path."),
+        ("no-folder", 2, "file/sub: a part of the path is a file and not a folder; name another path."),
+        ("folder", 2, "out: this is a folder and not a file; name a file."),
+        ("exists", 2, "out: something of that name exists already; name another path."),
+        ("long-name", 2, "xxx: the name is too long; choose a shorter one."),
+        ("loop", 2, "out: the links lead in a circle; name the file itself."),
+        ("stranger", 13, r"call\n\x1b[2Jerror: é \u202e.wav \udcff is no audio."),
     ],
 )
 def test_every_failure_is_one_line_and_its_exit_code(program: Path, fault: str, code: int, message: str) -> None:
@@ -210,8 +231,9 @@ def test_the_traceback_of_a_bug_is_shown_where_it_is_asked_for(program: Path) ->
     assert "Traceback" not in call(program, "adapt", "--fault", "audio", ECAN_DEBUG="1").stderr
 
 
-def test_a_real_interrupt_ends_with_130(program: Path) -> None:
-    command = [sys.executable, str(program), "adapt", "--wait"]
+@pytest.mark.parametrize("moment", ["--wait", "--import"])
+def test_a_real_interrupt_ends_with_130_whatever_becomes_of_the_exception(program: Path, moment: str) -> None:
+    command = [sys.executable, str(program), "adapt", moment]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
@@ -240,6 +262,13 @@ def test_output_to_a_full_disk_is_a_storage_error(program: Path, lines: str) -> 
         result = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
     assert result.returncode == 16
     assert result.stderr == "imported\nerror: the disk is full; free some space and run the command again.\n"
+
+
+@pytest.mark.parametrize(("closed", "stdout", "stderr"), [(">&-", "", "imported\n"), ("2>&-", "result ", "")])
+def test_a_stream_that_the_shell_has_closed_is_no_fault(program: Path, closed: str, stdout: str, stderr: str) -> None:
+    command = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, str(program), "adapt"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout[:7], result.stderr) == (0, stdout, stderr)
 
 
 class Terminal(io.StringIO):

@@ -46,3 +46,9 @@ def test_a_fault_that_the_source_model_has_already_is_not_held_against_the_adapt
 def test_information_is_log_c_for_certain_balanced_scores_and_zero_for_uniform_ones():
     assert information(scores(BALANCED, 1.0)) == pytest.approx(np.log(4))
     assert information(np.full((8, 4), 0.25)) == pytest.approx(0.0)
+
+
+def test_an_adaptation_that_diverged_is_reverted():
+    judgement = judge(scores(BALANCED, 0.6), np.full((80, 4), np.nan))
+    assert judgement.verdict is Verdict.REVERTED
+    assert "learning_rate" in judgement.reason

@@ -71,8 +71,22 @@ def test_the_score_of_an_utterance_does_not_depend_on_its_companions_in_the_batc
 
 
 @pytest.mark.parametrize(
-    "change", [{"epochs": 0}, {"learning_rate": -1.0}, {"label_smoothing": 1.0}, {"weight_decay": float("nan")}]
+    "change",
+    [
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"learning_rate": -1.0},
+        {"label_smoothing": 1.0},
+        {"weight_decay": float("nan")},
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(change):
     with pytest.raises(SettingsError, match=next(iter(change))):
         TrainSettings(**change)
+
+
+def test_a_training_that_diverges_is_refused_with_the_remedy():
+    network = build_network(ARCHITECTURES["mlp"], input_dim=12, num_classes=4, normalization="corpus")
+    inputs, labels = blobs(80, seed=2)
+    with pytest.raises(SettingsError, match="lower learning_rate"):
+        train(network, inputs, labels, TrainSettings(epochs=3, learning_rate=1e30), seed=0)

@@ -82,6 +82,39 @@ def test_utterances_of_other_classes_are_left_out_and_counted_aloud(crossing, tm
     assert "left out 36 utterances of other classes (12 fear, 12 happiness, 12 neutral)" in result.stderr
 
 
+def test_a_recognition_rate_is_not_claimed_where_no_speaker_could_be_held_out(crossing, tmp_path):
+    rows = crossing.source_labels.read_text().splitlines()
+    folder = crossing.source_labels.parent
+    one_speaker = [rows[0]] + [f"{folder}/{row}" for row in rows[1:] if row.endswith("_01")]
+    (tmp_path / "labels.csv").write_text("\n".join(one_speaker))
+    result = cli.source(
+        *("train", "--corpus", f"csv={tmp_path / 'labels.csv'}", "--format", "json"),
+        *("--cache", crossing.work / "source.cache", "--out", tmp_path / "run"),
+    )
+    assert result.code == 0, result.stderr
+    assert "not estimated" in result.stderr
+    assert (result.json()["uar_source"], result.json()["num_speakers"]) == (0.0, 1)
+
+
+def test_labels_that_are_no_emotion_are_counted_aloud(crossing, tmp_path):
+    rows = crossing.source_labels.read_text().replace(",sadness,", ",gloom,").splitlines()
+    folder = crossing.source_labels.parent
+    (tmp_path / "labels.csv").write_text("\n".join([rows[0]] + [f"{folder}/{row}" for row in rows[1:]]))
+    result = cli.source(
+        *("train", "--corpus", f"csv={tmp_path / 'labels.csv'}"),
+        *("--cache", crossing.work / "source.cache", "--out", tmp_path / "run"),
+    )
+    assert result.code == 0, result.stderr
+    assert "left out 12" in result.stderr
+
+
+def test_a_corpus_named_twice_is_refused(crossing, tmp_path):
+    corpus = f"csv={crossing.source_labels}"
+    result = cli.source("train", "--corpus", corpus, "--corpus", corpus, "--out", tmp_path / "run")
+    assert result.code == 2
+    assert "twice" in result.refusal()
+
+
 # --- settings -----------------------------------------------------------------------------------------------------
 
 

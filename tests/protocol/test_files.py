@@ -88,5 +88,5 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_is_not_there_is_a_storage_fault(tmp_path: Path) -> None:
-    with pytest.raises(StorageFault, match="cannot be written"):
+    with pytest.raises(StorageFault, match="nowhere does not exist; make it"):
         write_atomic(tmp_path / "nowhere" / "file", b"x")

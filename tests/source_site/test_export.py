@@ -293,5 +293,25 @@ def test_the_outbox_is_for_its_owner_alone(place):
 
 def test_a_file_that_cannot_be_written_leaves_the_grant_open(place):
     with pytest.raises(StorageFault):
-        to_file(place, "missing/model.ecan")
+        to_file(place, "m" * 250)  # too long a name for the temporary file beside it
     assert to_file(place).num_bytes == (place / "model.ecan").stat().st_size
+
+
+@pytest.mark.parametrize("out", ["missing/model.ecan", "keys/ledger.sqlite", "keys/outbox/new.ecan", "link/new.ecan"])
+def test_a_file_without_a_folder_or_among_the_keys_is_refused_and_nothing_is_reserved(place, out):
+    (place / "link").symlink_to(place / "keys")
+    with pytest.raises(UsageFault, match="name"):
+        to_file(place, out)
+    assert open_ledger(place / "keys").find(SITE.grant) is None
+
+
+def test_only_the_same_bundle_is_written_over(place):
+    to_file(place)
+    sealed = (place / "model.ecan").read_bytes()
+    to_file(place)
+    (place / "model.ecan").write_bytes(sealed + b"x")
+    (place / "link.ecan").symlink_to(place / "run" / "nothing")
+    for out in ("model.ecan", "link.ecan"):
+        with pytest.raises(UsageFault, match="not there yet"):
+            to_file(place, out)
+    assert (place / "model.ecan").read_bytes() == sealed + b"x"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -16,7 +17,7 @@ from protocol.wire.channel import start_server
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.proof import prove
 from protocol.wire.service import release_handler
-from source_site.server import Delivery, OnceRelease
+from source_site.server import Delivery, OnceRelease, serve_until_receipted
 from tests.support.calls import calling
 from tests.support.loopback import needs_loopback
 from tests.support.sites import TODAY, der, new_identity, new_site, receipt_for, sealed_for
@@ -206,3 +207,16 @@ def test_a_stream_that_is_under_way_when_the_receipt_comes_is_cut(release):
     release.ack(type("Request", (), {"receipt": receipt_for(SITE, DATA, WEIGHTS)}))
     with pytest.raises(Refused):
         next(stream)
+
+
+def test_a_grant_that_another_process_closes_ends_the_serving(ledger, tmp_path):
+    said = []
+    place = Address("127.0.0.1", 0)
+    options = {"today": TODAY, "announce": said.append, "timeout_s": 15.0}
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(serve_until_receipted, DELIVERY, ledger, SOURCE, place, **options)
+        other = Ledger(tmp_path / "ledger.sqlite")
+        other.start(SITE.grant, TODAY)
+        other.close(SITE.grant, receipt_for(SITE, DATA, WEIGHTS), TODAY)
+        assert serving.result(10).digest == DIGEST
+    assert said[-1].startswith(f"another process closed grant {SITE.grant.hex()}")

@@ -101,10 +101,11 @@ def test_a_site_that_asked_for_nothing_receives_nothing(desk, source):
         desk.receive(address)
 
 
-@pytest.mark.parametrize("wrong", ["nonsense", "host:70000"])
+@pytest.mark.parametrize("wrong", ["nosuch.ecan", "host:70000"])
 def test_a_source_that_is_neither_address_nor_file_is_refused(desk, wrong):
-    with pytest.raises(ConnectionFault, match="HOST:PORT"):
+    with pytest.raises(ConnectionFault, match="neither an existing file nor HOST:PORT") as caught:
         desk.receive(wrong)
+    assert caught.value.exit_code == 4
 
 
 # What arrives is not what it should be.
@@ -353,6 +354,23 @@ def test_a_bundle_without_a_receipt_is_not_opened(accepted):
     accepted.receipt.unlink()
     with pytest.raises(Unauthentic, match="ecan-target receive"):
         opened(accepted)
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "garbage", "changed"])
+def test_a_damaged_receipt_is_named_and_written_again_by_receive(accepted, damage):
+    kept = accepted.receipt.read_bytes()
+    before, mark, signature = kept.partition(b'"sig":"')
+    changed = before + mark + (b"A" if signature[:1] != b"A" else b"B") + signature[1:]
+    damaged = {"empty": b"", "truncated": kept[:-9], "garbage": b"\0\xff" * 99, "changed": changed}
+    accepted.receipt.write_bytes(damaged[damage])
+    with pytest.raises(
+        Unauthentic, match=r"model\.ecan\.receipt is damaged; run `ecan-target receive` again"
+    ) as caught:
+        opened(accepted)
+    assert caught.value.exit_code == 10
+    with Closed(SOURCE, SITE.request, DATA).listening() as address:
+        accepted.receive(address)
+    assert accepted.receipt.read_bytes() == kept
 
 
 def test_without_a_receipt_keys_and_trust_together_open_it(accepted):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.errors import StorageFault
 from protocol.identity import Role
 from protocol.wire.address import Address
 from target_site.receive import open_accepted, receive
@@ -104,6 +105,23 @@ def test_killed_while_the_source_is_at_any_moment(tmp_path, keys, moment, fetche
     assert_received(out)
     assert source.fetches == fetches
     assert len(set(source.receipts)) == 1
+
+
+def test_a_second_receive_to_the_same_place_is_refused_until_the_first_has_ended_or_is_killed(tmp_path, keys):
+    out = tmp_path / "model.ecan"
+    source = Pausing(SOURCE, SITE.request, DATA)
+    source.moment = "chunk at 65536"
+    with source.listening() as address:
+        first = start(*command(address, keys, out))
+        assert source.reached.wait(15)
+        with pytest.raises(StorageFault, match=f"another receive is writing {out}; wait for it"):
+            receive_quietly(address, keys, out, SOURCE.fingerprint.hex())
+        assert run(*command(address, keys, out)) == 16
+        first.kill()
+        assert ended(first) == KILLED
+        source.released.set()
+        assert run(*command(address, keys, out)) == 0
+    assert_received(out)
 
 
 def wait_for_bytes(path, num_bytes):

@@ -3,6 +3,7 @@ import stat
 
 import pytest
 
+from ecan_core.errors import UsageFault
 from protocol.errors import KeyFault, StorageFault
 from protocol.identity import Role, write_identity
 from protocol.request import grant_id, open_request
@@ -52,3 +53,20 @@ def test_a_sources_keys_are_refused(tmp_path):
 def test_a_request_that_cannot_be_written_is_a_storage_fault(tmp_path):
     with pytest.raises(StorageFault):
         write_request(tmp_path / "keys", tmp_path / "missing" / "site.request", today=TODAY)
+
+
+@pytest.mark.parametrize("out", ["keys/signing.key", "keys/new.request", "thesis", "folder", "link"])
+def test_nothing_but_an_older_request_is_written_over(tmp_path, out):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "thesis").write_bytes(b"my thesis")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
+    older = (tmp_path / "site.request").read_bytes()
+    key = (tmp_path / "keys" / "signing.key").read_bytes()
+    with pytest.raises(UsageFault, match="choose another --out"):
+        write_request(tmp_path / "keys", tmp_path / out, today=TODAY)
+    assert (tmp_path / "thesis").read_bytes() == b"my thesis"
+    assert (tmp_path / "keys" / "signing.key").read_bytes() == key
+    assert len(requested_grants(tmp_path / "keys")) == 1
+    write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
+    assert (tmp_path / "site.request").read_bytes() != older

@@ -70,9 +70,10 @@ def test_a_segment_is_cut_to_the_sample(tmp_path):
 def test_a_segment_may_end_after_the_file(tmp_path):
     path = write(tmp_path / "a.wav", noise(1.0))
     assert decode(path, start_s=0.5, end_s=9.0).duration_s == 0.5
+    assert decode(path, start_s=0.5, end_s=1e308).duration_s == 0.5
 
 
-@pytest.mark.parametrize("segment", [(2.0, 3.0), (0.8, 0.2), (-1.0, 0.5)])
+@pytest.mark.parametrize("segment", [(2.0, 3.0), (0.8, 0.2), (-1.0, 0.5), (1e308, 1.1e308)])
 def test_a_segment_outside_the_file_is_refused(tmp_path, segment):
     path = write(tmp_path / "a.wav", noise(1.0))
     assert refusal(path, start_s=segment[0], end_s=segment[1]).reason == "NO_SUCH_SEGMENT"
@@ -83,6 +84,18 @@ def test_a_missing_file_a_folder_and_a_device_are_refused(tmp_path):
     assert refusal(tmp_path).reason == "UNREADABLE"
     os.mkfifo(tmp_path / "pipe.wav")
     assert refusal(tmp_path / "pipe.wav").reason == "UNREADABLE"
+
+
+def test_a_name_that_no_file_can_have_is_refused_like_any_unreadable_file(tmp_path):
+    assert refusal(tmp_path / ("x" * 5_000)).reason == "UNREADABLE"
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    assert refusal(tmp_path / "loop.wav").reason == "UNREADABLE"
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.wav").open("wb") as stream:
+        stream.truncate(2**30 + 1)
+    assert refusal(tmp_path / "a.wav").reason == "TOO_LONG"
 
 
 def test_a_file_of_zero_length_is_refused(tmp_path):
@@ -123,7 +136,7 @@ def test_speech_at_minus_sixty_decibels_is_accepted(tmp_path):
     assert decode(write(tmp_path / "a.wav", 1e-3 * noise(1.0))).duration_s == 1.0
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 5e37, -2e6])
 def test_values_that_are_not_numbers_are_refused(tmp_path, value):
     samples = noise(1.0)
     samples[77] = value

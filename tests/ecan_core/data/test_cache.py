@@ -82,12 +82,23 @@ def test_a_file_that_is_no_cache_is_refused_with_the_remedy(tmp_path):
     assert caught.value.exit_code == 16
 
 
-def test_a_cache_of_another_form_is_refused(tmp_path):
-    connection = sqlite3.connect(tmp_path / "cache")
+def test_the_database_of_another_program_is_refused_and_not_touched(tmp_path):
+    path = tmp_path / "ledger"
+    connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE features (key TEXT)")
     connection.close()
-    with FeatureCache(tmp_path / "cache") as cache, pytest.raises(StorageError):
-        cache.load("a")
+    content = path.read_bytes()
+    with pytest.raises(StorageError, match="not a feature cache; name another --cache"):
+        FeatureCache(path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_empty_file_becomes_a_cache(tmp_path):
+    (tmp_path / "cache").touch()
+    for _ in range(2):
+        with FeatureCache(tmp_path / "cache") as cache:
+            assert cache.load("a") is None
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):

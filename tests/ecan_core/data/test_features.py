@@ -1,4 +1,5 @@
 import csv
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import soundfile
 from ecan_core.audio.frontend import FRONT_ENDS, FrontEnd
 from ecan_core.audio.waveform import Waveform
 from ecan_core.data.cache import FeatureCache
-from ecan_core.data.features import extract_features, feature_key
+from ecan_core.data.features import extract_features, feature_key, num_workers
 from ecan_core.errors import AudioError
 from ecan_core.utterance import Utterance
 from tests.ecan_core.audio.sounds import noise, syllables, tone
@@ -96,6 +97,28 @@ def test_nothing_usable_is_an_error_that_counts_the_reasons(tmp_path):
     absent = [utterance(tmp_path / f"{k}.wav") for k in range(3)]
     with pytest.raises(AudioError, match=r"None of the 3 utterances can be used \(3 NOT_FOUND\)"):
         extract_features(absent, Loudness())
+
+
+def test_features_that_are_not_finite_are_a_refusal(three):
+    class Broken(Loudness):
+        def compute(self, waveform: Waveform) -> np.ndarray:
+            features = super().compute(waveform)
+            return np.full_like(features, np.nan) if len(self.heard) == 2 else features
+
+    table = extract_features(three, Broken())
+    assert table.utterances == (three[0], three[2])
+    assert [(refusal.utterance, refusal.reason) for refusal in table.refusals] == [(three[1], "NON_FINITE")]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not grant cores by process")
+def test_no_more_workers_are_taken_than_cores_are_granted():
+    granted = os.sched_getaffinity(0)
+    assert num_workers(10**6) == len(granted)
+    os.sched_setaffinity(0, {min(granted)})
+    try:
+        assert num_workers(10**6) == 1
+    finally:
+        os.sched_setaffinity(0, granted)
 
 
 def test_no_utterance_at_all_is_an_error():

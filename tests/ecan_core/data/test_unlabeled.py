@@ -57,6 +57,11 @@ def test_a_relative_pattern_is_relative_to_the_working_folder(tmp_path: Path, mo
     assert list_utterances(Path("calls/*.wav")).utterances[0].path == Path("calls/a.wav")
 
 
+def test_a_pattern_that_means_nothing_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageFault, match="is not a pattern"):
+        list_utterances(tmp_path / "har**r" / "*.wav")
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> None:
     touch(tmp_path, "a[1].wav", "a1.wav")
     assert ids(list_utterances(tmp_path / "a[1].wav")) == ["a[1].wav"]
@@ -175,7 +180,7 @@ def test_a_label_field_of_json_lines_is_never_read(write: Write) -> None:
         ("file,start\na.wav,1\na.wav,1.0\n", "line 3 repeats an earlier line"),
         (b"file\nM\xfcller.wav\n", "line 2 has a file that is not UTF-8 text"),
         (b"file,speaker\na.wav,\x00\n", "line 2 has a speaker that is not UTF-8 text"),
-        ("file\na.wav\n".encode("utf-16"), "no column `file` or `path`"),
+        ("file\na.wav\n".encode("utf-16"), "is not UTF-8 text"),
         ("file\n" + "x" * 200_000, "field larger than field limit"),
     ],
 )
