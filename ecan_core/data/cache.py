@@ -140,5 +140,5 @@ class FeatureCache:
     def _fault(self, error: Exception) -> StorageError:
         return StorageError(
             f"The feature cache {self._path} cannot be used ({error}); free disk space, check that its folder "
-            "is writable, or delete the file: it will be computed again."
+            "is writable, or name another --cache."
         )
