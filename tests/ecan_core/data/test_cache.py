@@ -77,7 +77,7 @@ def test_everything_stored_before_a_kill_is_there_and_whole(tmp_path):
 
 def test_a_file_that_is_no_cache_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "cache").write_text("A shopping list, long enough not to be mistaken for an empty database." * 20)
-    with pytest.raises(StorageError, match="delete the file") as caught:
+    with pytest.raises(StorageError, match="name another --cache") as caught:
         FeatureCache(tmp_path / "cache")
     assert caught.value.exit_code == 16
 
