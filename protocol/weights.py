@@ -20,7 +20,8 @@ from protocol.errors import Code, Malformed, Violation
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-MIN_EXPONENT, MAX_EXPONENT = -20, 4
+MIN_EXPONENT, MAX_EXPONENT = -20, 8
+"""The widest range that is needed: a center of the inputs may be some thousand Hz (normalization ``none``)."""
 MAX_WEIGHT, MAX_BIAS = 127, 32767
 """Largest magnitudes of the integers: symmetric, so -128 and -32768 are refused."""
 

@@ -69,7 +69,7 @@ def set_value(name: str, value: float) -> Callable[[Arrays], None]:
         (add("head.weight", np.ones((128, 4), np.float32)), {("SHAPE", "head.weight")}),
         (set_value("encoder.0.bias", np.nan), {("VALUE", "encoder.0.bias")}),
         (set_value("encoder.0.weight", -np.inf), {("VALUE", "encoder.0.weight")}),
-        (set_value("encoder.0.weight", 2033), {("VALUE", "encoder.0.weight")}),
+        (set_value("encoder.0.weight", 32_600), {("VALUE", "encoder.0.weight")}),
         (add("head.weight", np.zeros((4, 128), np.float32)), {("VALUE", "head.weight")}),
         (set_value("head.bias", 500_000), {("VALUE", "head.weight")}),  # its weights vanish beside the bias
     ],
