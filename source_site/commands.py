@@ -23,7 +23,7 @@ keys_option = click.option(
 )
 
 
-@click.group()
+@click.group(epilog="Example: ecan-source keys init --out keys")
 def keys() -> None:
     """Create this site's keys and show its fingerprint."""
 
@@ -188,7 +188,7 @@ def close(keys_dir: Path, request_path: Path, receipt_path: Path, quiet: bool) -
     Narrator(quiet=quiet).say(f"the grant {outcome.grant.hex()} is closed: its bundle was verified at the target")
 
 
-@click.group()
+@click.group(epilog="Example: ecan-source ledger list --keys keys")
 def ledger() -> None:
     """List what was exported, and to whom."""
 
