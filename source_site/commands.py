@@ -146,7 +146,7 @@ def export(
     if (listen is None) == (file is None):
         raise click.UsageError("give either --listen HOST:PORT or --file PATH")
     narrator = Narrator(quiet=quiet)
-    today = int(time.time()) // SECONDS_PER_DAY
+    today = _today()
     if file is not None:
         outcome = export_to_file(run_dir, keys_dir, request_path, file, today=today, announce=narrator.say)
     else:
@@ -184,7 +184,7 @@ def close(keys_dir: Path, request_path: Path, receipt_path: Path, quiet: bool) -
     """Close the grant of a bundle that was carried by hand, with the receipt that came back."""
     from source_site.export import close_by_receipt
 
-    outcome = close_by_receipt(keys_dir, request_path, receipt_path, today=int(time.time()) // SECONDS_PER_DAY)
+    outcome = close_by_receipt(keys_dir, request_path, receipt_path, today=_today())
     Narrator(quiet=quiet).say(f"the grant {outcome.grant.hex()} is closed: its bundle was verified at the target")
 
 
@@ -221,3 +221,7 @@ def _recipe_and_path(item: str) -> tuple[str, Path]:
     if not separator or not recipe or not path:
         raise click.BadParameter(f"{item!r} is not RECIPE=PATH, such as emodb=/data/emodb", param_hint="--corpus")
     return recipe, Path(path)
+
+
+def _today() -> int:
+    return int(time.time()) // SECONDS_PER_DAY

@@ -10,7 +10,7 @@ import torch
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
-from ecan_core.data.features import FeatureTable, extract_features, num_workers
+from ecan_core.data.features import FeatureTable, extract_features
 from ecan_core.data.inputs import Inputs, inputs_of
 from ecan_core.data.labeled import Corpus
 from ecan_core.errors import AudioError, UsageFault
@@ -156,7 +156,6 @@ def _load(
             FRONT_ENDS[arch.front_end],
             cache,
             on_progress=tick,
-            workers=num_workers(len(corpus.utterances)),
         )
     if table.refusals:
         narrator.say(f"{corpus.name}: skipped unusable utterances: {table.skipped}")

@@ -11,26 +11,25 @@ import torch
 
 from ecan_core.adapt import AdaptSettings, EpochRecord
 from ecan_core.data.cache import FeatureCache
-from ecan_core.data.features import FeatureTable, extract_features, num_workers
-from ecan_core.data.inputs import inputs_of
+from ecan_core.data.features import FeatureTable, extract_features
+from ecan_core.data.inputs import Inputs, inputs_of
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.methods import METHODS
 from ecan_core.model.network import Network
 from ecan_core.model.weights import to_arrays
 from ecan_core.narrator import Narrator
-from ecan_core.normalize import Normalizer, fit_normalizer, require_speakers
+from ecan_core.normalize import fit_normalizer, require_speakers
 from ecan_core.predict import run
 from ecan_core.select import Judgement, Verdict, judge
 from protocol.files import write_atomic
 from protocol.trust import VerifiedBundle
-from target_site.adapted import AdaptedModel, discard_adapted, save_adapted
+from target_site.adapted import CACHE_FILE, AdaptedModel, discard_adapted, save_adapted
 from target_site.load import choose_normalization, model_card
 from target_site.predict import Predictions, say_ignored, segments_csv
 from target_site.report_content import ReportContent
 from target_site.report_files import save_report
 
-CACHE = "features.cache"
 DEFAULTS = asdict(AdaptSettings())
 NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
 MIN_UTTERANCES = 8
@@ -80,10 +79,8 @@ def adapt_bundle(
     require_speakers(mode, [item.speaker for item in listing.utterances])
     network = card.build(bundle.tensors)
     out.mkdir(parents=True, exist_ok=True)
-    with FeatureCache(cache_path or out / CACHE) as cache, narrator.progress("features") as tick:
-        table = extract_features(
-            listing.utterances, card.front_end(), cache, on_progress=tick, workers=num_workers(len(listing.utterances))
-        )
+    with FeatureCache(cache_path or out / CACHE_FILE) as cache, narrator.progress("features") as tick:
+        table = extract_features(listing.utterances, card.front_end(), cache, on_progress=tick)
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
     if method != "none" and len(table.utterances) < MIN_UTTERANCES:
@@ -95,13 +92,13 @@ def adapt_bundle(
     normalizer = fit_normalizer(mode, table.features, speakers)
     narrator.say(f"{len(table.utterances)} utterances, normalized by {mode}, method {method}")
 
-    before = _look(network, normalizer, table)
     inputs = inputs_of(normalizer.apply(table.features, speakers))
+    before = _look(network, inputs, table)
     with narrator.progress("adaptation epochs") as tick:
         records = METHODS[method](
             network, inputs, settings, seed=seed, on_epoch=lambda record: tick(record.epoch, settings.epochs)
         )
-    after = _look(network, normalizer, table)
+    after = _look(network, inputs, table)
     judgement = judge(before.predictions.scores, after.predictions.scores) if records else NOT_ADAPTED
     if judgement.verdict is Verdict.REVERTED:
         network, after = card.build(bundle.tensors), before
@@ -150,9 +147,8 @@ class View(NamedTuple):
     plane: np.ndarray
 
 
-def _look(network: Network, normalizer: Normalizer, table: FeatureTable) -> View:
-    speakers = [utterance.speaker for utterance in table.utterances]
-    features, logits = run(network, inputs_of(normalizer.apply(table.features, speakers)))
+def _look(network: Network, inputs: Inputs, table: FeatureTable) -> View:
+    features, logits = run(network, inputs)
     predictions = Predictions(table=table, scores=logits.softmax(dim=1).numpy())
     return View(predictions, principal_plane(features.numpy()))
 

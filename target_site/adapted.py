@@ -21,6 +21,7 @@ from target_site.load import ModelCard
 FORMAT = 1
 MAX_BYTES = 1 << 30
 FACTS = "adapted.json"
+CACHE_FILE = "features.cache"
 
 
 @dataclass(frozen=True, kw_only=True)

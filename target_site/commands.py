@@ -171,13 +171,13 @@ def adapt(
 def predict(model_dir: Path, audio: Path, cache: Path | None, out: Path, form: str, quiet: bool) -> None:
     """Recognize emotions with the adapted model."""
     from ecan_core.seeding import one_thread
-    from target_site.adapted import load_adapted
+    from target_site.adapted import CACHE_FILE, load_adapted
     from target_site.predict import predict_audio
 
     one_thread()
     narrator = Narrator(quiet=quiet)
     summary = predict_audio(
-        load_adapted(model_dir), audio, out, cache_path=cache or model_dir / "features.cache", narrator=narrator
+        load_adapted(model_dir), audio, out, cache_path=cache or model_dir / CACHE_FILE, narrator=narrator
     )
     if form == "json":
         click.echo(json.dumps(summary))
@@ -193,7 +193,7 @@ def predict(model_dir: Path, audio: Path, cache: Path | None, out: Path, form: s
 def evaluate(model_dir: Path, labels: Path, cache: Path | None, form: str, quiet: bool) -> None:
     """Measure the adapted model on labelled recordings; the labels change nothing in the model."""
     from ecan_core.seeding import one_thread
-    from target_site.adapted import load_adapted
+    from target_site.adapted import CACHE_FILE, load_adapted
     from target_site.evaluate import evaluate_model, format_text
 
     one_thread()
@@ -201,7 +201,7 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, form: str, quiet
         load_adapted(model_dir),
         labels,
         model_dir,
-        cache_path=cache or model_dir / "features.cache",
+        cache_path=cache or model_dir / CACHE_FILE,
         narrator=Narrator(quiet=quiet),
     )
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))

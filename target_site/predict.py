@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ecan_core.data.cache import FeatureCache
-from ecan_core.data.features import FeatureTable, extract_features, num_workers
+from ecan_core.data.features import FeatureTable, extract_features
 from ecan_core.data.inputs import inputs_of
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.model.network import Network
@@ -39,9 +39,7 @@ def predict_utterances(
 ) -> Predictions:
     """Score utterances with ``network``, normalized by what the model knows of this site."""
     with narrator.progress("features") as tick:
-        table = extract_features(
-            utterances, model.card.front_end(), cache, on_progress=tick, workers=num_workers(len(utterances))
-        )
+        table = extract_features(utterances, model.card.front_end(), cache, on_progress=tick)
     return Predictions(table=table, scores=score_table(network, model.normalizer, table))
 
 

@@ -34,7 +34,6 @@ REASONS = (
     "NON_FINITE",
     "SILENT",
 )
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"})
 
 MIN_DURATION_S = 0.1
 MAX_DURATION_S = 120.0  # costs about half a gigabyte of memory

@@ -82,7 +82,7 @@ def extract_features(
     front_end: FrontEnd,
     cache: FeatureCache | None = None,
     on_progress: OnProgress | None = None,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> FeatureTable:
     """Computes the features of every utterance, or takes them from the cache.
 
@@ -94,7 +94,7 @@ def extract_features(
         front_end: What to compute.
         cache: Where earlier results are; None computes everything.
         on_progress: Told the number of utterances done and their total.
-        workers: Processes that compute; 1 computes here.
+        workers: Processes that compute; 1 computes here, None decides by `num_workers`.
 
     Returns:
         Features and refusals in the order of the listing, whatever the number of workers.
@@ -105,7 +105,7 @@ def extract_features(
     """
     outcomes: list[Outcome] = []
     groups = [tuple(group) for _, group in groupby(utterances, key=lambda utterance: utterance.path)]
-    for outcome in _outcomes(groups, front_end, cache, workers):
+    for outcome in _outcomes(groups, front_end, cache, workers or num_workers(len(utterances))):
         outcomes.append(outcome)
         if on_progress is not None:
             on_progress(len(outcomes), len(utterances))

@@ -20,11 +20,6 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def is_address(text: str) -> bool:
-    """Whether a text has the form of an address."""
-    return _PATTERN.fullmatch(text) is not None
-
-
 def parse_address(text: str) -> Address:
     """Read ``HOST:PORT``.
 
