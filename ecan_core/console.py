@@ -110,7 +110,8 @@ def run(
     Args:
         group: The command.
         prog_name: Its name in help pages and messages.
-        error_types: Errors that explain themselves: `str(error)` is a sentence, `error.exit_code` the code.
+        error_types: Errors that explain themselves: `str(error)` is a sentence, `error.exit_code` the code, and
+            `error.code`, if there is one, a word that follows the sentence in brackets.
         args: Words of the command line; None takes those of the process.
     """
     code = 0
@@ -172,10 +173,16 @@ def _report(error: BaseException, error_types: tuple[type[Exception], ...], inte
     if isinstance(error, click.ClickException):
         return _report_usage(error)
     if isinstance(error, error_types):
-        return _say(str(error), getattr(error, "exit_code", _BUG))
+        return _say(f"{error}{_code_word(error)}", getattr(error, "exit_code", _BUG))
     if isinstance(error, OSError):
         return _report_os_error(error)
     return _report_bug(error)
+
+
+def _code_word(error: BaseException) -> str:
+    """The fault's word for machines and for looking it up, where it has one."""
+    code = getattr(error, "code", None)
+    return f" [{code}]" if code else ""
 
 
 def _report_os_error(error: OSError) -> int:

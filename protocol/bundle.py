@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from protocol.architecture import ARCHITECTURES, MAX_CLASSES, tensor_specs
 from protocol.errors import Code, Malformed
 from protocol.signing import MAX_ENVELOPE_BYTES
-from protocol.weights import encoded_bytes
+from protocol.weights import Buffer, encoded_bytes
 
 MAGIC = b"ECAN\r\n\x1a\n"
 MAJOR = 1
@@ -36,15 +36,21 @@ _LIKELY_KINDS = {
     b"\x1f\x8b": "a gzip archive",
     b"RIFF": "a sound file",
     b"{": "a request or a receipt",
+    b"ECSL\r\n\x1a\n": "a sealed file that only its recipient can open",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """The two parts of a frame; nothing about them is verified."""
+    """The two parts of a frame; nothing about them is verified.
+
+    Attributes:
+        envelope: a copy, at most `MAX_ENVELOPE_BYTES`.
+        weights: a read-only view of the frame.
+    """
 
     envelope: bytes
-    weights: bytes
+    weights: memoryview
 
 
 def assemble(envelope: bytes, weights: bytes) -> bytes:
@@ -52,16 +58,17 @@ def assemble(envelope: bytes, weights: bytes) -> bytes:
     return HEAD.pack(MAGIC, MAJOR, 0, len(envelope), len(weights)) + envelope + weights
 
 
-def split(data: bytes) -> Bundle:
-    """Take a frame apart; looks at nothing but the structure.
+def split(data: Buffer) -> Bundle:
+    """Take a frame apart without copying the weights; looks at nothing but the structure.
 
     Raises:
         Malformed: not a bundle, of another version, cut short, or with anything after its end.
     """
-    _check_magic(data)
-    if len(data) < HEAD.size:
+    view = memoryview(data).toreadonly()
+    _check_magic(bytes(view[: HEAD.size]))
+    if len(view) < HEAD.size:
         raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
-    _, major, flags, envelope_len, weights_len = HEAD.unpack_from(data)
+    _, major, flags, envelope_len, weights_len = HEAD.unpack_from(view)
     if major != MAJOR:
         raise Malformed(Code.VERSION, f"The bundle has format version {major}, known is {MAJOR}; update ecan-ser.")
     if flags != 0:
@@ -70,27 +77,28 @@ def split(data: bytes) -> Bundle:
         raise Malformed(Code.LENGTH, "The bundle declares lengths that no bundle has; ask for a new bundle.")
     weights_start = HEAD.size + envelope_len
     end = weights_start + weights_len
-    if len(data) < end:
+    if len(view) < end:
         raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
-    if len(data) > end:
+    if len(view) > end:
         raise Malformed(Code.TRAILING, "The bundle has bytes after its end; transfer it again.")
-    return Bundle(envelope=data[HEAD.size : weights_start], weights=data[weights_start:])
+    return Bundle(envelope=bytes(view[HEAD.size : weights_start]), weights=view[weights_start:])
 
 
-def _check_magic(data: bytes) -> None:
-    """Refuse what is not a bundle, saying what it looks like."""
-    start = data[: len(MAGIC)]
+def _check_magic(head: bytes) -> None:
+    """Refuse what does not begin as a bundle does, saying what it looks like."""
+    start = head[: len(MAGIC)]
     if start == MAGIC:
         return
     if MAGIC.startswith(start):
         raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
-    if data.startswith(b"ECAN"):
+    if head.startswith(b"ECAN"):
         raise Malformed(Code.MAGIC, "The bundle was transferred in text mode; transfer it again in binary mode.")
-    raise Malformed(Code.MAGIC, f"This is not a bundle but {_likely_kind(data)}; name the .ecan file.")
+    raise Malformed(Code.MAGIC, f"This is not a bundle but {likely_kind(head)}; name the .ecan file.")
 
 
-def _likely_kind(data: bytes) -> str:
+def likely_kind(head: bytes) -> str:
+    """What a file looks like by its first bytes, in words."""
     for prefix, kind in _LIKELY_KINDS.items():
-        if data.startswith(prefix):
+        if head.startswith(prefix):
             return kind
-    return "a bare safetensors file" if data[8:9] == b"{" else "something else"
+    return "a bare safetensors file" if head[8:9] == b"{" else "something else"

@@ -146,15 +146,21 @@ def encode(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("ascii")
 
 
-def parse_object(data: bytes, *, what: str, max_bytes: int) -> dict[str, Any]:
+def parse_object(data: bytes, *, what: str, max_bytes: int, max_brackets: int = _MAX_BRACKETS) -> dict[str, Any]:
     """Read an object that is written in its only encoding.
+
+    Args:
+        data: what was read.
+        what: its name in messages.
+        max_bytes: how long it may be.
+        max_brackets: how many objects and lists it may hold in all: more only for what this site wrote itself.
 
     Raises:
         Malformed: too long, too deep, a key twice, not JSON, or the same value written in another way.
     """
     if len(data) > max_bytes:
         raise _fault(Code.LENGTH, f"The {what} is longer than {max_bytes} bytes")
-    _refuse_depth(data, what)
+    _refuse_depth(data, what, max_brackets)
     try:
         value = json.loads(
             data.decode("ascii"),
@@ -214,9 +220,9 @@ def _fault(code: Code, what_is_wrong: str) -> Malformed:
     return Malformed(code, f"{what_is_wrong}; ask for a new file.")
 
 
-def _refuse_depth(data: bytes, what: str) -> None:
+def _refuse_depth(data: bytes, what: str, max_brackets: int) -> None:
     """Bound the nesting before parsing by bounding the brackets; those inside strings count too."""
-    if data.count(b"{") + data.count(b"[") > _MAX_BRACKETS:
+    if data.count(b"{") + data.count(b"[") > max_brackets:
         raise _fault(Code.DEPTH, f"The {what} is nested too deeply")
 
 

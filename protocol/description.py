@@ -1,4 +1,4 @@
-"""What a bundle consists of, byte for byte, for someone who wants to look before trusting."""
+"""What a bundle or a sealed file consists of, byte for byte, for someone who wants to look before trusting."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from protocol import bundle, canonical, manifest, signing, weights
+from protocol import bundle, canonical, manifest, sealing, signing, weights
 from protocol.architecture import TensorSpec, tensor_specs
+from protocol.capacity import Capacity, capacity
 from protocol.errors import Code, Unauthentic
 from protocol.manifest import Manifest
 from protocol.signing import Envelope
+from protocol.weights import Buffer
 
 
 class Category(StrEnum):
@@ -20,6 +22,7 @@ class Category(StrEnum):
     STATED = "stated"  # the manifest, see its fields
     SIGNATURE = "signature"
     LEARNED = "learned"  # weights
+    SEALED = "sealed"  # only the recipient can say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ class Description:
         signer: fingerprint of the key it carries, 32 bytes.
         signature_holds: whether it is signed by that key, which is not to say by whom.
         digest: SHA-256 of all bytes.
+        capacity: how much its weights could carry.
     """
 
     rows: tuple[Row, ...]
@@ -61,9 +65,27 @@ class Description:
     signer: bytes
     signature_holds: bool
     digest: bytes
+    capacity: Capacity
 
 
-def describe(data: bytes) -> Description:
+@dataclass(frozen=True, kw_only=True)
+class SealedDescription:
+    """What the outside of a sealed file shows; nothing in it is to be believed.
+
+    Attributes:
+        rows: every byte, in order.
+        grant: the grant it says it answers, 16 bytes.
+        plain_bytes: length of the bundle inside.
+        digest: SHA-256 of all bytes.
+    """
+
+    rows: tuple[Row, ...]
+    grant: bytes
+    plain_bytes: int
+    digest: bytes
+
+
+def describe(data: Buffer) -> Description:
     """List every byte of a bundle without trusting it.
 
     Raises:
@@ -77,7 +99,7 @@ def describe(data: bytes) -> Description:
     stated = Manifest.from_bytes(envelope.payload)
     specs = tensor_specs(stated.arch, len(stated.classes), stated.norm)
     weights.decode(frame.weights, specs)
-    parts = (*_HEAD_PARTS, *_envelope_parts(frame.envelope, envelope), *_weights_parts(specs))
+    parts = (*_BUNDLE_HEAD, *_envelope_parts(frame.envelope, envelope), *_weights_parts(specs))
     values = canonical.parse_object(envelope.payload, what="manifest", max_bytes=manifest.MAX_MANIFEST_BYTES)
     return Description(
         rows=tuple(_rows(data, parts)),
@@ -87,6 +109,24 @@ def describe(data: bytes) -> Description:
         ),
         signer=envelope.signer,
         signature_holds=_signature_holds(envelope),
+        digest=hashlib.sha256(data).digest(),
+        capacity=capacity(stated.arch, len(stated.classes), stated.norm),
+    )
+
+
+def describe_sealed(data: Buffer) -> SealedDescription:
+    """List every byte of a sealed file without opening it.
+
+    Raises:
+        Malformed: it is not laid out as a sealed file.
+        Refused: it is a bundle that was not sealed.
+    """
+    outline = sealing.outline(data)
+    segments = _segment_parts(outline.plain_bytes)
+    return SealedDescription(
+        rows=tuple(_rows(data, (*_SEALED_HEAD, *segments))),
+        grant=outline.grant,
+        plain_bytes=outline.plain_bytes,
         digest=hashlib.sha256(data).digest(),
     )
 
@@ -101,12 +141,19 @@ class _Part(NamedTuple):
     shape: tuple[int, ...] = ()
 
 
-_HEAD_PARTS = (
+_BUNDLE_HEAD = (
     _Part("magic", "bytes", 8, Category.FIXED),
     _Part("major", "u16", 2, Category.FIXED),
     _Part("flags", "u16", 2, Category.FIXED),
     _Part("envelope_len", "u32", 4, Category.FIXED),
     _Part("weights_len", "u64", 8, Category.FIXED),
+)
+_SEALED_HEAD = (
+    _Part("magic", "bytes", 8, Category.FIXED),
+    _Part("major", "u16", 2, Category.FIXED),
+    _Part("suite", "u16", 2, Category.FIXED),
+    _Part("grant", "bytes", 16, Category.FIXED),
+    _Part("plain_len", "u64", 8, Category.FIXED),
 )
 
 
@@ -131,10 +178,17 @@ def _weights_parts(specs: Sequence[TensorSpec]) -> Iterator[_Part]:
         yield _Part(spec.name, spec.dtype, spec.num_bytes, Category.LEARNED, spec.shape)
 
 
-def _rows(data: bytes, parts: Iterable[_Part]) -> Iterator[Row]:
+def _segment_parts(plain_bytes: int) -> Iterator[_Part]:
+    for start in range(0, plain_bytes, sealing.SEGMENT_BYTES):
+        num_bytes = min(sealing.SEGMENT_BYTES, plain_bytes - start)
+        yield _Part("segment", "ciphertext", num_bytes + sealing.SEGMENT_OVERHEAD, Category.SEALED)
+
+
+def _rows(data: Buffer, parts: Iterable[_Part]) -> Iterator[Row]:
+    view = memoryview(data)
     offset = 0
     for part in parts:
-        content = data[offset : offset + part.num_bytes]
+        content = view[offset : offset + part.num_bytes]
         yield Row(offset=offset, sha256=hashlib.sha256(content).digest(), **part._asdict())
         offset += part.num_bytes
 

@@ -15,6 +15,7 @@ from protocol import bundle, signing, trust, weights
 from protocol.architecture import model_shapes
 from protocol.errors import Code, Refused, Violation
 from protocol.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
+from protocol.trust import Anchor
 from protocol.weights import Array
 
 
@@ -84,7 +85,10 @@ def seal_bundle(tensors: Mapping[str, Array], fields: ManifestFields, release_ke
         weights_len=len(packed),
     )
     sealed = bundle.assemble(signing.sign(PAYLOAD_TYPE, manifest.to_bytes(), release_key), packed)
-    trust.verify(sealed, issuer=issuer, audience=fields.audience, grant=fields.grant, today=fields.day)
+    trust.verify(
+        sealed,
+        Anchor(issuer=issuer, audience=fields.audience, grants=frozenset({fields.grant}), today=fields.day),
+    )
     return sealed
 
 

@@ -7,6 +7,7 @@ ProtocolError              exit code 1
 ├── Unauthentic                     10   a signature, a key or an endorsement does not hold
 ├── Refused                         11   authentic, but the policy says no
 ├── Malformed                       12   the bytes are not what the format says
+├── ContainmentFault                15   a process cannot be confined, or its walls do not hold
 └── StorageFault                    16   the disk is full, read-only or out of reach
 
 Each error carries a code for machines, from one closed vocabulary, and for people one sentence with the
@@ -46,14 +47,29 @@ class Code(StrEnum):
     KEY_UNKNOWN = "KEY_UNKNOWN"
     PAYLOAD_TYPE = "PAYLOAD_TYPE"
     IDENTITY = "IDENTITY"
+    STATE_LOST = "STATE_LOST"
+    # Sealing to one recipient.
+    RECIPIENT = "RECIPIENT"
+    DECRYPT = "DECRYPT"
     # Policy.
     EGRESS = "EGRESS"
+    UTILITY = "UTILITY"
+    POLICY = "POLICY"
     AUDIENCE = "AUDIENCE"
     GRANT = "GRANT"
     NOT_YET = "NOT_YET"
     EXPIRED = "EXPIRED"
+    ROLLBACK = "ROLLBACK"
+    FAST_FORWARD = "FAST_FORWARD"
+    REVOKED = "REVOKED"
+    CONTAINMENT = "CONTAINMENT"
     # The exchange between the sites.
     STATE = "STATE"
+    OFFER = "OFFER"
+    SWAP = "SWAP"
+    QUOTA = "QUOTA"
+    BUSY = "BUSY"
+    METADATA = "METADATA"
     OFFSET = "OFFSET"
     RECEIPT = "RECEIPT"
     PROTOCOL = "PROTOCOL"
@@ -66,6 +82,7 @@ class Code(StrEnum):
     KEY_MISSING = "KEY_MISSING"
     KEY_EXPOSED = "KEY_EXPOSED"
     KEY_DAMAGED = "KEY_DAMAGED"
+    KEY_LOCKED = "KEY_LOCKED"
     NOT_REGULAR = "NOT_REGULAR"
     NOT_FOUND = "NOT_FOUND"
     STORAGE = "STORAGE"
@@ -133,6 +150,12 @@ class Malformed(ProtocolError):
     """Bytes are not what the format says."""
 
     exit_code = 12
+
+
+class ContainmentFault(ProtocolError):
+    """A process cannot be confined as it must be, or its walls do not hold."""
+
+    exit_code = 15
 
 
 class StorageFault(ProtocolError):

@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.errors import Code, Malformed, StorageFault
@@ -21,19 +22,38 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         Malformed: it is a link, a folder, a pipe or a device, or it is larger than ``max_bytes``.
         StorageFault: it does not exist or cannot be read.
     """
-    try:
-        with os.fdopen(_open_regular(path), "rb") as file:
-            data = file.read(max_bytes + 1)
-    except FileNotFoundError as error:
-        raise StorageFault(Code.NOT_FOUND, f"{path} does not exist; check the path.") from error
-    except OSError as error:
-        raise StorageFault(Code.STORAGE, f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    with _explained(path), os.fdopen(_open_regular(path), "rb") as file:
+        data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise Malformed(Code.LENGTH, f"{path} is longer than {max_bytes} bytes; check that it is the right file.")
+        raise _too_long(path, max_bytes)
     return data
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+def read_blocks(path: Path, max_bytes: int, *, start: int = 0, block_bytes: int = 1 << 20) -> Iterator[bytes]:
+    """Read a regular file piece by piece; the same as `read_bounded` for what does not fit into memory.
+
+    Args:
+        path: the file; a symbolic link is not followed.
+        max_bytes: the largest size that is read, in bytes.
+        start: where to begin, in bytes from its start.
+        block_bytes: size of a piece; the last one may be shorter.
+
+    Raises:
+        Malformed: see `read_bounded`.
+        StorageFault: see `read_bounded`.
+    """
+    with _explained(path), os.fdopen(_open_regular(path), "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > max_bytes:
+            raise _too_long(path, max_bytes)
+        end = file.seek(start)
+        while block := file.read(block_bytes):
+            end += len(block)
+            if end > max_bytes:  # it grew meanwhile
+                raise _too_long(path, max_bytes)
+            yield block
+
+
+def write_atomic(path: Path, data: bytes | bytearray | memoryview, mode: int = 0o600) -> None:
     """Write a file whole or not at all; an existing file is replaced in one step.
 
     Args:
@@ -74,6 +94,21 @@ def lies_within(path: Path, folder: Path) -> bool:
     return path.parent.resolve().is_relative_to(folder.resolve())
 
 
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be read why that is."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageFault(Code.NOT_FOUND, f"{path} does not exist; check the path.") from error
+    except OSError as error:
+        raise StorageFault(Code.STORAGE, f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+
+
+def _too_long(path: Path, max_bytes: int) -> Malformed:
+    return Malformed(Code.LENGTH, f"{path} is longer than {max_bytes} bytes; check that it is the right file.")
+
+
 def _open_regular(path: Path) -> int:
     """Open a file for reading; the open descriptor is what is checked, so swapping the file changes nothing."""
     fault = Malformed(Code.NOT_REGULAR, f"{path} is not a regular file; name the file itself.")
@@ -81,7 +116,7 @@ def _open_regular(path: Path) -> int:
         # Without O_NONBLOCK, opening a pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket, or a device with nothing behind it
             raise fault from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -90,7 +125,7 @@ def _open_regular(path: Path) -> int:
     return descriptor
 
 
-def _write_synced(path: Path, data: bytes, mode: int) -> None:
+def _write_synced(path: Path, data: bytes | bytearray | memoryview, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -2,16 +2,19 @@
 
 The source's key is its release key, the target's is its receipt key. TLS needs a certificate of another kind
 of key, so the identity *endorses* one: the certificate carries the Ed25519 public key and its signature over
-the TLS key. Whoever knows the fingerprint can therefore check the certificate, wherever it came from. See
+the TLS key. Whoever knows the fingerprint can therefore check the certificate, wherever it came from. In the same
+way a source endorses an online key, so that the process on the network can sign what it says without ever holding
+the release key. A target also has a sealing key, which is bound to it by the requests that it signs. See
 docs/decisions/0002-identity-is-a-key.md.
 """
 
 import stat
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,6 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -30,18 +34,34 @@ from cryptography.x509.oid import NameOID
 from protocol import signing
 from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
 from protocol.files import read_bounded, write_atomic
+from protocol.sealing_keys import SealingKey
 
 SIGNING_KEY_FILE = "signing.key"
 TLS_KEY_FILE = "tls.key"
+ONLINE_KEY_FILE = "online.key"
+SEALING_KEY_FILE = "sealing.key"
+ONLINE_ENDORSEMENT_FILE = "online.endorsement"
 PUBLIC_FILE = "identity.pem"
+
+PASSPHRASE_VARIABLE = "ECAN_PASSPHRASE_FILE"
+"""Names the file that holds the passphrase; see `protocol.passphrase`."""
+
+PRIVATE_FILES = (TLS_KEY_FILE, ONLINE_KEY_FILE, SEALING_KEY_FILE, SIGNING_KEY_FILE)
+SERVER_FILES = (PUBLIC_FILE, TLS_KEY_FILE, ONLINE_ENDORSEMENT_FILE, ONLINE_KEY_FILE)
+"""All that `load_server_identity` reads."""
 
 MAX_CERTIFICATE_BYTES = 4096
 ENDORSEMENT_OID = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
 ENDORSEMENT_TYPE = "ecan/tls/v1"
+ONLINE_TYPE = "ecan/online/v1"
+ONLINE_ENDORSEMENT_BYTES = 32 + 64
 
 _PUBLIC_KEY_BYTES = 32
+_ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 _LIFETIME = timedelta(days=3652)
 _CLOCK_TOLERANCE = timedelta(days=1)
+
+_Key = TypeVar("_Key")
 
 
 class Role(StrEnum):
@@ -68,12 +88,18 @@ class Identity:
         signing_key: the identity itself: release key of a source, receipt key of a target.
         tls_key: the key of the certificate, endorsed by the signing key.
         certificate: self-signed; carries the endorsement.
+        online_key: signs what a source says on the network; None at a target.
+        online_endorsement: the release key's word for the online key, see `check_online`; None at a target.
+        sealing_key: opens what was sealed to a target; None at a source.
     """
 
     role: Role
     signing_key: Ed25519PrivateKey
     tls_key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
+    online_key: Ed25519PrivateKey | None = None
+    online_endorsement: bytes | None = None
+    sealing_key: SealingKey | None = None
 
     @property
     def fingerprint(self) -> bytes:
@@ -91,6 +117,47 @@ class Identity:
         return _private_pem(self.tls_key)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublicIdentity:
+    """What anyone may know of a site.
+
+    Attributes:
+        role: the site's part.
+        fingerprint: SHA-256 of the raw public signing key, 32 bytes.
+        certificate: self-signed; carries the endorsement.
+    """
+
+    role: Role
+    fingerprint: bytes
+    certificate: x509.Certificate
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate as PEM."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerIdentity:
+    """What the source's process on the network holds: all but the release key.
+
+    Attributes:
+        fingerprint: the source's identity, 32 bytes.
+        certificate: self-signed; carries the endorsement.
+        certificate_pem: the same as PEM.
+        tls_key_pem: its private key as PEM: for the TLS library alone.
+        online_key: signs offers and checkpoints.
+        online_endorsement: the release key's word for the online key, see `check_online`.
+    """
+
+    fingerprint: bytes
+    certificate: x509.Certificate
+    certificate_pem: bytes
+    tls_key_pem: bytes = field(repr=False)
+    online_key: Ed25519PrivateKey
+    online_endorsement: bytes
+
+
 def create_identity(role: Role, now: datetime) -> Identity:
     """Make a new identity with fresh keys.
 
@@ -100,11 +167,15 @@ def create_identity(role: Role, now: datetime) -> Identity:
     """
     signing_key = Ed25519PrivateKey.generate()
     tls_key = ec.generate_private_key(ec.SECP256R1())
+    online_key = Ed25519PrivateKey.generate() if role is Role.SOURCE else None
     return Identity(
         role=role,
         signing_key=signing_key,
         tls_key=tls_key,
         certificate=_endorsed_certificate(role, signing_key, tls_key, now),
+        online_key=online_key,
+        online_endorsement=None if online_key is None else endorse_online(online_key, signing_key),
+        sealing_key=SealingKey.generate() if role is Role.TARGET else None,
     )
 
 
@@ -113,10 +184,26 @@ def has_identity(folder: Path) -> bool:
     return (folder / SIGNING_KEY_FILE).exists()
 
 
-def write_identity(identity: Identity, folder: Path) -> None:
+def is_locked(folder: Path) -> bool:
+    """Whether a private key in a folder is encrypted, so that a passphrase is needed."""
+    for name in PRIVATE_FILES:
+        try:
+            if read_bounded(folder / name, MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED):
+                return True
+        except (StorageFault, Malformed):
+            continue  # whoever needs this key says what is wrong with it
+    return False
+
+
+def write_identity(identity: Identity, folder: Path, passphrase: bytes | None = None) -> None:
     """Write an identity to a folder, which is made if need be; private files are 0600.
 
     The signing key comes last: a run that was killed before it has made no identity and can be repeated.
+
+    Args:
+        identity: the keys.
+        folder: where to.
+        passphrase: encrypts all private keys; None leaves them as they are.
 
     Raises:
         KeyFault: the folder holds an identity already; keys are never overwritten.
@@ -131,31 +218,110 @@ def write_identity(identity: Identity, folder: Path) -> None:
             Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place."
         ) from error
     write_atomic(folder / PUBLIC_FILE, identity.certificate_pem, 0o644)
-    write_atomic(folder / TLS_KEY_FILE, identity.tls_key_pem)
-    write_atomic(folder / SIGNING_KEY_FILE, _private_pem(identity.signing_key))
+    write_atomic(folder / TLS_KEY_FILE, _private_pem(identity.tls_key, passphrase))
+    if identity.online_endorsement is not None:
+        write_atomic(folder / ONLINE_ENDORSEMENT_FILE, identity.online_endorsement, 0o644)
+    if identity.online_key is not None:
+        write_atomic(folder / ONLINE_KEY_FILE, _private_pem(identity.online_key, passphrase))
+    if identity.sealing_key is not None:
+        write_atomic(folder / SEALING_KEY_FILE, identity.sealing_key.pem(passphrase))
+    write_atomic(folder / SIGNING_KEY_FILE, _private_pem(identity.signing_key, passphrase))
 
 
-def load_identity(folder: Path) -> Identity:
-    """Read an identity and check that its three files belong together.
+def load_identity(folder: Path, passphrase: bytes | None = None) -> Identity:
+    """Read an identity and check that its files belong together.
+
+    One file stands alone: nothing in the folder vouches for a target's sealing key, only the requests that were
+    made with it.
+
+    Args:
+        folder: where the identity lies.
+        passphrase: opens the private keys if they are encrypted.
 
     Raises:
-        KeyFault: a file is missing, damaged, readable by others, or not of the same identity.
+        KeyFault: a file is missing, damaged, locked, readable by others, or not of the same identity.
     """
-    signing_key = _load_private_key(folder / SIGNING_KEY_FILE)
-    tls_key = _load_private_key(folder / TLS_KEY_FILE)
+    signing_key = load_ed25519_key(folder / SIGNING_KEY_FILE, passphrase)
+    public, tls_key = _load_certified_key(folder, passphrase)
+    if signing.fingerprint_of(signing.raw_public_key(signing_key)) != public.fingerprint:
+        raise mixed_keys(folder)
+    if public.role is Role.SOURCE:
+        online_key, online_endorsement = _load_online_key(folder, passphrase, public.fingerprint)
+        sealing_key = None
+    else:
+        online_key, online_endorsement = None, None
+        sealing_key = _load_private_key(folder / SEALING_KEY_FILE, passphrase, SealingKey.from_pem)
+    return Identity(
+        role=public.role,
+        signing_key=signing_key,
+        tls_key=tls_key,
+        certificate=public.certificate,
+        online_key=online_key,
+        online_endorsement=online_endorsement,
+        sealing_key=sealing_key,
+    )
+
+
+def load_public(folder: Path) -> PublicIdentity:
+    """Read whose keys a folder holds, without touching one of them.
+
+    Raises:
+        KeyFault: the certificate is missing or damaged.
+    """
+    path = folder / PUBLIC_FILE
     try:
-        certificate = _parse_certificate(_read_key_file(folder / PUBLIC_FILE))
+        certificate = _parse_certificate(_read_key_file(path))
         endorsement = _check_endorsement(certificate)
     except Unauthentic as error:
-        raise _damaged(folder / PUBLIC_FILE) from error
-    if not isinstance(signing_key, Ed25519PrivateKey):
-        raise _damaged(folder / SIGNING_KEY_FILE)
-    if not isinstance(tls_key, ec.EllipticCurvePrivateKey):
-        raise _damaged(folder / TLS_KEY_FILE)
-    identity = Identity(role=endorsement.role, signing_key=signing_key, tls_key=tls_key, certificate=certificate)
-    if identity.fingerprint != endorsement.fingerprint or tls_key.public_key() != certificate.public_key():
-        raise KeyFault(Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup.")
-    return identity
+        raise _damaged(path) from error
+    return PublicIdentity(role=endorsement.role, fingerprint=endorsement.fingerprint, certificate=certificate)
+
+
+def load_server_identity(folder: Path, passphrase: bytes | None = None) -> ServerIdentity:
+    """Read what a source's process on the network needs, and check that it belongs together.
+
+    Opens `SERVER_FILES` and nothing else: the release key may be out of this process's reach, or elsewhere.
+
+    Raises:
+        KeyFault: a file is missing, damaged, locked, readable by others, or not of the same source.
+    """
+    public, tls_key = _load_certified_key(folder, passphrase)
+    if public.role is not Role.SOURCE:
+        raise KeyFault(Code.KEY_DAMAGED, f"{folder} holds a target's keys; name the source's keys folder.")
+    online_key, online_endorsement = _load_online_key(folder, passphrase, public.fingerprint)
+    return ServerIdentity(
+        fingerprint=public.fingerprint,
+        certificate=public.certificate,
+        certificate_pem=public.certificate_pem,
+        tls_key_pem=_private_pem(tls_key),
+        online_key=online_key,
+        online_endorsement=online_endorsement,
+    )
+
+
+def endorse_online(online_key: Ed25519PrivateKey, release_key: Ed25519PrivateKey) -> bytes:
+    """The release key's word for an online key: its own raw public key and its signature, 96 bytes."""
+    signature = signing.bare_signature(ONLINE_TYPE, signing.raw_public_key(online_key), release_key)
+    return signing.raw_public_key(release_key) + signature
+
+
+def check_online(endorsement: bytes, public_key: bytes, issuer: bytes) -> None:
+    """Check that a source lets an online key speak for it.
+
+    Args:
+        endorsement: what `endorse_online` made.
+        public_key: the raw online key, 32 bytes.
+        issuer: fingerprint of the release key that is trusted, 32 bytes.
+
+    Raises:
+        Unauthentic: it is endorsed by another key, or the endorsement does not hold.
+    """
+    if len(endorsement) != ONLINE_ENDORSEMENT_BYTES or len(public_key) != _PUBLIC_KEY_BYTES:
+        raise _not_online()
+    release_key, signature = endorsement[:_PUBLIC_KEY_BYTES], endorsement[_PUBLIC_KEY_BYTES:]
+    if signing.fingerprint_of(release_key) != issuer:
+        raise _not_online()
+    signing.verify_signature(release_key, signature, ONLINE_TYPE, public_key)
 
 
 def check_endorsement(certificate: bytes) -> Endorsement:
@@ -247,8 +413,9 @@ def _is_p256(key: object) -> TypeGuard[ec.EllipticCurvePublicKey]:
     return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
 
 
-def _private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
+    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
 def _parse_certificate(certificate: bytes) -> x509.Certificate:
@@ -267,13 +434,67 @@ def _not_endorsed() -> Unauthentic:
     )
 
 
-def _load_private_key(path: Path) -> object:
+def _not_online() -> Unauthentic:
+    return Unauthentic(
+        Code.IDENTITY, "The online key is not endorsed by the source that is trusted; compare the fingerprints."
+    )
+
+
+def _load_certified_key(folder: Path, passphrase: bytes | None) -> tuple[PublicIdentity, ec.EllipticCurvePrivateKey]:
+    """A folder's certificate with its private key."""
+    tls_key = _load_private_key(folder / TLS_KEY_FILE, passphrase, load_pem_private_key)
+    public = load_public(folder)
+    if not isinstance(tls_key, ec.EllipticCurvePrivateKey):
+        raise _damaged(folder / TLS_KEY_FILE)
+    if tls_key.public_key() != public.certificate.public_key():
+        raise mixed_keys(folder)
+    return public, tls_key
+
+
+def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> tuple[Ed25519PrivateKey, bytes]:
+    """A source's online key with its endorsement."""
+    online_key = load_ed25519_key(folder / ONLINE_KEY_FILE, passphrase)
+    endorsement = _read_key_file(folder / ONLINE_ENDORSEMENT_FILE)
+    if len(endorsement) != ONLINE_ENDORSEMENT_BYTES:
+        raise _damaged(folder / ONLINE_ENDORSEMENT_FILE)
+    try:
+        check_online(endorsement, signing.raw_public_key(online_key), issuer)
+    except Unauthentic as error:
+        raise mixed_keys(folder) from error
+    return online_key, endorsement
+
+
+def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
+    """Read one private key file.
+
+    Raises:
+        KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
+    """
+    key = _load_private_key(path, passphrase, load_pem_private_key)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _damaged(path)
+    return key
+
+
+def _load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes, bytes | None], _Key]) -> _Key:
     pem = _read_key_file(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise KeyFault(Code.KEY_EXPOSED, f"{path} can be read by other users; run chmod 600 on it.")
+    is_encrypted = pem.startswith(_ENCRYPTED)
+    if is_encrypted and passphrase is None:
+        raise KeyFault(
+            Code.KEY_LOCKED,
+            f"{path} is encrypted; write its passphrase into a file that only you can read and name that file in "
+            f"{PASSPHRASE_VARIABLE}, or run the command in a terminal.",
+        )
     try:
-        return load_pem_private_key(pem, password=None)
+        return read(pem, passphrase if is_encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if is_encrypted:  # a wrong passphrase and a damaged file look alike
+            raise KeyFault(
+                Code.KEY_LOCKED,
+                f"The passphrase does not open {path}; give the right one, or restore the file from a backup.",
+            ) from error
         raise _damaged(path) from error
 
 
@@ -284,6 +505,11 @@ def _read_key_file(path: Path) -> bytes:
         raise KeyFault(
             Code.KEY_MISSING, f"{path} cannot be read; restore it from a backup or create new keys elsewhere."
         ) from error
+
+
+def mixed_keys(folder: Path) -> KeyFault:
+    """What is said of a keys folder whose files are of different identities."""
+    return KeyFault(Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup.")
 
 
 def _damaged(path: Path) -> KeyFault:

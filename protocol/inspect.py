@@ -1,15 +1,27 @@
-"""Every byte of a bundle as a list that people and machines can read, before anything in it is believed."""
+"""Every byte of a bundle or a sealed file as a list that people and machines can read, before anything in it is
+believed.
+"""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from protocol import sealing
 from protocol.bundle import MAX_BUNDLE_BYTES
-from protocol.description import Description, Row, describe
+from protocol.capacity import largest_share
+from protocol.description import Description, Row, describe, describe_sealed
 from protocol.files import read_bounded
 from protocol.manifest import EMOTIONS
+from protocol.sealing import MAX_SEALED_BYTES, SealingKey
+from protocol.weights import Buffer
+
+SIGNATURE_RANDOM_BITS = 252
+"""What a signer who breaks the rules of Ed25519 could hide in the random half of a signature."""
+SEGMENT_RANDOM_BITS = 508
+"""The same of whoever seals, per segment: 256 bits of ML-KEM and 252 of X25519."""
 
 _EPOCH = date(1970, 1, 1)
 _COLUMNS = ("offset", "bytes", "field", "type", "shape", "class", "sha256")
@@ -17,21 +29,39 @@ _RIGHT_ALIGNED = 2
 _SHOWN_DIGITS = 16
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """List a bundle as JSON values: what it states, every run of bytes in order, and the totals.
+def inspect(path: Path, sealing_key: SealingKey | None = None) -> dict[str, Any]:
+    """List a bundle or a sealed file as JSON values: what it states, every run of bytes in order, and the totals.
+
+    Args:
+        path: the file.
+        sealing_key: opens a sealed file, whose listing then has that of the bundle under ``inside``.
 
     Raises:
         StorageFault: the file cannot be read.
-        Malformed: it is not laid out as a bundle.
-        Unauthentic: it carries no signature.
+        Malformed: it is laid out neither as a bundle nor as a sealed file.
+        Unauthentic: it carries no signature, or the key does not open it.
     """
-    description = describe(read_bounded(path, MAX_BUNDLE_BYTES))
-    totals = Counter[str]()
-    for row in description.rows:
-        totals[row.category] += row.num_bytes
+    data = read_bounded(path, max(MAX_BUNDLE_BYTES, MAX_SEALED_BYTES))
+    if data.startswith(sealing.MAGIC):
+        return _sealed_listing(path, data, sealing_key)
+    return _bundle_listing(path, data)
+
+
+def format_text(listing: dict[str, Any]) -> str:
+    """The listing of `inspect` as text: a summary, what the source states, and one line per run of bytes."""
+    if "sealed" not in listing:
+        return "\n".join(_bundle_lines(listing))
+    lines = [*_sealed_lines(listing)]
+    if listing["inside"] is not None:
+        lines += ["", *_bundle_lines(listing["inside"])]
+    return "\n".join(lines)
+
+
+def _bundle_listing(path: Path, data: Buffer) -> dict[str, Any]:
+    description = describe(data)
     return {
         "bundle": str(path),
-        "bytes": totals.total(),
+        **_bytes(description.rows),
         "sha256": description.digest.hex(),
         "signer": description.signer.hex(),
         "signature_holds": description.signature_holds,
@@ -41,30 +71,46 @@ def inspect(path: Path) -> dict[str, Any]:
             for field in description.fields
         ],
         "free_bits": round(sum(field.bits for field in description.fields), 2),
-        "rows": [_row(row) for row in description.rows],
-        "totals": dict(totals),
+        "signature_random_bits": SIGNATURE_RANDOM_BITS,
+        "capacity": _capacity(description),
     }
 
 
-def format_text(listing: dict[str, Any]) -> str:
-    """The listing of `inspect` as text: a summary, what the source states, and one line per run of bytes."""
-    return "\n".join(
-        (
-            *_summary(listing),
-            "",
-            "The source states:",
-            *(
-                f"  {item['field']:<15} {item['value']!s:<66} {item['free_bits']:>6} free bits"
-                for item in listing["stated"]
-            ),
-            f"  {listing['free_bits']} free bits in all",
-            "",
-            "Every byte:",
-            *_table([[str(row[column]) for column in _COLUMNS] for row in listing["rows"]]),
-            f"  {listing['bytes']} bytes in all: "
-            + ", ".join(f"{num_bytes} {category}" for category, num_bytes in listing["totals"].items()),
-        )
-    )
+def _sealed_listing(path: Path, data: bytes, sealing_key: SealingKey | None) -> dict[str, Any]:
+    description = describe_sealed(data)
+    inside = None if sealing_key is None else _bundle_listing(path, sealing.unseal(data, sealing_key))
+    num_segments = sum(row.field == "segment" for row in description.rows)
+    return {
+        "sealed": str(path),
+        **_bytes(description.rows),
+        "sha256": description.digest.hex(),
+        "grant": description.grant.hex(),
+        "plain_bytes": description.plain_bytes,
+        "sealing_random_bits": num_segments * SEGMENT_RANDOM_BITS,
+        "inside": inside,
+    }
+
+
+def _bytes(rows: Sequence[Row]) -> dict[str, Any]:
+    totals = Counter[str]()
+    for row in rows:
+        totals[row.category] += row.num_bytes
+    return {"bytes": totals.total(), "rows": [_row(row) for row in rows], "totals": dict(totals)}
+
+
+def _capacity(description: Description) -> dict[str, Any]:
+    """What the weights could carry at most, and that as a share of the shortest corpus that the manifest allows."""
+    bound = description.capacity
+    (hours,) = (int(field.value) for field in description.fields if field.name == "hours")
+    return {
+        "bits": math.ceil(bound.bits),
+        "bytes": bound.num_bytes,
+        "written_bits": bound.written,
+        "taken_by_values": round(bound.by_values, 2),
+        "taken_by_order": {name: round(bits, 2) for name, bits in bound.by_order.items()},
+        "hours_at_least": 2.0**hours,
+        "share_at_most": round(largest_share(bound.bits, hours), 4),
+    }
 
 
 def _readable(description: Description) -> dict[str, Any]:
@@ -94,13 +140,57 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _summary(listing: dict[str, Any]) -> Iterator[str]:
+def _bundle_lines(listing: dict[str, Any]) -> Iterator[str]:
     verdict = "holds" if listing["signature_holds"] else "DOES NOT HOLD"
     yield f"bundle     {listing['bundle']}, {listing['bytes']} bytes, SHA-256 {listing['sha256']}"
     yield f"signature  {verdict}, by {listing['signer']}; compare this with the source you trust"
     yield f"audience   {listing['audience']}, grant {listing['grant']}"
     yield f"release    {listing['release']} of {listing['released']}, valid until {listing['valid_until']}"
     yield f"classes    {', '.join(listing['classes'])}"
+    yield f"capacity   {capacity_sentence(listing)}"
+    yield ""
+    yield "The source states:"
+    for item in listing["stated"]:
+        yield f"  {item['field']:<15} {item['value']!s:<66} {item['free_bits']:>6} free bits"
+    yield f"  {listing['free_bits']} free bits in all"
+    yield f"  {listing['signature_random_bits']} more in the signature, for a signer who breaks its rules"
+    yield ""
+    yield from _byte_lines(listing)
+
+
+def _sealed_lines(listing: dict[str, Any]) -> Iterator[str]:
+    yield f"sealed     {listing['sealed']}, {listing['bytes']} bytes, SHA-256 {listing['sha256']}"
+    yield f"grant      {listing['grant']}, as its outside says"
+    yield f"inside     a bundle of {listing['plain_bytes']} bytes, {inside_sentence(listing)}"
+    yield f"sealing    {listing['sealing_random_bits']} random bits, free for a dishonest sealer"
+    yield ""
+    yield from _byte_lines(listing)
+
+
+def capacity_sentence(listing: dict[str, Any]) -> str:
+    """How much the weights could carry, whoever trained them."""
+    bound = listing["capacity"]
+    return (
+        f"the weights could carry {bound['bits']} bits ({bound['bytes']} bytes) at most: "
+        f"{100 * bound['share_at_most']:.1f} % or less of the corpus as speech at 6 kbit/s"
+    )
+
+
+def inside_sentence(listing: dict[str, Any]) -> str:
+    """Whether the inside of a sealed file was seen, and if not, how to see it."""
+    if listing["inside"] is not None:
+        return "opened with this site's key"
+    return (
+        "not opened: at the target, inspect it with --keys; at the source, inspect the copy in the keys folder, "
+        f"released/{listing['grant']}.ecan"
+    )
+
+
+def _byte_lines(listing: dict[str, Any]) -> Iterator[str]:
+    yield "Every byte:"
+    yield from _table([[str(row[column]) for column in _COLUMNS] for row in listing["rows"]])
+    totals = ", ".join(f"{num_bytes} {category}" for category, num_bytes in listing["totals"].items())
+    yield f"  {listing['bytes']} bytes in all: {totals}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:

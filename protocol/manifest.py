@@ -53,6 +53,7 @@ SCHEMA: canonical.Schema = {
     "n_spk": canonical.Int(0, 31),
     "hours": canonical.Int(-16, 15),
     "uar_src": canonical.Int(0, 200),
+    "uar_q_loss": canonical.Int(0, 1),
 }
 """Every field of the manifest and what it may hold."""
 
@@ -77,6 +78,7 @@ class ManifestFields:
         n_spk: number of its speakers, as `log2_bucket`; 0 also if unknown.
         hours: its length in hours, as `log2_bucket`.
         uar_src: UAR on the source's own held-out speakers, in half percents.
+        uar_q_loss: UAR lost by quantization, in half percents, rounded up; the source refuses to lose more than one.
     """
 
     arch: str
@@ -91,6 +93,7 @@ class ManifestFields:
     n_spk: int
     hours: int
     uar_src: int
+    uar_q_loss: int
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ class Verdict(StrEnum):
 _SCHEMA: canonical.Schema = {
     "v": canonical.OneOf((1,)),
     "grant": canonical.Hex(16),
+    "sealed_sha256": canonical.Hex(32),
     "digest": canonical.Hex(32),
     "weights_sha256": canonical.Hex(32),
     "verdict": canonical.OneOf(tuple(Verdict)),
@@ -36,13 +37,15 @@ class Receipt:
 
     Attributes:
         grant: the grant it was received under, 16 bytes.
-        digest: SHA-256 of all bytes of the bundle.
-        weights_sha256: SHA-256 of its weights.
+        sealed_sha256: SHA-256 of all bytes as they were delivered, 32 bytes.
+        digest: SHA-256 of all bytes of the bundle that was inside, 32 bytes.
+        weights_sha256: SHA-256 of its weights, 32 bytes.
         verdict: whether the target's verifier accepted it.
         day: day of the verdict, in days since 1970.
     """
 
     grant: bytes
+    sealed_sha256: bytes
     digest: bytes
     weights_sha256: bytes
     verdict: Verdict

@@ -1,4 +1,8 @@
-"""A site's request: who asks, for which one transfer; signed, so that the asker holds the key it names."""
+"""A site's request: who asks, for which one transfer; signed, so that the asker holds the key it names.
+
+It also says to which key the answer is to be sealed. That the asker can open it is its own affair: who signs for
+another's sealing key gets a file that it cannot read.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,8 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol import canonical, signing
-from protocol.errors import Code, Malformed, Unauthentic
+from protocol.errors import Code, KeyFault, Malformed, Unauthentic
 from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, check_endorsement
+from protocol.sealing_keys import PUBLIC_KEY_BYTES, SealingPublicKey
 
 PAYLOAD_TYPE = "application/vnd.ecan.request.v1+json"
 MAX_REQUEST_BYTES = signing.MAX_ENVELOPE_BYTES
@@ -19,6 +24,7 @@ _WHAT = "request"
 _SCHEMA: canonical.Schema = {
     "v": canonical.OneOf((1,)),
     "certificate": canonical.Text(MAX_CERTIFICATE_BYTES),
+    "sealing_key": canonical.Hex(PUBLIC_KEY_BYTES),
     "nonce": canonical.Hex(NONCE_BYTES),
     "day": canonical.Int(0, 0xFFFF),
 }
@@ -31,12 +37,14 @@ class SiteRequest:
     Attributes:
         certificate: the target's endorsed TLS certificate, PEM.
         fingerprint: the target's receipt key; the audience of the bundle, 32 bytes.
+        sealing_key: the key that the bundle is to be sealed to.
         nonce: random, 32 bytes; makes every request a grant of its own.
         day: day of the request, in days since 1970.
     """
 
     certificate: bytes
     fingerprint: bytes
+    sealing_key: SealingPublicKey
     nonce: bytes
     day: int
 
@@ -48,8 +56,21 @@ def seal_request(identity: Identity, *, nonce: bytes, day: int) -> bytes:
         identity: the asking target.
         nonce: 32 fresh random bytes.
         day: today, in days since 1970.
+
+    Raises:
+        KeyFault: the identity has no sealing key: it is a source's.
     """
-    fields = {"v": 1, "certificate": identity.certificate_pem.decode("ascii"), "nonce": nonce, "day": day}
+    if identity.sealing_key is None:
+        raise KeyFault(
+            Code.KEY_MISSING, "A source has no sealing key and cannot ask for a bundle; use a target's keys."
+        )
+    fields = {
+        "v": 1,
+        "certificate": identity.certificate_pem.decode("ascii"),
+        "sealing_key": identity.sealing_key.public_key.raw,
+        "nonce": nonce,
+        "day": day,
+    }
     payload = canonical.write_record(fields, _SCHEMA, what=_WHAT)
     return signing.sign(PAYLOAD_TYPE, payload, identity.signing_key)
 
@@ -61,7 +82,7 @@ def open_request(data: bytes) -> SiteRequest:
     comparing its fingerprint with what the site said by another way.
 
     Raises:
-        Malformed: it is not the only encoding of a request.
+        Malformed: it is not the only encoding of a request, or its sealing key is not a key.
         Unauthentic: its signature or its certificate does not hold, or they are of different keys.
     """
     envelope = signing.parse_envelope(data)
@@ -73,7 +94,13 @@ def open_request(data: bytes) -> SiteRequest:
         raise Unauthentic(Code.IDENTITY, "The certificate is not the asking site's; ask for a new request.")
     if x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.PEM) != certificate:
         raise Malformed(Code.NOT_CANONICAL, "The certificate is not plain PEM; ask for a new request.")
-    return SiteRequest(certificate=certificate, fingerprint=envelope.signer, nonce=fields["nonce"], day=fields["day"])
+    return SiteRequest(
+        certificate=certificate,
+        fingerprint=envelope.signer,
+        sealing_key=SealingPublicKey(raw=fields["sealing_key"]),
+        nonce=fields["nonce"],
+        day=fields["day"],
+    )
 
 
 def grant_id(request: bytes) -> bytes:

@@ -6,78 +6,136 @@ Pure: no file, no network, no clock.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import InitVar, dataclass
-from types import MappingProxyType
+from dataclasses import InitVar, dataclass, field
+from functools import cached_property
+from threading import Thread
 
 from protocol import bundle, manifest, signing, weights
 from protocol.errors import Code, Refused, Unauthentic
 from protocol.manifest import Manifest
-from protocol.weights import Array
+from protocol.weights import Array, Arrays, Buffer
 
 CLOCK_TOLERANCE_DAYS = 2
 """How far ahead the source's calendar may be."""
+MAX_RELEASE_STEP = 64
+"""How many releases a site may have missed: a higher number would lock all later ones out."""
+PARALLEL_BYTES = 4 << 20
+"""Weights from this size on are hashed beside the check of their values; below, a thread gains nothing."""
 
 _PROOF = object()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """What a site trusts and what it remembers: all that a bundle is measured by.
+
+    Attributes:
+        issuer: fingerprint of the only release key that is trusted, 32 bytes.
+        today: the present day, in days since 1970.
+        audience: fingerprint that a bundle must be released to, 32 bytes; None accepts any.
+        grants: the grants it may be released under, 16 bytes each; None accepts any.
+        last_release: the highest release that was accepted from the issuer; 0 before the first.
+        last_weights: SHA-256 of that release's weights.
+        revoked: what the issuer has withdrawn: SHA-256 of weights, fingerprints of keys.
+    """
+
+    issuer: bytes
+    today: int
+    audience: bytes | None = None
+    grants: frozenset[bytes] | None = None
+    last_release: int = 0
+    last_weights: bytes = b""
+    revoked: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class VerifiedBundle:
     """A bundle that passed every check; only `verify` can make one.
 
+    It looks at the bytes that were verified and has no copy of them, so they must not change while it lives.
+
     Attributes:
         manifest: what the source states.
-        tensors: the model's float32 tensors by name, read-only.
-        digest: SHA-256 of all bytes of the bundle.
+        data: all bytes, a read-only view.
+        encoded: the integer tensors by name, views of the data.
     """
 
     manifest: Manifest
-    tensors: Mapping[str, Array]
-    digest: bytes
+    data: memoryview = field(repr=False)
+    encoded: Mapping[str, Array] = field(repr=False)
     proof: InitVar[object]
 
     def __post_init__(self, proof: object) -> None:
         if proof is not _PROOF:
             raise TypeError("only protocol.trust.verify makes a VerifiedBundle")
 
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of all bytes of the bundle; computed when it is first asked for."""
+        return hashlib.sha256(self.data).digest()
 
-def verify(data: bytes, *, issuer: bytes, audience: bytes | None, grant: bytes | None, today: int) -> VerifiedBundle:
+    def tensors(self) -> Arrays:
+        """The model's float32 tensors by name, read-only; computed anew with every call."""
+        stated = self.manifest
+        return weights.dequantize(self.encoded, stated.arch, len(stated.classes), stated.norm)
+
+
+def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
     """Verify a bundle; the first rule that is broken ends it.
 
     Args:
-        data: all bytes of the bundle.
-        issuer: fingerprint of the only release key that is trusted, 32 bytes.
-        audience: fingerprint that the bundle must be released to, 32 bytes; None accepts any.
-        grant: grant that it must be released under, 16 bytes; None accepts any.
-        today: the present day, in days since 1970.
+        data: all bytes of the bundle. They are not copied and must not change any more: read a file that others
+            can write to before you verify it.
+        anchor: what it is measured by.
 
     Raises:
         Malformed: the bytes are not a bundle in its only encoding, or break a rule for weights.
         Unauthentic: not signed by the issuer.
-        Refused: authentic, but for another site or grant, expired, or from the future.
+        Refused: authentic, but for another site or grant, withdrawn, older than what was accepted before, too far
+            ahead of it, expired, or from the future.
     """
     frame = bundle.split(data)
     payload = signing.verify_envelope(
-        signing.parse_envelope(frame.envelope), payload_type=manifest.PAYLOAD_TYPE, signer=issuer
+        signing.parse_envelope(frame.envelope), payload_type=manifest.PAYLOAD_TYPE, signer=anchor.issuer
     )
     stated = Manifest.from_bytes(payload)
-    _check_policy(stated, issuer=issuer, audience=audience, grant=grant, today=today)
-    _check_digest(stated, frame.weights)
-    tensors = weights.unpack(frame.weights, stated.arch, len(stated.classes), stated.norm)
+    _check_recipient(stated, anchor)
+    _check_release(stated, anchor)
+    _check_days(stated, anchor.today)
+    _check_revoked(stated, anchor.revoked)
     return VerifiedBundle(
         manifest=stated,
-        tensors=MappingProxyType(tensors),
-        digest=hashlib.sha256(data).digest(),
+        data=memoryview(data).toreadonly(),
+        encoded=_check_weights(stated, frame.weights),
         proof=_PROOF,
     )
 
 
-def _check_policy(stated: Manifest, *, issuer: bytes, audience: bytes | None, grant: bytes | None, today: int) -> None:
-    if stated.issuer != issuer:
+def _check_recipient(stated: Manifest, anchor: Anchor) -> None:
+    if stated.issuer != anchor.issuer:
         raise Refused(Code.KEY_UNKNOWN, "The manifest names another issuer than its signer; ask for a new bundle.")
-    if audience is not None and stated.audience != audience:
+    if anchor.audience is not None and stated.audience != anchor.audience:
         raise Refused(Code.AUDIENCE, "The bundle was released to another site; ask for one of your own.")
-    if grant is not None and stated.grant != grant:
+    if anchor.grants is not None and stated.grant not in anchor.grants:
         raise Refused(Code.GRANT, "The bundle was released for another request; send the source your request.")
+
+
+def _check_release(stated: Manifest, anchor: Anchor) -> None:
+    """Refuse to go back, and refuse a leap after which no later release could come."""
+    last = anchor.last_release
+    if stated.release < last or (stated.release == last and stated.weights_sha256 != anchor.last_weights):
+        raise Refused(
+            Code.ROLLBACK,
+            f"The bundle is release {stated.release} and release {last} was accepted before; ask for the newest one.",
+        )
+    if 0 < last < stated.release - MAX_RELEASE_STEP:
+        raise Refused(
+            Code.FAST_FORWARD,
+            f"The bundle is release {stated.release}, more than {MAX_RELEASE_STEP} after {last}; ask the source why.",
+        )
+
+
+def _check_days(stated: Manifest, today: int) -> None:
     if stated.day > today + CLOCK_TOLERANCE_DAYS:
         raise Refused(Code.NOT_YET, f"The bundle is from day {stated.day} and today is day {today}; check both clocks.")
     if today > stated.day + stated.valid_days:
@@ -88,6 +146,34 @@ def _check_policy(stated: Manifest, *, issuer: bytes, audience: bytes | None, gr
         )
 
 
-def _check_digest(stated: Manifest, packed: bytes) -> None:
-    if len(packed) != stated.weights_len or hashlib.sha256(packed).digest() != stated.weights_sha256:
-        raise Unauthentic(Code.DIGEST, "The weights are not the ones that were signed; ask for a new bundle.")
+def _check_revoked(stated: Manifest, revoked: frozenset[bytes]) -> None:
+    if stated.issuer in revoked:
+        raise Refused(Code.REVOKED, "The key that signed the bundle was withdrawn; ask the source for its new key.")
+    if stated.weights_sha256 in revoked:
+        raise Refused(Code.REVOKED, "The source has withdrawn this model; ask for a new release.")
+
+
+def _check_weights(stated: Manifest, packed: memoryview) -> Arrays:
+    """Compare length and digest, then check the values; of large weights at once, and the digest has the first word."""
+    if len(packed) != stated.weights_len:
+        raise _other_weights()
+    if len(packed) < PARALLEL_BYTES:
+        _check_digest(stated, hashlib.sha256(packed).digest())
+        return weights.unpack(packed, stated.arch, len(stated.classes), stated.norm)
+    state = hashlib.sha256()
+    hashing = Thread(target=state.update, args=(packed,))  # hashlib lets go of the interpreter while it works
+    hashing.start()
+    try:
+        return weights.unpack(packed, stated.arch, len(stated.classes), stated.norm)
+    finally:
+        hashing.join()
+        _check_digest(stated, state.digest())
+
+
+def _check_digest(stated: Manifest, digest: bytes) -> None:
+    if digest != stated.weights_sha256:
+        raise _other_weights()
+
+
+def _other_weights() -> Unauthentic:
+    return Unauthentic(Code.DIGEST, "The weights are not the ones that were signed; ask for a new bundle.")

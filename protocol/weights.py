@@ -9,6 +9,7 @@ twice, and every byte of the file's header. See docs/bundle-format.md.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from mmap import mmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from protocol.errors import Code, Malformed, Violation
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
+Buffer = bytes | bytearray | memoryview | mmap
+"""Where encoded bytes may lie; they are never copied."""
 
 MIN_EXPONENT, MAX_EXPONENT = -20, 8
 """The widest range that is needed: a center of the inputs may be some thousand Hz (normalization ``none``)."""
@@ -53,11 +56,12 @@ def pack(tensors: Mapping[str, Array], arch: str, num_classes: int, normalizatio
     return encode(encoded, tensor_specs(arch, num_classes, normalization))
 
 
-def unpack(data: bytes, arch: str, num_classes: int, normalization: str) -> Arrays:
+def unpack(data: Buffer, arch: str, num_classes: int, normalization: str) -> Arrays:
     """Decode the weights of a bundle: every rule is checked before a value is used.
 
     Returns:
-        float32 arrays, read-only.
+        Integer arrays with the names, types and shapes of `architecture.tensor_specs`: read-only views of the
+        data, for `dequantize`.
 
     Raises:
         Malformed: the header is not the predicted one, or a value breaks a rule.
@@ -65,7 +69,7 @@ def unpack(data: bytes, arch: str, num_classes: int, normalization: str) -> Arra
     encoded = decode(data, tensor_specs(arch, num_classes, normalization))
     for violation in value_violations(encoded, arch, num_classes, normalization):
         raise Malformed(violation.rule, f"Tensor {violation}; ask for a new bundle.")
-    return dequantize(encoded, arch, num_classes, normalization)
+    return encoded
 
 
 def canonicalize(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
@@ -83,12 +87,14 @@ def canonicalize(tensors: Mapping[str, Array], arch: str, num_classes: int, norm
     """
     ordered = {name: tensors[name] for name in model_shapes(arch, num_classes, normalization)}
     for layer, following in pairwise(layers(arch, num_classes)):
-        keys = _sort_keys(_quantize_rows(ordered[layer.weight], ordered[layer.bias]))
+        rows = _quantize_rows(ordered[layer.weight], ordered[layer.bias])
+        keys = [(int(bias), *_row_key(rows, place)) for place, bias in enumerate(rows.bias)]
         order = sorted(range(layer.units), key=keys.__getitem__)
+        repeats = _order(Rows(*(part[order] for part in rows))).repeats
         ordered[layer.weight] = ordered[layer.weight][order]
         ordered[layer.bias] = ordered[layer.bias][order]
         columns = _columns(ordered[following.weight], layer)[:, :, order]
-        for place in reversed(_repeats(sorted(keys))):  # back to front: a run of equals ends in its first
+        for place in reversed(repeats):  # back to front: a run of equals ends in its first
             columns[:, :, place - 1] += columns[:, :, place]
             columns[:, :, place] = 0
         ordered[following.weight] = columns.reshape(following.shape)
@@ -156,14 +162,18 @@ def encode(encoded: Mapping[str, Array], specs: Sequence[TensorSpec]) -> bytes:
     return header(specs) + b"".join(data)
 
 
-def decode(data: bytes, specs: Sequence[TensorSpec]) -> Arrays:
-    """Cut encoded tensors out of safetensors bytes, whose header is compared and never parsed.
+def decode(data: Buffer, specs: Sequence[TensorSpec]) -> Arrays:
+    """View encoded tensors in safetensors bytes, whose header is compared and never parsed.
+
+    Returns:
+        Read-only arrays that share the data's memory.
 
     Raises:
         Malformed: the header is not the predicted one, or the length is wrong.
     """
     predicted = header(specs)
-    if not data.startswith(predicted) or len(data) != encoded_bytes(specs):
+    view = memoryview(data).toreadonly()
+    if view[: len(predicted)] != predicted or len(view) != encoded_bytes(specs):
         raise Malformed(
             Code.HEADER_MISMATCH,
             "The weights are not laid out as their architecture demands; ask for a new bundle.",
@@ -171,7 +181,7 @@ def decode(data: bytes, specs: Sequence[TensorSpec]) -> Arrays:
     encoded: Arrays = {}
     offset = len(predicted)
     for spec in specs:
-        part = data[offset : offset + spec.num_bytes]
+        part = view[offset : offset + spec.num_bytes]
         encoded[spec.name] = np.frombuffer(part, _DTYPES[spec.dtype]).reshape(spec.shape)
         offset += spec.num_bytes
     return encoded
@@ -227,9 +237,16 @@ def _along_rows(exponent: Array, like: Array) -> Array:
 
 
 def _peaks(weight: Array) -> Array:
-    """Largest magnitude of each row ``[R]``."""
-    peaks: Array = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
+    """Largest magnitude of each row ``[R]``; of int8 rows without a wider copy of them."""
+    flat = weight.reshape(len(weight), -1)
+    peaks: Array = np.maximum(_magnitudes(flat.max(axis=1)), _magnitudes(flat.min(axis=1)))
     return peaks
+
+
+def _magnitudes(values: Array) -> Array:
+    """Absolute values; those of integers are widened first, since int8 has no 128."""
+    magnitudes: Array = np.abs(values.astype(np.int32) if values.dtype.kind == "i" else values)
+    return magnitudes
 
 
 def _rows(encoded: Mapping[str, Array], layer: Layer) -> Rows:
@@ -237,7 +254,7 @@ def _rows(encoded: Mapping[str, Array], layer: Layer) -> Rows:
 
 
 def _row_violations(where: str, rows: Rows) -> Iterator[Violation]:
-    weight, bias = _peaks(rows.weight.astype(np.int32)), np.abs(rows.bias.astype(np.int32))
+    weight, bias = _peaks(rows.weight), _magnitudes(rows.bias)
     if (weight > MAX_WEIGHT).any() or (bias > MAX_BIAS).any():
         yield Violation(rule=Code.VALUE, where=where, why="has an integer outside the symmetric range")
     if ((rows.exponent < MIN_EXPONENT) | (rows.exponent > MAX_EXPONENT)).any():
@@ -248,24 +265,41 @@ def _row_violations(where: str, rows: Rows) -> Iterator[Violation]:
 
 
 def _order_violations(layer: Layer, rows: Rows, following: Array) -> Iterator[Violation]:
-    keys = _sort_keys(rows)
-    if keys != sorted(keys):
+    order = _order(rows)
+    if not order.ascends:
         yield Violation(rule=Code.UNIT_ORDER, where=layer.weight, why="has units out of their canonical order")
-    if _columns(following, layer)[:, :, _repeats(keys)].any():
+    if _any_in_use(_columns(following, layer), order.repeats):
         yield Violation(rule=Code.UNIT_ORDER, where=layer.weight, why="has a repeated unit that is still in use")
 
 
-def _sort_keys(rows: Rows) -> list[tuple[int, bytes, int]]:
-    """What units are ordered by: (bias, row bytes, exponent)."""
-    return [
-        (int(bias), weight.tobytes(), int(exponent))
-        for weight, bias, exponent in zip(rows.weight, rows.bias, rows.exponent, strict=True)
-    ]
+class _Order(NamedTuple):
+    """How units stand: whether in ascending order, and the places whose unit is the same as the one before."""
+
+    ascends: bool
+    repeats: list[int]
 
 
-def _repeats(keys: Sequence[tuple[int, bytes, int]]) -> list[int]:
-    """Places whose unit is the same as the one before."""
-    return [place + 1 for place, (key, after) in enumerate(pairwise(keys)) if key == after]
+def _order(rows: Rows) -> _Order:
+    """Compare each unit with the one before it by (bias, row bytes, exponent); rows only where the biases tie."""
+    ascends = bool((rows.bias[:-1] <= rows.bias[1:]).all())
+    repeats = []
+    for place in (1 + np.flatnonzero(rows.bias[:-1] == rows.bias[1:])).tolist():
+        before, unit = _row_key(rows, place - 1), _row_key(rows, place)
+        ascends &= before <= unit
+        if before == unit:
+            repeats.append(place)
+    return _Order(ascends, repeats)
+
+
+def _row_key(rows: Rows, place: int) -> tuple[bytes, int]:
+    """What units of equal bias are ordered by."""
+    return rows.weight[place].tobytes(), int(rows.exponent[place])
+
+
+def _any_in_use(columns: Array, repeats: Sequence[int]) -> bool:
+    """Whether the next layer reads one of these units ``[rows, tiles, units, ...]``; copies one row at a time."""
+    places = np.array(repeats, np.intp)
+    return bool(repeats) and any(row.take(places, axis=1).any() for row in columns)
 
 
 def _columns(following: Array, layer: Layer) -> Array:

@@ -11,12 +11,15 @@ from ecan_core.errors import EcanError
 from protocol.errors import ProtocolError
 
 COMMANDS = {
-    "keys": LazyCommand("source_site.commands:keys", "Create this site's keys and show its fingerprint."),
+    "keys": LazyCommand("source_site.commands:keys", "Create this site's keys, show its fingerprint, replace them."),
     "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
-    "export": LazyCommand("source_site.commands:export", "Sign the model and hand it to one site, once."),
+    "grant": LazyCommand("source_site.commands:grant", "Sign the model and seal it to sites; nothing leaves yet."),
+    "export": LazyCommand("source_site.commands:export", "Sign the model and hand it to each site, once."),
     "close": LazyCommand("source_site.commands:close", "Close a grant with a receipt that came by hand."),
+    "revoke": LazyCommand("source_site.commands:revoke", "Withdraw a release or a key for all targets."),
     "inspect": LazyCommand("source_site.commands:inspect", "List every byte of a bundle."),
-    "ledger": LazyCommand("source_site.commands:ledger", "List what was exported, and to whom."),
+    "deny": LazyCommand("source_site.commands:deny", "Take a grant back before it is delivered."),
+    "ledger": LazyCommand("source_site.commands:ledger", "List what was exported, and to whom; verify the list."),
 }
 
 

@@ -3,10 +3,14 @@
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ecan_core.narrator import Narrator
+
+if TYPE_CHECKING:
+    from protocol.statements import CheckpointFields
 
 SECONDS_PER_DAY = 86_400
 ENCODERS = ("mlp", "tdnn")
@@ -25,28 +29,52 @@ keys_option = click.option(
 
 @click.group(epilog="Example: ecan-source keys init --out keys")
 def keys() -> None:
-    """Create this site's keys and show its fingerprint."""
+    """Create this site's keys, show its fingerprint, hand over to new keys."""
 
 
 @keys.command("init", epilog="Example: ecan-source keys init --out keys")
 @click.option("--out", type=folder, required=True, help="Folder for the keys; must not hold any yet.")
-def keys_init(out: Path) -> None:
-    """Create the release key, the TLS key and the ledger of this site.
+@click.option("--passphrase", "encrypt", is_flag=True, help="Encrypt the keys; asks, or reads $ECAN_PASSPHRASE_FILE.")
+def keys_init(out: Path, encrypt: bool) -> None:
+    """Create the release key, the TLS key, the online key and the ledger of this site.
 
     Prints the fingerprint that target sites must know; read it to them over another channel.
     """
+    from protocol.passphrase import new_passphrase
     from source_site.keys import init_keys
 
-    click.echo(init_keys(out))
+    click.echo(init_keys(out, passphrase=new_passphrase() if encrypt else None))
 
 
 @keys.command("show", epilog="Example: ecan-source keys show --keys keys")
 @keys_option
 def keys_show(keys_dir: Path) -> None:
     """Print this site's fingerprint again."""
-    from protocol.identity import load_identity
+    from protocol.identity import load_public
 
-    click.echo(load_identity(keys_dir).fingerprint.hex())
+    click.echo(load_public(keys_dir).fingerprint.hex())
+
+
+@keys.command("rotate", epilog="Example: ecan-source keys rotate --keys keys")
+@keys_option
+@quiet_option
+def keys_rotate(keys_dir: Path, quiet: bool) -> None:
+    """Replace this site's keys by new ones; the old ones vouch for them and are kept.
+
+    Prints the new fingerprint. A run that was interrupted is finished by running the command again.
+    """
+    from datetime import UTC, datetime
+
+    from protocol.passphrase import passphrase_for
+    from source_site.keys import rotate_keys, succession_file
+
+    fingerprint = rotate_keys(keys_dir, now=datetime.now(UTC), passphrase=passphrase_for(keys_dir))
+    click.echo(fingerprint)
+    Narrator(quiet=quiet).say(
+        f"next: send {succession_file(keys_dir)} to every site that trusts the old fingerprint, "
+        "and tell them the new one over another channel"
+    )
+    Narrator(quiet=quiet).say("what was granted under the old keys and is not delivered yet must be asked for again")
 
 
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
@@ -107,72 +135,172 @@ def train(
     narrator.say(
         f"trained on {facts.num_utterances} utterances of {facts.num_speakers} speakers, {len(facts.classes)} classes"
     )
+    loss = facts.quantization_loss
     narrator.say(
-        f"UAR on held-out speakers {100 * facts.uar_source:.1f} %"
-        if facts.uar_source
-        else "the recognition rate was not estimated: that takes four known speakers or more"
+        "the recognition rate and what quantization costs were not estimated: that takes four known speakers or more"
+        if loss is None
+        else f"UAR on held-out speakers {100 * facts.uar_source:.1f} %, "
+        f"{100 * abs(loss):.1f} points {'gained' if loss < 0 else 'lost'} by quantization"
     )
     narrator.say(f"next: ecan-source export --model {out} --keys KEYS --request site.request ...")
+
+
+unconfined_option = click.option(
+    "--unconfined", is_flag=True, help="Go on where this system cannot confine a process: without the walls."
+)
+
+
+@click.command(epilog="Example: ecan-source grant --model run --keys keys --request site.request")
+@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
+@keys_option
+@click.option(
+    "--request",
+    "request_paths",
+    type=existing_file,
+    multiple=True,
+    required=True,
+    help="A target's request; may be repeated.",
+)
+@unconfined_option
+@format_option
+@quiet_option
+def grant(
+    run_dir: Path, keys_dir: Path, request_paths: tuple[Path, ...], unconfined: bool, form: str, quiet: bool
+) -> None:
+    """Sign the model and seal it to sites; nothing leaves until `export`.
+
+    Works without a network. Compare each site's fingerprint with what the site said over another channel.
+    """
+    from protocol.passphrase import passphrase_for
+    from source_site.export import grant as issue_grants
+    from source_site.outbox import summary
+
+    narrator = Narrator(quiet=quiet)
+    _warn_of_missing_walls(unconfined)
+    records = issue_grants(
+        run_dir,
+        keys_dir,
+        request_paths,
+        now_s=_now_s(),
+        announce=narrator.say,
+        passphrase=passphrase_for(keys_dir),
+        unconfined=unconfined,
+    )
+    if form == "json":
+        click.echo(json.dumps({"grants": [summary(record) for record in records]}))
+    for record in records:
+        narrator.say(
+            f"granted release {record.release} to site {record.audience.hex()}: {record.size} bytes, "
+            f"SHA-256 {record.sealed_sha256.hex()}"
+        )
+    narrator.say(f"next: ecan-source export --keys {keys_dir} --listen HOST:PORT")
 
 
 @click.command(
     epilog="Example: ecan-source export --model run --keys keys --request site.request --listen 0.0.0.0:7443"
 )
-@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
+@click.option("--model", "run_dir", type=existing_folder, help="Folder that `train` made.")
 @keys_option
-@click.option("--request", "request_path", type=existing_file, required=True, help="The target's request.")
-@click.option("--listen", metavar="HOST:PORT", help="Serve the bundle over gRPC, once.")
+@click.option(
+    "--request", "request_paths", type=existing_file, multiple=True, help="A target's request; may be repeated."
+)
+@click.option("--listen", metavar="HOST:PORT", help="Serve the sealed bundles over gRPC, once each.")
 @click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write it here instead.")
-@click.option("--timeout", "timeout_s", type=SECONDS, default=86_400, help="Seconds to wait for the site.")
+@click.option("--timeout", "timeout_s", type=SECONDS, default=86_400, help="Seconds to wait for the sites.")
+@unconfined_option
 @format_option
 @quiet_option
 def export(
-    run_dir: Path,
+    run_dir: Path | None,
     keys_dir: Path,
-    request_path: Path,
+    request_paths: tuple[Path, ...],
     listen: str | None,
     file: Path | None,
     timeout_s: float,
+    unconfined: bool,
     form: str,
     quiet: bool,
 ) -> None:
-    """Sign the model and hand it to one site, once.
+    """Sign the model and hand it to each site that asked, once.
 
-    A request is good for one export. The command ends when the site has acknowledged the bundle with a signed
-    receipt.
+    A request is good for one export. The command ends when every site has acknowledged its bundle with a signed
+    receipt. Without --model and --request, whatever was granted before and is still open is served.
     """
-    from source_site.export import export_to_file, serve_once
+    from protocol.passphrase import passphrase_for
+    from protocol.wire.address import parse_address
+    from source_site.export import export_to_file
+    from source_site.export import grant as issue_grants
+    from source_site.exporter import become_exporter, report
 
     if (listen is None) == (file is None):
         raise click.UsageError("give either --listen HOST:PORT or --file PATH")
+    if (run_dir is None) != (not request_paths):
+        raise click.UsageError("give --model and --request together")
     narrator = Narrator(quiet=quiet)
-    today = _today()
     if file is not None:
-        outcome = export_to_file(run_dir, keys_dir, request_path, file, today=today, announce=narrator.say)
-    else:
-        assert listen is not None
-        outcome = serve_once(
-            run_dir, keys_dir, request_path, listen, today=today, announce=narrator.say, timeout_s=timeout_s
+        if run_dir is None or len(request_paths) != 1:
+            raise click.UsageError("give --model and exactly one --request with --file")
+        _warn_of_missing_walls(unconfined)
+        record = export_to_file(
+            run_dir,
+            keys_dir,
+            request_paths[0],
+            file,
+            now_s=_now_s(),
+            announce=narrator.say,
+            passphrase=passphrase_for(keys_dir),
+            unconfined=unconfined,
         )
-    if form == "json":
-        click.echo(json.dumps(outcome.summary()))
-    narrator.say(f"exported {outcome.num_bytes} bytes, SHA-256 {outcome.digest.hex()}")
-    if outcome.receipt is None:
+        report([record], form=form, narrator=narrator)
         narrator.say("the grant stays open until the receipt comes back: ecan-source close --receipt ...")
-    else:
-        narrator.say("the target verified it and sent its receipt: this grant is closed")
+        return
+    assert listen is not None
+    parse_address(listen)
+    _warn_of_missing_walls(unconfined)
+    passphrase = passphrase_for(keys_dir)
+    granted: tuple[bytes, ...] = ()
+    if run_dir is not None:
+        records = issue_grants(
+            run_dir,
+            keys_dir,
+            request_paths,
+            now_s=_now_s(),
+            announce=narrator.say,
+            passphrase=passphrase,
+            unconfined=unconfined,
+        )
+        granted = tuple(record.grant for record in records)
+    become_exporter(
+        keys_dir,
+        listen,
+        granted,
+        timeout_s=timeout_s,
+        form=form,
+        quiet=quiet,
+        passphrase=passphrase,
+        out_of_reach=[] if run_dir is None else [run_dir],
+        unconfined=unconfined,
+    )
 
 
 @click.command(epilog="Example: ecan-source inspect --bundle model.ecan")
-@click.option("--bundle", type=existing_file, required=True)
-@format_option
-def inspect(bundle: Path, form: str) -> None:
-    """List every byte of a bundle."""
+@click.option("--bundle", type=existing_file, required=True, help="A bundle, or a sealed file.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="With --format html: the page to print.")
+def inspect(bundle: Path, form: str, out: Path | None) -> None:
+    """List every byte of a bundle, and how much its weights could carry."""
+    from protocol.files import write_atomic
     from protocol.inspect import format_text
     from protocol.inspect import inspect as inspect_bundle
+    from protocol.inspect_page import format_html
 
+    if (form == "html") != (out is not None):
+        raise click.UsageError("--format html and --out PAGE belong together")
     listing = inspect_bundle(bundle)
-    click.echo(json.dumps(listing) if form == "json" else format_text(listing))
+    if out is not None:
+        write_atomic(out, format_html(listing).encode(), 0o644)
+    else:
+        click.echo(json.dumps(listing) if form == "json" else format_text(listing))
 
 
 @click.command(epilog="Example: ecan-source close --keys keys --request site.request --receipt model.ecan.receipt")
@@ -184,36 +312,124 @@ def close(keys_dir: Path, request_path: Path, receipt_path: Path, quiet: bool) -
     """Close the grant of a bundle that was carried by hand, with the receipt that came back."""
     from source_site.export import close_by_receipt
 
-    outcome = close_by_receipt(keys_dir, request_path, receipt_path, today=_today())
-    Narrator(quiet=quiet).say(f"the grant {outcome.grant.hex()} is closed: its bundle was verified at the target")
+    record = close_by_receipt(keys_dir, request_path, receipt_path, now_s=_now_s())
+    Narrator(quiet=quiet).say(f"the grant {record.grant.hex()} is closed: its bundle was verified at the target")
+
+
+@click.command(epilog="Example: ecan-source revoke --keys keys --release 3")
+@keys_option
+@click.option("--release", type=click.IntRange(1, 0xFFFF), help="Number of the release, as `ledger list` shows it.")
+@click.option("--key", "key", metavar="FINGERPRINT", help="Fingerprint of a key that was stolen.")
+@format_option
+@quiet_option
+def revoke(keys_dir: Path, release: int | None, key: str | None, form: str, quiet: bool) -> None:
+    """Withdraw a release, or a key, for all targets.
+
+    Adds to the signed list that targets are shown whenever they receive something. Open grants of a withdrawn
+    release are denied at once. A target that is never on line gets the list by hand: `ecan-target trust update`.
+    """
+    import re
+
+    from protocol.passphrase import passphrase_for
+    from source_site.revoke import revoke_key, revoke_release
+
+    now_s, passphrase = int(time.time()), passphrase_for(keys_dir)
+    if release is not None and key is None:
+        withdrawal = revoke_release(keys_dir, release, now_s=now_s, passphrase=passphrase)
+    elif key is not None and release is None:
+        if not re.fullmatch(r"[0-9A-Fa-f]{64}", key):
+            raise click.BadParameter("a fingerprint has 64 hexadecimal digits", param_hint="--key")
+        withdrawal = revoke_key(keys_dir, bytes.fromhex(key), now_s=now_s, passphrase=passphrase)
+    else:
+        raise click.UsageError("give either --release NUMBER or --key FINGERPRINT")
+    narrator = Narrator(quiet=quiet)
+    if form == "json":
+        click.echo(json.dumps(withdrawal.summary()))
+    narrator.say(f"{'withdrawn by' if withdrawal.is_new else 'already on'} list {withdrawal.revocations.version}")
+    for record in withdrawal.denied:
+        narrator.say(f"the grant {record.grant.hex()} is denied: no further byte of it leaves")
+    narrator.say(
+        f"next: start exports that are running again, so that they show the new list; send {withdrawal.file} "
+        "to targets that receive by hand"
+    )
 
 
 @click.group(epilog="Example: ecan-source ledger list --keys keys")
 def ledger() -> None:
-    """List what was exported, and to whom."""
+    """List what was exported, and to whom; verify the list."""
 
 
 @ledger.command("list", epilog="Example: ecan-source ledger list --keys keys")
 @keys_option
 @format_option
 def ledger_list(keys_dir: Path, form: str) -> None:
-    """List every grant with the release and the bundle that it was given."""
+    """List every grant: its release, its site, how far it has come and how many bytes have left."""
+    from source_site.keys import open_ledger
+    from source_site.outbox import summary
+
+    records = open_ledger(keys_dir).records()
+    if form == "json":
+        counted = ("sent_bytes", "fetches", "expires_s")
+        click.echo(json.dumps([summary(one) | {name: getattr(one, name) for name in counted} for one in records]))
+        return
+    line = "{:>7}  {:<32}  {:<8}  {:<9}  {:>21}  {:>7}  {}".format
+    if records:
+        click.echo(line("release", "grant", "site", "state", "sent/size", "fetches", "window ends"))
+    for one in records:
+        sent = f"{one.sent_bytes}/{one.size}"
+        ends = "-" if one.expires_s is None else _utc(one.expires_s)
+        site = one.audience.hex()[:8]
+        click.echo(line(one.release, one.grant.hex(), site, one.state.value, sent, one.fetches, ends))
+
+
+@ledger.command("verify", epilog="Example: ecan-source ledger verify --keys keys --checkpoint site.checkpoint")
+@keys_option
+@click.option("--checkpoint", "checkpoint_path", type=existing_file, help="A checkpoint that a target kept.")
+@format_option
+def ledger_verify(keys_dir: Path, checkpoint_path: Path | None, form: str) -> None:
+    """Recompute the whole ledger and see whether it was changed from outside.
+
+    Whoever holds the file could also cut it short or write it anew from its start. Only a checkpoint shows that:
+    targets get a signed one with every receipt.
+    """
+    from protocol.errors import Code, StorageFault
     from source_site.keys import open_ledger
 
-    records = [
-        {
-            "release": record.release,
-            "grant": record.grant.hex(),
-            "state": record.state.value,
-            "sha256": record.digest.hex(),
-        }
-        for record in open_ledger(keys_dir).records()
-    ]
+    book = open_ledger(keys_dir)
+    head = book.verify()
+    checkpoint = None if checkpoint_path is None else _open_checkpoint(keys_dir, checkpoint_path)
+    if checkpoint is not None and not book.contains(checkpoint.seq, checkpoint.head):
+        raise StorageFault(
+            Code.LEDGER,
+            f"The ledger does not hold line {checkpoint.seq} of the checkpoint: it was cut short, put back to an "
+            "earlier day or written anew; stop exporting and restore the last copy that holds.",
+        )
     if form == "json":
-        click.echo(json.dumps(records))
+        told = {"lines": head.seq, "head": head.digest.hex(), "checkpoint": checkpoint and checkpoint.seq}
+        click.echo(json.dumps(told))
         return
-    for record in records:
-        click.echo("{release:>6}  {grant}  {state:<9}  {sha256}".format_map(record))
+    click.echo(f"the ledger holds: {head.seq} lines, the last one is {head.digest.hex()}")
+    if checkpoint is not None:
+        click.echo(f"it holds line {checkpoint.seq} of the checkpoint")
+
+
+@click.command(epilog="Example: ecan-source deny --keys keys --grant 0123456789abcdef0123456789abcdef")
+@keys_option
+@click.option("--grant", "digits", metavar="HEX", required=True, help="The grant, as `ledger list` shows it.")
+@quiet_option
+def deny(keys_dir: Path, digits: str, quiet: bool) -> None:
+    """Take a grant back before it is delivered; no further byte leaves for it."""
+    import re
+
+    from source_site.keys import open_ledger
+    from source_site.outbox import clear_ended
+
+    if not re.fullmatch(r"[0-9A-Fa-f]{32}", digits):
+        raise click.BadParameter("a grant has 32 hexadecimal digits", param_hint="--grant")
+    record = open_ledger(keys_dir).deny(bytes.fromhex(digits), now_s=_now_s())
+    clear_ended(keys_dir, [record])
+    narrator = Narrator(quiet=quiet)
+    narrator.say(f"the grant {record.grant.hex()} is {record.state.lower()}: no further byte leaves for it")
 
 
 def _recipe_and_path(item: str) -> tuple[str, Path]:
@@ -225,3 +441,41 @@ def _recipe_and_path(item: str) -> tuple[str, Path]:
 
 def _today() -> int:
     return int(time.time()) // SECONDS_PER_DAY
+
+
+def _now_s() -> int:
+    return int(time.time())
+
+
+def _open_checkpoint(keys_dir: Path, path: Path) -> "CheckpointFields":
+    """A checkpoint of this source, signed by the present online key or by one from before a rotation."""
+    from protocol.errors import Unauthentic
+    from protocol.files import read_bounded
+    from protocol.identity import ONLINE_ENDORSEMENT_FILE, load_public
+    from protocol.signing import MAX_ENVELOPE_BYTES
+    from protocol.statements import ENDORSEMENT_BYTES, open_checkpoint
+    from source_site.keys import RETIRED
+
+    data = read_bounded(path, MAX_ENVELOPE_BYTES)
+    refusals = []
+    for keys in (keys_dir, *sorted((keys_dir / RETIRED).glob("*/"))):
+        endorsement = read_bounded(keys / ONLINE_ENDORSEMENT_FILE, ENDORSEMENT_BYTES)
+        try:
+            return open_checkpoint(data, endorsement, load_public(keys).fingerprint)
+        except Unauthentic as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
+
+
+def _utc(time_s: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _warn_of_missing_walls(unconfined: bool) -> None:
+    """Said even with --quiet: it is no news but a danger."""
+    if unconfined:
+        Narrator().say(
+            "WARNING: UNCONFINED: what holds the release key and what listens may run without walls around them"
+        )

@@ -1,109 +1,103 @@
-"""Handing a trained model to one site, once: through the gate, into the ledger, then out by wire or by file.
+"""Granting a trained model to sites: through the gate, into the ledger, then out by wire or by file.
 
-What is exported for a request is sealed at the first try and kept in the outbox, so every later try, after a
-crash or a lost connection, sends the same bytes. See docs/decisions/0004-once-over-grpc.md.
+What is granted for a request is sealed at the first try and kept in the outbox, so every later try, after a crash or
+a lost connection, sends the same bytes. The process that works here holds no key and parses no tensor: the gate does
+both (`source_site.gate`); and it opens no socket: `source_site.exporter` does. See
+docs/decisions/0004-once-over-grpc.md.
 """
 
+import contextlib
+import functools
 import hashlib
-from collections.abc import Callable
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 
 from ecan_core.errors import ModelError, UsageFault
-from protocol import bundle
+from protocol import bundle, sealing, trust
 from protocol.architecture import FRONT_ENDS
-from protocol.egress import seal_bundle
-from protocol.errors import Code, ProtocolError, Refused, StorageFault
+from protocol.egress import EgressRefused
+from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, StorageFault, TimedOut
 from protocol.files import lies_within, read_bounded, write_atomic
-from protocol.identity import Identity
-from protocol.ledger import GrantRecord, GrantState, closed_grant
+from protocol.identity import SIGNING_KEY_FILE, PublicIdentity, Role, load_public
+from protocol.ledger import GrantRecord, Ledger, SealedFacts, ended_grant
 from protocol.manifest import EMOTIONS, ManifestFields, half_percents, label_mask, log2_bucket
-from protocol.receipts import MAX_RECEIPT_BYTES, Receipt
+from protocol.receipts import MAX_RECEIPT_BYTES
 from protocol.request import MAX_REQUEST_BYTES, SiteRequest, grant_id, open_request
-from protocol.wire.address import parse_address
-from source_site.keys import OUTBOX, load_keys, open_ledger
-from source_site.server import Delivery, check_receipt, serve_until_receipted
-from source_site.store import RunFacts, load_run
+from protocol.trust import Anchor
+from source_site.gate import DAMAGED, EGRESS, FAULTS, MAX_ANSWER_BYTES, SEALED, Answer, Task
+from source_site.keys import LEDGER_FOLDER, OUTBOX, PUBLIC, RELEASED, open_ledger, outbox_file, released_file
+from source_site.outbox import clear_ended, request_file
+from source_site.revoke import withdrawn
+from source_site.store import RunFacts, StoredRun, damaged_run, load_run
 
 VALID_DAYS = 90
 """How long a target may accept a bundle, in days."""
+MAX_QUANTIZATION_LOSS = 0.005
+"""The UAR that a model may lose by quantization, 0 to 1; one that loses more does not leave."""
+GATE_TIMEOUT_S = 60.0
+
+_SECONDS_PER_DAY = 86_400
 
 Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOutcome:
-    """What an export did.
+class _Wanted:
+    """A request on the desk."""
 
-    Attributes:
-        grant: the grant that it was for, 16 bytes.
-        audience: fingerprint of the site, 32 bytes.
-        release: number of the release.
-        digest: SHA-256 of the bundle.
-        num_bytes: size of the bundle.
-        receipt: the site's word; None for a file that is yet to be carried there.
-    """
-
+    data: bytes
+    site: SiteRequest
     grant: bytes
-    audience: bytes
-    release: int
-    digest: bytes
-    num_bytes: int
-    receipt: Receipt | None
-
-    def summary(self) -> dict[str, object]:
-        """The outcome as JSON values."""
-        return {
-            "grant": self.grant.hex(),
-            "audience": self.audience.hex(),
-            "release": self.release,
-            "sha256": self.digest.hex(),
-            "bytes": self.num_bytes,
-            "closed": self.receipt is not None,
-        }
 
 
-def serve_once(
+def grant(
     run_dir: Path,
     keys_dir: Path,
-    request_path: Path,
-    listen: str,
+    request_paths: Sequence[Path],
     *,
-    today: int,
-    announce: Announce,
-    timeout_s: float | None,
-) -> ExportOutcome:
-    """Serve a model over gRPC to the site of a request until its receipt is here.
+    now_s: int,
+    announce: Announce = lambda _: None,
+    passphrase: bytes | None = None,
+    unconfined: bool = False,
+) -> tuple[GrantRecord, ...]:
+    """Seal a model to the sites of some requests and issue their grants; nothing leaves yet.
 
     Args:
-        run_dir: folder of the trained model; read only when nothing is sealed for the request yet.
+        run_dir: folder of the trained model; read only when nothing is sealed yet for a request.
         keys_dir: the source's keys.
-        request_path: the target's request.
-        listen: ``HOST:PORT``; port 0 takes a free port.
-        today: days since 1970.
-        announce: told what is served and where.
-        timeout_s: how long to wait for the receipt, in seconds; None waits for ever.
+        request_paths: the targets' requests.
+        now_s: seconds since 1970.
+        announce: told if a bundle was sealed before.
+        passphrase: what the release key is encrypted with.
+        unconfined: whether the gate may go on where it cannot be confined.
+
+    Returns:
+        The grants in the order of the requests; one that is named twice is one.
 
     Raises:
-        Refused: the model may not leave, or the grant is closed.
-        ConnectionFault: ``listen`` cannot be listened on.
-        TimedOut: no receipt came in time; run it again.
+        Refused: the model may not leave, or a grant has ended.
+        ContainmentFault: the gate cannot be confined.
+        KeyFault: the keys are missing, damaged or locked.
     """
-    address = parse_address(listen)
-    identity = load_keys(keys_dir)
-    delivery = _reserve(run_dir, keys_dir, identity, request_path, today, announce)
-    announce(f"serving grant {delivery.grant.hex()} to site {delivery.site.fingerprint.hex()}")
-    receipt = serve_until_receipted(
-        delivery,
-        open_ledger(keys_dir),
-        identity,
-        address,
-        today=today,
-        announce=announce,
-        timeout_s=timeout_s,
+    identity = _load_source(keys_dir)
+    ledger = open_ledger(keys_dir)
+    clear_ended(keys_dir, ledger.records())
+    wanted = {one.grant: one for one in map(_read_request, request_paths)}.values()
+    for one in wanted:
+        record = ledger.find(one.grant)
+        if record is not None and record.state.has_ended:
+            raise ended_grant(record.state)
+    run = functools.cache(lambda: _releasable_run(run_dir))
+    gate = functools.partial(
+        _through_the_gate, run_dir, keys_dir, identity, now_s=now_s, passphrase=passphrase, unconfined=unconfined
     )
-    _outbox_file(keys_dir, delivery.grant).unlink(missing_ok=True)
-    return _outcome(delivery, receipt)
+    return tuple(_issue(keys_dir, ledger, run, one, gate, now_s, announce) for one in wanted)
 
 
 def export_to_file(
@@ -112,58 +106,106 @@ def export_to_file(
     request_path: Path,
     out_path: Path,
     *,
-    today: int,
+    now_s: int,
     announce: Announce = lambda _: None,
-) -> ExportOutcome:
-    """Write the bundle for the site of a request to a file that is carried there by hand.
+    passphrase: bytes | None = None,
+    unconfined: bool = False,
+) -> GrantRecord:
+    """Write the sealed bundle for the site of a request to a file that is carried there by hand.
 
     The grant stays open until the site's receipt comes back, see `close_by_receipt`.
 
     Args:
-        run_dir: folder of the trained model; read only when nothing is sealed for the request yet.
+        run_dir: see `grant`, like all that is not here.
         keys_dir: the source's keys.
         request_path: the target's request.
         out_path: the file; one that is there may only be this very bundle, from an earlier try.
-        today: days since 1970.
+        now_s: seconds since 1970.
         announce: told if the bundle was sealed before.
+        passphrase: what the release key is encrypted with.
+        unconfined: whether the gate may go on where it cannot be confined.
 
     Raises:
         UsageFault: the file has no folder, lies among the keys, or is something else.
-        Refused: the model may not leave, or the grant is closed.
+        Refused: the model may not leave, or the grant has ended.
         StorageFault: the file cannot be written.
     """
     _check_place(out_path, keys_dir)
-    delivery = _reserve(run_dir, keys_dir, load_keys(keys_dir), request_path, today, announce)
-    _refuse_overwriting(out_path, delivery.data)
-    open_ledger(keys_dir).start(delivery.grant, today)
-    write_atomic(out_path, delivery.data)
-    return _outcome(delivery, None)
+    (record,) = grant(
+        run_dir,
+        keys_dir,
+        [request_path],
+        now_s=now_s,
+        announce=announce,
+        passphrase=passphrase,
+        unconfined=unconfined,
+    )
+    data = read_bounded(outbox_file(keys_dir, record.grant), sealing.MAX_SEALED_BYTES)
+    _refuse_overwriting(out_path, data)
+    record = open_ledger(keys_dir).carry(record.grant, now_s=now_s)
+    write_atomic(out_path, data)
+    return record
 
 
-def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, today: int) -> ExportOutcome:
+def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, now_s: int) -> GrantRecord:
     """Close the grant of a bundle that was carried by hand, with the receipt that came back the same way.
 
     Args:
         keys_dir: the source's keys.
         request_path: the target's request.
         receipt_path: the target's signed receipt.
-        today: days since 1970.
+        now_s: seconds since 1970.
 
     Raises:
         Refused: nothing was exported for the request, it is closed, or the receipt does not accept it.
         Unauthentic: the receipt is not signed by the site of the request.
     """
-    site, grant = _read_request(request_path)
+    from source_site.server import check_receipt  # brings gRPC, which nothing else here needs
+
+    wanted = _read_request(request_path)
     ledger = open_ledger(keys_dir)
-    record = ledger.find(grant)
+    record = ledger.find(wanted.grant)
     if record is None:
         raise Refused(Code.GRANT, "Nothing was exported for this request; name the request that it was for.")
-    delivery = _delivery(keys_dir, site, record)
     data = read_bounded(receipt_path, MAX_RECEIPT_BYTES)
-    receipt = check_receipt(data, delivery)
-    ledger.close(grant, data, today)
-    _outbox_file(keys_dir, grant).unlink(missing_ok=True)
-    return _outcome(delivery, receipt)
+    check_receipt(data, record)
+    record = ledger.close(wanted.grant, data, now_s=now_s)
+    clear_ended(keys_dir, [record])
+    return record
+
+
+def run_gate(task: Task, run_dir: Path, *, timeout_s: float = GATE_TIMEOUT_S) -> Answer:
+    """Have the gate seal a bundle, in a process of its own that shares nothing with this one but two pipes.
+
+    Args:
+        task: what it is to do.
+        run_dir: where the weights are from, for messages.
+        timeout_s: how long it may take.
+
+    Returns:
+        The bundle, plain and sealed; nothing about it is believed yet.
+
+    Raises:
+        EgressRefused: the model breaks a rule; all are listed.
+        ModelError: the weights are damaged.
+        TimedOut: the gate took too long.
+        ProtocolError: whatever else the gate says.
+    """
+    said = _talk_to_gate(task.to_bytes(), timeout_s)
+    try:
+        answer = Answer.from_bytes(said)
+    except (ProtocolError, ValueError) as error:
+        raise _failed_gate() from error
+    if answer.kind == SEALED:
+        return answer
+    if answer.kind == EGRESS:
+        raise EgressRefused(answer.violations)
+    if answer.kind == DAMAGED:
+        raise damaged_run(run_dir, "the weights are not what a training writes")
+    for fault in FAULTS:
+        if answer.kind == fault.__name__ and answer.message:
+            raise fault(Code(answer.code), answer.message)
+    raise _failed_gate()
 
 
 def manifest_fields(facts: RunFacts, *, audience: bytes, grant: bytes, release: int, today: int) -> ManifestFields:
@@ -187,52 +229,160 @@ def manifest_fields(facts: RunFacts, *, audience: bytes, grant: bytes, release: 
         n_spk=log2_bucket(max(facts.num_speakers, 1)),
         hours=log2_bucket(facts.hours),
         uar_src=half_percents(facts.uar_source),
+        uar_q_loss=max(0, math.ceil(round(200 * (facts.quantization_loss or 0.0), 6))),
     )
     if facts.arch not in FRONT_ENDS or (fields.classes, fields.front_end) != (facts.classes, facts.frontend):
         raise ModelError("The model's architecture, front end or classes are of another version; train it again.")
     return fields
 
 
-def _reserve(
-    run_dir: Path, keys_dir: Path, identity: Identity, request_path: Path, today: int, announce: Announce
-) -> Delivery:
-    """The one delivery of a request: sealed now, or as it was sealed at the first try."""
-    site, grant = _read_request(request_path)
-    ledger = open_ledger(keys_dir)
-    sealed_before = ledger.find(grant) is not None
+def _issue(
+    keys_dir: Path,
+    ledger: Ledger,
+    run: Callable[[], StoredRun],
+    wanted: _Wanted,
+    gate: Callable[[StoredRun, _Wanted, int], Answer],
+    now_s: int,
+    announce: Announce,
+) -> GrantRecord:
+    """The one grant of a request: sealed now, or as it was sealed at the first try."""
+    record = ledger.find(wanted.grant)
+    if record is None:
 
-    def seal(release: int) -> bytes:
-        run = load_run(run_dir)
-        fields = manifest_fields(run.facts, audience=site.fingerprint, grant=grant, release=release, today=today)
-        data = seal_bundle(run.tensors, fields, identity.signing_key)
-        write_atomic(_outbox_file(keys_dir, grant), data)
-        return hashlib.sha256(data).digest()
+        def seal(release: int) -> SealedFacts:
+            answer = gate(run(), wanted, release)
+            write_atomic(released_file(keys_dir, wanted.grant), answer.bundle)
+            write_atomic(request_file(keys_dir, wanted.grant), wanted.data)
+            write_atomic(outbox_file(keys_dir, wanted.grant), answer.sealed)
+            return SealedFacts(
+                sealed_sha256=hashlib.sha256(answer.sealed).digest(),
+                size=len(answer.sealed),
+                bundle_sha256=hashlib.sha256(answer.bundle).digest(),
+                weights_sha256=_weights_sha256(answer.bundle),
+            )
 
-    delivery = _delivery(keys_dir, site, ledger.reserve(grant, seal, today))
-    if sealed_before:
-        announce("this request was exported before: the bundle that was sealed then goes out, not a new one")
-    return delivery
+        record = ledger.issue(wanted.grant, wanted.site.fingerprint, run().digest, seal, now_s=now_s)
+    else:
+        announce("this request was granted before: the bundle that was sealed then goes out, not a new one")
+    _check_outbox(keys_dir, record)
+    return record
 
 
-def _delivery(keys_dir: Path, site: SiteRequest, record: GrantRecord) -> Delivery:
-    sealed = _outbox_file(keys_dir, record.grant)
-    if record.state is GrantState.CLOSED:
-        sealed.unlink(missing_ok=True)  # a crash may have come between the receipt and this
-        raise closed_grant()
-    data = read_bounded(sealed, bundle.MAX_BUNDLE_BYTES)
-    if hashlib.sha256(data).digest() != record.digest:
+def _through_the_gate(
+    run_dir: Path,
+    keys_dir: Path,
+    identity: PublicIdentity,
+    run: StoredRun,
+    wanted: _Wanted,
+    release: int,
+    *,
+    now_s: int,
+    passphrase: bytes | None,
+    unconfined: bool,
+) -> Answer:
+    """Have a bundle sealed, and look at it as its target will: the gate is not taken at its word."""
+    today = now_s // _SECONDS_PER_DAY
+    home = keys_dir.resolve()
+    audience = wanted.site.fingerprint
+    fields = manifest_fields(run.facts, audience=audience, grant=wanted.grant, release=release, today=today)
+    task = Task(
+        fields=fields,
+        issuer=identity.fingerprint,
+        recipient=wanted.site.sealing_key,
+        key_path=home / SIGNING_KEY_FILE,
+        passphrase=passphrase,
+        out_of_reach=(home / LEDGER_FOLDER, home / OUTBOX, home / RELEASED, home / PUBLIC, run_dir.resolve()),
+        unconfined=unconfined,
+        weights=run.weights,
+    )
+    answer = run_gate(task, run_dir)
+    anchor = Anchor(
+        issuer=identity.fingerprint,
+        today=today,
+        audience=audience,
+        grants=frozenset({wanted.grant}),
+        revoked=withdrawn(keys_dir, identity.fingerprint),
+    )
+    stated = trust.verify(answer.bundle, anchor).manifest
+    outside = sealing.outline(answer.sealed)
+    if any(getattr(stated, name) != value for name, value in vars(fields).items()):
+        raise _failed_gate()
+    if (outside.grant, outside.plain_bytes) != (wanted.grant, len(answer.bundle)):
+        raise _failed_gate()
+    return answer
+
+
+def _talk_to_gate(frame: bytes, timeout_s: float) -> bytes:
+    """Start a gate, write one frame, read one frame that is not longer than it may be."""
+    gate = subprocess.Popen(
+        [sys.executable, "-I", "-m", "source_site.gate"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        # One thread, so that the walls hold for all of it; and nothing else of this process's surroundings.
+        env={"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
+    timer = Timer(timeout_s, gate.kill)
+    timer.start()
+    assert gate.stdin is not None
+    assert gate.stdout is not None
+    try:
+        with contextlib.suppress(BrokenPipeError), gate.stdin:  # it reads all before it writes, or has ended
+            gate.stdin.write(frame)
+        with gate.stdout:
+            return gate.stdout.read(MAX_ANSWER_BYTES + 1)
+    finally:
+        in_time = timer.is_alive()
+        timer.cancel()
+        gate.kill()
+        gate.wait()
+        if not in_time:
+            raise TimedOut(Code.DEADLINE, f"The gate did not answer within {timeout_s:g} s; run the command again.")
+
+
+def _failed_gate() -> ProtocolError:
+    return ProtocolError(
+        Code.INTERNAL, "The gate failed without a finding, and nothing was granted; report it with the model's facts."
+    )
+
+
+def _load_source(keys_dir: Path) -> PublicIdentity:
+    identity = load_public(keys_dir)
+    if identity.role is not Role.SOURCE:
+        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
+    return identity
+
+
+def _releasable_run(run_dir: Path) -> StoredRun:
+    """A trained model, if quantization leaves it as good as it was."""
+    run = load_run(run_dir)
+    loss = run.facts.quantization_loss
+    if loss is not None and loss > MAX_QUANTIZATION_LOSS:
+        raise Refused(
+            Code.UTILITY,
+            f"Quantization costs the model {100 * loss:.1f} points of its recognition rate, more than "
+            f"{100 * MAX_QUANTIZATION_LOSS:g}; train longer, with weight decay or with another seed.",
+        )
+    return run
+
+
+def _read_request(path: Path) -> _Wanted:
+    data = read_bounded(path, MAX_REQUEST_BYTES)
+    return _Wanted(data=data, site=open_request(data), grant=grant_id(data))
+
+
+def _weights_sha256(signed: bytes) -> bytes:
+    return hashlib.sha256(bundle.split(signed).weights).digest()
+
+
+def _check_outbox(keys_dir: Path, record: GrantRecord) -> None:
+    sealed = outbox_file(keys_dir, record.grant)
+    if hashlib.sha256(read_bounded(sealed, sealing.MAX_SEALED_BYTES)).digest() != record.sealed_sha256:
         raise StorageFault(
             Code.STORAGE,
-            f"{sealed} is not the bundle in the ledger; restore it or ask the site for a new request.",
+            f"{sealed} is not the sealed bundle in the ledger; restore it or ask the site for a new request.",
         )
-    return Delivery(
-        grant=record.grant,
-        release=record.release,
-        site=site,
-        data=data,
-        digest=record.digest,
-        weights_sha256=hashlib.sha256(bundle.split(data).weights).digest(),
-    )
 
 
 def _check_place(out_path: Path, keys_dir: Path) -> None:
@@ -244,30 +394,10 @@ def _check_place(out_path: Path, keys_dir: Path) -> None:
 
 def _refuse_overwriting(out_path: Path, data: bytes) -> None:
     try:
-        is_same = read_bounded(out_path, bundle.MAX_BUNDLE_BYTES) == data
-    except ProtocolError as fault:
+        is_same = read_bounded(out_path, sealing.MAX_SEALED_BYTES) == data
+    except (StorageFault, Malformed) as fault:
         if fault.code is Code.NOT_FOUND:
             return
         is_same = False
     if not is_same:
         raise UsageFault(f"{out_path} is something else than this bundle; name a file that is not there yet.")
-
-
-def _read_request(path: Path) -> tuple[SiteRequest, bytes]:
-    request = read_bounded(path, MAX_REQUEST_BYTES)
-    return open_request(request), grant_id(request)
-
-
-def _outbox_file(keys_dir: Path, grant: bytes) -> Path:
-    return keys_dir / OUTBOX / f"{grant.hex()}.ecan"
-
-
-def _outcome(delivery: Delivery, receipt: Receipt | None) -> ExportOutcome:
-    return ExportOutcome(
-        grant=delivery.grant,
-        audience=delivery.site.fingerprint,
-        release=delivery.release,
-        digest=delivery.digest,
-        num_bytes=len(delivery.data),
-        receipt=receipt,
-    )

@@ -1,21 +1,61 @@
-"""The source's keys folder (KEYS): its identity, the ledger of what it let out, the bundles on their way out."""
+"""The source's keys folder (KEYS): its identity, the ledger of what it let out, the bundles on their way out.
 
+::
+
+    signing.key  tls.key  online.key  online.endorsement  identity.pem
+    ledger/ledger.sqlite      a folder of its own: the one place where the process on the network writes
+    outbox/GRANT.sealed       what may leave: sealed to one site each
+    released/GRANT.ecan       the same in plain, for the officer alone
+    public/                   signed statements that anyone may have: revocations, succession
+    retired/NUMBER/           the keys before each rotation
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from protocol.errors import Code, KeyFault, StorageFault
-from protocol.identity import Identity, Role, create_identity, has_identity, load_identity, write_identity
+from protocol.errors import Code, KeyFault, Malformed, StorageFault
+from protocol.files import cannot_write, read_bounded, write_atomic
+from protocol.identity import (
+    MAX_CERTIFICATE_BYTES,
+    ONLINE_ENDORSEMENT_FILE,
+    PUBLIC_FILE,
+    SERVER_FILES,
+    SIGNING_KEY_FILE,
+    Identity,
+    Role,
+    create_identity,
+    has_identity,
+    load_identity,
+    write_identity,
+)
 from protocol.ledger import Ledger
 
+LEDGER_FOLDER = "ledger"
 LEDGER_FILE = "ledger.sqlite"
 OUTBOX = "outbox"
+RELEASED = "released"
+PUBLIC = "public"
+RETIRED = "retired"
+
+SUCCESSION_FILE = "succession"
+REVOCATIONS_FILE = "revocations"
+
+_SUBFOLDERS = (LEDGER_FOLDER, OUTBOX, RELEASED, PUBLIC, RETIRED)
+_KEY_FILES = (*SERVER_FILES, SIGNING_KEY_FILE)  # the signing key last: with it, a set of keys is whole
+_READABLE = {PUBLIC_FILE, ONLINE_ENDORSEMENT_FILE}
+_NEXT = ".next"
 
 
-def init_keys(out: Path) -> str:
+def init_keys(out: Path, *, passphrase: bytes | None = None) -> str:
     """Create a source's keys and its empty ledger.
 
     Args:
         out: folder for them, made if need be.
+        passphrase: encrypts the private keys.
 
     Returns:
         The source's fingerprint in hexadecimal: what target sites must learn by another way.
@@ -26,25 +66,30 @@ def init_keys(out: Path) -> str:
     """
     if has_identity(out):
         raise KeyFault(Code.KEY_EXISTS, f"{out} holds keys already; use them or choose another folder.")
-    try:
-        out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (out / OUTBOX).mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise StorageFault(Code.STORAGE, f"{out} cannot be made ({error.strerror}); choose another place.") from error
+    for folder in (out, *(out / name for name in _SUBFOLDERS)):
+        _make_folder(folder)
     # Before the keys: whoever has keys has a ledger, even if this run is killed here.
-    Ledger.create(out / LEDGER_FILE)
+    Ledger.create(_ledger_file(out))
     identity = create_identity(Role.SOURCE, datetime.now(UTC))
-    write_identity(identity, out)
+    write_identity(identity, out, passphrase)
     return identity.fingerprint.hex()
 
 
-def load_keys(keys_dir: Path) -> Identity:
+def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
     """Read the source's identity.
 
     Raises:
-        KeyFault: there is none, it is damaged, or it is a target's.
+        KeyFault: there is none, it is damaged or locked, or it is a target's.
     """
-    identity = load_identity(keys_dir)
+    try:
+        identity = load_identity(keys_dir, passphrase)
+    except KeyFault as fault:
+        if fault.code is not Code.KEY_LOCKED and has_identity(keys_dir / _NEXT):
+            raise KeyFault(
+                fault.code,
+                f"A rotation of the keys in {keys_dir} was interrupted; run `ecan-source keys rotate` again.",
+            ) from fault
+        raise
     if identity.role is not Role.SOURCE:
         raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
     return identity
@@ -52,4 +97,155 @@ def load_keys(keys_dir: Path) -> Identity:
 
 def open_ledger(keys_dir: Path) -> Ledger:
     """The ledger beside the keys."""
-    return Ledger(keys_dir / LEDGER_FILE)
+    return Ledger(_ledger_file(keys_dir))
+
+
+def outbox_file(keys_dir: Path, grant: bytes) -> Path:
+    """The sealed bundle of a grant, which may leave."""
+    return keys_dir / OUTBOX / f"{grant.hex()}.sealed"
+
+
+def released_file(keys_dir: Path, grant: bytes) -> Path:
+    """The plain copy of what was sealed for a grant."""
+    return keys_dir / RELEASED / f"{grant.hex()}.ecan"
+
+
+def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = None) -> str:
+    """Put a new identity in the place of the old one, which vouches for it and is kept.
+
+    Everything new is whole on the disk before the first old file is replaced, and the new signing key, which is
+    replaced last, decides which identity holds. So a run that was killed goes on where it was when it is
+    repeated; until then the keys folder may hold files of both, which `load_keys` refuses to use.
+
+    Args:
+        keys_dir: the source's keys.
+        now: the present, with a time zone.
+        passphrase: opens the old private keys, and encrypts the new ones.
+
+    Returns:
+        The new fingerprint in hexadecimal. Targets learn it from ``public/succession``.
+
+    Raises:
+        KeyFault: the keys are missing, damaged or locked.
+        StorageFault: a file cannot be written, or another run is at it; run it again.
+    """
+    with _alone(keys_dir):
+        staged = keys_dir / _NEXT
+        if not _is_committed(keys_dir, staged):
+            if not has_identity(staged):
+                load_keys(keys_dir, passphrase)  # nothing is begun with keys that could not be retired
+                _discard(staged)
+                write_identity(create_identity(Role.SOURCE, now), staged, passphrase)
+            new = load_keys(staged, passphrase)
+            retired = _retire(keys_dir)
+            _publish_succession(keys_dir, retired, new, passphrase)
+            _renew_revocations(keys_dir, retired, new, passphrase)
+            _copy_keys(staged, keys_dir)
+        _discard(staged)
+        return load_keys(keys_dir, passphrase).fingerprint.hex()
+
+
+def succession_file(keys_dir: Path) -> Path:
+    """The latest statement by which an old key names its successor; there is none before a rotation."""
+    return keys_dir / PUBLIC / SUCCESSION_FILE
+
+
+def revocations_file(keys_dir: Path) -> Path:
+    """The signed list of what was revoked; there need not be one."""
+    return keys_dir / PUBLIC / REVOCATIONS_FILE
+
+
+def _is_committed(keys_dir: Path, staged: Path) -> bool:
+    """Whether the staged identity holds already, so that only tidying up is left."""
+    return has_identity(staged) and _signing_key(staged) == _signing_key(keys_dir)
+
+
+def _retire(keys_dir: Path) -> Path:
+    """Copy the present keys to ``retired/NUMBER``, unless a killed run has done it."""
+    _make_folder(keys_dir / RETIRED)
+    last = max((int(path.name) for path in (keys_dir / RETIRED).iterdir() if path.name.isdecimal()), default=0)
+    retired = keys_dir / RETIRED / str(last)
+    if last and not has_identity(retired):  # begun, but not finished
+        _copy_keys(keys_dir, retired)
+    elif not last or _signing_key(retired) != _signing_key(keys_dir):
+        retired = keys_dir / RETIRED / str(last + 1)
+        _make_folder(retired)
+        _copy_keys(keys_dir, retired)
+    return retired
+
+
+def _publish_succession(keys_dir: Path, retired: Path, new: Identity, passphrase: bytes | None) -> None:
+    from protocol.succession import seal_succession
+
+    old = load_keys(retired, passphrase)
+    statement = seal_succession(old.signing_key, new.signing_key, int(retired.name))
+    _make_folder(keys_dir / PUBLIC)
+    write_atomic(retired / SUCCESSION_FILE, statement, 0o644)  # outlives the next rotation
+    write_atomic(succession_file(keys_dir), statement, 0o644)
+
+
+def _renew_revocations(keys_dir: Path, retired: Path, new: Identity, passphrase: bytes | None) -> None:
+    """Who trusts the new key alone must still learn what the old one has withdrawn."""
+    from source_site.revoke import renew_revocations
+
+    renew_revocations(keys_dir, load_keys(retired, passphrase), new)
+
+
+def _copy_keys(origin: Path, folder: Path) -> None:
+    """Copy a set of keys as it lies on the disk; each file is replaced in one step, the signing key last."""
+    for name in _KEY_FILES:
+        write_atomic(folder / name, _read(origin / name), 0o644 if name in _READABLE else 0o600)
+
+
+def _discard(staged: Path) -> None:
+    """Remove a staged identity; its signing key goes last and tells until then what it was."""
+    try:
+        for name in _KEY_FILES:
+            (staged / name).unlink(missing_ok=True)
+        for leftover in staged.glob(".*.part"):  # of a write that was killed
+            leftover.unlink()
+        if staged.exists():
+            staged.rmdir()
+    except OSError as error:
+        raise cannot_write(staged, error) from error
+
+
+def _signing_key(folder: Path) -> bytes:
+    return _read(folder / SIGNING_KEY_FILE)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bounded(path, MAX_CERTIFICATE_BYTES)
+    except (StorageFault, Malformed) as error:
+        raise KeyFault(Code.KEY_MISSING, f"{path} cannot be read; restore it from a backup.") from error
+
+
+def _ledger_file(keys_dir: Path) -> Path:
+    return keys_dir / LEDGER_FOLDER / LEDGER_FILE
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFault(
+            Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place."
+        ) from error
+
+
+@contextlib.contextmanager
+def _alone(keys_dir: Path) -> Iterator[None]:
+    """Let no second run work on the same keys; the system lets go even of a killed one."""
+    try:
+        descriptor = os.open(keys_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KeyFault(Code.KEY_MISSING, f"{keys_dir} cannot be opened; name the source's keys folder.") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageFault(Code.BUSY, f"Another run is rotating the keys in {keys_dir}; wait for it.") from error
+        yield
+    finally:
+        os.close(descriptor)

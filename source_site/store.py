@@ -1,17 +1,18 @@
 """The trained source model on disk (RUN): float32 weights and the few facts that its manifest will state.
 
 ``run.json`` is written last: a folder without it is a training that did not finish. Nothing here names a
-file, a speaker or an utterance of the corpus.
+file, a speaker or an utterance of the corpus. Nobody but the gate parses the weights again, see
+`source_site.gate`; here they are bytes.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from ecan_core.errors import ModelError, SettingsError, UsageFault
 from ecan_core.settings import parse_settings
@@ -19,8 +20,10 @@ from protocol.files import read_bounded, write_atomic
 
 FACTS_FILE = "run.json"
 WEIGHTS_FILE = "weights.safetensors"
-MAX_WEIGHTS_BYTES = 1 << 30
+MAX_WEIGHTS_BYTES = 256 * 1024 * 1024
 MAX_FACTS_BYTES = 64 * 1024
+
+_LIKELY_KINDS = {b"PK\x03\x04": "a zip archive or a PyTorch checkpoint", b"\x80": "a pickle"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,9 @@ class RunFacts:
         num_utterances: utterances that it was trained on.
         num_speakers: speakers among them.
         hours: their speech, in hours.
-        uar_source: UAR on held-out source speakers, 0 to 1.
+        uar_source: UAR of the quantized network, which is what leaves, on held-out source speakers, 0 to 1; 0 where
+            it was not estimated.
+        uar_float: the same before quantization.
         seed: seed of the training.
     """
 
@@ -47,7 +52,13 @@ class RunFacts:
     num_speakers: int
     hours: float
     uar_source: float
+    uar_float: float
     seed: int
+
+    @property
+    def quantization_loss(self) -> float | None:
+        """The UAR that quantization costs, 0 to 1 and negative for a gain; None where it was not estimated."""
+        return round(self.uar_float - self.uar_source, 4) if self.uar_float or self.uar_source else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +66,17 @@ class StoredRun:
     """A trained source model.
 
     Attributes:
-        tensors: the network's weights, float32, under their names in a bundle.
+        weights: the safetensors file with the network's float32 tensors, unread.
         facts: what is known about it.
     """
 
-    tensors: dict[str, np.ndarray]
+    weights: bytes = field(repr=False)
     facts: RunFacts
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the weights, 32 bytes: what the ledger tells models apart by."""
+        return hashlib.sha256(self.weights).digest()
 
 
 def save_run(folder: Path, tensors: Mapping[str, np.ndarray], facts: RunFacts) -> None:
@@ -75,22 +91,28 @@ def save_run(folder: Path, tensors: Mapping[str, np.ndarray], facts: RunFacts) -
 
 
 def load_run(folder: Path) -> StoredRun:
-    """Read a trained model.
+    """Read a trained model; its weights stay bytes.
 
     Raises:
         UsageFault: there is no finished training in ``folder``.
-        ModelError: its files are damaged or of another version.
+        ModelError: its facts are damaged or of another version, or its weights are another kind of file.
     """
     if not (folder / FACTS_FILE).is_file():
         raise UsageFault(f"{folder} holds no finished training; run `ecan-source train --out {folder}` first.")
     try:
         facts = parse_settings(RunFacts, _facts(folder / FACTS_FILE), FACTS_FILE)
-        tensors = load(read_bounded(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES))
-    except (ValueError, SettingsError, SafetensorError) as fault:
-        raise ModelError(f"The training run in {folder} is damaged ({fault}); train again.") from fault
-    if any(tensor.dtype != np.float32 for tensor in tensors.values()):
-        raise ModelError(f"The weights in {folder} are not float32; train again.")
-    return StoredRun(tensors=tensors, facts=facts)
+    except (ValueError, SettingsError) as fault:
+        raise damaged_run(folder, str(fault)) from fault
+    weights = read_bounded(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+    if weights[8:9] != b"{":
+        kinds = (kind for start, kind in _LIKELY_KINDS.items() if weights.startswith(start))
+        raise damaged_run(folder, f"{WEIGHTS_FILE} is not a safetensors file but {next(kinds, 'something else')}")
+    return StoredRun(weights=weights, facts=facts)
+
+
+def damaged_run(folder: Path, why: str) -> ModelError:
+    """What is said of a training run that cannot be used."""
+    return ModelError(f"The training run in {folder} is damaged ({why}); train again.")
 
 
 def _facts(path: Path) -> dict[str, object]:

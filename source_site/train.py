@@ -18,11 +18,12 @@ from ecan_core.labels import check_classes
 from ecan_core.metrics import confusion, uar
 from ecan_core.model.architectures import ARCHITECTURES, Architecture, build_network
 from ecan_core.model.network import Network
-from ecan_core.model.weights import to_arrays
+from ecan_core.model.weights import load_arrays, to_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.normalize import fit_normalizer, require_speakers
 from ecan_core.predict import predict_scores
 from ecan_core.train import TrainSettings, train
+from protocol import weights
 from source_site.store import RunFacts, save_run
 
 HELD_OUT_SHARE = 4
@@ -53,7 +54,7 @@ def train_run(
     """Train on labelled corpora and write the run folder.
 
     The recognition rate that the manifest will state is measured by a first network, on speakers that it has not
-    heard; the network that leaves is then trained on everybody.
+    heard, before and after quantization; the network that leaves is then trained on everybody.
 
     Args:
         corpora: recipe and path of each corpus.
@@ -70,6 +71,7 @@ def train_run(
         UsageFault: a class is in none of the corpora, or a corpus is named twice.
         AudioError: fewer than two classes have usable speech.
         SettingsError: the training diverged.
+        Malformed: a weight is too large for the grid of a bundle.
     """
     arch = ARCHITECTURES[encoder]
     _require_distinct([path for _, path in corpora])
@@ -95,12 +97,15 @@ def train_run(
         train(network, inputs_of(chosen_values), torch.from_numpy(labels[rows]), settings, seed=seed)
         return network
 
-    held_out = _held_out_rows(speakers, seed)
-    estimate = NOT_ESTIMATED
+    held_out = _held_out_rows(speakers, labels, seed)
+    uar_float = uar_quantized = NOT_ESTIMATED
     if len(held_out):
         narrator.say("estimating the recognition rate on held-out speakers")
-        heard = np.setdiff1d(np.arange(len(labels)), held_out)
-        estimate = _uar_of(fit(heard), inputs_of([values[row] for row in held_out]), labels[held_out])
+        network = fit(np.setdiff1d(np.arange(len(labels)), held_out))
+        unheard = inputs_of([values[row] for row in held_out])
+        uar_float = _uar_of(network, unheard, labels[held_out])
+        _quantize(network, arch.name, len(chosen), normalization)
+        uar_quantized = _uar_of(network, unheard, labels[held_out])
     narrator.say("training on all speakers")
     network = fit(np.arange(len(labels)))
     facts = RunFacts(
@@ -111,7 +116,8 @@ def train_run(
         num_utterances=len(labels),
         num_speakers=len(set(speakers) - {None}),
         hours=sum(sum(part.table.durations_s) for part in tables) / 3600.0,
-        uar_source=round(estimate, 4),
+        uar_source=round(uar_quantized, 4),
+        uar_float=round(uar_float, 4),
         seed=seed,
     )
     save_run(out, to_arrays(network), facts)
@@ -179,13 +185,30 @@ def _require_distinct(paths: Sequence[Path]) -> None:
         raise UsageFault("a corpus is named twice: name each once")
 
 
-def _held_out_rows(speakers: Sequence[str | None], seed: int) -> np.ndarray:
-    """Rows of a quarter of the speakers, none where speakers are too few or unknown."""
-    names = sorted({speaker for speaker in speakers if speaker is not None})
-    chosen = set(np.random.default_rng(seed).permutation(names)[: len(names) // HELD_OUT_SHARE].tolist())
-    return np.array([row for row, speaker in enumerate(speakers) if speaker in chosen], dtype=np.int64)
+def _held_out_rows(speakers: Sequence[str | None], labels: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of a quarter of the speakers, none where speakers are too few or unknown.
+
+    A speaker who is the last one to speak a class stays in training: a class that was never heard cannot be
+    recognized, and would be no measure of anything.
+    """
+    of_speaker = np.array([speaker or "" for speaker in speakers])
+    names = sorted(set(of_speaker) - {""})
+    held_out = np.zeros(len(labels), dtype=bool)
+    num_wanted = len(names) // HELD_OUT_SHARE
+    for name in np.random.default_rng(seed).permutation(names):
+        wider = held_out | (of_speaker == name)
+        if num_wanted and set(labels[~wider]) == set(labels):
+            held_out, num_wanted = wider, num_wanted - 1
+    return np.flatnonzero(held_out)
 
 
 def _uar_of(network: Network, inputs: Inputs, labels: np.ndarray) -> float:
     predicted = predict_scores(network, inputs).argmax(axis=1)
     return uar(confusion(labels, predicted, network.head.bias.shape[0]))
+
+
+def _quantize(network: Network, arch: str, num_classes: int, normalization: str) -> None:
+    """Replace a network's weights by what a bundle would hold of them."""
+    form = (arch, num_classes, normalization)
+    packed = weights.pack(to_arrays(network), *form)
+    load_arrays(network, weights.dequantize(weights.unpack(packed, *form), *form))

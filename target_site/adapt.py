@@ -77,7 +77,7 @@ def adapt_bundle(
         card.normalization, normalization, speakers_known=any(item.speaker for item in listing.utterances)
     )
     require_speakers(mode, [item.speaker for item in listing.utterances])
-    network = card.build(bundle.tensors)
+    network = card.build(bundle.tensors())
     out.mkdir(parents=True, exist_ok=True)
     with FeatureCache(cache_path or out / CACHE_FILE) as cache, narrator.progress("features") as tick:
         table = extract_features(listing.utterances, card.front_end(), cache, on_progress=tick)
@@ -101,9 +101,11 @@ def adapt_bundle(
     after = _look(network, inputs, table)
     judgement = judge(before.predictions.scores, after.predictions.scores) if records else NOT_ADAPTED
     if judgement.verdict is Verdict.REVERTED:
-        network, after = card.build(bundle.tensors), before
+        network, after = card.build(bundle.tensors()), before
     receipt = {
         "bundle_sha256": bundle.digest.hex(),
+        "weights_sha256": bundle.manifest.weights_sha256.hex(),
+        "issuer": bundle.manifest.issuer.hex(),
         "method": method,
         "settings": asdict(settings),
         "seed": seed,
@@ -127,7 +129,7 @@ def adapt_bundle(
         AdaptedModel(
             card=card,
             weights=to_arrays(network),
-            source_weights=dict(bundle.tensors),
+            source_weights=bundle.tensors(),
             normalizer=normalizer,
             receipt=receipt,
         ),

@@ -13,6 +13,7 @@ from protocol.errors import ProtocolError
 COMMANDS = {
     "request": LazyCommand("target_site.commands:request", "Write the request that a source site needs."),
     "receive": LazyCommand("target_site.commands:receive", "Fetch and verify the model, once."),
+    "trust": LazyCommand("target_site.commands:trust", "Show and change what this site remembers of its sources."),
     "inspect": LazyCommand("target_site.commands:inspect", "List every byte of a bundle."),
     "adapt": LazyCommand("target_site.commands:adapt", "Adapt the model to unlabelled recordings."),
     "predict": LazyCommand("target_site.commands:predict", "Recognize emotions with the adapted model."),

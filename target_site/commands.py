@@ -18,6 +18,7 @@ SECONDS = click.IntRange(1, 31_536_000)
 any_path = click.Path(path_type=Path)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+keys_option = click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
 model_option = click.option(
     "--model", "model_dir", type=existing_folder, required=True, help="Folder that `adapt` made."
 )
@@ -29,21 +30,28 @@ cache_option = click.option(
 @click.command(epilog="Example: ecan-target request --keys keys --out site.request")
 @click.option("--keys", "keys_dir", type=folder, required=True, help="This site's keys; made on first use.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def request(keys_dir: Path, out: Path) -> None:
+@click.option("--passphrase", "encrypt", is_flag=True, help="Encrypt new keys; asks, or reads $ECAN_PASSPHRASE_FILE.")
+def request(keys_dir: Path, out: Path, encrypt: bool) -> None:
     """Write the request that a source site needs to export a model to this site.
 
     Prints this site's fingerprint; read it to the source site over another channel.
     """
+    from protocol.identity import has_identity, is_locked
+    from protocol.passphrase import new_passphrase, passphrase_for
     from target_site.request import write_request
 
-    click.echo(write_request(keys_dir, out, today=_today()))
+    is_new = not has_identity(keys_dir)
+    if encrypt and not is_new and not is_locked(keys_dir):
+        raise click.UsageError("--passphrase is for new keys, and these are not encrypted; name another --keys folder")
+    passphrase = new_passphrase() if encrypt and is_new else passphrase_for(keys_dir)
+    click.echo(write_request(keys_dir, out, today=_today(), passphrase=passphrase))
 
 
 @click.command(
     epilog="Example: ecan-target receive --keys keys --from source.example:7443 --trust 3f9a... --out model.ecan"
 )
 @click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
-@click.option("--from", "source", required=True, metavar="HOST:PORT|FILE", help="Where the bundle comes from.")
+@click.option("--from", "source", required=True, metavar="HOST:PORT|FILE", help="Where the sealed bundle comes from.")
 @click.option(
     "--trust", required=True, metavar="FINGERPRINT|FILE", help="The source's fingerprint or its identity.pem."
 )
@@ -56,6 +64,7 @@ def receive(keys_dir: Path, source: str, trust: str, out: Path, replace: bool, t
 
     A killed download goes on where it was when the same command runs again.
     """
+    from protocol.passphrase import passphrase_for
     from target_site.receive import receive as receive_bundle
 
     narrator = Narrator(quiet=quiet)
@@ -68,20 +77,93 @@ def receive(keys_dir: Path, source: str, trust: str, out: Path, replace: bool, t
         announce=narrator.say,
         timeout_s=timeout_s,
         replace=replace,
+        passphrase=passphrase_for(keys_dir),
     )
     narrator.say(f"verified {out}: SHA-256 {verified.digest.hex()}")
 
 
-@click.command(epilog="Example: ecan-target inspect --bundle model.ecan")
-@click.option("--bundle", type=existing_file, required=True)
+@click.group(epilog="Example: ecan-target trust show --keys keys")
+def trust() -> None:
+    """Show and change what this site remembers of its sources."""
+
+
+@trust.command("show", epilog="Example: ecan-target trust show --keys keys")
+@keys_option
 @format_option
-def inspect(bundle: Path, form: str) -> None:
-    """List every byte of a bundle."""
+def trust_show(keys_dir: Path, form: str) -> None:
+    """List the newest release, what was withdrawn, and who succeeded whom, of every source that is known."""
+    from target_site.trust_commands import format_text, listing
+    from target_site.trust_state import load_trust_state
+
+    sources = listing(load_trust_state(keys_dir))
+    click.echo(json.dumps(sources) if form == "json" else format_text(sources))
+
+
+@trust.command("update", epilog="Example: ecan-target trust update --keys keys --statement revocations")
+@keys_option
+@click.option("--statement", type=existing_file, required=True, help="What the source has signed.")
+@click.option("--trust", "source", metavar="FINGERPRINT|FILE", help="The source, if nothing was received from it yet.")
+@format_option
+@quiet_option
+def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str, quiet: bool) -> None:
+    """Learn from a file that was carried by hand what a source has withdrawn, or which key it has now.
+
+    The source keeps both files in its keys folder: public/revocations and public/succession.
+    """
+    from target_site.trust_commands import update_from_file
+
+    outcome = update_from_file(keys_dir, statement, source)
+    if form == "json":
+        click.echo(json.dumps(outcome))
+    Narrator(quiet=quiet).say(str(outcome["said"]))
+
+
+@trust.command("reset", epilog="Example: ecan-target trust reset --keys keys --trust 3f9a... --release 3")
+@keys_option
+@click.option("--trust", "source", required=True, metavar="FINGERPRINT|FILE", help="The source.")
+@click.option(
+    "--release",
+    type=click.IntRange(0, 0xFFFF),
+    required=True,
+    help="Number of its latest release, as its operator says; 0 if there is none yet.",
+)
+@format_option
+@quiet_option
+def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: bool) -> None:
+    """Begin anew with one source after this site's memory was lost, or after its ledger had to be restored.
+
+    Ask the source's operator for the number of the latest release first: older ones will be refused.
+    """
+    from target_site.trust_commands import reset_by_hand
+
+    outcome = reset_by_hand(keys_dir, source, release)
+    if form == "json":
+        click.echo(json.dumps(outcome))
+    Narrator(quiet=quiet).say(str(outcome["said"]))
+
+
+@click.command(epilog="Example: ecan-target inspect --bundle model.ecan")
+@click.option("--bundle", type=existing_file, required=True, help="A bundle, or a sealed file.")
+@click.option("--keys", "keys_dir", type=existing_folder, help="Open a sealed file with these keys.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="With --format html: the page to print.")
+def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) -> None:
+    """List every byte of a bundle, and how much its weights could carry."""
+    from protocol.files import write_atomic
+    from protocol.identity import load_identity
     from protocol.inspect import format_text
     from protocol.inspect import inspect as inspect_bundle
+    from protocol.inspect_page import format_html
+    from protocol.passphrase import passphrase_for
 
-    listing = inspect_bundle(bundle)
-    click.echo(json.dumps(listing) if form == "json" else format_text(listing))
+    if (form == "html") != (out is not None):
+        raise click.UsageError("--format html and --out PAGE belong together")
+    key = None if keys_dir is None else load_identity(keys_dir, passphrase_for(keys_dir)).sealing_key
+    listing = inspect_bundle(bundle, key)
+    if out is not None:
+        write_atomic(out, format_html(listing).encode(), 0o644)
+    else:
+        click.echo(json.dumps(listing) if form == "json" else format_text(listing))
 
 
 @click.command(epilog="Example: ecan-target adapt --bundle model.ecan --audio recordings/ --out adapted")
@@ -136,7 +218,8 @@ def adapt(
     if keys_dir is None:
         narrator.say(
             f"received by site {verified.manifest.audience.hex()[:16]}..., signed by "
-            f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours"
+            f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours "
+            "and that the source has not withdrawn the model since"
         )
     judgement = adapt_bundle(
         verified,
@@ -164,11 +247,14 @@ def adapt(
 @click.command(epilog="Example: ecan-target predict --model adapted --audio recordings/ --out predictions")
 @model_option
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
+@click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder for segments.csv and summary.json.")
 @format_option
 @quiet_option
-def predict(model_dir: Path, audio: Path, cache: Path | None, out: Path, form: str, quiet: bool) -> None:
+def predict(
+    model_dir: Path, audio: Path, keys_dir: Path | None, cache: Path | None, out: Path, form: str, quiet: bool
+) -> None:
     """Recognize emotions with the adapted model."""
     from ecan_core.seeding import one_thread
     from target_site.adapted import CACHE_FILE, load_adapted
@@ -176,9 +262,12 @@ def predict(model_dir: Path, audio: Path, cache: Path | None, out: Path, form: s
 
     one_thread()
     narrator = Narrator(quiet=quiet)
-    summary = predict_audio(
-        load_adapted(model_dir), audio, out, cache_path=cache or model_dir / CACHE_FILE, narrator=narrator
-    )
+    model = load_adapted(model_dir)
+    if keys_dir is not None:
+        from target_site.acceptance import refuse_withdrawn
+
+        refuse_withdrawn(keys_dir, model.receipt)
+    summary = predict_audio(model, audio, out, cache_path=cache or model_dir / CACHE_FILE, narrator=narrator)
     if form == "json":
         click.echo(json.dumps(summary))
     narrator.say(f"predicted {summary['utterances']} utterances: {out / 'segments.csv'}")

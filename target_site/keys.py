@@ -1,4 +1,4 @@
-"""The target's keys folder (KEYS): its identity and the requests that it made."""
+"""The target's keys folder (KEYS): its identity, the requests that it made, and what it has seen of its sources."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,25 +7,33 @@ from protocol.errors import Code, KeyFault
 from protocol.identity import Identity, Role, create_identity, has_identity, load_identity, write_identity
 
 
-def load_keys(keys_dir: Path) -> Identity:
+def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
     """Read the target's identity.
 
     Raises:
-        KeyFault: there is none, it is damaged, or it is a source's.
+        KeyFault: there is none, it is damaged or locked, or it is a source's.
     """
-    identity = load_identity(keys_dir)
+    identity = load_identity(keys_dir, passphrase)
     if identity.role is not Role.TARGET:
         raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a source's keys; name this site's keys folder.")
     return identity
 
 
-def load_or_create_keys(keys_dir: Path) -> Identity:
+def load_or_create_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
     """Read the target's identity, which is created on first use.
 
+    Args:
+        keys_dir: the target's keys.
+        passphrase: opens the private keys, or encrypts new ones.
+
     Raises:
-        KeyFault: it is damaged, or it is a source's.
+        KeyFault: it is damaged or locked, or it is a source's.
         StorageFault: the folder cannot be written.
     """
     if not has_identity(keys_dir):
-        write_identity(create_identity(Role.TARGET, datetime.now(UTC)), keys_dir)
-    return load_keys(keys_dir)
+        from target_site.trust_state import create_trust_state
+
+        # Before the keys: whoever has keys has a trust state, even if this run is killed here.
+        create_trust_state(keys_dir)
+        write_identity(create_identity(Role.TARGET, datetime.now(UTC)), keys_dir, passphrase)
+    return load_keys(keys_dir, passphrase)

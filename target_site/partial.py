@@ -1,24 +1,25 @@
-"""A download in progress: ``OUT.partial``, and beside it which offer it belongs to and who has it locked."""
+"""A download in progress: ``OUT.partial``, and beside it the signed offer that it belongs to and who has it locked."""
 
 import contextlib
 import fcntl
+import hashlib
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from protocol.bundle import MAX_BUNDLE_BYTES
-from protocol.errors import Code, StorageFault
+from protocol.errors import Code, ConnectionFault, ProtocolError, StorageFault
 from protocol.files import cannot_write, read_bounded, write_atomic
 from protocol.wire.chunks import whole_chunks
-from target_site.client import AcceptedOffer
-
-_MAX_NOTE_BYTES = 256
+from protocol.wire.limits import MAX_REPLY_BYTES
+from target_site.client import AcceptedOffer, read_offer
 
 
 class PartialDownload:
-    """The bytes of a bundle that have arrived so far; survives a kill at any moment.
+    """The bytes of a sealed bundle that have arrived so far; survives a kill at any moment.
 
-    Nothing here is believed: the finished bytes are verified as a whole before they become OUT.
+    Nothing here is believed: the finished bytes are unsealed and verified as a whole before they become OUT. And
+    nothing here is ever held in memory as a whole.
     """
 
     def __init__(self, out: Path) -> None:
@@ -55,12 +56,16 @@ class PartialDownload:
 
         Returns:
             The number of bytes that are there: where to go on.
+
+        Raises:
+            ConnectionFault: the source once signed another offer for the same grant (SWAP). Both are kept as
+                ``OUT.offer.1`` and ``OUT.offer.2``, and the download stays as it is.
         """
-        note = f"{offer.digest.hex()} {offer.size}\n".encode("ascii")
+        belongs = self._belongs_to(offer)
         try:
-            if not self._belongs_to(note):
+            if not (belongs and self._path.is_file()):
                 self.discard()
-                write_atomic(self._note, note)
+                write_atomic(self._note, offer.message)
                 self._path.touch(mode=0o600)
             present = min(self._path.stat().st_size, offer.size)
             kept = present if present == offer.size else whole_chunks(present)
@@ -69,7 +74,15 @@ class PartialDownload:
             raise cannot_write(self._path, error) from error
         return kept
 
-    def append(self, chunks: Iterable[bytes]) -> None:
+    def begin(self) -> None:
+        """Start over for bytes that come without an offer: those of a file that was carried here."""
+        try:
+            self.discard()
+            self._path.touch(mode=0o600)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    def append(self, chunks: Iterable[bytes | memoryview]) -> None:
         """Write chunks as they come.
 
         Raises:
@@ -83,17 +96,64 @@ class PartialDownload:
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
-    def read(self) -> bytes:
-        """All bytes that have arrived."""
-        return read_bounded(self._path, MAX_BUNDLE_BYTES)
+    def sha256(self) -> bytes:
+        """SHA-256 of all bytes that have arrived, read in blocks."""
+        with self._opened() as descriptor, open(descriptor, "rb", buffering=0, closefd=False) as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    @contextlib.contextmanager
+    def mapped(self) -> Iterator[mmap.mmap]:
+        """All bytes that have arrived, read-only and fetched from the disk as they are looked at.
+
+        Raises:
+            StorageFault: there are none, or they cannot be read.
+        """
+        with self._opened() as descriptor:
+            try:
+                view = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:
+                raise StorageFault(
+                    Code.STORAGE, f"{self._path} cannot be read; run the command again, it goes on."
+                ) from error
+            with view:
+                yield view
 
     def discard(self) -> None:
         """Forget the download."""
         self._path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
-    def _belongs_to(self, note: bytes) -> bool:
-        return self._path.is_file() and self._note.is_file() and read_bounded(self._note, _MAX_NOTE_BYTES) == note
+    def _belongs_to(self, offer: AcceptedOffer) -> bool:
+        try:
+            kept = read_bounded(self._note, MAX_REPLY_BYTES)
+            earlier, _ = read_offer(kept, offer.issuer)
+        except ProtocolError:
+            return False  # there is none, it is damaged, or it is of another source
+        if earlier.grant != offer.grant:
+            return False
+        if (earlier.sealed_sha256, earlier.size) == (offer.digest, offer.size):
+            return True
+        evidence = [self._out.with_name(f"{self._out.name}.offer.{number}") for number in (1, 2)]
+        for path, message in zip(evidence, (kept, offer.message), strict=True):
+            write_atomic(path, message)
+        raise ConnectionFault(
+            Code.SWAP,
+            f"The source has offered two different bundles for one grant; keep {evidence[0]} and {evidence[1]}, "
+            "which it has signed, and speak to its operator before you receive anything from it.",
+        )
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageFault(
+                Code.STORAGE, f"{self._path} cannot be read ({error.strerror}); run the command again."
+            ) from error
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def _locked(path: Path) -> int:
@@ -110,7 +170,7 @@ def _locked(path: Path) -> int:
         os.close(descriptor)  # its last owner removed it after we had opened it: others would lock a new one
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
     """A full disk may take a part of the bytes before it says no."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -30,6 +30,7 @@ CATEGORIES = {
     "learned": "weights that were learned from the source's recordings, rounded to small integers",
     "stated": "the manifest: what the source states and signs about the model",
     "signature": "shows who sent the bundle and that nobody changed it",
+    "sealed": "encrypted to this site: what is inside was listed once it was opened",
     "fixed": "follows from the format, the architecture and the signer: nothing to choose",
 }
 

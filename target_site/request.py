@@ -14,23 +14,25 @@ REQUESTS = "requests"
 _SUFFIX = ".request"
 
 
-def write_request(keys_dir: Path, out: Path, *, today: int) -> str:
+def write_request(keys_dir: Path, out: Path, *, today: int, passphrase: bytes | None = None) -> str:
     """Write a new request.
 
     Args:
         keys_dir: the target's keys, created on first use.
         out: the request file, for the source; an older request is replaced.
         today: days since 1970.
+        passphrase: opens the private keys, or encrypts new ones.
 
     Returns:
         The target's fingerprint in hexadecimal, for the source to compare.
 
     Raises:
         UsageFault: there is something else at ``out``, or it lies among the keys.
+        KeyFault: the keys are damaged or locked, or they are a source's.
         StorageFault: a file cannot be written.
     """
     _check_place(out, keys_dir)
-    identity = load_or_create_keys(keys_dir)
+    identity = load_or_create_keys(keys_dir, passphrase)
     request = seal_request(identity, nonce=secrets.token_bytes(NONCE_BYTES), day=today)
     folder = keys_dir / REQUESTS
     try:

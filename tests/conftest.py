@@ -1,12 +1,18 @@
 """Work that several tests build upon, done once per session."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import cli
 from tests.support.speech import synthesize
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +27,7 @@ class Crossing:
     target_keys: Path
     fingerprint: str
     request: Path
+    sealed: Path
     bundle: Path
 
 
@@ -60,6 +67,7 @@ def crossing(tmp_path_factory) -> Crossing:
         target_keys=work / "target-keys",
         fingerprint=fingerprint,
         request=work / "site.request",
+        sealed=work / "carried.ecan",
         bundle=work / "model.ecan",
     )
 
@@ -74,3 +82,11 @@ def adapted(crossing) -> Path:
     )
     assert result.code in (0, 14), result.stderr
     return out
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say how many hostile inputs were refused as their table says."""
+    passed = [report.nodeid for report in terminalreporter.stats.get("passed", ())]
+    hostile = sum("tests/hostile/" in name and "test_row" in name for name in passed)
+    if hostile:
+        terminalreporter.write_line(f"hostile inputs refused as the table says: {hostile}")

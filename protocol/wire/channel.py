@@ -1,7 +1,7 @@
 """Both ends of the connection: TLS 1.3 where each side accepts exactly one certificate of the other.
 
-There is no certificate authority and no name to trust. The source requires the certificate in the site's
-request. The target first asks what certificate the source shows, checks that the identity it trusts has
+There is no certificate authority and no name to trust. The source requires a certificate out of the sites'
+requests. The target first asks what certificate the source shows, checks that the identity it trusts has
 endorsed it, and then accepts that certificate alone.
 """
 
@@ -11,35 +11,76 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import grpc
 
 from protocol.errors import Code, ConnectionFault, TimedOut, Unauthentic
-from protocol.identity import Identity, Role, check_endorsement, server_name
+from protocol.identity import Role, check_endorsement, server_name
 from protocol.wire.address import Address
-from protocol.wire.chunks import CHUNK_BYTES
+from protocol.wire.limits import MAX_METADATA_BYTES, MAX_REPLY_BYTES, MAX_REQUEST_BYTES, SOFT_METADATA_BYTES
+from protocol.wire.service import MAX_CALL_S
 
-MAX_REQUEST_BYTES = 16 * 1024
-MAX_CHUNK_MESSAGE_BYTES = CHUNK_BYTES + 1024
-MAX_METADATA_BYTES = 8 * 1024
+CALLS_AT_ONCE = 64
+"""Calls that are answered at the same time; one more is told to come again, so nobody waits behind slow readers."""
 
-_CALLS_AT_ONCE = 8
+_STREAMS_PER_CONNECTION = 8
 _HANDSHAKE_TIMEOUT_MS = 3000
 _CONNECT_TIMEOUT_S = 10.0
+_NO_COMPRESSION_BUT_IDENTITY = 1  # a set of bits
+
+_SERVER_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # or a second server could share the port and take half the calls
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", MAX_REPLY_BYTES),
+    ("grpc.max_metadata_size", SOFT_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION_BUT_IDENTITY),
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
+    ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
+    ("grpc.max_connection_idle_ms", 2 * 60 * 1000),
+    ("grpc.max_connection_age_ms", 10 * 60 * 1000),
+    ("grpc.max_connection_age_grace_ms", int(MAX_CALL_S) * 1000),
+    # A site whose network vanished would count as busy for long: ask it now and then whether it is there.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
+    ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_metadata_size", SOFT_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION_BUT_IDENTITY),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),  # or a new try would wait for the back-off of the last one
+)
+
+
+class TlsIdentity(Protocol):
+    """What TLS needs of a site: its key and the certificate that it shows."""
+
+    @property
+    def tls_key_pem(self) -> bytes:
+        """The private key, PEM."""
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate, PEM."""
 
 
 def start_server(
     address: Address,
-    identity: Identity,
-    client_certificate: bytes,
+    identity: TlsIdentity,
+    client_certificates: bytes,
     handler: "grpc.GenericRpcHandler[bytes, bytes]",
 ) -> tuple[grpc.Server, Address]:
-    """Listen for one client.
+    """Listen for some clients.
 
     Args:
         address: where; port 0 takes a free port.
         identity: the source's.
-        client_certificate: the only certificate that may connect, PEM.
+        client_certificates: the only certificates that may connect, PEM, one behind the other.
         handler: answers the calls.
 
     Returns:
@@ -49,20 +90,13 @@ def start_server(
         ConnectionFault: the address cannot be listened on.
     """
     credentials = grpc.ssl_server_credentials(
-        [(identity.tls_key_pem, identity.certificate_pem)], client_certificate, require_client_auth=True
+        [(identity.tls_key_pem, identity.certificate_pem)], client_certificates, require_client_auth=True
     )
     server = grpc.server(
-        ThreadPoolExecutor(_CALLS_AT_ONCE),
+        ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="call"),
         handlers=[handler],
-        maximum_concurrent_rpcs=_CALLS_AT_ONCE,
-        options=[
-            ("grpc.so_reuseport", 0),  # or a second server could share the port and take half the calls
-            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-            ("grpc.max_send_message_length", MAX_CHUNK_MESSAGE_BYTES),
-            ("grpc.max_metadata_size", MAX_METADATA_BYTES // 2),
-            ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
-        ],
+        maximum_concurrent_rpcs=CALLS_AT_ONCE,
+        options=_SERVER_OPTIONS,
     )
     try:
         port = server.add_secure_port(str(address), credentials)
@@ -110,7 +144,9 @@ def trusted_certificate(address: Address, trusted: bytes, timeout_s: float) -> b
 
 
 @contextlib.contextmanager
-def pinned_channel(address: Address, identity: Identity, certificate: bytes, trusted: bytes) -> Iterator[grpc.Channel]:
+def pinned_channel(
+    address: Address, identity: TlsIdentity, certificate: bytes, trusted: bytes
+) -> Iterator[grpc.Channel]:
     """A channel that reaches the holder of one certificate and nobody else.
 
     Args:
@@ -125,16 +161,8 @@ def pinned_channel(address: Address, identity: Identity, certificate: bytes, tru
         private_key=identity.tls_key_pem,
         certificate_chain=identity.certificate_pem,
     )
-    options = [
-        # The name in the certificate comes from the fingerprint; the address proves nothing.
-        ("grpc.ssl_target_name_override", server_name(trusted)),
-        ("grpc.max_receive_message_length", MAX_CHUNK_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
-        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-        ("grpc.enable_http_proxy", 0),
-        ("grpc.enable_retries", 0),
-        ("grpc.use_local_subchannel_pool", 1),  # or a new try would wait for the back-off of the last one
-    ]
+    # The name in the certificate comes from the fingerprint; the address proves nothing.
+    options = [("grpc.ssl_target_name_override", server_name(trusted)), *_CHANNEL_OPTIONS]
     with grpc.secure_channel(str(address), credentials, options) as channel:
         yield channel
 

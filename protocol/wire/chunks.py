@@ -1,9 +1,16 @@
-"""How a bundle is cut for the wire: chunks of one size, counted from the start of the bundle."""
+"""How sealed bytes are cut for the wire: chunks of one size, counted from the start of the file.
 
-from collections.abc import Iterator
+The bytes of a Chunk message follow from its offset and its data, so neither side runs protobuf over them: the
+source writes the few bytes in front of the data, the target says beforehand which they must be.
+"""
+
+from protocol.errors import Code, Malformed
 
 CHUNK_BYTES = 64 * 1024
-"""Bytes per chunk: small enough for a cut download of the default bundle to go on and not start again."""
+"""Bytes per chunk: small enough for a cut download of a small bundle to go on and not start again."""
+
+_OFFSET_TAG = b"\x08"  # field 1, an integer
+_DATA_TAG = b"\x12"  # field 2, bytes
 
 
 def is_chunk_start(offset: int, size: int) -> bool:
@@ -16,7 +23,51 @@ def whole_chunks(num_bytes: int) -> int:
     return num_bytes - num_bytes % CHUNK_BYTES
 
 
-def chunks(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    """The chunks of `data` from `offset` on, each with its own offset in bytes."""
-    for start in range(offset, len(data), CHUNK_BYTES):
-        yield start, data[start : start + CHUNK_BYTES]
+def chunk_length(offset: int, size: int) -> int:
+    """The bytes of the chunk at `offset` of `size` bytes; 0 at the end."""
+    return min(CHUNK_BYTES, size - offset)
+
+
+def chunk_message(offset: int, data: bytes | memoryview) -> bytes:
+    """The canonical bytes of a Chunk message.
+
+    Args:
+        offset: bytes from the start of the file.
+        data: at least one byte of it.
+    """
+    return b"".join((_head(offset, len(data)), data))
+
+
+def chunk_data(message: bytes, offset: int, num_bytes: int) -> memoryview:
+    """The data of the Chunk message that must come next; a view into the message, without a copy.
+
+    Args:
+        message: what came.
+        offset: bytes from the start of the file.
+        num_bytes: how many bytes of data it must hold, at least one.
+
+    Raises:
+        Malformed: it is any other message.
+    """
+    head = _head(offset, num_bytes)
+    if len(message) != len(head) + num_bytes or not message.startswith(head):
+        raise Malformed(
+            Code.PROTOCOL, "The chunk is not the next one; install the same release of ecan-ser at both sites."
+        )
+    return memoryview(message)[len(head) :]
+
+
+def _head(offset: int, num_bytes: int) -> bytes:
+    """What stands before the data; an offset of 0 is not written, as protobuf has it."""
+    written = _OFFSET_TAG + _varint(offset) if offset else b""
+    return written + _DATA_TAG + _varint(num_bytes)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits per byte, the lowest first; all but the last byte have their top bit set."""
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)

@@ -1,7 +1,8 @@
 """Canonical protobuf: one message has one byte string, so a message can carry nothing but its fields.
 
 Plain protobuf keeps unknown fields, accepts a field twice, in any order, and numbers in longer forms than
-needed; each of these is room for bytes that no schema shows.
+needed; each of these is room for bytes that no schema shows. No field is longer than the table in
+`protocol.wire.limits` says, on the way out as on the way in.
 """
 
 from collections.abc import Callable
@@ -10,12 +11,18 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from protocol.errors import Code, Malformed
+from protocol.wire.limits import FIELD_LIMITS
 
 M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message) -> bytes:
-    """The canonical bytes of a message."""
+    """The canonical bytes of a message.
+
+    Raises:
+        Malformed: a field is beyond its limit.
+    """
+    _check_limits(message)
     return message.SerializeToString(deterministic=True)
 
 
@@ -23,7 +30,8 @@ def decoder(message_type: type[M]) -> Callable[[bytes], M]:
     """A parser of `message_type` that refuses every byte string but the canonical one.
 
     Returns:
-        A function from bytes to the message, raising `Malformed` (NOT_CANONICAL).
+        A function from bytes to the message, raising `Malformed`: NOT_CANONICAL, or LENGTH or OFFSET where a field
+        is beyond its limit.
     """
 
     def decode(data: bytes) -> M:
@@ -33,11 +41,25 @@ def decoder(message_type: type[M]) -> Callable[[bytes], M]:
         except DecodeError as error:
             raise _refusal(message_type) from error
         message.DiscardUnknownFields()  # type: ignore[attr-defined]  # the stubs lack it
-        if encode(message) != data:
+        if message.SerializeToString(deterministic=True) != data:
             raise _refusal(message_type)
+        _check_limits(message)
         return message
 
     return decode
+
+
+def _check_limits(message: Message) -> None:
+    for field, value in message.ListFields():
+        limit = FIELD_LIMITS[f"{message.DESCRIPTOR.name}.{field.name}"]
+        if isinstance(value, int) and value > limit:
+            raise Malformed(Code.OFFSET, "An offset lies beyond any bundle; run the command again.")
+        if isinstance(value, bytes) and len(value) > limit:
+            raise Malformed(
+                Code.LENGTH,
+                f"A field of the {message.DESCRIPTOR.name} message is too long; "
+                "install the same release of ecan-ser at both sites.",
+            )
 
 
 def _refusal(message_type: type[Message]) -> Malformed:

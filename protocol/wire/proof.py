@@ -12,6 +12,7 @@ from protocol import signing
 from protocol.errors import Code, Unauthentic
 
 NONCE_BYTES = 32
+PROOF_BYTES = 96
 
 _TYPE = "ecan/open/v1"
 _PUBLIC_KEY_BYTES = 32

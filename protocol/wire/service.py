@@ -1,12 +1,12 @@
 """The source's end of every call: who may call, how a message is read, how a fault looks from outside.
 
-The three methods are plain functions of messages that raise `ProtocolError`; what is the same for all of
+The four methods are plain functions of messages that raise `ProtocolError`; what is the same for all of
 them is written here once.
 """
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,47 +15,109 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol.errors import Code, ConnectionFault, ProtocolError, TimedOut
+from protocol.request import SiteRequest
 from protocol.wire.codec import decoder, encode
 from protocol.wire.ecan.v1 import release_pb2
-from protocol.wire.ecan.v1.release_pb2 import AckReply, AckRequest, Chunk, FetchRequest, Offer, OpenRequest
+from protocol.wire.ecan.v1.release_pb2 import (
+    AckReply,
+    AckRequest,
+    FetchRequest,
+    Offer,
+    OpenRequest,
+    TrustReply,
+    TrustRequest,
+)
+from protocol.wire.metadata import FROM_THE_LIBRARY, refuse_metadata
 from protocol.wire.status import public_fault
 
 SERVICE = release_pb2.DESCRIPTOR.services_by_name["Release"].full_name
-OPEN, FETCH, ACK = (f"/{SERVICE}/{method}" for method in ("Open", "Fetch", "Ack"))
+OPEN, FETCH, ACK, TRUST = (f"/{SERVICE}/{method}" for method in ("Open", "Fetch", "Ack", "Trust"))
 
 MAX_CALL_S = 600.0
 """Longest deadline that a call may set, in seconds; gRPC shows a call without one as centuries."""
 
+_NAMED_BY = "x509_subject_alternative_name"
+"""How gRPC must have named the peer; a certificate without such names would be named by its subject."""
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """A site that may call: what its certificate must show beside the key.
+
+    Attributes:
+        fingerprint: the site's, 32 bytes.
+        spiffe_id: the only one in its certificate.
+    """
+
+    fingerprint: bytes
+    spiffe_id: str
+
+
+Pins = Mapping[bytes, Pin]
+"""The sites that may call, by the public key of their certificate (SubjectPublicKeyInfo, DER)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """An admitted call.
+
+    Attributes:
+        site: fingerprint of the site at the other end, 32 bytes: the only source of its rights.
+        certificate: the one that it shows, DER.
+        cut: ends the call at once, whatever it is doing.
+        when_over: has a function called once the call is over; False if it is over already.
+    """
+
+    site: bytes
+    certificate: bytes
+    cut: Callable[[], object]
+    when_over: Callable[[Callable[[], None]], bool]
 
 
 class Release(Protocol):
     """What a source answers; each method raises `ProtocolError` to refuse."""
 
-    def open(self, request: OpenRequest) -> Offer:
+    def open(self, request: OpenRequest, call: Call) -> Offer:
         """Name the bundle of a grant."""
 
-    def fetch(self, request: FetchRequest) -> Iterator[Chunk]:
-        """Stream the bundle."""
+    def fetch(self, request: FetchRequest, call: Call) -> Iterator[bytes]:
+        """Stream the bundle, as the bytes of Chunk messages; see `protocol.wire.chunks`."""
 
-    def ack(self, request: AckRequest) -> AckReply:
+    def ack(self, request: AckRequest, call: Call) -> AckReply:
         """Take the receipt."""
 
+    def trust(self, request: TrustRequest, call: Call) -> TrustReply:
+        """Tell what is revoked."""
 
-def release_handler(release: Release, client_certificate: bytes) -> "grpc.GenericRpcHandler[bytes, bytes]":
-    """The gRPC side of a service that one client may call.
+
+def pins(requests: Iterable[SiteRequest]) -> dict[bytes, Pin]:
+    """Who may call: the sites of some requests and nobody else."""
+    found = {}
+    for request in requests:
+        certificate = x509.load_pem_x509_certificate(request.certificate)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        (spiffe_id,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+        found[_public_key_info(certificate)] = Pin(fingerprint=request.fingerprint, spiffe_id=spiffe_id)
+    return found
+
+
+def release_handler(release: Release, sites: Pins) -> "grpc.GenericRpcHandler[bytes, bytes]":
+    """The gRPC side of the service.
 
     Args:
         release: answers the calls.
-        client_certificate: whose key must be at the other end, PEM.
+        sites: who may call; looked up anew in every call, so whoever is taken out is refused from the next one on.
     """
-    gate = _Gate(_public_key_info(client_certificate))
+    gate = _Gate(sites)
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
             "Open": grpc.unary_unary_rpc_method_handler(gate.unary(release.open, OpenRequest)),
             "Fetch": grpc.unary_stream_rpc_method_handler(gate.stream(release.fetch, FetchRequest)),
             "Ack": grpc.unary_unary_rpc_method_handler(gate.unary(release.ack, AckRequest)),
+            "Trust": grpc.unary_unary_rpc_method_handler(gate.unary(release.trust, TrustRequest)),
         },
     )
 
@@ -64,40 +126,60 @@ def release_handler(release: Release, client_certificate: bytes) -> "grpc.Generi
 class _Gate:
     """What every call passes first. gRPC hands over and takes raw bytes, so nothing is decoded before it."""
 
-    client_key: bytes
+    sites: Pins
 
     def unary(
-        self, method: Callable[[Any], Any], request_type: type[Any]
+        self, method: Callable[[Any, Call], Any], request_type: type[Any]
     ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         decode = decoder(request_type)
 
-        def call(data: bytes, context: grpc.ServicerContext) -> bytes:
+        def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
             with _public_faults(context):
-                self._admit(context)
-                return encode(method(decode(data)))
+                call = self._admit(context)
+                return encode(method(decode(data), call))
 
-        return call
+        return answer
 
     def stream(
-        self, method: Callable[[Any], Iterator[Any]], request_type: type[Any]
+        self, method: Callable[[Any, Call], Iterator[bytes]], request_type: type[Any]
     ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
         decode = decoder(request_type)
 
-        def call(data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        def answer(data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
             with _public_faults(context):
-                self._admit(context)
-                yield from map(encode, method(decode(data)))
+                call = self._admit(context)
+                yield from method(decode(data), call)
 
-        return call
+        return answer
 
-    def _admit(self, context: grpc.ServicerContext) -> None:
-        peer: Mapping[str, Any] = context.auth_context()
-        keys = [_public_key_info(certificate) for certificate in peer.get("x509_pem_cert", ())]
-        if peer.get("ssl_tls_version") != [b"TLSv1.3"] or keys != [self.client_key]:
-            raise ConnectionFault(Code.IDENTITY, "The peer is not the site that the grant is for.")
+    def _admit(self, context: grpc.ServicerContext) -> Call:
+        certificate, site = self._identify(context)
+        refuse_metadata(context.invocation_metadata(), allowed=FROM_THE_LIBRARY)
         remaining_s = context.time_remaining()
         if remaining_s is None or remaining_s > MAX_CALL_S:
             raise TimedOut(Code.DEADLINE, "The call sets no deadline.")
+        return Call(
+            site=site,
+            certificate=certificate.public_bytes(Encoding.DER),
+            cut=context.cancel,
+            when_over=context.add_callback,
+        )
+
+    def _identify(self, context: grpc.ServicerContext) -> tuple[x509.Certificate, bytes]:
+        """Whose certificate is at the other end; TLS has checked already that the peer holds its key."""
+        peer: Mapping[str, Any] = context.auth_context()
+        shown = peer.get("x509_pem_cert", ())
+        if (
+            peer.get("transport_security_type") == [b"ssl"]
+            and peer.get("ssl_tls_version") == [b"TLSv1.3"]
+            and context.peer_identity_key() == _NAMED_BY
+            and len(shown) == 1
+        ):
+            certificate = x509.load_pem_x509_certificate(shown[0])
+            pin = self.sites.get(_public_key_info(certificate))
+            if pin is not None and peer.get("peer_spiffe_id") == [pin.spiffe_id.encode("ascii")]:
+                return certificate, pin.fingerprint
+        raise ConnectionFault(Code.IDENTITY, "The peer is not a site that anything is exported for.")
 
 
 @contextlib.contextmanager
@@ -114,6 +196,5 @@ def _public_faults(context: grpc.ServicerContext) -> Iterator[None]:
     context.abort(fault.status, fault.sentence)
 
 
-def _public_key_info(certificate: bytes) -> bytes:
-    key = x509.load_pem_x509_certificate(certificate).public_key()
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def _public_key_info(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

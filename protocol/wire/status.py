@@ -45,18 +45,19 @@ PUBLIC_FAULTS = {
     Code.IDENTITY: PublicFault(
         grpc.StatusCode.UNAUTHENTICATED,
         ConnectionFault,
-        "The source serves another site: this site's keys are not those of the request it exports for; "
+        "The source does not serve this site: its keys are not those of a request that it exports for; "
         "ask its operator to export with this site's request.",
     ),
     Code.GRANT: PublicFault(
         grpc.StatusCode.NOT_FOUND,
         Refused,
-        "The source serves another request; ask its operator to export with this site's latest request.",
+        "The source does not serve this request; ask its operator to export with this site's latest request.",
     ),
     Code.STATE: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
         Refused,
-        "This grant is closed: its bundle was delivered once; make a new request and ask the source to export again.",
+        "This grant has ended: its bundle was delivered, or may not be any more; "
+        "make a new request and ask the source to export again.",
     ),
     Code.DIGEST: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -68,6 +69,22 @@ PUBLIC_FAULTS = {
         Malformed,
         "A download goes on at the start of a chunk; remove the partial file and run the command again.",
     ),
+    Code.QUOTA: PublicFault(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Refused,
+        "This grant's bundle was sent too often without a receipt; "
+        "make a new request and ask the source to export again.",
+    ),
+    Code.BUSY: PublicFault(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ConnectionFault,
+        "The source answers as many calls as it can, or one of this site already; wait and run the command again.",
+    ),
+    Code.METADATA: PublicFault(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        Malformed,
+        "The call carries metadata of its own; install the same release of ecan-ser at both sites.",
+    ),
     Code.RECEIPT: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
         Refused,
@@ -77,6 +94,11 @@ PUBLIC_FAULTS = {
         grpc.StatusCode.INVALID_ARGUMENT,
         Malformed,
         "A message is not in its canonical form; install the same release of ecan-ser at both sites.",
+    ),
+    Code.LENGTH: PublicFault(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        Malformed,
+        "A field of a message is longer than any can be; install the same release of ecan-ser at both sites.",
     ),
     Code.PROTOCOL: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -97,6 +119,9 @@ PUBLIC_FAULTS = {
     ),
 }
 """Faults that cross as what they are; any other crosses as INTERNAL."""
+
+_TOO_MANY_CALLS = "Concurrent RPC limit exceeded!"
+"""What Python's gRPC server says by itself when it has no thread left for a call."""
 
 _BY_SENTENCE = {fault.sentence: (code, fault) for code, fault in PUBLIC_FAULTS.items()}
 
@@ -123,6 +148,8 @@ def _explained(status: grpc.StatusCode, details: str | None, peer: str) -> Proto
     if details in _BY_SENTENCE:
         code, fault = _BY_SENTENCE[details]
         return fault.error(code, fault.sentence)
+    if details == _TOO_MANY_CALLS:
+        return ConnectionFault(Code.BUSY, PUBLIC_FAULTS[Code.BUSY].sentence)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TimedOut(
             Code.DEADLINE, f"{peer} did not answer in time; run the command again: it goes on where it was."
@@ -130,7 +157,7 @@ def _explained(status: grpc.StatusCode, details: str | None, peer: str) -> Proto
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return ConnectionFault(
             Code.CONNECTION,
-            f"{peer} cut the connection: it has ended or serves another site; "
+            f"{peer} cut the connection: it has ended, the call was too slow, or it serves other sites; "
             "check that it exports with this site's request and run the command again.",
         )
     return ConnectionFault(

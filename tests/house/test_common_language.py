@@ -44,8 +44,9 @@ def test_a_network_crosses_and_answers_as_before(arch, normalization, num_classe
     shapes = architecture.model_shapes(arch.name, num_classes, normalization)
     assert {name: array.shape for name, array in sent.items()} == dict(shapes)
 
-    packed = weights.pack(sent, arch.name, num_classes, normalization)
-    received = weights.unpack(packed, arch.name, num_classes, normalization)
+    form = (arch.name, num_classes, normalization)
+    packed = weights.pack(sent, *form)
+    received = weights.dequantize(weights.unpack(packed, *form), *form)
     card = ModelCard(arch=arch.name, normalization=normalization, classes=labels.EMOTIONS[:num_classes])
     inputs = random_inputs(arch.front_end, front_end.dim, count=20)
     before, after = predict_scores(network, inputs), predict_scores(card.build(received), inputs)

@@ -128,7 +128,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(crossing, tmp_path,
         "train": ["ecan-source", "train", "--corpus", f"csv={crossing.source_labels}", "--out", full / "out"],
         "adapt": ["ecan-target", *adapt_words(crossing, full / "out", full / "cache")],
         "receive": [
-            *("ecan-target", "receive", "--keys", crossing.target_keys, "--from", crossing.bundle),
+            *("ecan-target", "receive", "--keys", crossing.target_keys, "--from", crossing.sealed),
             *("--trust", crossing.fingerprint, "--out", full / "out"),
         ],
     }[command]

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import target_site.receive as receive_module
+from protocol.identity import load_server_identity
 from protocol.ledger import GrantState
 from protocol.request import grant_id
 from protocol.wire.address import parse_address
-from source_site.export import close_by_receipt, export_to_file, serve_once
-from source_site.keys import init_keys, open_ledger
+from source_site import exporter
+from source_site.export import close_by_receipt, export_to_file, grant
+from source_site.keys import init_keys, open_ledger, released_file
 from target_site.request import write_request
 from tests.source_site.runs import write_run
 from tests.support.cutting_proxy import CuttingProxy
@@ -24,6 +26,7 @@ pytestmark = [pytest.mark.journey, needs_loopback]
 preload(__name__)
 
 KILLED = -9
+NOW_S = TODAY * 86_400
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,15 @@ class Sites:
     def out(self) -> Path:
         return self.folder / "target" / "model.ecan"
 
+    @property
+    def outbox(self) -> Path:
+        return self.folder / "source" / "outbox"
+
+    def record(self):
+        return open_ledger(self.folder / "source").find(self.grant)
+
     def state(self) -> GrantState | None:
-        record = open_ledger(self.folder / "source").find(self.grant)
+        record = self.record()
         return record and record.state
 
     def exporting(self, *killed: object):
@@ -66,8 +76,12 @@ def export_quietly(folder: Path, said: Path) -> None:
         with said.open("a") as file:
             file.write(sentence + "\n")
 
-    arguments = (folder / "run", folder / "source", folder / "site.request", "127.0.0.1:0")
-    serve_once(*arguments, today=TODAY, announce=announce, timeout_s=15.0)
+    keys = folder / "source"
+    (record,) = grant(folder / "run", keys, [folder / "site.request"], now_s=NOW_S)
+    identity = load_server_identity(keys)
+    address = parse_address("127.0.0.1:0")
+    records = exporter.export(keys, [record.grant], address, identity, announce=announce, timeout_s=15.0)
+    exporter.require_receipts(records, 15.0)
 
 
 def receive_quietly(folder: Path, source: str, trust: str, out: Path) -> None:
@@ -93,9 +107,9 @@ def test_a_bundle_crosses_once_and_both_sides_know_it(sites):
     assert sites.receiving(address) == 0
     assert ended(export) == 0
     assert sites.state() is GrantState.CLOSED
-    record = open_ledger(sites.folder / "source").find(sites.grant)
+    record = sites.record()
     assert record.receipt == (sites.folder / "target" / "model.ecan.receipt").read_bytes()
-    assert record.digest == hashlib.sha256(sites.out.read_bytes()).digest()
+    assert record.bundle_sha256 == hashlib.sha256(sites.out.read_bytes()).digest()
 
 
 def test_a_second_crossing_of_the_same_grant_is_refused_at_both_ends(sites):
@@ -112,7 +126,7 @@ def test_a_second_crossing_of_the_same_grant_is_refused_at_both_ends(sites):
 @pytest.mark.parametrize("limit", [1_000, 5_000, 85_000, 124_000])
 def test_a_source_that_is_killed_in_the_middle_goes_on_with_the_same_bytes(sites, limit):
     first, address = sites.exporting()
-    sealed = (sites.folder / "source" / "outbox" / f"{sites.grant.hex()}.ecan").read_bytes()
+    sealed = sites.record().sealed_sha256
     proxy = CuttingProxy(address, [None, limit], until=lambda: first.kill() or True)
     with proxy.listening() as detour:
         assert sites.receiving(detour) == 4
@@ -120,7 +134,8 @@ def test_a_source_that_is_killed_in_the_middle_goes_on_with_the_same_bytes(sites
     second, address = sites.exporting()
     assert sites.receiving(address) == 0
     assert ended(second) == 0
-    assert sites.out.read_bytes() == sealed
+    assert sites.record().sealed_sha256 == sealed
+    assert sites.out.read_bytes() == released_file(sites.folder / "source", sites.grant).read_bytes()
 
 
 def test_a_source_that_is_killed_before_any_change_of_any_file_seals_one_bundle(tmp_path):
@@ -134,7 +149,7 @@ def test_a_source_that_is_killed_before_any_change_of_any_file_seals_one_bundle(
         if first.exitcode == 0:
             break
         assert ended(first) == KILLED
-        sealed = {path.read_bytes() for path in (keys / "outbox").glob("*.ecan") if sites.state()}
+        before = sites.record()
         second, address = sites.exporting()
         if sites.state() is GrantState.CLOSED:
             assert ended(second) == 11
@@ -142,16 +157,18 @@ def test_a_source_that_is_killed_before_any_change_of_any_file_seals_one_bundle(
         else:
             assert sites.receiving(address) == 0
             assert ended(second) == 0
-            assert sealed <= {sites.out.read_bytes()}
-        assert list((keys / "outbox").glob("*.ecan")) == []
+        after = sites.record()
+        assert before is None or before.sealed_sha256 == after.sealed_sha256
+        assert sites.out.read_bytes() == released_file(keys, sites.grant).read_bytes()
+        assert list(sites.outbox.glob("*.sealed")) == list(sites.outbox.glob("*.request")) == []
     assert step >= 5, "the steps were not seen"
 
 
 def test_a_bundle_that_is_carried_by_hand_is_receipted_by_hand(sites):
     carried = sites.folder / "carried.ecan"
     keys, request = sites.folder / "source", sites.folder / "site.request"
-    export_to_file(sites.folder / "run", keys, request, carried, today=TODAY)
+    export_to_file(sites.folder / "run", keys, request, carried, now_s=NOW_S)
     assert sites.receiving(carried) == 0
     assert sites.state() is GrantState.STREAMING
-    close_by_receipt(keys, request, sites.folder / "target" / "model.ecan.receipt", today=TODAY)
+    close_by_receipt(keys, request, sites.folder / "target" / "model.ecan.receipt", now_s=NOW_S)
     assert sites.state() is GrantState.CLOSED

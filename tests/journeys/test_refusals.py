@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from benchmarks.crossing import source
 from tests.support import cli
 
 pytestmark = pytest.mark.journey
@@ -212,6 +213,16 @@ def test_a_label_column_is_not_read_and_that_is_said(crossing, tmp_path):
 # --- the bundle ---------------------------------------------------------------------------------------------------
 
 
+def new_sealed_file(crossing, folder: Path) -> Path:
+    request, sealed = new_request(crossing, folder), folder / "carried.ecan"
+    result = cli.source(
+        *("export", "--model", crossing.run, "--keys", crossing.source_keys),
+        *("--request", request, "--file", sealed),
+    )
+    assert result.code == 0, result.stderr
+    return sealed
+
+
 def copy_of_bundle(crossing, folder: Path) -> Path:
     copy = folder / "model.ecan"
     shutil.copy(crossing.bundle, copy)
@@ -233,7 +244,7 @@ def copy_of_bundle(crossing, folder: Path) -> Path:
 )
 @pytest.mark.parametrize("command", ["adapt", "receive"])
 def test_a_damaged_bundle_is_refused(crossing, tmp_path, command, change, code):
-    bundle = copy_of_bundle(crossing, tmp_path)
+    bundle = copy_of_bundle(crossing, tmp_path) if command == "adapt" else new_sealed_file(crossing, tmp_path)
     bundle.write_bytes(change(bundle.read_bytes()))
     if command == "adapt":
         out = tmp_path / "out"
@@ -261,7 +272,7 @@ def test_a_bundle_that_nobody_accepted_here_is_refused(crossing, tmp_path):
 def test_a_bundle_of_another_source_than_the_trusted_one_is_refused(crossing, tmp_path):
     other = cli.source("keys", "init", "--out", tmp_path / "other-keys").stdout.strip()
     result = cli.target(
-        *("receive", "--keys", crossing.target_keys, "--from", crossing.bundle),
+        *("receive", "--keys", crossing.target_keys, "--from", crossing.sealed),
         *("--trust", other, "--out", tmp_path / "received.ecan"),
     )
     assert result.code == 10
@@ -272,10 +283,10 @@ def test_a_bundle_of_another_source_than_the_trusted_one_is_refused(crossing, tm
 def test_a_bundle_for_another_site_is_refused(crossing, tmp_path):
     cli.target("request", "--keys", tmp_path / "other-keys", "--out", tmp_path / "other.request")
     result = cli.target(
-        *("receive", "--keys", tmp_path / "other-keys", "--from", crossing.bundle),
+        *("receive", "--keys", tmp_path / "other-keys", "--from", crossing.sealed),
         *("--trust", crossing.fingerprint, "--out", tmp_path / "received.ecan"),
     )
-    assert result.code == 11
+    assert result.code == 10
     result.refusal()
     assert not (tmp_path / "received.ecan").exists()
 
@@ -289,12 +300,13 @@ def test_a_port_that_is_in_use_is_a_connection_fault(crossing, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        result = cli.source(
+        result = source(
+            tmp_path,
             *("export", "--model", crossing.run, "--keys", crossing.source_keys),
             *("--request", request, "--listen", listen),
+            expect=4,
         )
-    assert result.code == 4, result.stderr
-    assert "port" in result.refusal()
+    assert "choose another port" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1", "nowhere:port", ":0:0"])
@@ -334,8 +346,9 @@ def test_a_key_file_that_others_can_read_is_refused(crossing, tmp_path):
     shutil.copytree(crossing.source_keys, keys)
     for path in keys.glob("*.key"):
         path.chmod(0o644)
+    request = new_request(crossing, tmp_path)
     result = cli.source(
-        *("export", "--model", crossing.run, "--keys", keys, "--request", crossing.request),
+        *("export", "--model", crossing.run, "--keys", keys, "--request", request),
         *("--file", tmp_path / "model.ecan"),
     )
     assert result.code == 3

@@ -3,14 +3,18 @@
 import dataclasses
 import functools
 import hashlib
+import re
 
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import bundle, signing, weights
 from protocol.architecture import model_shapes
 from protocol.egress import seal_bundle
+from protocol.errors import ProtocolError
 from protocol.manifest import PAYLOAD_TYPE, Manifest, ManifestFields, label_mask
+from protocol.trust import Anchor
 from protocol.weights import Arrays
 
 RELEASE_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -19,6 +23,7 @@ ISSUER = signing.fingerprint_of(signing.raw_public_key(RELEASE_KEY))
 AUDIENCE = hashlib.sha256(b"a receipt key").digest()
 GRANT = bytes(range(16))
 TODAY = 20_500
+ANCHOR = Anchor(issuer=ISSUER, audience=AUDIENCE, grants=frozenset({GRANT}), today=TODAY)
 
 ARCH, NUM_CLASSES, NORM = FORM = ("mlp-stats-v1", 4, "speaker")
 
@@ -35,6 +40,7 @@ FIELDS = ManifestFields(
     n_spk=3,
     hours=-2,
     uar_src=150,
+    uar_q_loss=1,
 )
 
 
@@ -58,7 +64,7 @@ def sealed() -> bytes:
 
 def packed() -> bytes:
     """The weights of `sealed`."""
-    return bundle.split(sealed()).weights
+    return bytes(bundle.split(sealed()).weights)
 
 
 def manifest_of(packed_weights: bytes, **changes: object) -> Manifest:
@@ -91,6 +97,11 @@ def encoded_model(seed: int = 0) -> Arrays:
 def code_only(value: object) -> str:
     """Name a case of a table by the code that it expects: its bytes would not be readable."""
     return value if isinstance(value, str) else ""
+
+
+def says_what_to_do(refusal: pytest.ExceptionInfo[ProtocolError]) -> bool:
+    """Whether its message is one sentence: what is wrong, and what to do about it."""
+    return re.fullmatch(r"[A-Z][a-z ].+[;:,] .+[a-z]\.", str(refusal.value)) is not None
 
 
 def flipped(data: bytes, bit: int) -> bytes:

@@ -13,6 +13,7 @@ from protocol.architecture import (
     tensor_specs,
 )
 from protocol.errors import Malformed
+from tests.protocol.samples import says_what_to_do
 
 
 def test_the_statistics_network_has_these_tensors() -> None:
@@ -74,3 +75,4 @@ def test_an_unknown_form_is_refused(arch: str, num_classes: int, normalization: 
     with pytest.raises(Malformed) as caught:
         tensor_specs(arch, num_classes, normalization)
     assert caught.value.code == code
+    assert says_what_to_do(caught)

@@ -7,7 +7,7 @@ from safetensors.numpy import save
 
 from protocol import bundle
 from protocol.errors import Malformed
-from tests.protocol.samples import encoded_model, sealed
+from tests.protocol.samples import encoded_model, says_what_to_do, sealed
 
 FRAME = bundle.assemble(b"envelope", b"weights")
 
@@ -26,9 +26,24 @@ def zip_file() -> bytes:
 
 
 def test_a_frame_comes_apart_as_it_was_put_together() -> None:
-    assert bundle.split(FRAME) == bundle.Bundle(envelope=b"envelope", weights=b"weights")
+    parts = bundle.split(FRAME)
+    assert (parts.envelope, bytes(parts.weights)) == (b"envelope", b"weights")
+    assert parts.weights.readonly
     assert head() == FRAME
     assert FRAME[:24].hex(" ") == "45 43 41 4e 0d 0a 1a 0a 01 00 00 00 08 00 00 00 07 00 00 00 00 00 00 00"
+
+
+@pytest.mark.parametrize("envelope", [1, 16 * 1024])
+@pytest.mark.parametrize("packed", [1, bundle.MAX_WEIGHTS_BYTES])
+def test_the_shortest_and_the_longest_parts_are_taken(envelope: int, packed: int) -> None:
+    parts = bundle.split(bundle.assemble(b"e" * envelope, b"w" * packed))
+    assert (len(parts.envelope), len(parts.weights)) == (envelope, packed)
+
+
+def test_a_byte_more_than_the_longest_weights_is_refused() -> None:
+    with pytest.raises(Malformed) as caught:
+        bundle.split(bundle.assemble(b"e", b"w" * (bundle.MAX_WEIGHTS_BYTES + 1)))
+    assert caught.value.code == "LENGTH"
 
 
 def test_no_bundle_is_longer_than_is_said() -> None:
@@ -63,6 +78,7 @@ def test_a_frame_that_does_not_add_up_is_refused(data: bytes, code: str) -> None
     with pytest.raises(Malformed) as caught:
         bundle.split(data)
     assert caught.value.code == code
+    assert says_what_to_do(caught)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +91,7 @@ def test_a_frame_that_does_not_add_up_is_refused(data: bytes, code: str) -> None
         pytest.param(b"RIFF\0\0\0\0WAVE", "sound", id="wav"),
         pytest.param(b'{"payload":""}', "request", id="request"),
         pytest.param(b"hello world", "something else", id="text"),
+        pytest.param(b"ECSL\r\n\x1a\n" + bytes(30), "recipient", id="sealed"),
         pytest.param(FRAME.replace(b"\r\n", b"\n"), "text mode", id="crlf-to-lf"),
         pytest.param(FRAME.replace(b"\n", b"\r\n"), "text mode", id="lf-to-crlf"),
     ],

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from protocol import bundle, receipts, request, revocations, sealing, statements, succession, trust
+from protocol.architecture import FRAME_DIM, STATISTICS_DIM
 from protocol.manifest import EMOTIONS, IMPLIED, MAX_MANIFEST_BYTES, SCHEMA, free_bits
 from protocol.weights import MAX_BIAS, MAX_EXPONENT, MAX_WEIGHT, MIN_EXPONENT
 
@@ -28,3 +30,30 @@ def test_the_label_bits_are_listed_in_order() -> None:
 def test_the_ranges_of_the_integers_are_those_of_the_verifier() -> None:
     ranges = f"q lies in [-{MAX_WEIGHT}, {MAX_WEIGHT}], b in [-{MAX_BIAS}, {MAX_BIAS}]"
     assert f"{ranges}, e in [{MIN_EXPONENT}, {MAX_EXPONENT}]" in PAGE
+
+
+def test_the_heads_of_both_files_are_those_of_the_code() -> None:
+    assert f"`{bundle.MAGIC.hex(' ')}`" in PAGE
+    assert f"`{sealing.MAGIC.hex(' ')}`" in PAGE
+    assert f"| {sealing.HEAD.size} | N + {sealing.SEGMENT_OVERHEAD} · n |" in PAGE
+    assert f"pieces of {sealing.SEGMENT_BYTES} bytes" in PAGE
+    assert f"above r + {trust.MAX_RELEASE_STEP} is refused" in PAGE
+    assert f"S = {STATISTICS_DIM}" in PAGE
+    assert f"M = {FRAME_DIM}" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("payload_type", "schema"),
+    [
+        (request.PAYLOAD_TYPE, request._SCHEMA),
+        (receipts.PAYLOAD_TYPE, receipts._SCHEMA),
+        (statements.OFFER_TYPE, statements._OFFER),
+        (statements.CHECKPOINT_TYPE, statements._CHECKPOINT),
+        (revocations.PAYLOAD_TYPE, revocations._SCHEMA),
+        (succession.PAYLOAD_TYPE, succession._SCHEMA),
+    ],
+)
+def test_every_other_signed_file_is_listed_with_its_fields(payload_type: str, schema: dict[str, object]) -> None:
+    short = payload_type.removeprefix("application/vnd.ecan.")
+    (row,) = re.findall(rf"^\| [^|]+ \| `{re.escape(short)}` \| [^|]+ \| (.+) \|$", PAGE, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) - {"accepted", "refused"} == set(schema)

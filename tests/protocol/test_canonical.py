@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from protocol import canonical
 from protocol.canonical import Hex, Int, OneOf, Text
 from protocol.errors import Malformed
-from tests.protocol.samples import code_only
+from tests.protocol.samples import code_only, says_what_to_do
 
 SCHEMA: canonical.Schema = {
     "count": Int(-2, 9),
@@ -83,6 +84,17 @@ def test_any_other_bytes_are_refused(data: bytes, code: str) -> None:
     with pytest.raises(Malformed) as caught:
         read(data)
     assert caught.value.code == code
+    assert says_what_to_do(caught)
+    fields = "count|kind|days|key|text"
+    what = rf"The record (?!None)|Field ({fields}) |A field is given twice|An integer has more|A number is not"
+    assert re.match(what, str(caught.value))
+
+
+def test_eight_brackets_are_taken_and_nine_are_not() -> None:
+    assert canonical.parse_object(b'{"a":' + b"[" * 7 + b"]" * 7 + b"}", what="record", max_bytes=100)
+    with pytest.raises(Malformed) as caught:
+        canonical.parse_object(b'{"a":' + b"[" * 8 + b"]" * 8 + b"}", what="record", max_bytes=100)
+    assert caught.value.code == "DEPTH"
 
 
 def test_two_hundred_thousand_brackets_do_not_exhaust_the_stack() -> None:

@@ -13,13 +13,10 @@ from protocol.errors import Malformed
 from protocol.manifest import label_mask
 from protocol.weights import Arrays
 from tests.protocol.samples import (
-    AUDIENCE,
+    ANCHOR,
     FIELDS,
     FORM,
-    GRANT,
-    ISSUER,
     RELEASE_KEY,
-    TODAY,
     random_model,
 )
 
@@ -34,10 +31,10 @@ def test_what_the_source_seals_the_target_verifies(arch: str, norm: str, classes
     tensors = random_model(arch, len(classes), norm)
     assert violations(tensors, arch, len(classes), norm) == ()
     sealed = seal_bundle(tensors, fields, RELEASE_KEY)
-    verified = trust.verify(sealed, issuer=ISSUER, audience=AUDIENCE, grant=GRANT, today=TODAY)
+    verified = trust.verify(sealed, ANCHOR)
     assert verified.manifest.classes == classes
-    assert {name: array.shape for name, array in verified.tensors.items()} == model_shapes(arch, len(classes), norm)
-    assert all(array.dtype == np.float32 for array in verified.tensors.values())
+    assert {name: array.shape for name, array in verified.tensors().items()} == model_shapes(arch, len(classes), norm)
+    assert all(array.dtype == np.float32 for array in verified.tensors().values())
 
 
 def test_the_same_model_is_sealed_to_the_same_bytes() -> None:
@@ -96,7 +93,30 @@ def test_all_broken_rules_are_listed_at_once() -> None:
         seal_bundle(tensors, FIELDS, RELEASE_KEY)
     listed = {violation.where for violation in caught.value.violations}
     assert listed == {"encoder.0.bias", "bank.scores", "bottleneck.bias", "head.weight"}
-    assert all(name in str(caught.value) for name in listed)
+    assert str(caught.value) == (
+        "The model may not leave: bank.scores is not a tensor of this architecture; encoder.0.bias is missing; "
+        "bottleneck.bias is not a float32 array; head.weight has a class whose row is all zero; "
+        "train it again with this version."
+    )
+
+
+def test_the_largest_value_of_the_grid_may_leave() -> None:
+    tensors = random_model()
+    for name in ("encoder.0.weight", "encoder.0.bias"):
+        tensors[name].flat[0] = weights.largest_magnitude(name)
+    assert violations(tensors, *FORM) == ()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "why"),
+    [
+        (np.zeros(5, np.float32), r"head.bias has shape (5,) instead of (4,)"),
+        (np.full(4, np.inf, np.float32), "head.bias has a value that is not finite"),
+        (np.full(4, 2e7, np.float32), "head.bias has a value too large for the grid"),
+    ],
+)
+def test_a_violation_says_what_is_wrong(tensor: weights.Array, why: str) -> None:
+    assert [str(violation) for violation in violations({**random_model(), "head.bias": tensor}, *FORM)] == [why]
 
 
 def test_a_source_scale_that_is_not_positive_may_not_leave() -> None:

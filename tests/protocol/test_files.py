@@ -1,35 +1,48 @@
 import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from protocol.errors import Malformed, StorageFault
-from protocol.files import read_bounded, write_atomic
+from protocol.files import read_blocks, read_bounded, write_atomic
+
+Reader = Callable[[Path, int], bytes]
 
 
-def test_a_file_of_the_largest_size_is_read_whole(tmp_path: Path) -> None:
+def read_in_blocks(path: Path, max_bytes: int) -> bytes:
+    return b"".join(read_blocks(path, max_bytes, block_bytes=2))
+
+
+@pytest.fixture(params=[read_bounded, read_in_blocks], ids=["at once", "in blocks"])
+def read(request: pytest.FixtureRequest) -> Reader:
+    reader: Reader = request.param
+    return reader
+
+
+def test_a_file_of_the_largest_size_is_read_whole(tmp_path: Path, read: Reader) -> None:
     (tmp_path / "file").write_bytes(b"12345")
-    assert read_bounded(tmp_path / "file", 5) == b"12345"
+    assert read(tmp_path / "file", 5) == b"12345"
 
 
-def test_a_file_one_byte_too_long_is_refused(tmp_path: Path) -> None:
+def test_a_file_one_byte_too_long_is_refused(tmp_path: Path, read: Reader) -> None:
     (tmp_path / "file").write_bytes(b"123456")
     with pytest.raises(Malformed) as caught:
-        read_bounded(tmp_path / "file", 5)
+        read(tmp_path / "file", 5)
     assert caught.value.code == "LENGTH"
 
 
-def test_a_sparse_terabyte_is_refused_without_reading_it(tmp_path: Path) -> None:
+def test_a_sparse_terabyte_is_refused_without_reading_it(tmp_path: Path, read: Reader) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(Malformed) as caught:
-        read_bounded(tmp_path / "sparse", 1000)
+        read(tmp_path / "sparse", 1000)
     assert caught.value.code == "LENGTH"
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe", "device"])
-def test_what_is_not_a_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_what_is_not_a_regular_file_is_refused(tmp_path: Path, read: Reader, kind: str) -> None:
     path = tmp_path / kind
     if kind == "link":
         (tmp_path / "real").write_bytes(b"content")
@@ -41,20 +54,36 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path: Path, kind: str) -> Non
     else:
         path = Path("/dev/zero")
     with pytest.raises(Malformed) as caught:
-        read_bounded(path, 1000)
+        read(path, 1000)
     assert caught.value.code == "NOT_REGULAR"
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, read: Reader) -> None:
     with pytest.raises(StorageFault, match="does not exist") as caught:
-        read_bounded(tmp_path / "nothing", 10)
+        read(tmp_path / "nothing", 10)
     assert caught.value.code == "NOT_FOUND"
 
 
-def test_a_path_through_a_file_cannot_be_read(tmp_path: Path) -> None:
+def test_a_path_through_a_file_cannot_be_read(tmp_path: Path, read: Reader) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(StorageFault, match="cannot be read"):
-        read_bounded(tmp_path / "file" / "below", 10)
+        read(tmp_path / "file" / "below", 10)
+
+
+def test_blocks_begin_where_they_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert list(read_blocks(tmp_path / "file", 5, start=1, block_bytes=3)) == [b"234", b"5"]
+    assert list(read_blocks(tmp_path / "file", 5, start=5)) == []
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused_at_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    blocks = read_blocks(tmp_path / "file", 5, block_bytes=2)
+    assert next(blocks) == b"12"
+    (tmp_path / "file").write_bytes(b"123456789")
+    with pytest.raises(Malformed) as caught:
+        list(blocks)
+    assert caught.value.code == "LENGTH"
 
 
 def test_a_written_file_has_its_content_and_its_mode(tmp_path: Path) -> None:

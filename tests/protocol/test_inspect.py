@@ -1,11 +1,24 @@
+import dataclasses
 import hashlib
+import html
 import json
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
 
 import pytest
 
-from protocol.errors import Malformed, StorageFault
+from protocol import sealing
+from protocol.architecture import ARCHITECTURES
+from protocol.egress import seal_bundle
+from protocol.errors import Malformed, StorageFault, Unauthentic
+from protocol.identity import Role, create_identity, write_identity
 from protocol.inspect import format_text, inspect
-from tests.protocol.samples import AUDIENCE, GRANT, ISSUER, flipped, sealed
+from protocol.inspect_page import format_html
+from protocol.sealing import SealingKey
+from tests.protocol.samples import AUDIENCE, FIELDS, GRANT, ISSUER, RELEASE_KEY, flipped, random_model, sealed
+from tests.support import cli
 
 
 @pytest.fixture
@@ -78,3 +91,144 @@ def test_what_is_not_a_bundle_is_refused(path):
 def test_a_file_that_does_not_exist_is_a_storage_fault(tmp_path):
     with pytest.raises(StorageFault):
         inspect(tmp_path / "missing.ecan")
+
+
+def test_the_capacity_is_told_in_bits_bytes_and_as_a_share_of_the_shortest_possible_corpus(path):
+    bound = inspect(path)["capacity"]
+    assert bound["bits"] == pytest.approx(
+        bound["written_bits"] - bound["taken_by_values"] - sum(bound["taken_by_order"].values()), abs=1
+    )
+    assert bound["bytes"] == pytest.approx(bound["bits"] / 8, abs=1)
+    assert bound["hours_at_least"] == 0.25
+    assert bound["share_at_most"] == pytest.approx(bound["bits"] / (900 * 6000), abs=1e-4)
+    assert f"{bound['bits']} bits" in format_text(inspect(path))
+
+
+SEALING_KEY = SealingKey.generate()
+
+
+@pytest.fixture
+def sealed_path(tmp_path):
+    file = tmp_path / "carried.sealed"
+    file.write_bytes(sealing.seal(sealed(), SEALING_KEY.public_key, GRANT))
+    return file
+
+
+def test_a_sealed_file_shows_its_outside_and_says_how_to_see_the_inside(sealed_path):
+    listing = inspect(sealed_path)
+    data = sealed_path.read_bytes()
+    assert listing["bytes"] == len(data) == sum(row["bytes"] for row in listing["rows"])
+    assert (listing["grant"], listing["plain_bytes"]) == (GRANT.hex(), len(sealed()))
+    assert [row["field"] for row in listing["rows"]] == ["magic", "major", "suite", "grant", "plain_len", "segment"]
+    assert listing["totals"]["sealed"] == len(data) - 36
+    assert listing["sha256"] == hashlib.sha256(data).hexdigest()
+    assert listing["inside"] is None
+    text = format_text(listing)
+    assert "--keys" in text
+    assert f"released/{GRANT.hex()}.ecan" in text
+
+
+def test_every_segment_of_a_sealed_file_is_a_row(sealed_path, monkeypatch):
+    monkeypatch.setattr(sealing, "SEGMENT_BYTES", 50_000)
+    sealed_path.write_bytes(sealing.seal(sealed(), SEALING_KEY.public_key, GRANT))
+    listing = inspect(sealed_path)
+    assert [row["field"] for row in listing["rows"]].count("segment") == 3
+    assert listing["bytes"] == sealed_path.stat().st_size
+    assert listing["sealing_random_bits"] == 3 * 508
+
+
+def test_with_the_key_a_sealed_file_shows_its_inside_too(sealed_path, path):
+    listing = inspect(sealed_path, SEALING_KEY)
+    assert {**listing["inside"], "bundle": None} == {**inspect(path), "bundle": None}
+    text = format_text(listing)
+    assert "opened with this site's key" in text
+    assert ISSUER.hex() in text
+
+
+def test_another_key_does_not_open_it(sealed_path):
+    with pytest.raises(Unauthentic) as caught:
+        inspect(sealed_path, SealingKey.generate())
+    assert caught.value.code == "DECRYPT"
+
+
+def test_a_sealed_file_that_is_cut_is_refused(sealed_path):
+    sealed_path.write_bytes(sealed_path.read_bytes()[:-1])
+    with pytest.raises(Malformed):
+        inspect(sealed_path)
+
+
+def test_the_page_holds_what_the_listing_says_and_refers_to_nothing_outside_itself(path, sealed_path):
+    for listing in (inspect(path), inspect(sealed_path), inspect(sealed_path, SEALING_KEY)):
+        page = format_html(listing)
+        assert not re.search(r"<script|<link|<img|src=|href=|url\(|@import|https?:", page)
+        assert listing["sha256"] in page
+        assert all(word in page for word in ("Name", "Date", "Signature"))
+        assert GRANT.hex() in page
+    text = html.unescape(format_html(inspect(path)))
+    for item in inspect(path)["stated"]:
+        assert f">{item['field']}<" in text
+    assert "head.weight" in text
+    assert str(inspect(path)["capacity"]["bits"]) in text
+
+
+def test_every_value_on_the_page_is_escaped(path):
+    listing = inspect(path)
+    hostile = "<script>alert(1)</script>&\"'"
+    for key in ("sha256", "signer", "audience", "grant", "release", "released", "valid_until"):
+        listing[key] = hostile
+    listing["classes"] = [hostile]
+    for item in listing["stated"]:
+        item["field"] = item["value"] = hostile
+    for row in listing["rows"]:
+        row["field"] = row["type"] = row["sha256"] = hostile
+    page = format_html(listing)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_the_page_warns_of_a_signature_that_does_not_hold(path):
+    assert "class=warned" not in format_html(inspect(path))
+    listing = {**inspect(path), "signature_holds": False}
+    assert re.search("class=warned.*DOES NOT HOLD", format_html(listing))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_page_is_one_page(arch, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    fields = dataclasses.replace(FIELDS, arch=arch, norm="none", labels=0xFFF)
+    (tmp_path / "model.ecan").write_bytes(seal_bundle(random_model(arch, 12, "none"), fields, RELEASE_KEY))
+    (tmp_path / "page.html").write_text(format_html(inspect(tmp_path / "model.ecan")))
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    target = tmp_path / "page.pdf"
+    subprocess.run([*command, f"--print-to-pdf={target}", tmp_path / "page.html"], check=True, capture_output=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", target.read_bytes())) == 1
+
+
+@pytest.mark.parametrize("program", [cli.source, cli.target])
+def test_both_sites_print_the_listing_and_the_page(program, path, tmp_path):
+    listing = program("inspect", "--bundle", path, "--format", "json")
+    assert listing.code == 0, listing.stderr
+    assert json.loads(listing.stdout) == inspect(path)
+    assert program("inspect", "--bundle", path).stdout.strip() == format_text(inspect(path)).strip()
+    page = program("inspect", "--bundle", path, "--format", "html", "--out", tmp_path / "page.html")
+    assert page.code == 0, page.stderr
+    assert (tmp_path / "page.html").read_text() == format_html(inspect(path))
+
+
+@pytest.mark.parametrize("options", [["--format", "html"], ["--out", "page.html"]])
+@pytest.mark.parametrize("program", [cli.source, cli.target])
+def test_a_page_needs_a_place(program, options, path):
+    assert program("inspect", "--bundle", path, *options).code == 2
+
+
+def test_the_target_opens_a_sealed_file_with_its_keys(tmp_path):
+    identity = create_identity(Role.TARGET, datetime(2026, 2, 16, tzinfo=UTC))
+    write_identity(identity, tmp_path / "keys")
+    file = tmp_path / "carried.sealed"
+    file.write_bytes(sealing.seal(sealed(), identity.sealing_key.public_key, GRANT))
+    opened = cli.target("inspect", "--bundle", file, "--keys", tmp_path / "keys", "--format", "json")
+    assert opened.code == 0, opened.stderr
+    assert json.loads(opened.stdout)["inside"]["signer"] == ISSUER.hex()

@@ -8,7 +8,12 @@ from protocol.receipts import Receipt, Verdict, open_receipt, seal_receipt
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY
 
 RECEIPT = Receipt(
-    grant=bytes(16), digest=bytes(32), weights_sha256=bytes(range(32)), verdict=Verdict.ACCEPTED, day=20_500
+    grant=bytes(16),
+    sealed_sha256=bytes(range(1, 33)),
+    digest=bytes(32),
+    weights_sha256=bytes(range(32)),
+    verdict=Verdict.ACCEPTED,
+    day=20_500,
 )
 
 
@@ -33,7 +38,10 @@ def test_a_signed_manifest_is_no_receipt() -> None:
     assert caught.value.code == "PAYLOAD_TYPE"
 
 
-@pytest.mark.parametrize("change", [{"grant": bytes(15)}, {"digest": b""}, {"day": -1}, {"verdict": "maybe"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"grant": bytes(15)}, {"sealed_sha256": bytes(31)}, {"digest": b""}, {"day": -1}, {"verdict": "maybe"}],
+)
 def test_a_receipt_out_of_range_is_not_sealed(change: dict[str, object]) -> None:
     with pytest.raises(Malformed):
         seal_receipt(dataclasses.replace(RECEIPT, **change), RELEASE_KEY)  # type: ignore[arg-type]

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 import pytest
 
 from protocol import signing
-from protocol.errors import Malformed, ProtocolError, Unauthentic
+from protocol.errors import KeyFault, Malformed, ProtocolError, Unauthentic
 from protocol.identity import Identity, Role, create_identity
-from protocol.request import PAYLOAD_TYPE, grant_id, open_request, seal_request
+from protocol.request import MAX_REQUEST_BYTES, PAYLOAD_TYPE, grant_id, open_request, seal_request
+from protocol.sealing import seal, unseal
 from tests.protocol.samples import flipped
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -15,6 +16,7 @@ OTHER_SITE = create_identity(Role.TARGET, NOW)
 SOURCE = create_identity(Role.SOURCE, NOW)
 NONCE = bytes(range(32))
 REQUEST = seal_request(SITE, nonce=NONCE, day=20_500)
+RAW = SITE.sealing_key.public_key.raw if SITE.sealing_key else b""
 
 
 def resigned(identity: Identity = SITE, **changes: object) -> bytes:
@@ -31,6 +33,16 @@ def test_a_request_says_who_asks_and_when() -> None:
     assert (request.nonce, request.day) == (NONCE, 20_500)
 
 
+def test_what_is_sealed_to_a_request_is_opened_by_its_site() -> None:
+    sealed = seal(b"a bundle", open_request(REQUEST).sealing_key, grant_id(REQUEST))
+    assert SITE.sealing_key is not None
+    assert unseal(sealed, SITE.sealing_key) == b"a bundle"
+
+
+def test_a_request_is_far_smaller_than_the_largest() -> None:
+    assert len(REQUEST) < MAX_REQUEST_BYTES // 2
+
+
 def test_each_request_is_a_grant_of_its_own() -> None:
     another = seal_request(SITE, nonce=bytes(32), day=20_500)
     assert grant_id(REQUEST) != grant_id(another)
@@ -44,8 +56,10 @@ def test_a_certificate_of_another_site_is_refused() -> None:
 
 
 def test_a_source_cannot_ask() -> None:
+    with pytest.raises(KeyFault, match="use a target's keys"):
+        seal_request(SOURCE, nonce=NONCE, day=20_500)
     with pytest.raises(Unauthentic) as caught:
-        open_request(seal_request(SOURCE, nonce=NONCE, day=20_500))
+        open_request(resigned(SOURCE, certificate=SOURCE.certificate_pem.decode()))
     assert caught.value.code == "IDENTITY"
 
 
@@ -62,6 +76,12 @@ def test_something_else_that_the_site_signed_is_no_request() -> None:
         ({"v": 2}, "ENUM"),
         ({"day": -1}, "RANGE"),
         ({"nonce": "00"}, "RANGE"),
+        ({"sealing_key": ""}, "RANGE"),
+        ({"sealing_key": RAW[:-1].hex()}, "RANGE"),
+        ({"sealing_key": RAW.hex().upper()}, "RANGE"),
+        ({"sealing_key": (RAW[:1184] + bytes(32)).hex()}, "VALUE"),
+        ({"sealing_key": (b"\xff\xff" + RAW[2:]).hex()}, "VALUE"),
+        ({"sealing_key": (RAW[:-1] + bytes([RAW[-1] | 0x80])).hex()}, "VALUE"),
         ({"certificate": SITE.certificate_pem.decode() + "a comment\n"}, "NOT_CANONICAL"),
         ({"certificate": "a comment\n" + SITE.certificate_pem.decode()}, "IDENTITY"),
     ],

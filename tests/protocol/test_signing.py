@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import signing
 from protocol.errors import Malformed, ProtocolError, Unauthentic
-from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, code_only, flipped
+from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, code_only, flipped, says_what_to_do
 
 TYPE = "application/vnd.ecan.test+json"
 PAYLOAD = b'{"a":1}'
@@ -47,12 +47,15 @@ def test_an_unknown_key_is_refused() -> None:
     with pytest.raises(Unauthentic) as caught:
         opened(signing.sign(TYPE, PAYLOAD, OTHER_KEY))
     assert caught.value.code == "KEY_UNKNOWN"
+    assert says_what_to_do(caught)
+    assert ISSUER.hex() in str(caught.value)
 
 
 def test_a_payload_of_another_type_is_refused() -> None:
     with pytest.raises(Unauthentic) as caught:
         opened(signing.sign("application/vnd.ecan.other+json", PAYLOAD, RELEASE_KEY))
     assert caught.value.code == "PAYLOAD_TYPE"
+    assert TYPE in str(caught.value)
 
 
 def test_a_type_that_was_renamed_after_signing_is_refused() -> None:
@@ -93,6 +96,7 @@ def test_a_signature_that_does_not_hold_is_refused(data: bytes, code: str) -> No
     with pytest.raises(Unauthentic) as caught:
         opened(data)
     assert caught.value.code == code
+    assert says_what_to_do(caught)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,7 @@ def test_an_envelope_has_one_form_only(data: bytes, code: str) -> None:
     with pytest.raises(Malformed) as caught:
         opened(data)
     assert caught.value.code == code
+    assert says_what_to_do(caught)
 
 
 def test_every_flipped_bit_of_an_envelope_is_refused() -> None:

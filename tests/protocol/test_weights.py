@@ -7,19 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from protocol import weights
+from protocol import architecture, weights
 from protocol.architecture import (
     ARCHITECTURES,
     FRAME_DIM,
     NORMALIZATIONS,
     STATISTICS_DIM,
     Layer,
+    input_scalings,
     layers,
     tensor_specs,
 )
-from protocol.errors import Malformed
+from protocol.errors import Code, Malformed
 from protocol.weights import Array, Arrays
-from tests.protocol.samples import FORM, encoded_model, flipped, random_model
+from tests.protocol.samples import FORM, encoded_model, flipped, random_model, says_what_to_do
 
 SPECS = tensor_specs(*FORM)
 SCALES = st.floats(-30, 4, allow_nan=False)
@@ -116,7 +117,7 @@ def test_packing_is_exact_to_half_a_step_and_a_second_time_exact(
     if normalization == "none":
         tensors["input.scale"] += np.float32(0.1)
     packed = weights.pack(tensors, *form)
-    unpacked = weights.unpack(packed, *form)
+    unpacked = weights.dequantize(weights.unpack(packed, *form), *form)
     assert weights.pack(unpacked, *form) == packed
 
     expected = weights.canonicalize(tensors, *form)
@@ -168,10 +169,26 @@ def test_a_value_beyond_the_grid_is_refused(name: str, value: float) -> None:
     assert caught.value.code == "VALUE"
 
 
+def test_the_largest_values_of_the_grid_are_packed_and_come_back() -> None:
+    tensors = random_model()
+    for name in ("head.weight", "head.bias"):
+        tensors[name].flat[0] = weights.largest_magnitude(name)
+    unpacked = weights.dequantize(weights.unpack(weights.pack(tensors, *FORM), *FORM), *FORM)
+    assert unpacked["head.weight"].max() == 127 * 256  # its column has moved
+    assert unpacked["head.bias"][0] == 32767 * 256
+
+
+def test_integers_of_another_width_are_written_in_that_of_the_format() -> None:
+    encoded = encoded_model()
+    wide = {name: array.astype(">i4") for name, array in encoded.items()}
+    assert weights.encode(wide, SPECS) == weights.encode(encoded, SPECS)
+
+
 def test_unpacked_tensors_cannot_be_written_to() -> None:
     unpacked = weights.unpack(weights.pack(random_model(), *FORM), *FORM)
-    with pytest.raises(ValueError, match="read-only"):
-        unpacked["head.bias"][0] = 1
+    for tensors in (unpacked, weights.dequantize(unpacked, *FORM)):
+        with pytest.raises(ValueError, match="read-only"):
+            tensors["head.bias"][0] = 1
 
 
 def header_variants() -> dict[str, bytes]:
@@ -289,6 +306,7 @@ def test_weights_in_any_but_their_one_encoding_are_refused(change: Callable[[Arr
     with pytest.raises(Malformed) as caught:
         weights.unpack(weights.encode(encoded, SPECS), *FORM)
     assert caught.value.code == code
+    assert says_what_to_do(caught)
 
 
 def test_an_all_zero_model_is_refused() -> None:
@@ -296,6 +314,101 @@ def test_an_all_zero_model_is_refused() -> None:
     with pytest.raises(Malformed) as caught:
         weights.unpack(weights.encode(encoded, SPECS), *FORM)
     assert caught.value.code == "VALUE"
+
+
+def obvious_violations(encoded: Arrays, arch: str, num_classes: int, normalization: str) -> list[tuple[Code, str]]:
+    """`weights.value_violations` once more: slow, element by element, and plain to see."""
+    found: list[tuple[Code, str]] = []
+    chain = layers(arch, num_classes)
+    for name, length in input_scalings(arch, normalization).items():
+        found += obvious_row_violations(name, encoded[name], [0] * length, encoded[f"{name}.exponent"])
+        if name == "input.scale" and any(int(value) <= 0 for value in encoded[name]):
+            found.append((Code.VALUE, name))
+    for layer in chain:
+        found += obvious_row_violations(
+            layer.weight, encoded[layer.weight], encoded[layer.bias].tolist(), encoded[layer.exponent]
+        )
+    for layer, following in pairwise(chain):
+        units = [
+            (int(bias), row.tobytes(), int(exponent))
+            for bias, row, exponent in zip(
+                encoded[layer.bias], encoded[layer.weight], encoded[layer.exponent], strict=True
+            )
+        ]
+        if units != sorted(units):
+            found.append((Code.UNIT_ORDER, layer.weight))
+        columns = [
+            tile * layer.units + place
+            for place in range(1, layer.units)
+            for tile in range(layer.tiles)
+            if units[place] == units[place - 1]
+        ]
+        if any(encoded[following.weight][:, column].any() for column in columns):
+            found.append((Code.UNIT_ORDER, layer.weight))
+    if any(not row.any() for row in encoded["head.weight"]):
+        found.append((Code.VALUE, "head.weight"))
+    return found
+
+
+def obvious_row_violations(where: str, weight: Array, bias: list[int], exponent: Array) -> list[tuple[Code, str]]:
+    rows = [[int(value) for value in row.flat] for row in weight.reshape(len(weight), -1)]
+    exponents = [int(value) for value in exponent]
+    outside = any(not -127 <= value <= 127 for row in rows for value in row)
+    outside |= any(not -32767 <= value <= 32767 for value in bias)
+    too_large = any(
+        e > -20 and max(map(abs, row)) < 64 and abs(b) < 16384 for row, b, e in zip(rows, bias, exponents, strict=True)
+    )
+    return [(Code.VALUE, where)] * (outside + any(not -20 <= e <= 8 for e in exponents) + too_large)
+
+
+SMALL = (
+    Layer(name="encoder.0", units=7, inputs=3, kernel=2, tiles=2),
+    Layer(name="bottleneck", units=4, inputs=14),
+    Layer(name="head", units=2, inputs=4, ordered=False),
+)
+EDGES = st.sampled_from([-128, -127, -64, -63, -1, 0, 0, 0, 1, 63, 64, 127])
+BIASES = st.sampled_from([-32768, -32767, -16384, -16383, -1, 0, 0, 0, 16383, 16384, 32767])
+EXPONENTS = st.sampled_from([-21, -20, -20, -20, -20, -19, 8, 9])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.booleans())
+def test_the_rules_for_values_are_those_of_a_slow_and_obvious_twin(data: st.DataObject, in_order: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architecture._ENCODERS, "small", SMALL[:1])
+        patch.setattr(architecture, "FEATURE_DIM", SMALL[1].units)
+        assert layers("small", 2) == SMALL
+        encoded: Arrays = {}
+        for spec in tensor_specs("small", 2, "none"):
+            of = BIASES if spec.dtype == "I16" else EXPONENTS if spec.name.endswith("exponent") else EDGES
+            length = int(np.prod(spec.shape))
+            values = data.draw(st.lists(of, min_size=length, max_size=length))
+            encoded[spec.name] = np.array(values, np.int16 if spec.dtype == "I16" else np.int8).reshape(spec.shape)
+        if in_order:  # or nearly no example would come as far as the rule for repeated units
+            for layer in SMALL[:2]:
+                parts = [encoded[name] for name in (layer.weight, layer.bias, layer.exponent)]
+                for part in parts:
+                    part[1:3] = part[0]
+                keys = [(int(b), w.tobytes(), int(e)) for w, b, e in zip(*parts, strict=True)]
+                order = sorted(range(layer.units), key=keys.__getitem__)
+                for part in parts:
+                    part[:] = part[order]
+        found = [
+            (violation.rule, violation.where) for violation in weights.value_violations(encoded, "small", 2, "none")
+        ]
+        assert found == obvious_violations(encoded, "small", 2, "none")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_twin_agrees_about_whole_models_with_a_few_changed_values(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    encoded = encoded_model(seed)
+    assert obvious_violations(encoded, *FORM) == []
+    for name in rng.choice(sorted(encoded), 3):
+        array = encoded[name]
+        array.flat[rng.integers(array.size)] = rng.choice([np.iinfo(array.dtype).min, 0, 1, 100])
+    found = [(violation.rule, violation.where) for violation in weights.value_violations(encoded, *FORM)]
+    assert found == obvious_violations(encoded, *FORM)
 
 
 @pytest.mark.parametrize("scale", [0, -64])

@@ -14,6 +14,7 @@ FACTS = RunFacts(
     num_speakers=10,
     hours=0.4,
     uar_source=0.803,
+    uar_float=0.805,
     seed=0,
 )
 

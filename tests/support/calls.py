@@ -1,16 +1,29 @@
-"""The three calls with nothing around them, to say to a server what no honest target says."""
+"""The four calls with nothing around them, to say to a server what no honest target says."""
 
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
+
+import grpc
 
 from protocol.identity import Identity
+from protocol.statements import OfferFields, open_offer
 from protocol.wire.address import Address
 from protocol.wire.channel import pinned_channel
 from protocol.wire.codec import decoder, encode
-from protocol.wire.ecan.v1.release_pb2 import AckReply, AckRequest, Chunk, FetchRequest, Offer, OpenRequest
+from protocol.wire.ecan.v1.release_pb2 import (
+    AckReply,
+    AckRequest,
+    Chunk,
+    FetchRequest,
+    Offer,
+    OpenRequest,
+    TrustReply,
+    TrustRequest,
+)
 from protocol.wire.proof import prove
-from protocol.wire.service import ACK, FETCH, OPEN
+from protocol.wire.service import ACK, FETCH, OPEN, TRUST
 from protocol.wire.status import explained_faults
 from tests.support.sites import Site, der
 
@@ -37,10 +50,9 @@ class Calls:
         )
         return OpenRequest(**{"grant": self.site.grant, "nonce": nonce, "proof": proof, **changes})
 
-    def open(self, request: OpenRequest | None = None) -> Offer:
-        with explained_faults("the source"):
-            method = self.channel.unary_unary(OPEN, encode, decoder(Offer))
-            return method(request or self.opening(), timeout=TIMEOUT_S)
+    def open(self, request: OpenRequest | None = None) -> OfferFields:
+        offer = self._unary(OPEN, request or self.opening(), Offer)
+        return open_offer(offer.statement, offer.endorsement, self.source.fingerprint)
 
     def fetch(self, digest: bytes, offset: int = 0, grant: bytes | None = None) -> Iterator[Chunk]:
         request = FetchRequest(grant=grant or self.site.grant, digest=digest, offset=offset)
@@ -48,9 +60,22 @@ class Calls:
             yield from self.channel.unary_stream(FETCH, encode, decoder(Chunk))(request, timeout=TIMEOUT_S)
 
     def ack(self, receipt: bytes) -> AckReply:
+        return self._unary(ACK, AckRequest(receipt=receipt), AckReply)
+
+    def trust(self) -> bytes:
+        return self._unary(TRUST, TrustRequest(), TrustReply).revocations
+
+    def raw(self, method: str, data: bytes, **options: Any) -> tuple[grpc.StatusCode, str]:
+        """How a call with any bytes ends: the status and the details that crossed."""
+        try:
+            self.channel.unary_unary(method)(data, **{"timeout": TIMEOUT_S, **options})
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+        return grpc.StatusCode.OK, ""
+
+    def _unary(self, method: str, request: Any, reply: Any) -> Any:
         with explained_faults("the source"):
-            method = self.channel.unary_unary(ACK, encode, decoder(AckReply))
-            return method(AckRequest(receipt=receipt), timeout=TIMEOUT_S)
+            return self.channel.unary_unary(method, encode, decoder(reply))(request, timeout=TIMEOUT_S)
 
 
 @contextlib.contextmanager

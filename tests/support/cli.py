@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from ecan_core.console import run
 from ecan_core.errors import EcanError
@@ -46,10 +48,25 @@ def target(*words: object) -> Result:
     return _run(cli, "ecan-target", words)
 
 
+@contextlib.contextmanager
+def _staying_this_process() -> Iterator[None]:
+    """Keep a command from becoming another program, which would take the tests with it."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("this command becomes another program: start it as a process of its own")
+
+    execve = os.execve
+    os.execve = refuse
+    try:
+        yield
+    finally:
+        os.execve = execve
+
+
 def _run(group, program: str, words: tuple[object, ...]) -> Result:
     out, err = io.StringIO(), io.StringIO()
     code = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _staying_this_process():
         try:
             run(group, prog_name=program, error_types=(EcanError, ProtocolError), args=[str(word) for word in words])
         except SystemExit as ended:

@@ -16,11 +16,13 @@ PATIENCE_S = 20.0
 
 _WRITES = {"os.rename", "os.remove", "os.truncate", "os.mkdir", "sqlite3.connect"}
 _context = multiprocessing.get_context("forkserver")
+_preloaded: list[str] = []
 
 
 def preload(*modules: str) -> None:
-    """Name what the processes will need, before the first one starts."""
-    _context.set_forkserver_preload(list(modules))
+    """Name what the processes will need, before the first one starts; adds to what others have named."""
+    _preloaded.extend(modules)
+    _context.set_forkserver_preload(_preloaded)
 
 
 def start(work: Callable[..., object], *arguments: object) -> BaseProcess:

@@ -13,9 +13,11 @@ from protocol.identity import Identity, Role, create_identity, write_identity
 from protocol.manifest import ManifestFields
 from protocol.receipts import Receipt, Verdict, seal_receipt
 from protocol.request import grant_id, seal_request
+from protocol.sealing import seal
+from target_site.trust_state import create_trust_state
 from tests.protocol.samples import FIELDS, TODAY, random_model
 
-__all__ = ["TODAY", "Site", "der", "new_identity", "new_site", "receipt_for", "sealed_for"]
+__all__ = ["TODAY", "Site", "delivered_for", "der", "new_identity", "new_site", "receipt_for", "sealed_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,7 @@ class Site:
 
     def write(self, keys_dir: Path) -> Path:
         """Lay out the keys folder as `ecan-target request` does."""
+        create_trust_state(keys_dir)
         write_identity(self.identity, keys_dir)
         (keys_dir / "requests").mkdir()
         (keys_dir / "requests" / f"{self.grant.hex()}.request").write_bytes(self.request)
@@ -52,12 +55,26 @@ def sealed_for(site: Site, source: Identity, *, seed: int = 0, **fields: object)
     return seal_bundle(random_model(seed=seed), stated, source.signing_key)
 
 
+def delivered_for(site: Site, source: Identity, *, plain: bytes | None = None, **fields: object) -> bytes:
+    """The sealed file that the source lets out for the site: of a given bundle, or of `sealed_for`'s."""
+    assert site.identity.sealing_key is not None
+    plain = sealed_for(site, source, **fields) if plain is None else plain  # type: ignore[arg-type]
+    return seal(plain, site.identity.sealing_key.public_key, site.grant)
+
+
 def receipt_for(
-    site: Site, data: bytes, weights_sha256: bytes, *, signer: Identity | None = None, **changes: object
+    site: Site,
+    data: bytes,
+    weights_sha256: bytes,
+    *,
+    delivered: bytes | None = None,
+    signer: Identity | None = None,
+    **changes: object,
 ) -> bytes:
-    """The site's word on a bundle, or a lie about it."""
+    """The site's word on a bundle and on the sealed file that held it, or a lie about them."""
     fields: dict[str, object] = {
         "grant": site.grant,
+        "sealed_sha256": hashlib.sha256(data if delivered is None else delivered).digest(),
         "digest": hashlib.sha256(data).digest(),
         "weights_sha256": weights_sha256,
         "verdict": Verdict.ACCEPTED,

@@ -10,12 +10,14 @@ from protocol.errors import StorageFault
 from protocol.identity import Role
 from protocol.wire.address import Address
 from target_site.receive import open_accepted, receive
+from target_site.trust_state import load_trust_state
 from tests.support.processes import ended, killed_at, preload, run, start, with_file_size_limit
 from tests.support.simulated_source import SimulatedSource
-from tests.support.sites import TODAY, new_identity, new_site, sealed_for
+from tests.support.sites import TODAY, delivered_for, new_identity, new_site, sealed_for
 
 SOURCE, SITE = new_identity(Role.SOURCE), new_site()
-DATA = sealed_for(SITE, SOURCE)
+BUNDLE = sealed_for(SITE, SOURCE)
+DATA = delivered_for(SITE, SOURCE, plain=BUNDLE)
 KILLED = -9
 
 preload(__name__)
@@ -57,7 +59,7 @@ class Pausing(SimulatedSource):
         return reply
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def keys(tmp_path_factory):
     return SITE.write(tmp_path_factory.mktemp("site") / "keys")
 
@@ -71,9 +73,9 @@ def visible(folder):
 
 
 def assert_received(out):
-    assert out.read_bytes() == DATA
+    assert out.read_bytes() == BUNDLE
     assert visible(out.parent) == ["model.ecan", "model.ecan.receipt"]
-    assert open_accepted(out, keys_dir=None, trust=None, today=TODAY).digest == hashlib.sha256(DATA).digest()
+    assert open_accepted(out, keys_dir=None, trust=None, today=TODAY).digest == hashlib.sha256(BUNDLE).digest()
 
 
 @pytest.mark.parametrize(
@@ -133,19 +135,29 @@ def wait_for_bytes(path, num_bytes):
     raise AssertionError("the bytes never arrived")
 
 
-def test_killed_before_any_change_of_any_file(tmp_path, keys):
+@pytest.mark.parametrize("by_file", [False, True], ids=["wire", "file"])
+def test_killed_before_any_change_of_any_file(tmp_path, by_file):
     source = SimulatedSource(SOURCE, SITE.request, DATA)
+    carried = tmp_path / "carried.sealed"
+    carried.write_bytes(DATA)
     with source.listening() as address:
         for step in range(100):
-            out = tmp_path / str(step) / "model.ecan"
+            desk = tmp_path / str(step)
+            keys, out = SITE.write(desk / "keys"), desk / "here" / "model.ecan"
             out.parent.mkdir()
-            exit_code = run(killed_at, step, out.parent, *command(address, keys, out))
+            work = command(carried if by_file else address, keys, out)
+            exit_code = run(killed_at, step, desk, *work)
             if exit_code == 0:
                 break
             assert exit_code == KILLED
-            assert not out.exists() or out.read_bytes() == DATA
-            assert run(*command(address, keys, out)) == 0
+            assert not out.exists() or out.read_bytes() == BUNDLE
+            kept = load_trust_state(keys).of(SOURCE.fingerprint)
+            assert kept.release == 7 or not out.exists(), "a bundle is here that the memory does not know"
+            assert run(*work) == 0
             assert_received(out)
+            assert load_trust_state(keys).of(SOURCE.fingerprint).release == 7
+            assert len(set(source.receipts)) <= 1
+            source.receipts.clear()
     assert step >= 10, "the steps were not seen"
 
 

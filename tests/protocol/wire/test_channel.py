@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -74,6 +75,31 @@ def test_the_source_says_nothing_to_a_client_without_a_certificate(source, tmp_p
         assert bool(encrypted.recv(1024)) == greeted  # HTTP/2 settings, or the end
 
 
+def test_the_sites_of_several_requests_reach_one_source_and_nobody_else_does():
+    sites = [new_site(), new_site()]
+    certificates = b"".join(site.identity.certificate_pem for site in sites)
+    for number, site in enumerate([*sites, new_site()]):
+        source = SimulatedSource(SOURCE, site.request, b"bundle")
+        with (
+            source.listening(client_certificates=certificates) as address,
+            calling(address, site, SOURCE) as calls,
+            contextlib.nullcontext() if number < 2 else pytest.raises(ConnectionFault),
+        ):
+            assert calls.open().size == 6
+
+
+def test_what_speaks_no_tls_hears_nothing_of_us(source):
+    with source.listening() as address, socket.create_connection((address.host, address.port), 5) as plain:
+        plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        assert b"ecan" not in plain.recv(1024)
+
+
+def test_a_handshake_that_stands_still_is_ended_after_some_seconds(source):
+    with source.listening() as address, socket.create_connection((address.host, address.port), 5) as plain:
+        plain.settimeout(6)
+        assert plain.recv(1) == b""
+
+
 def test_the_target_accepts_no_other_source(source):
     other = new_identity(Role.SOURCE)
     with source.listening() as address:
@@ -146,10 +172,14 @@ def test_a_listener_that_speaks_something_else_is_a_connection_fault(silent_list
         thread.join()
 
 
+class Nothing:
+    """A service that is never asked."""
+
+    open = fetch = ack = trust = None
+
+
 def listen_on(address):
-    source = SimulatedSource(SOURCE, SITE.request, b"bundle")
-    certificate = SITE.identity.certificate_pem
-    return start_server(address, SOURCE, certificate, release_handler(source, certificate))
+    return start_server(address, SOURCE, SITE.identity.certificate_pem, release_handler(Nothing(), {}))
 
 
 def test_a_port_in_use_is_named_with_the_reason(source):
@@ -180,9 +210,9 @@ from protocol.wire.address import Address
 from protocol.wire.channel import start_server, trusted_certificate
 source = create_identity(Role.SOURCE, datetime.now(UTC))
 class Nothing:
-    open = fetch = ack = None
+    open = fetch = ack = trust = None
 from protocol.wire.service import release_handler
-arguments = (source, source.certificate_pem, release_handler(Nothing(), source.certificate_pem))
+arguments = (source, source.certificate_pem, release_handler(Nothing(), {}))
 server, address = start_server(Address("127.0.0.1", 0), *arguments)
 with socket.create_connection((address.host, address.port)) as plain:
     plain.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
@@ -200,3 +230,39 @@ def test_the_library_prints_nothing_of_its_own():
     done = subprocess.run([sys.executable, "-c", NOISY], capture_output=True, text=True, check=True)
     assert "already in use" in done.stdout
     assert done.stderr == ""
+
+
+OLDER = """
+import socket, ssl, sys
+from pathlib import Path
+from datetime import UTC, datetime
+from protocol.identity import Role, create_identity
+from protocol.wire.address import Address
+from protocol.wire.channel import start_server
+from protocol.wire.service import release_handler
+class Nothing:
+    open = fetch = ack = trust = None
+source, site = create_identity(Role.SOURCE, datetime.now(UTC)), create_identity(Role.TARGET, datetime.now(UTC))
+server, address = start_server(Address("127.0.0.1", 0), source, site.certificate_pem, release_handler(Nothing(), {}))
+pem = Path(sys.argv[1])
+pem.write_bytes(site.certificate_pem + site.tls_key_pem)
+for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(pem)
+    context.maximum_version = version
+    try:
+        with socket.create_connection((address.host, address.port), 5) as plain, context.wrap_socket(plain) as peer:
+            print(peer.version())
+    except OSError:
+        print("refused")
+server.stop(0).wait()
+"""
+
+
+def test_an_older_tls_than_1_3_has_no_handshake(tmp_path):
+    """In a process of its own: the library looks at its settings once, and here it was imported before them."""
+    command = [sys.executable, "-c", OLDER, str(tmp_path / "site.pem")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["TLSv1.3", "refused"]

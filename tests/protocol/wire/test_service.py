@@ -1,13 +1,19 @@
+import datetime
+from dataclasses import replace
+
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from protocol.errors import Code, ConnectionFault, Malformed, Refused, StorageFault, TimedOut
-from protocol.identity import Role
-from protocol.wire.channel import MAX_REQUEST_BYTES
+from protocol.identity import Role, server_name
+from protocol.request import open_request
 from protocol.wire.codec import encode
-from protocol.wire.service import FETCH, OPEN, release_handler
+from protocol.wire.limits import MAX_REQUEST_BYTES
+from protocol.wire.service import ACK, FETCH, OPEN, TRUST, pins, release_handler
 from protocol.wire.status import PUBLIC_FAULTS, explained_faults
-from tests.support.calls import calling
+from tests.support.calls import Calls, calling
 from tests.support.loopback import needs_loopback
 from tests.support.simulated_source import SimulatedSource
 from tests.support.sites import new_identity, new_site
@@ -39,13 +45,6 @@ def calls():
         yield calls
 
 
-def outcome(calls, method, data, **options):
-    """How a raw unary call ends: the gRPC status and the details that crossed."""
-    with pytest.raises(grpc.RpcError) as caught:
-        calls.channel.unary_unary(method)(data, **{"timeout": 5, **options})
-    return caught.value.code(), caught.value.details()
-
-
 @pytest.mark.parametrize(
     ("fault", "error", "code"),
     [
@@ -64,7 +63,7 @@ def test_of_a_fault_only_the_sentence_in_the_table_crosses(fault, error, code):
 
 def test_of_a_bug_nothing_crosses_and_the_source_logs_it(caplog):
     with Failing(KeyError("speaker_17")).listening() as address, calling(address, SITE, SOURCE) as calls:
-        assert outcome(calls, OPEN, encode(calls.opening())) == (
+        assert calls.raw(OPEN, encode(calls.opening())) == (
             grpc.StatusCode.INTERNAL,
             PUBLIC_FAULTS[Code.INTERNAL].sentence,
         )
@@ -82,56 +81,189 @@ def test_a_message_that_is_not_canonical_is_refused_by_the_source(calls):
         calls.channel.unary_unary(OPEN)(encode(calls.opening()) + b"\x22\x04note", timeout=5)
 
 
-@pytest.mark.parametrize("method", ["/ecan.v1.Release/List", "/grpc.health.v1.Health/Check"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/ecan.v1.Release/List",
+        "/ecan.v1.Release/open",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/grpc.channelz.v1.Channelz/GetServers",
+    ],
+)
 def test_there_is_no_other_method(calls, method):
-    assert outcome(calls, method, b"")[0] is grpc.StatusCode.UNIMPLEMENTED
+    assert calls.raw(method, b"")[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_request_larger_than_any_is_refused(calls):
-    assert outcome(calls, OPEN, bytes(MAX_REQUEST_BYTES + 1))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert calls.raw(OPEN, bytes(MAX_REQUEST_BYTES + 1))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_metadata_larger_than_any_is_refused(calls):
-    metadata = [("note", "x" * 20_000)]
-    assert outcome(calls, OPEN, b"", metadata=metadata)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+def test_a_message_that_says_it_is_a_gigabyte_is_refused(calls):
+    assert calls.raw(OPEN, bytes(2**24))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("length", [9_000, 20_000, 100_000])
+def test_metadata_larger_than_any_is_refused(calls, length):
+    assert calls.raw(OPEN, b"", metadata=[("note", "x" * length)])[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    "metadata", [("note", "x"), ("note-bin", b"\x00x"), ("authorization", "x"), ("user-agent", "x")]
+)
+def test_metadata_of_its_own_is_refused_in_every_call(calls, metadata):
+    data = {OPEN: encode(calls.opening()), TRUST: b"", ACK: b"", FETCH: b""}
+    for method, message in data.items():
+        if metadata[0] != "user-agent":  # which the library puts into its own
+            assert calls.raw(method, message, metadata=[metadata]) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                PUBLIC_FAULTS[Code.METADATA].sentence,
+            )
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_a_compressed_message_is_refused(compression):
+    source = SimulatedSource(SOURCE, SITE.request, b"bundle")
+    with source.listening() as address:
+        credentials = grpc.ssl_channel_credentials(
+            SOURCE.certificate_pem, SITE.identity.tls_key_pem, SITE.identity.certificate_pem
+        )
+        options = [("grpc.ssl_target_name_override", server_name(SOURCE.fingerprint))]
+        with grpc.secure_channel(str(address), credentials, options, compression=compression) as channel:
+            calls = Calls(channel, SITE, SOURCE)
+            # Long and even enough for gRPC to compress it.
+            assert calls.raw(OPEN, bytes(10_000))[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_the_key_is_checked_in_every_call_and_not_by_tls_alone():
     source = SimulatedSource(SOURCE, SITE.request, b"bundle")
-    handler = release_handler(source, new_site().identity.certificate_pem)
-    from protocol.wire.address import Address
-    from protocol.wire.channel import start_server
+    others = pins([open_request(new_site().request)])
+    with source.listening(sites=others) as address, calling(address, SITE, SOURCE) as calls:
+        for call in (calls.open, calls.trust, lambda: list(calls.fetch(b"")), lambda: calls.ack(b"")):
+            with pytest.raises(ConnectionFault) as caught:
+                call()
+            assert caught.value.code is Code.IDENTITY
 
-    server, address = start_server(Address("127.0.0.1", 0), SOURCE, SITE.identity.certificate_pem, handler)
-    try:
-        with calling(address, SITE, SOURCE) as calls, pytest.raises(ConnectionFault) as caught:
+
+def test_a_site_that_is_taken_out_while_connected_is_refused_from_the_next_call_on():
+    source = SimulatedSource(SOURCE, SITE.request, b"bundle")
+    sites = pins([open_request(SITE.request)])
+    with source.listening(sites=sites) as address, calling(address, SITE, SOURCE) as calls:
+        assert calls.open().size == 6
+        sites.clear()
+        with pytest.raises(ConnectionFault) as caught:
             calls.open()
         assert caught.value.code is Code.IDENTITY
-        with calling(address, SITE, SOURCE) as calls, pytest.raises(ConnectionFault):
-            list(calls.fetch(b""))
-    finally:
-        server.stop(0).wait()
 
 
-def test_a_connection_older_than_tls_1_3_is_refused():
-    class OldConnection:
-        """What gRPC shows of a TLS 1.2 connection, which no client here can be made to open."""
+SPIFFE = x509.UniformResourceIdentifier(f"spiffe://ecan/target/{SITE.identity.fingerprint.hex()}")
 
-        def auth_context(self):
-            return {"ssl_tls_version": [b"TLSv1.2"], "x509_pem_cert": [SITE.identity.certificate_pem]}
 
-        def time_remaining(self):
-            return 5.0
+def shown_with(names):
+    """The site's identity with a certificate of the same key that has other names in it."""
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder(SITE.identity.certificate.issuer, SITE.identity.certificate.subject)
+        .public_key(SITE.identity.tls_key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return replace(SITE.identity, certificate=builder.sign(SITE.identity.tls_key, hashes.SHA256()))
 
-        def abort(self, status, details):
-            raise ConnectionAbortedError(status, details)
 
-    class Details:
-        method, invocation_metadata = OPEN, ()
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param([], id="no names at all"),
+        pytest.param([x509.DNSName("site.example")], id="no SPIFFE id"),
+        pytest.param([x509.UniformResourceIdentifier("spiffe://ecan/target/*")], id="a wildcard"),
+        pytest.param([x509.UniformResourceIdentifier(SPIFFE.value.replace("//ecan/", "//else/"))], id="another domain"),
+        pytest.param([x509.UniformResourceIdentifier(SPIFFE.value.replace("target", "source"))], id="another role"),
+        pytest.param([SPIFFE, x509.UniformResourceIdentifier("spiffe://ecan/target/more")], id="two SPIFFE ids"),
+    ],
+)
+def test_the_right_key_with_other_names_is_not_the_site(names):
+    impostor = shown_with(names)
+    source = SimulatedSource(SOURCE, SITE.request, b"bundle")
+    with (
+        source.listening(client_certificates=impostor.certificate_pem) as address,
+        calling(address, SITE, SOURCE, shown=impostor) as calls,
+        pytest.raises(ConnectionFault) as caught,
+    ):
+        calls.open()
+    assert caught.value.code in (Code.IDENTITY, Code.CONNECTION)  # the second one: not even TLS takes it
 
-    handler = release_handler(SimulatedSource(SOURCE, SITE.request, b""), SITE.identity.certificate_pem)
+
+class Shown:
+    """What gRPC shows of a peer; some of it no client here can be made to send."""
+
+    def __init__(self, **changes):
+        self.peer = {
+            "transport_security_type": [b"ssl"],
+            "ssl_tls_version": [b"TLSv1.3"],
+            "x509_pem_cert": [SITE.identity.certificate_pem],
+            "peer_spiffe_id": [SPIFFE.value.encode()],
+        }
+        self.key = "x509_subject_alternative_name"
+        self.peer |= {name: value for name, value in changes.items() if name != "key"}
+        self.key = changes.get("key", self.key)
+
+    def auth_context(self):
+        return self.peer
+
+    def peer_identity_key(self):
+        return self.key
+
+    def invocation_metadata(self):
+        return ()
+
+    def time_remaining(self):
+        return 5.0
+
+    def cancel(self):
+        raise AssertionError
+
+    def add_callback(self, callback):
+        raise AssertionError
+
+    def abort(self, status, details):
+        raise ConnectionAbortedError(status, details)
+
+
+class Details:
+    method, invocation_metadata = TRUST, ()
+
+
+def answer_to(context):
+    source = SimulatedSource(SOURCE, SITE.request, b"")
+    source.trust = lambda request, call=None: source.__class__.trust(source, request)
+    handler = release_handler(source, pins([open_request(SITE.request)]))
+    return handler.service(Details()).unary_unary(b"", context)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ssl_tls_version": [b"TLSv1.2"]},
+        {"ssl_tls_version": []},
+        {"transport_security_type": [b"insecure"]},
+        {"key": "x509_common_name"},
+        {"key": None},
+        {"peer_spiffe_id": []},
+        {"peer_spiffe_id": [SPIFFE.value.encode()] * 2},
+        {"x509_pem_cert": []},
+        {"x509_pem_cert": [SITE.identity.certificate_pem] * 2},
+        {"x509_pem_cert": [new_site().identity.certificate_pem]},
+    ],
+)
+def test_a_peer_that_tls_does_not_show_in_full_is_nobody(changes):
+    assert answer_to(Shown()) == b""
     with pytest.raises(ConnectionAbortedError, match="UNAUTHENTICATED"):
-        handler.service(Details()).unary_unary(b"", OldConnection())
+        answer_to(Shown(**changes))
 
 
 def test_a_stream_ends_with_the_fault_after_the_bytes_before_it():
@@ -143,4 +275,4 @@ def test_a_stream_ends_with_the_fault_after_the_bytes_before_it():
 
 
 def test_the_method_names_are_those_of_the_schema():
-    assert (OPEN, FETCH) == ("/ecan.v1.Release/Open", "/ecan.v1.Release/Fetch")
+    assert [f"/ecan.v1.Release/{name}" for name in ("Open", "Fetch", "Ack", "Trust")] == [OPEN, FETCH, ACK, TRUST]

@@ -23,7 +23,16 @@ class Failure(grpc.RpcError):
         return self._details
 
 
-@pytest.mark.parametrize("module", ["protocol/ledger.py", "protocol/wire/service.py", "source_site/server.py"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "protocol/ledger.py",
+        "protocol/wire/codec.py",
+        "protocol/wire/metadata.py",
+        "protocol/wire/service.py",
+        "source_site/server.py",
+    ],
+)
 def test_every_code_that_is_raised_while_serving_is_in_the_table(module):
     if not (ROOT / module).exists():
         pytest.skip("this is a target site")
@@ -58,6 +67,7 @@ def test_a_public_fault_is_one_sentence_with_a_remedy_and_room_for_nothing(fault
         (grpc.StatusCode.UNAVAILABLE, ConnectionFault, Code.CONNECTION),
         (grpc.StatusCode.DEADLINE_EXCEEDED, TimedOut, Code.DEADLINE),
         (grpc.StatusCode.UNIMPLEMENTED, ConnectionFault, Code.PROTOCOL),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, ConnectionFault, Code.PROTOCOL),
     ],
 )
 def test_a_text_that_is_not_in_the_table_is_never_shown(status, error, code):
@@ -66,3 +76,9 @@ def test_a_text_that_is_not_in_the_table_is_never_shown(status, error, code):
     assert caught.value.code is code
     assert "speaker" not in str(caught.value)
     assert "192.0.2.7:7443" in str(caught.value)
+
+
+def test_a_source_without_a_free_thread_is_busy():
+    with pytest.raises(ConnectionFault) as caught, explained_faults("the source"):
+        raise Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+    assert caught.value.code is Code.BUSY

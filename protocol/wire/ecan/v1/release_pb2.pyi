@@ -15,16 +15,12 @@ class OpenRequest(_message.Message):
     def __init__(self, grant: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("grant", "nonce", "digest", "size")
-    GRANT_FIELD_NUMBER: _ClassVar[int]
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    SIZE_FIELD_NUMBER: _ClassVar[int]
-    grant: bytes
-    nonce: bytes
-    digest: bytes
-    size: int
-    def __init__(self, grant: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+    __slots__ = ("statement", "endorsement")
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    ENDORSEMENT_FIELD_NUMBER: _ClassVar[int]
+    statement: bytes
+    endorsement: bytes
+    def __init__(self, statement: _Optional[bytes] = ..., endorsement: _Optional[bytes] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
     __slots__ = ("grant", "digest", "offset")
@@ -51,5 +47,17 @@ class AckRequest(_message.Message):
     def __init__(self, receipt: _Optional[bytes] = ...) -> None: ...
 
 class AckReply(_message.Message):
+    __slots__ = ("checkpoint",)
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: bytes
+    def __init__(self, checkpoint: _Optional[bytes] = ...) -> None: ...
+
+class TrustRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class TrustReply(_message.Message):
+    __slots__ = ("revocations",)
+    REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    revocations: bytes
+    def __init__(self, revocations: _Optional[bytes] = ...) -> None: ...

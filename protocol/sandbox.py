@@ -1,0 +1,489 @@
+"""Walls that a Linux process builds around itself and cannot take down again; nobody has to be root for them.
+
+Five layers, each for what the others let through::
+
+    descriptors   whatever was open before, such as a socket of the parent      close_range
+    leftovers     core dumps, other processes of the same user looking in       RLIMIT_CORE, PR_SET_DUMPABLE
+    no new rights programs that run as another user                             PR_SET_NO_NEW_PRIVS
+    files         everything but the named folders                              Landlock (Linux 5.13)
+    system calls  sockets, io_uring, looking into processes, mounts, exec       seccomp-BPF
+
+Landlock knows paths, but neither UNIX sockets nor a file's mode; seccomp knows system calls and no paths; neither
+closes what is open already. The walls hold for the calling thread and all that it starts, so they are built before
+there is a second one. Whoever builds them then shows that they hold, see `probe_denied`.
+"""
+
+import contextlib
+import ctypes
+import errno
+import importlib.util
+import itertools
+import os
+import platform
+import resource
+import socket
+import struct
+import sys
+import sysconfig
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from protocol.errors import Code, ContainmentFault
+
+_PROBE_NAME = ".ecan-probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confinement:
+    """Which walls stand.
+
+    Attributes:
+        landlock_abi: version of Landlock's interface on this kernel; 0 where there is none.
+        seccomp: whether system calls are filtered.
+    """
+
+    landlock_abi: int
+    seccomp: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether files and system calls are both walled off."""
+        return self.landlock_abi > 0 and self.seccomp
+
+
+def confine(
+    *,
+    readable: Sequence[Path],
+    writable: Sequence[Path] = (),
+    removable: Sequence[Path] = (),
+    sockets: bool,
+    programs: bool = False,
+    keep: Collection[int] = (),
+    required: bool = True,
+) -> Confinement:
+    """Confine this process, and all that it will start, for good.
+
+    Args:
+        readable: files and folders that may be read.
+        writable: folders in which files may also be made, changed and removed.
+        removable: folders that may be read and whose files may be removed.
+        sockets: whether it may listen and answer over TCP; it may neither call out nor use another kind of
+            socket. Where False, there is no new socket at all, not even a pair of them.
+        programs: whether it may start other programs, from the readable folders.
+        keep: descriptors above 2 that stay open.
+        required: whether a layer that this kernel lacks is a fault; where False, the others are built all the same.
+
+    Raises:
+        ContainmentFault: another thread runs already, a path does not exist, or the kernel lacks a layer.
+    """
+    if sys.platform != "linux":
+        if required:
+            raise _unsupported("only Linux can")
+        return Confinement(landlock_abi=0, seccomp=False)
+    _require_one_thread()
+    _close_descriptors(keep)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _checked(_prctl(_PR_SET_DUMPABLE, 0), "hidden from other processes")
+    _checked(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "kept from gaining rights")
+    abi = landlock_abi()
+    filters = _ARCHITECTURES.get(platform.machine())
+    if required and (abi == 0 or filters is None):
+        raise _unsupported("Landlock is not there" if abi == 0 else "its processor is not known")
+    if abi > 0:
+        rights = _READ | (_EXECUTE if programs else 0)
+        _restrict_files(
+            abi,
+            [(path, rights) for path in readable]
+            + [(path, rights | _WRITE) for path in writable]
+            + [(path, rights | _REMOVE) for path in removable]
+            + [(path, _DEVICE) for path in _DEVICES],
+            sockets=sockets,
+        )
+    if filters is not None:
+        _restrict_calls(filters, sockets=sockets, programs=programs)
+    return Confinement(landlock_abi=abi, seccomp=filters is not None)
+
+
+def probe_denied(paths: Iterable[Path], *, sockets: bool) -> None:
+    """Show that the walls hold: each of these is tried, and each must fail.
+
+    Args:
+        paths: files and folders that must be neither readable nor writable; one that does not exist is out of reach.
+        sockets: what `confine` was told.
+
+    Raises:
+        ContainmentFault: something was within reach.
+    """
+    for path in paths:
+        if _is_within_reach(path):
+            raise ContainmentFault(
+                Code.CONTAINMENT,
+                f"The walls do not hold: {path} is within reach of a process that must not see it; "
+                "keep it out of the folders that the programs are installed in.",
+            )
+    for name, attempt in _forbidden_sockets(sockets=sockets):
+        with contextlib.suppress(OSError):
+            attempt().close()
+            raise ContainmentFault(
+                Code.CONTAINMENT,
+                f"The walls do not hold: a process could make {name}; report it with the kernel's version.",
+            )
+
+
+def code_paths(*packages: str) -> tuple[Path, ...]:
+    """What a Python process reads in order to run: the standard library, what is installed, and the system's libraries.
+
+    Args:
+        packages: names of our own packages, which may lie elsewhere when they are being worked on.
+    """
+    prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    found = [path for path in map(Path, sys.path) if any(path.resolve().is_relative_to(one) for one in prefixes)]
+    for package in ("protocol", *packages):
+        spec = importlib.util.find_spec(package)
+        found += map(Path, (spec and spec.submodule_search_locations) or ())
+    found += map(Path, (sysconfig.get_config_var("LIBDIR") or "/usr/lib", *_SYSTEM_LIBRARIES))
+    return tuple(dict.fromkeys(path for path in found if path.exists()))
+
+
+def landlock_abi() -> int:
+    """The version of Landlock's interface on this kernel; 0 where there is none or it is switched off."""
+    return max(_syscall(_LANDLOCK_CREATE_RULESET, 0, 0, _ASK_VERSION), 0)
+
+
+# What the kernel calls these things. ---------------------------------------------------------------------------------
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
+_SECCOMP_MODE_FILTER = 2
+# These numbers are the same on every architecture.
+_IO_URING_SETUP, _CLOSE_RANGE = 425, 436
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
+_ASK_VERSION = 1
+
+_SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+_DEVICES = (Path("/dev/null"), Path("/dev/zero"), Path("/dev/urandom"))
+
+
+def _unsupported(why: str) -> ContainmentFault:
+    return ContainmentFault(
+        Code.CONTAINMENT,
+        f"This system cannot confine a process ({why}); use Linux 5.13 or newer on x86_64 or aarch64 with Landlock "
+        "enabled, or accept the risk with --unconfined.",
+    )
+
+
+def _syscall(number: int, *arguments: int) -> int:
+    """Make a system call; every argument goes as a whole register, whatever the kernel makes of it."""
+    _libc.syscall.restype = ctypes.c_long
+    return int(_libc.syscall(*map(ctypes.c_long, (number, *arguments))))
+
+
+def _prctl(option: int, *arguments: int) -> int:
+    whole = (*arguments, 0, 0, 0, 0)[:4]
+    return int(_libc.prctl(ctypes.c_int(option), *map(ctypes.c_ulong, whole)))
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        raise ContainmentFault(
+            Code.CONTAINMENT,
+            f"The process cannot be {what} ({os.strerror(ctypes.get_errno())}); use a newer kernel, "
+            "or accept the risk with --unconfined.",
+        )
+    return result
+
+
+# Descriptors and threads. --------------------------------------------------------------------------------------------
+
+
+def _require_one_thread() -> None:
+    """Walls do not reach a thread that is there already."""
+    with contextlib.suppress(FileNotFoundError):  # no /proc: nothing to count
+        if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - no paths are wanted
+            raise ContainmentFault(
+                Code.CONTAINMENT, "The process has started threads already; confine it before it does."
+            )
+
+
+def _close_descriptors(keep: Collection[int]) -> None:
+    """Close every descriptor above 2 that is not named."""
+    edges = [2, *sorted(number for number in set(keep) if number > 2), 1 << 31]
+    for before, after in itertools.pairwise(edges):
+        if after - before > 1:
+            _checked(_syscall(_CLOSE_RANGE, before + 1, after - 1, 0), "rid of its open files")
+
+
+# Landlock: files, and calling out. -----------------------------------------------------------------------------------
+
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_DIR, _REMOVE_FILE = (1 << bit for bit in range(6))
+_MAKE_DIR, _MAKE_REG, _REFER, _TRUNCATE = 1 << 7, 1 << 8, 1 << 13, 1 << 14
+_READ = _READ_FILE | _READ_DIR
+_REMOVE = _REMOVE_FILE
+_WRITE = _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
+_DEVICE = _READ_FILE | _WRITE_FILE
+_OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+"""Rights that mean something for a single file."""
+
+_NUM_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+"""How many kinds of file access each version of the interface walls off: 2 adds moving, 3 truncating, 5 ioctl."""
+_BIND_TCP, _CONNECT_TCP = 1, 2
+_ABSTRACT_UNIX, _SIGNALS = 1, 2
+_PATH_BENEATH = 1
+
+
+def _restrict_files(abi: int, rules: Sequence[tuple[Path, int]], *, sockets: bool) -> None:
+    """Wall off all files but the ones named, outgoing TCP, and from version 6 abstract sockets and signals."""
+    handled = (1 << _NUM_FILE_RIGHTS[min(abi, max(_NUM_FILE_RIGHTS))]) - 1
+    net = _CONNECT_TCP if sockets else _CONNECT_TCP | _BIND_TCP
+    attributes = struct.pack("<QQQ", handled, net, _ABSTRACT_UNIX | _SIGNALS)[: 8 if abi < 4 else 16 if abi < 6 else 24]
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    created = _syscall(_LANDLOCK_CREATE_RULESET, ctypes.addressof(buffer), len(attributes), 0)
+    ruleset = _checked(created, "kept from files")
+    try:
+        for path, rights in rules:
+            _allow_beneath(ruleset, path, rights & handled)
+        _checked(_syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0), "kept from files")
+    finally:
+        os.close(ruleset)
+
+
+def _allow_beneath(ruleset: int, path: Path, rights: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise ContainmentFault(
+            Code.CONTAINMENT, f"{path} cannot be kept within reach ({error.strerror}); restore it."
+        ) from error
+    try:
+        allowed = rights if path.is_dir() else rights & _OF_A_FILE
+        beneath = ctypes.create_string_buffer(struct.pack("<Qi", allowed, descriptor))
+        added = _syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.addressof(beneath), 0)
+        _checked(added, "kept from files")
+    finally:
+        os.close(descriptor)
+
+
+# seccomp: system calls. ----------------------------------------------------------------------------------------------
+
+_Calls = dict[str, tuple[int, int | None]]
+"""System calls with their numbers on x86_64 and on aarch64, which lacks some old ones."""
+
+_NEVER: _Calls = {
+    # Other processes: their memory and their open files.
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "pidfd_getfd": (438, 438),
+    # Ways around the other filters: calls through a ring, files by their handle, other namespaces.
+    "io_uring_setup": (_IO_URING_SETUP, _IO_URING_SETUP),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "open_by_handle_at": (304, 265),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    # What Landlock does not see: opening the modes, owners and attributes of files that cannot be opened.
+    "chmod": (90, None),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "setxattrat": (463, 463),
+    "removexattrat": (466, 466),
+    # Calling out. A pair of sockets is no way out by itself, but one of datagrams can be pointed at any named socket.
+    "connect": (42, 203),
+    "socketpair": (53, 199),
+    # Other views of the files.
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    # The kernel itself.
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+}
+_PROGRAM_CALLS: _Calls = {"execve": (59, 221), "execveat": (322, 281)}
+_SOCKET: _Calls = {"socket": (41, 198)}
+# Nor is there use for a socket that came with stdin, stdout or stderr.
+_SOCKET_USE: _Calls = {
+    "accept": (43, 202),
+    "accept4": (288, 242),
+    "bind": (49, 200),
+    "listen": (50, 201),
+    "sendto": (44, 206),
+    "sendmsg": (46, 211),
+    "sendmmsg": (307, 269),
+}
+# Calls that are refused with some arguments only: which argument, and which values or bits of it.
+_CLONE: _Calls = {"clone": (56, 220)}
+_CLONE3 = 435
+_NEW_NAMESPACES = 0x7E020000
+"""The flags with which clone makes namespaces."""
+_IOCTL: _Calls = {"ioctl": (16, 29)}
+_TYPES_INTO_TERMINAL = (0x5412, 0x541C)
+"""TIOCSTI and TIOCLINUX: to type commands into the terminal that the process was started from."""
+_FLAGS_OF_SENDING = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
+_CALLS_OUT_BY_SENDING = 0x20000000
+"""MSG_FASTOPEN."""
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """How system calls are told apart on a processor: its audit number, its column in the tables, its odd numbers."""
+
+    audit: int
+    column: int
+    x32_bit: int | None
+
+
+_ARCHITECTURES = {
+    "x86_64": _Architecture(audit=0xC000003E, column=0, x32_bit=0x40000000),
+    "aarch64": _Architecture(audit=0xC00000B7, column=1, x32_bit=None),
+}
+
+_ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
+_LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
+_IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT = 0x15, 0x35, 0x45
+_NUMBER, _AUDIT = 0, 4
+_ARGUMENTS = 16
+"""Where the kernel shows a filter the call's number, its architecture and its arguments, 8 bytes each."""
+
+_Program = list[bytes]
+
+
+def _restrict_calls(architecture: _Architecture, *, sockets: bool, programs: bool) -> None:
+    """Install the filter; it can only ever be narrowed."""
+    program = _filter(architecture, sockets=sockets, programs=programs)
+    code = ctypes.create_string_buffer(b"".join(program))
+    header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
+    installed = _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
+    _checked(installed, "kept from system calls")
+
+
+def _filter(architecture: _Architecture, *, sockets: bool, programs: bool) -> _Program:
+    column = architecture.column
+    refused = _NEVER | ({} if programs else _PROGRAM_CALLS) | ({} if sockets else _SOCKET | _SOCKET_USE)
+    no, go_on = _return(_REFUSE | errno.EPERM), _return(_ALLOW)
+    number = [_load(_AUDIT), *_unless(architecture.audit, _return(_KILL)), _load(_NUMBER)]
+    if architecture.x32_bit is not None:
+        number += _when(_IF_AT_LEAST, architecture.x32_bit, _return(_KILL))
+    for call in refused.values():
+        number += _when_called(call[column], no)
+    # Its flags lie in memory, out of a filter's sight; without it, libraries fall back to clone.
+    number += _when(_IF_EQUAL, _CLONE3, _return(_REFUSE | errno.ENOSYS))
+    new_namespace = [_load_argument(0), *_when(_IF_ANY_BIT, _NEW_NAMESPACES, no), *go_on]
+    number += _when_called(_CLONE["clone"][column], new_namespace)
+    typing = [instruction for value in _TYPES_INTO_TERMINAL for instruction in _when(_IF_EQUAL, value, no)]
+    number += _when_called(_IOCTL["ioctl"][column], [_load_argument(1), *typing, *go_on])
+    if sockets:
+        number += _when_called(_SOCKET["socket"][column], _only_tcp(go_on, no))
+        for name, place in _FLAGS_OF_SENDING.items():
+            sending = [_load_argument(place), *_when(_IF_ANY_BIT, _CALLS_OUT_BY_SENDING, no), *go_on]
+            number += _when_called(_SOCKET_USE[name][column], sending)
+    return number + go_on
+
+
+def _only_tcp(go_on: _Program, no: _Program) -> _Program:
+    """Let a call to socket pass if it asks for a stream over IPv4 or IPv6."""
+    kind = [_load_argument(1), _instruction(_AND, 0xF), *_when(_IF_EQUAL, socket.SOCK_STREAM, go_on), *no]
+    families = (socket.AF_INET, socket.AF_INET6)
+    return [_load_argument(0), *(line for family in families for line in _when(_IF_EQUAL, family, kind)), *no]
+
+
+def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("<HBBI", code, if_true, if_false, value)
+
+
+def _load(offset: int) -> bytes:
+    return _instruction(_LOAD, offset)
+
+
+def _load_argument(place: int) -> bytes:
+    """The low half of an argument, which is all that the kernel looks at of those that are filtered."""
+    return _load(_ARGUMENTS + 8 * place)
+
+
+def _return(action: int) -> _Program:
+    return [_instruction(_RETURN, action)]
+
+
+def _when(condition: int, value: int, then: _Program) -> _Program:
+    """Run a block, which returns, if a comparison with what was loaded holds."""
+    return [_instruction(condition, value, 0, len(then)), *then]
+
+
+def _when_called(number: int | None, then: _Program) -> _Program:
+    """Run a block if the call is this one; none for a call that the processor does not have."""
+    return [] if number is None else _when(_IF_EQUAL, number, then)
+
+
+def _unless(value: int, then: _Program) -> _Program:
+    return [_instruction(_IF_EQUAL, value, len(then), 0), *then]
+
+
+# Probes. -------------------------------------------------------------------------------------------------------------
+
+
+def _is_within_reach(path: Path) -> bool:
+    """Whether a file can be opened either way, or a folder listed or written to."""
+    for flags in (os.O_RDONLY, os.O_WRONLY):
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY))
+            return True
+    inside = path / _PROBE_NAME
+    with contextlib.suppress(OSError):
+        os.close(os.open(inside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        inside.unlink()
+        return True
+    return False
+
+
+class _Ring:
+    """A ring of io_uring; its end closes it."""
+
+    def __init__(self) -> None:
+        parameters = ctypes.create_string_buffer(120)
+        self._descriptor = _syscall(_IO_URING_SETUP, 1, ctypes.addressof(parameters))
+        if self._descriptor < 0:
+            raise OSError(ctypes.get_errno(), "no ring")
+
+    def close(self) -> None:
+        """Give it back."""
+        os.close(self._descriptor)
+
+
+def _forbidden_sockets(*, sockets: bool) -> Iterator[tuple[str, Callable[[], _Ring | socket.socket]]]:
+    """Name and maker of everything that `confine` forbids."""
+    if not sockets:
+        yield "a TCP socket", partial(socket.socket, socket.AF_INET, socket.SOCK_STREAM)
+        yield "a TCP socket", partial(socket.socket, socket.AF_INET6, socket.SOCK_STREAM)
+    yield "a UDP socket", partial(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    yield "a UDP socket", partial(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
+    yield "a UNIX socket", partial(socket.socket, socket.AF_UNIX, socket.SOCK_STREAM)
+    yield "a netlink socket", partial(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW)
+    yield "a packet socket", partial(socket.socket, socket.AF_PACKET, socket.SOCK_RAW)
+    yield "a vsock socket", partial(socket.socket, socket.AF_VSOCK, socket.SOCK_STREAM)
+    yield "a ring of system calls", _Ring

@@ -1,0 +1,280 @@
+"""The gate: the only process that holds the release key, and it sees one tensor file and nothing else.
+
+    python -I -m source_site.gate     one frame on stdin, one frame on stdout
+
+It loads the key, walls itself off (no files but the installed code, nothing to write, no sockets, no programs), shows
+that the walls hold, and only then looks at the tensors, which a poisoned training may have made. What comes out was
+quantized, put in canonical order, checked against the architecture, signed, verified as the target will, and sealed
+to the site that asked. The other end of the two pipes is `source_site.export.run_gate`.
+
+A frame is a head of canonical JSON behind its length (4 bytes, little-endian), then the body: the run's safetensors
+file on the way in; the bundle and the sealed file, or what is to be said of a refusal, on the way out.
+"""
+
+import dataclasses
+import hashlib
+import os
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from protocol import bundle, canonical, manifest, sandbox, sealing, signing
+from protocol.egress import EgressRefused, seal_bundle
+from protocol.errors import (
+    Code,
+    ContainmentFault,
+    KeyFault,
+    Malformed,
+    ProtocolError,
+    Refused,
+    StorageFault,
+    Unauthentic,
+    Violation,
+)
+from protocol.identity import load_ed25519_key, mixed_keys
+from protocol.manifest import ManifestFields
+from protocol.sealing import SealingPublicKey
+from protocol.sealing_keys import PUBLIC_KEY_BYTES
+
+MAX_WEIGHTS_BYTES = 256 * 1024 * 1024
+"""The largest tensor file that is taken in."""
+MAX_LISTED = 100
+"""So many violations are listed one by one."""
+MAX_ANSWER_BYTES = 64 * 1024 + bundle.MAX_BUNDLE_BYTES + sealing.MAX_SEALED_BYTES
+
+_MAX_HEAD_BYTES = 128 * 1024
+_LENGTH = struct.Struct("<I")
+_MANIFEST_FIELDS = tuple(field.name for field in dataclasses.fields(ManifestFields))
+
+FAULTS: tuple[type[ProtocolError], ...] = (
+    KeyFault,
+    Unauthentic,
+    Refused,
+    Malformed,
+    ContainmentFault,
+    StorageFault,
+    ProtocolError,
+)
+"""What a gate may say instead of a bundle, besides the two kinds below."""
+SEALED, EGRESS, DAMAGED = "Sealed", "EgressRefused", "Damaged"
+
+_TASK: canonical.Schema = {
+    **{name: manifest.SCHEMA[name] for name in _MANIFEST_FIELDS},
+    "issuer": canonical.Hex(32),
+    "recipient": canonical.Hex(PUBLIC_KEY_BYTES),
+    # Paths and passphrases in hexadecimal: they are bytes, not text.
+    "key": canonical.Text(2 * 4096),
+    "passphrase": canonical.Text(2 * 1024),
+    "out_of_reach": canonical.Text(2 * 8 * 4096),
+    "unconfined": canonical.Int(0, 1),
+}
+_ANSWER: canonical.Schema = {
+    "kind": canonical.OneOf((SEALED, EGRESS, DAMAGED, *(fault.__name__ for fault in FAULTS))),
+    "code": canonical.OneOf(("", *Code)),
+    "bundle_bytes": canonical.Int(0, bundle.MAX_BUNDLE_BYTES),
+    "bundle_sha256": canonical.Hex(32),
+    "sealed_sha256": canonical.Hex(32),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a gate is to do.
+
+    Attributes:
+        fields: what the manifest is to say.
+        issuer: fingerprint of the release key, 32 bytes.
+        recipient: the key that the bundle is sealed to.
+        key_path: file of the release key.
+        passphrase: what the file is encrypted with; None if it is not.
+        out_of_reach: files and folders that the gate must not be able to open.
+        unconfined: whether to go on where it cannot be confined.
+        weights: the run's safetensors file, unread.
+    """
+
+    fields: ManifestFields
+    issuer: bytes
+    recipient: SealingPublicKey
+    key_path: Path
+    passphrase: bytes | None = dataclasses.field(repr=False)
+    out_of_reach: Sequence[Path]
+    unconfined: bool = False
+    weights: bytes = dataclasses.field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        """The frame that a gate reads."""
+        head = {
+            **dataclasses.asdict(self.fields),
+            "issuer": self.issuer,
+            "recipient": self.recipient.raw,
+            "key": os.fsencode(self.key_path).hex(),
+            "passphrase": (self.passphrase or b"").hex(),
+            "out_of_reach": b"\0".join(map(os.fsencode, self.out_of_reach)).hex(),
+            "unconfined": int(self.unconfined),
+        }
+        return _frame(canonical.write_record(head, _TASK, what="task"), self.weights)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Task":
+        """Read a frame."""
+        head, weights = _unframe(data)
+        task = canonical.read_record(head, _TASK, what="task", max_bytes=_MAX_HEAD_BYTES)
+        paths = bytes.fromhex(task["out_of_reach"]).split(b"\0")
+        return cls(
+            fields=ManifestFields(**{name: task[name] for name in _MANIFEST_FIELDS}),
+            issuer=task["issuer"],
+            recipient=SealingPublicKey(raw=task["recipient"]),
+            key_path=Path(os.fsdecode(bytes.fromhex(task["key"]))),
+            passphrase=bytes.fromhex(task["passphrase"]) or None,
+            out_of_reach=tuple(Path(os.fsdecode(path)) for path in paths if path),
+            unconfined=bool(task["unconfined"]),
+            weights=weights,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a gate says.
+
+    Attributes:
+        kind: `SEALED`, or the kind of refusal.
+        code: the refusal's code.
+        bundle: the signed bundle.
+        sealed: the bundle as its recipient alone can open it.
+        message: of a refusal, the sentence.
+        violations: of an `EGRESS`, every broken rule.
+    """
+
+    kind: str
+    code: str = ""
+    bundle: bytes = dataclasses.field(default=b"", repr=False)
+    sealed: bytes = dataclasses.field(default=b"", repr=False)
+    message: str = ""
+    violations: tuple[Violation, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """The frame that a gate writes."""
+        head = {
+            "kind": self.kind,
+            "code": self.code,
+            "bundle_bytes": len(self.bundle),
+            "bundle_sha256": hashlib.sha256(self.bundle).digest(),
+            "sealed_sha256": hashlib.sha256(self.sealed).digest(),
+        }
+        said = "\n".join(_lines(self.violations)) if self.violations else self.message
+        body = self.bundle + self.sealed if self.kind == SEALED else said.encode("ascii", "backslashreplace")
+        return _frame(canonical.write_record(head, _ANSWER, what="answer"), body)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Answer":
+        """Read a frame; nothing in it is believed to be more than it is.
+
+        Raises:
+            Malformed: a gate does not write this.
+        """
+        head, body = _unframe(data)
+        said = canonical.read_record(head, _ANSWER, what="answer", max_bytes=_MAX_HEAD_BYTES)
+        kind, code, edge = said["kind"], said["code"], said["bundle_bytes"]
+        if kind == SEALED:
+            signed, sealed = body[:edge], body[edge:]
+            digests = hashlib.sha256(signed).digest(), hashlib.sha256(sealed).digest()
+            if not sealed or digests != (said["bundle_sha256"], said["sealed_sha256"]):
+                raise Malformed(Code.TRUNCATED, "The gate's answer is cut short; run the command again.")
+            return cls(kind=kind, bundle=signed, sealed=sealed)
+        text = body.decode("ascii", "replace")
+        if kind == EGRESS:
+            return cls(kind=kind, code=code, violations=tuple(_violations(text)))
+        return cls(kind=kind, code=code, message=text)
+
+
+def answer(data: bytes) -> Answer:
+    """Do what a frame asks for, and say what came of it; never raises."""
+    try:
+        return _seal(Task.from_bytes(data))
+    except EgressRefused as refused:
+        return Answer(kind=EGRESS, code=refused.code, violations=refused.violations)
+    except SafetensorError:
+        return Answer(kind=DAMAGED, code=Code.HEADER_MISMATCH)
+    except ProtocolError as fault:
+        return Answer(kind=_kind(fault), code=fault.code, message=str(fault))
+    except Exception:  # its text could hold anything, and a traceback more
+        return Answer(kind=ProtocolError.__name__, code=Code.INTERNAL)
+
+
+def main() -> None:
+    """Answer one frame."""
+    frame = sys.stdin.buffer.read(_LENGTH.size + _MAX_HEAD_BYTES + MAX_WEIGHTS_BYTES)
+    sys.stdout.buffer.write(answer(frame).to_bytes())
+    sys.stdout.buffer.flush()
+
+
+def _seal(task: Task) -> Answer:
+    release_key = _load_release_key(task)
+    _wall_off(task)
+    signed = seal_bundle(_tensors(task.weights), task.fields, release_key)
+    return Answer(kind=SEALED, bundle=signed, sealed=sealing.seal(signed, task.recipient, task.fields.grant))
+
+
+def _wall_off(task: Task) -> None:
+    """Confine this process and show that neither its own key nor anything named is within its reach."""
+    sandbox.confine(readable=sandbox.code_paths("source_site"), sockets=False, required=not task.unconfined)
+    if not task.unconfined:
+        sandbox.probe_denied((task.key_path, *task.out_of_reach), sockets=False)
+
+
+def _load_release_key(task: Task) -> Ed25519PrivateKey:
+    key = load_ed25519_key(task.key_path, task.passphrase)
+    if signing.fingerprint_of(signing.raw_public_key(key)) != task.issuer:
+        raise mixed_keys(task.key_path.parent)
+    return key
+
+
+def _tensors(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    """The float tensors; a type that numpy does not have is a damage like any other."""
+    try:
+        return load(data)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise SafetensorError(str(error)) from error
+
+
+def _kind(fault: ProtocolError) -> str:
+    return next(kind.__name__ for kind in FAULTS if isinstance(fault, kind))
+
+
+def _lines(violations: Sequence[Violation]) -> Iterator[str]:
+    """One line per violation; a tensor's name is whatever the file says and must not begin a line or a column."""
+    for one in violations[:MAX_LISTED]:
+        yield "\t".join((one.rule, *(part.encode("unicode_escape").decode("ascii") for part in (one.where, one.why))))
+    if len(violations) > MAX_LISTED:
+        yield f"{Code.EGRESS}\t{len(violations) - MAX_LISTED} more\tare not listed"
+
+
+def _violations(text: str) -> Iterator[Violation]:
+    for line in text.split("\n"):
+        rule, where, why = line.split("\t")
+        yield Violation(rule=Code(rule), where=where, why=why)
+
+
+def _frame(head: bytes, body: bytes) -> bytes:
+    return _LENGTH.pack(len(head)) + head + body
+
+
+def _unframe(data: bytes) -> tuple[bytes, bytes]:
+    if len(data) < _LENGTH.size:
+        raise Malformed(Code.TRUNCATED, "The frame is cut short.")
+    (length,) = _LENGTH.unpack_from(data)
+    if not 0 < length <= min(_MAX_HEAD_BYTES, len(data) - _LENGTH.size):
+        raise Malformed(Code.LENGTH, "The frame's head is cut short or too long.")
+    edge = _LENGTH.size + length
+    return data[_LENGTH.size : edge], data[edge:]
+
+
+if __name__ == "__main__":
+    main()

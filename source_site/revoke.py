@@ -1,0 +1,183 @@
+"""Withdrawing what was released: a signed list that every target is shown, and no further byte for open grants.
+
+What a target has, it has; its own verifier refuses what the list names, see `protocol.revocations`.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ecan_core.errors import UsageFault
+from protocol.errors import Code, StorageFault, Unauthentic
+from protocol.files import read_bounded, write_atomic
+from protocol.identity import Identity
+from protocol.ledger import GrantRecord
+from protocol.revocations import (
+    MAX_REVOCATIONS_BYTES,
+    MAX_REVOKED,
+    Revocations,
+    open_revocations,
+    seal_revocations,
+)
+from source_site.keys import load_keys, open_ledger, revocations_file
+from source_site.outbox import clear_ended
+
+_SECONDS_PER_DAY = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withdrawal:
+    """What a revocation did.
+
+    Attributes:
+        revocations: the list as it is now.
+        is_new: whether the list has changed.
+        denied: the grants that were open and are not any more.
+        file: where the list lies.
+    """
+
+    revocations: Revocations
+    is_new: bool
+    denied: tuple[GrantRecord, ...]
+    file: Path
+
+    def summary(self) -> dict[str, object]:
+        """The same for machines."""
+        return {
+            "version": self.revocations.version,
+            "new": self.is_new,
+            "weights": sorted(digest.hex() for digest in self.revocations.weights),
+            "keys": sorted(key.hex() for key in self.revocations.keys),
+            "denied": [record.grant.hex() for record in self.denied],
+            "file": str(self.file),
+        }
+
+
+def revoke_release(keys_dir: Path, release: int, *, now_s: int, passphrase: bytes | None = None) -> Withdrawal:
+    """Withdraw the model of a release and every grant of it that is still open.
+
+    Killed at any moment, the same command ends the same way: the list comes first, so no target can take the model
+    while its grants are being closed.
+
+    Args:
+        keys_dir: the source's keys.
+        release: number of the release.
+        now_s: seconds since 1970.
+        passphrase: opens the keys if they are encrypted.
+
+    Raises:
+        UsageFault: there is no such release, or the list is full.
+        KeyFault: the keys are missing, damaged or locked.
+        StorageFault: the ledger or the list cannot be read or written.
+    """
+    identity = load_keys(keys_dir, passphrase)
+    ledger = open_ledger(keys_dir)
+    records = [record for record in ledger.records() if record.release == release]
+    if not records:
+        raise UsageFault(f"there is no release {release}; `ecan-source ledger list` shows those that there are")
+    weights = frozenset(record.weights_sha256 for record in records)
+    withdrawal = _withdraw(keys_dir, identity, weights=weights, now_s=now_s)
+    denied = tuple(ledger.deny(record.grant, now_s=now_s) for record in records if not record.state.has_ended)
+    clear_ended(keys_dir, ledger.records())
+    return replace(withdrawal, denied=denied)
+
+
+def revoke_key(keys_dir: Path, key: bytes, *, now_s: int, passphrase: bytes | None = None) -> Withdrawal:
+    """Withdraw a key: an online key or a release key that was stolen, this very one included.
+
+    Args:
+        keys_dir: the source's keys.
+        key: fingerprint of the key, 32 bytes.
+        now_s: seconds since 1970.
+        passphrase: opens the keys if they are encrypted.
+
+    Raises:
+        UsageFault: the list is full.
+        KeyFault: the keys are missing, damaged or locked.
+        StorageFault: the list cannot be read or written.
+    """
+    return _withdraw(keys_dir, load_keys(keys_dir, passphrase), keys=frozenset({key}), now_s=now_s)
+
+
+def withdrawn(keys_dir: Path, issuer: bytes) -> frozenset[bytes]:
+    """What the source has withdrawn: digests of weights and fingerprints of keys.
+
+    Args:
+        keys_dir: the source's keys.
+        issuer: fingerprint of its release key, 32 bytes.
+    """
+    data = _read_list(revocations_file(keys_dir))
+    return frozenset() if data is None else open_revocations(data, issuer).revoked
+
+
+def renew_revocations(keys_dir: Path, old: Identity, new: Identity) -> None:
+    """Sign the list anew for the keys that take over; one that they have signed already stays as it is.
+
+    Raises:
+        Unauthentic: the list is signed by neither.
+    """
+    path = revocations_file(keys_dir)
+    with _alone(keys_dir):
+        data = _read_list(path)
+        if data is None:
+            return
+        try:
+            open_revocations(data, new.fingerprint)
+        except Unauthentic:
+            write_atomic(path, seal_revocations(open_revocations(data, old.fingerprint), new.signing_key), 0o644)
+
+
+def _withdraw(
+    keys_dir: Path,
+    identity: Identity,
+    *,
+    weights: frozenset[bytes] = frozenset(),
+    keys: frozenset[bytes] = frozenset(),
+    now_s: int,
+) -> Withdrawal:
+    path = revocations_file(keys_dir)
+    with _alone(keys_dir):
+        data = _read_list(path)
+        before = Revocations(version=0, day=0, weights=frozenset(), keys=frozenset())
+        if data is not None:
+            before = open_revocations(data, identity.fingerprint)
+        after = Revocations(
+            version=before.version + 1,
+            day=now_s // _SECONDS_PER_DAY,
+            weights=before.weights | weights,
+            keys=before.keys | keys,
+        )
+        if max(len(after.weights), len(after.keys)) > MAX_REVOKED:
+            raise UsageFault(
+                f"the list names {MAX_REVOKED} already; rotate the keys and revoke the old one, which withdraws all "
+                "that it has signed"
+            )
+        is_new = after.revoked != before.revoked
+        if is_new:
+            write_atomic(path, seal_revocations(after, identity.signing_key), 0o644)
+        return Withdrawal(revocations=after if is_new else before, is_new=is_new, denied=(), file=path)
+
+
+def _read_list(path: Path) -> bytes | None:
+    return read_bounded(path, MAX_REVOCATIONS_BYTES) if path.exists() else None
+
+
+@contextlib.contextmanager
+def _alone(keys_dir: Path) -> Iterator[None]:
+    """Wait until no other process changes the list; the system lets go even of a killed one."""
+    folder = revocations_file(keys_dir).parent
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageFault(
+            Code.STORAGE, f"{folder} cannot be opened ({error.strerror}); check the keys folder."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

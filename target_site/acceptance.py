@@ -1,0 +1,283 @@
+"""What this site accepts, and how it remembers that it did: verify, remember, sign a receipt, keep the bundle.
+
+What is written, in this order: the trust state, so that nothing is kept that the site's memory does not know; the
+receipt among the keys, which says for good which bytes a grant has brought; its copy beside the bundle; the
+bundle. Killed in between, the same bytes end the same way. See docs/decisions/0006-trust-state-and-sealing.md.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecan_core.errors import ModelError
+from protocol import bundle as frames
+from protocol import signing
+from protocol.bundle import MAX_BUNDLE_BYTES
+from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, Unauthentic
+from protocol.files import read_bounded, write_atomic
+from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, endorsed_fingerprint, load_public
+from protocol.manifest import Manifest
+from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, open_receipt, seal_receipt
+from protocol.revocations import open_revocations
+from protocol.statements import CheckpointFields
+from protocol.trust import Anchor, VerifiedBundle, verify
+from protocol.weights import Buffer
+from target_site.keys import load_keys
+from target_site.request import REQUESTS, requested_grants
+from target_site.trust_state import KnownSource, load_trust_state, update_trust_state
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptReceipt:
+    """This site's word of an earlier run, which may have been handed in already: it is never given differently."""
+
+    receipt: Receipt
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What this site knows beforehand: who it is, whom it trusts, what it asked for, and the day.
+
+    Attributes:
+        keys_dir: the target's keys and its memory.
+        identity: its private keys.
+        source: fingerprint of the release key that is trusted today, 32 bytes.
+        grants: what it asked for, the latest first.
+        today: days since 1970.
+    """
+
+    keys_dir: Path
+    identity: Identity
+    source: bytes
+    grants: tuple[bytes, ...]
+    today: int
+
+    def learn(self, revocations: bytes) -> None:
+        """Remember the revocation list that the source shows; empty if it says that there is none.
+
+        Raises:
+            Unauthentic: it is not signed by the source.
+            Refused: a newer one is known, or it withdraws the source's key.
+        """
+        newest = open_revocations(revocations, self.source) if revocations else None
+        update_trust_state(self.keys_dir, lambda state: state.learned(self.source, newest)).follow(self.source)
+
+    def refuse_withdrawn(self, statement: bytes) -> None:
+        """Refuse an offer that was signed by a withdrawn online key."""
+        if signing.parse_envelope(statement).signer in load_trust_state(self.keys_dir).revoked(self.source):
+            raise Refused(
+                Code.REVOKED, "The offer was signed with a key that the source has withdrawn; call its operator."
+            )
+
+    def kept_receipt(self, grant: bytes, out: Path) -> KeptReceipt | None:
+        """The receipt that an earlier run gave for a grant: the one among the keys, or else the one beside OUT."""
+        for path in (self._receipt_among_keys(grant), receipt_path(out)):
+            try:
+                data = read_bounded(path, MAX_RECEIPT_BYTES)
+                receipt = open_receipt(data, signer=self.identity.fingerprint)
+            except ProtocolError:
+                continue
+            if (receipt.grant, receipt.verdict) == (grant, Verdict.ACCEPTED):
+                return KeptReceipt(receipt=receipt, data=data)
+        return None
+
+    def verify(self, plain: Buffer, grant: bytes, kept: KeptReceipt | None) -> VerifiedBundle:
+        """Verify the bundle that a grant has brought.
+
+        What this site has a receipt for was accepted in its own time: only withdrawals count against it since.
+        """
+        state = load_trust_state(self.keys_dir)
+        audience, grants = self.identity.fingerprint, frozenset({grant})
+        if kept is None:
+            return verify(plain, state.anchor(self.source, today=self.today, audience=audience, grants=grants))
+        signer = read_stated(plain).issuer
+        issuer = signer if state.is_same_source(signer, self.source) else self.source
+        anchor = state.anchor_of_accepted(issuer, today=kept.receipt.day, audience=audience, grants=grants)
+        verified = verify(plain, anchor)
+        if verified.digest != kept.receipt.digest:
+            raise Unauthentic(Code.DIGEST, "These are not the bytes that this site has a receipt for; receive again.")
+        return verified
+
+    def keep(self, out: Path, verified: VerifiedBundle, sealed_sha256: bytes, kept: KeptReceipt | None) -> bytes:
+        """Remember what was verified and write it to OUT.
+
+        Returns:
+            The receipt.
+        """
+        update_trust_state(self.keys_dir, lambda state: state.accepted(verified.manifest))
+        receipt = self._sign(verified, sealed_sha256) if kept is None else kept.data
+        write_atomic(self._receipt_among_keys(verified.manifest.grant), receipt)
+        write_atomic(receipt_path(out), receipt)
+        write_atomic(out, verified.data)
+        return receipt
+
+    def last_seen(self) -> KnownSource:
+        """What is known of the source by now."""
+        return load_trust_state(self.keys_dir).of(self.source)
+
+    def saw(self, checkpoint: CheckpointFields, *, since: KnownSource) -> None:
+        """Remember where the source's ledger stands; see `TrustState.saw`."""
+        update_trust_state(self.keys_dir, lambda state: state.saw(self.source, checkpoint, since=since))
+
+    def _receipt_among_keys(self, grant: bytes) -> Path:
+        return self.keys_dir / REQUESTS / f"{grant.hex()}.receipt"
+
+    def _sign(self, verified: VerifiedBundle, sealed_sha256: bytes) -> bytes:
+        receipt = Receipt(
+            grant=verified.manifest.grant,
+            sealed_sha256=sealed_sha256,
+            digest=verified.digest,
+            weights_sha256=verified.manifest.weights_sha256,
+            verdict=Verdict.ACCEPTED,
+            day=self.today,
+        )
+        return seal_receipt(receipt, self.identity.signing_key)
+
+
+def open_site(keys_dir: Path, trust: str, today: int, announce: Announce, passphrase: bytes | None = None) -> Site:
+    """Read what this site knows.
+
+    Args:
+        keys_dir: the target's keys.
+        trust: the source's fingerprint in hexadecimal, or the path of its ``identity.pem``; if it has handed over to
+            a successor, the successor is trusted.
+        today: days since 1970.
+        announce: told about a successor.
+        passphrase: opens the keys if they are encrypted.
+
+    Raises:
+        KeyFault: the keys cannot be read, or ``trust`` names no source.
+        Unauthentic: the site's memory was lost.
+        Refused: the source's key was withdrawn.
+    """
+    identity = load_keys(keys_dir, passphrase)
+    trusted = trusted_fingerprint(trust)
+    source = load_trust_state(keys_dir).follow(trusted)
+    if source != trusted:
+        announce(f"{trusted.hex()[:16]}... has handed over to {source.hex()}, which is trusted in its place")
+    return Site(keys_dir=keys_dir, identity=identity, source=source, grants=requested_grants(keys_dir), today=today)
+
+
+def open_accepted(bundle: Path, *, keys_dir: Path | None, trust: str | None, today: int) -> VerifiedBundle:
+    """Open a bundle that this site accepted, verifying all of it once more.
+
+    The receipt beside the bundle is this site's signature over the digest of bytes that it verified against the
+    source it trusted then; the same bytes can have no other issuer. What was withdrawn since is known to the trust
+    state, which is asked only if ``keys_dir`` is given.
+
+    Args:
+        bundle: the file that `receive` wrote.
+        keys_dir: the target's keys; if given, the receipt must be theirs and nothing may have been withdrawn.
+        trust: as in `open_site`; if given together with ``keys_dir``, they are used instead of a receipt.
+        today: days since 1970; counts only where there is no receipt, for what was accepted in time stays so.
+
+    Raises:
+        Unauthentic: this site did not accept these bytes.
+        Refused: the source has withdrawn the model or its key.
+    """
+    data = read_bounded(bundle, MAX_BUNDLE_BYTES)
+    if keys_dir is not None and trust is not None:
+        return _open_without_receipt(data, keys_dir, trust, today)
+    stated = read_stated(data)
+    audience = stated.audience if keys_dir is None else _own_fingerprint(keys_dir)
+    issuer = stated.issuer if trust is None else trusted_fingerprint(trust)
+    receipt = _receipt_beside(bundle, signer=audience)
+    revoked = frozenset[bytes]() if keys_dir is None else load_trust_state(keys_dir).revoked(issuer)
+    verified = verify(
+        data,
+        Anchor(issuer=issuer, today=receipt.day, audience=audience, grants=frozenset({receipt.grant}), revoked=revoked),
+    )
+    if (receipt.digest, receipt.verdict) != (verified.digest, Verdict.ACCEPTED):
+        raise Unauthentic(Code.RECEIPT, f"{bundle} is not what this site accepted; run `ecan-target receive` again.")
+    return verified
+
+
+def refuse_withdrawn(keys_dir: Path, origin: Mapping[str, object]) -> None:
+    """Refuse a model that was adapted here and that its source has withdrawn since.
+
+    Args:
+        keys_dir: the target's keys.
+        origin: what the adapted model was made from: its ``issuer`` and ``weights_sha256`` in hexadecimal.
+
+    Raises:
+        Refused: the model or its source's key was withdrawn.
+        Unauthentic: this site's memory was lost.
+        ModelError: the adapted model does not say what it was made from.
+    """
+    try:
+        issuer, weights = (bytes.fromhex(str(origin[name])) for name in ("issuer", "weights_sha256"))
+    except (KeyError, ValueError) as error:
+        raise ModelError("the adapted model does not say what it was made from: adapt again from the bundle") from error
+    if {issuer, weights} & load_trust_state(keys_dir).revoked(issuer):
+        raise Refused(Code.REVOKED, "The source has withdrawn this model; ask for a new release and adapt that.")
+
+
+def receipt_path(bundle: Path) -> Path:
+    """Where the receipt of a bundle lies."""
+    return bundle.with_name(f"{bundle.name}.receipt")
+
+
+def trusted_fingerprint(trust: str) -> bytes:
+    """The fingerprint that a person trusts.
+
+    Args:
+        trust: 64 hexadecimal digits, or the path of an ``identity.pem``.
+
+    Raises:
+        KeyFault: it is neither.
+    """
+    if re.fullmatch(r"[0-9A-Fa-f]{64}", trust):
+        return bytes.fromhex(trust)
+    try:
+        return endorsed_fingerprint(read_bounded(Path(trust), MAX_CERTIFICATE_BYTES))
+    except ProtocolError as error:
+        raise KeyFault(
+            Code.KEY_UNKNOWN,
+            f"{trust!r} names no source; give the source's fingerprint of 64 hexadecimal digits "
+            "or the path of its identity.pem.",
+        ) from error
+
+
+def read_stated(plain: Buffer) -> Manifest:
+    """What a bundle says of itself; nothing in it is to be believed before `protocol.trust.verify`.
+
+    Raises:
+        Malformed: it is not laid out as a bundle.
+        Unauthentic: it carries no signature.
+    """
+    return Manifest.from_bytes(signing.parse_envelope(frames.split(plain).envelope).payload)
+
+
+def _open_without_receipt(data: bytes, keys_dir: Path, trust: str, today: int) -> VerifiedBundle:
+    state = load_trust_state(keys_dir)
+    source = state.follow(trusted_fingerprint(trust))
+    audience, grants = _own_fingerprint(keys_dir), frozenset(requested_grants(keys_dir))
+    return verify(data, state.anchor(source, today=today, audience=audience, grants=grants))
+
+
+def _own_fingerprint(keys_dir: Path) -> bytes:
+    public = load_public(keys_dir)
+    if public.role is not Role.TARGET:
+        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a source's keys; name this site's keys folder.")
+    return public.fingerprint
+
+
+def _receipt_beside(bundle: Path, *, signer: bytes) -> Receipt:
+    path = receipt_path(bundle)
+    if not path.exists():
+        raise Unauthentic(
+            Code.RECEIPT,
+            f"{path} is missing, so nobody verified {bundle} here; run `ecan-target receive` first.",
+        )
+    try:
+        return open_receipt(read_bounded(path, MAX_RECEIPT_BYTES), signer=signer)
+    except (Malformed, Unauthentic) as fault:
+        if fault.code is Code.KEY_UNKNOWN:  # whole, but of another site
+            raise
+        raise Unauthentic(
+            Code.RECEIPT, f"The receipt {path} is damaged; run `ecan-target receive` again to write a new one."
+        ) from fault

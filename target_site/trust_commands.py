@@ -1,0 +1,144 @@
+"""The trust state in a person's hands: listed, updated from a file, begun anew."""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from protocol import revocations, signing, succession
+from protocol.errors import Code, KeyFault, Unauthentic
+from protocol.files import read_bounded
+from protocol.identity import Role, load_public
+from protocol.revocations import MAX_REVOCATIONS_BYTES, open_revocations
+from protocol.succession import open_succession
+from target_site.acceptance import trusted_fingerprint
+from target_site.trust_state import NONE, KnownSource, TrustState, load_trust_state, reset_trust, update_trust_state
+
+_EPOCH = date(1970, 1, 1)
+
+Change = Callable[[TrustState], TrustState]
+
+
+def listing(state: TrustState) -> list[dict[str, Any]]:
+    """What is known of every source, as JSON values."""
+    return [_listed(source) for source in state.sources]
+
+
+def format_text(sources: list[dict[str, Any]]) -> str:
+    """The listing for people."""
+    if not sources:
+        return "nothing was received from any source yet"
+    return "\n".join(line for source in sources for line in _lines(source))
+
+
+def update_from_file(keys_dir: Path, path: Path, trust: str | None) -> dict[str, object]:
+    """Learn a revocation list or a succession statement that was carried by hand.
+
+    Args:
+        keys_dir: the target's keys.
+        path: the signed statement.
+        trust: the source, if nothing is known of it yet: its fingerprint or the path of its ``identity.pem``.
+
+    Returns:
+        What was learned, and a sentence about it.
+
+    Raises:
+        Unauthentic: it is not signed by a source that is known or named, or it is no such statement.
+        Malformed: it is damaged.
+        Refused: something newer is known.
+    """
+    data = read_bounded(path, MAX_REVOCATIONS_BYTES)
+    envelope = signing.parse_envelope(data)
+    issuer = envelope.signer if trust is None else trusted_fingerprint(trust)
+    if trust is None and not load_trust_state(keys_dir).knows(issuer):
+        raise Unauthentic(
+            Code.KEY_UNKNOWN,
+            f"The statement is signed by {issuer.hex()}, of which this site knows nothing; if you trust this source, "
+            "name it with --trust.",
+        )
+    learn = _READERS.get(envelope.payload_type)
+    if learn is None:
+        raise Unauthentic(
+            Code.PAYLOAD_TYPE,
+            f"{path} is neither a revocation list nor a succession statement; ask the source for one of them.",
+        )
+    change, outcome = learn(data, issuer)
+    update_trust_state(keys_dir, change)
+    return {"source": issuer.hex(), **outcome}
+
+
+def reset_by_hand(keys_dir: Path, trust: str, release: int) -> dict[str, object]:
+    """Begin anew with one source, see `reset_trust`.
+
+    Raises:
+        KeyFault: there are no keys of a target, or ``trust`` names no source.
+    """
+    if load_public(keys_dir).role is not Role.TARGET:
+        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a source's keys; name this site's keys folder.")
+    issuer = trusted_fingerprint(trust)
+    reset_trust(keys_dir, issuer, release)
+    said = f"releases of {issuer.hex()[:16]}... before {release} are refused from now on"
+    return {"source": issuer.hex(), "release": release, "said": said}
+
+
+def _learn_revocations(data: bytes, issuer: bytes) -> tuple[Change, dict[str, object]]:
+    newest = open_revocations(data, issuer)
+    said = (
+        f"list {newest.version} of {_EPOCH + timedelta(days=newest.day)}: {len(newest.weights)} models and "
+        f"{len(newest.keys)} keys are withdrawn"
+    )
+    return (lambda state: state.learned(issuer, newest)), {
+        "kind": "revocations",
+        "version": newest.version,
+        "weights": sorted(digest.hex() for digest in newest.weights),
+        "keys": sorted(key.hex() for key in newest.keys),
+        "said": said,
+    }
+
+
+def _learn_succession(data: bytes, issuer: bytes) -> tuple[Change, dict[str, object]]:
+    statement = open_succession(data, issuer)
+    said = f"{issuer.hex()[:16]}... has handed over to {statement.new.hex()}, which is trusted in its place"
+    return (lambda state: state.succeeded(statement)), {
+        "kind": "succession",
+        "number": statement.number,
+        "successor": statement.new.hex(),
+        "said": said,
+    }
+
+
+_READERS = {
+    revocations.PAYLOAD_TYPE: _learn_revocations,
+    succession.PAYLOAD_TYPE: _learn_succession,
+}
+
+
+def _listed(source: KnownSource) -> dict[str, Any]:
+    return {
+        "source": source.issuer.hex(),
+        "release": source.release,
+        "weights_sha256": _shown(source.weights),
+        "revocation_list": source.version,
+        "revoked_weights": sorted(digest.hex() for digest in source.revoked_weights),
+        "revoked_keys": sorted(key.hex() for key in source.revoked_keys),
+        "ledger_entry": source.seq,
+        "ledger_head": _shown(source.head),
+        "successor": _shown(source.successor),
+    }
+
+
+def _shown(digest: bytes) -> str | None:
+    return None if digest == NONE else digest.hex()
+
+
+def _lines(source: dict[str, Any]) -> list[str]:
+    lines = [
+        f"source {source['source']}",
+        f"  release    {source['release'] or 'none accepted'}",
+        f"  withdrawn  {len(source['revoked_weights'])} models, {len(source['revoked_keys'])} keys "
+        f"(list {source['revocation_list'] or 'none'})",
+        f"  ledger     {'entry ' + str(source['ledger_entry']) if source['ledger_entry'] else 'never seen'}",
+    ]
+    if source["successor"]:
+        lines.append(f"  successor  {source['successor']}")
+    return lines

@@ -1,0 +1,407 @@
+"""What this site remembers of each source (``KEYS/trust.state``), so that nobody can take it back in time.
+
+Per source: the highest release that was accepted, the newest revocation list, the last checkpoint of the
+source's ledger, and the key that it handed over to. A missing or damaged file is an error and never a fresh
+start: only a person who has asked the source's operator can say where to go on. See
+docs/decisions/0006-trust-state-and-sealing.md.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from protocol import canonical, revocations
+from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
+from protocol.files import cannot_write, read_bounded, write_atomic
+from protocol.manifest import Manifest
+from protocol.revocations import Revocations
+from protocol.statements import CheckpointFields
+from protocol.succession import MAX_NUMBER, Succession
+from protocol.trust import Anchor
+
+STATE_FILE = "trust.state"
+LOCK_FILE = "trust.lock"
+MAX_STATE_BYTES = 1 << 20
+MAX_SOURCES = 64
+
+NONE = bytes(32)
+"""No digest at all; nobody knows anything whose SHA-256 it is."""
+
+_WHAT = "trust state"
+_HEAD: canonical.Schema = {"v": canonical.OneOf((1,)), "lost": canonical.Int(0, 1), "check": canonical.Hex(32)}
+_SOURCE: canonical.Schema = {
+    "issuer": canonical.Hex(32),
+    "release": canonical.Int(0, 0xFFFF),
+    "weights": canonical.Hex(32),
+    "version": canonical.Int(0, revocations.MAX_VERSION),
+    "revoked_weights": revocations.DIGESTS,
+    "revoked_keys": revocations.DIGESTS,
+    "seq": canonical.Int(0, 10**15 - 1),
+    "head": canonical.Hex(32),
+    "successor": canonical.Hex(32),
+    "number": canonical.Int(0, MAX_NUMBER),
+}
+_SETS = ("revoked_weights", "revoked_keys")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownSource:
+    """What is remembered of one source, `NONE` and 0 standing for what is not known.
+
+    Attributes:
+        issuer: fingerprint of its release key.
+        release: the highest release that was accepted.
+        weights: SHA-256 of that release's weights.
+        version: number of the newest revocation list.
+        revoked_weights: the weights on that list.
+        revoked_keys: the keys on that list.
+        seq: number of the last ledger entry that a checkpoint has named.
+        head: digest of the ledger's chain at that entry.
+        successor: fingerprint of the key that it handed over to.
+        number: the hand-over by which this key became the source's.
+    """
+
+    issuer: bytes
+    release: int = 0
+    weights: bytes = NONE
+    version: int = 0
+    revoked_weights: frozenset[bytes] = frozenset()
+    revoked_keys: frozenset[bytes] = frozenset()
+    seq: int = 0
+    head: bytes = NONE
+    successor: bytes = NONE
+    number: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustState:
+    """Everything that is remembered; a change is a new state.
+
+    Attributes:
+        sources: what is known of each, in the order of their fingerprints.
+        lost: whether an earlier memory was lost, so that a source that is not listed may still have been known.
+    """
+
+    sources: tuple[KnownSource, ...] = ()
+    lost: bool = False
+
+    def of(self, issuer: bytes) -> KnownSource:
+        """What is known of a source; nothing of one that is met for the first time.
+
+        Raises:
+            Unauthentic: it may have been known, but this memory was lost.
+        """
+        for source in self.sources:
+            if source.issuer == issuer:
+                return source
+        if self.lost:
+            raise Unauthentic(
+                Code.STATE_LOST,
+                f"What this site knew of {issuer.hex()} was lost; ask its operator for the number of its latest "
+                "release and run `ecan-target trust reset` for this source too.",
+            )
+        return KnownSource(issuer=issuer)
+
+    def knows(self, issuer: bytes) -> bool:
+        """Whether anything is remembered of a source."""
+        return any(source.issuer == issuer for source in self.sources)
+
+    def follow(self, issuer: bytes) -> bytes:
+        """The fingerprint that stands for a trusted one today: its own, or that of its last successor.
+
+        Raises:
+            Refused: this key was withdrawn.
+            Unauthentic: see `of`.
+        """
+        last = self._last_of(issuer)
+        if last in self.revoked(last):
+            raise Refused(
+                Code.REVOKED,
+                f"The key {last.hex()} was withdrawn; ask the source's operator for the fingerprint of the new one.",
+            )
+        return last
+
+    def is_same_source(self, one: bytes, other: bytes) -> bool:
+        """Whether two fingerprints are keys that one source has had, one after the other."""
+        return self._last_of(one) == self._last_of(other)
+
+    def revoked(self, issuer: bytes) -> frozenset[bytes]:
+        """Weights and keys that a source has withdrawn, under any key that it has had."""
+        last = self._last_of(issuer)
+        line = (source for source in self.sources if self.is_same_source(source.issuer, last))
+        return frozenset[bytes]().union(*(source.revoked_weights | source.revoked_keys for source in line))
+
+    def anchor(self, issuer: bytes, *, today: int, audience: bytes | None, grants: frozenset[bytes] | None) -> Anchor:
+        """What a new bundle of a source is measured by; see `Anchor`."""
+        known = self.of(issuer)
+        # A number without its weights was given by a person: this very release may still come.
+        last_release = known.release if known.weights != NONE else max(known.release - 1, 0)
+        return replace(
+            self.anchor_of_accepted(issuer, today=today, audience=audience, grants=grants),
+            last_release=last_release,
+            last_weights=known.weights,
+        )
+
+    def anchor_of_accepted(
+        self, issuer: bytes, *, today: int, audience: bytes | None, grants: frozenset[bytes] | None
+    ) -> Anchor:
+        """What a bundle is measured by that was accepted before: later releases do not count against it."""
+        return Anchor(issuer=issuer, today=today, audience=audience, grants=grants, revoked=self.revoked(issuer))
+
+    def accepted(self, stated: Manifest) -> "TrustState":
+        """Remember the release of a verified bundle.
+
+        Raises:
+            Refused: another model was accepted under its number meanwhile.
+        """
+        known = self.of(stated.issuer)
+        if stated.release < known.release:  # accepted in its own time
+            return self._with(known)
+        if stated.release == known.release and known.weights not in (NONE, stated.weights_sha256):
+            raise Refused(
+                Code.ROLLBACK,
+                f"Another model was accepted as release {stated.release}; tell the source's operator.",
+            )
+        return self._with(replace(known, release=stated.release, weights=stated.weights_sha256))
+
+    def learned(self, issuer: bytes, newest: Revocations | None) -> "TrustState":
+        """Remember a source's revocation list, None if it says that it has none.
+
+        Raises:
+            Refused: a newer list is known, or another one with the same number.
+        """
+        known = self.of(issuer)
+        version = 0 if newest is None else newest.version
+        if version < known.version:
+            raise Refused(
+                Code.ROLLBACK,
+                f"The source shows revocation list {version or 'none'}, but list {known.version} is known here; "
+                "tell its operator that an old copy is in use.",
+            )
+        if newest is None:
+            return self
+        if version == known.version and newest.revoked != known.revoked_weights | known.revoked_keys:
+            raise Refused(
+                Code.ROLLBACK, f"There are two revocation lists with the number {version}; tell the source's operator."
+            )
+        return self._with(replace(known, version=version, revoked_weights=newest.weights, revoked_keys=newest.keys))
+
+    def succeeded(self, succession: Succession) -> "TrustState":
+        """Remember that a source handed over to a new key, and pass on what is known of the old one.
+
+        Raises:
+            Refused: the old key was withdrawn, has another successor already, or the hand-over is an old one.
+        """
+        old, new = self.of(succession.old), succession.new
+        if old.successor == new:
+            return self
+        if old.issuer in self.revoked(old.issuer) or new in self.revoked(old.issuer):
+            raise Refused(
+                Code.REVOKED,
+                "One of the two keys was withdrawn, so nothing follows from this statement; ask the source's operator "
+                "for the fingerprint that holds today.",
+            )
+        if old.successor != NONE:
+            raise Refused(
+                Code.ROLLBACK,
+                f"{old.issuer.hex()} has handed over to {old.successor.hex()} already; if its operator knows nothing "
+                "of a second successor, the old key was stolen.",
+            )
+        if succession.number <= old.number or self._last_of(new) == old.issuer:
+            raise Refused(Code.ROLLBACK, "The statement is older than what is known here; ask for the newest one.")
+        heir = next((source for source in self.sources if source.issuer == new), KnownSource(issuer=new))
+        release = max((old, heir), key=lambda source: source.release)
+        lists = max((old, heir), key=lambda source: source.version)
+        ledger = max((old, heir), key=lambda source: source.seq)
+        heir = replace(
+            heir,
+            release=release.release,
+            weights=release.weights,
+            version=lists.version,
+            revoked_weights=lists.revoked_weights,
+            revoked_keys=lists.revoked_keys,
+            seq=ledger.seq,
+            head=ledger.head,
+            number=succession.number,
+        )
+        return self._with(replace(old, successor=new))._with(heir)
+
+    def saw(self, issuer: bytes, checkpoint: CheckpointFields, *, since: KnownSource) -> "TrustState":
+        """Remember a checkpoint of a source's ledger.
+
+        Args:
+            issuer: the source.
+            checkpoint: what it shows.
+            since: what was known before it was asked, for two answers may arrive in another order.
+
+        Raises:
+            ConnectionFault: the ledger has lost entries, or its past is another one by now.
+        """
+        known = self.of(issuer)
+        rewritten = checkpoint.seq == known.seq and checkpoint.head != known.head
+        if checkpoint.seq < since.seq or rewritten:
+            raise ConnectionFault(
+                Code.LEDGER,
+                f"ALARM: the source {issuer.hex()} is not to be relied on, its ledger shrank or was rewritten "
+                f"(entry {known.seq} was seen, now {checkpoint.seq} is shown); call its operator.",
+            )
+        if checkpoint.seq <= known.seq:
+            return self
+        return self._with(replace(known, seq=checkpoint.seq, head=checkpoint.head))
+
+    def reset(self, issuer: bytes, release: int) -> "TrustState":
+        """Begin anew with a source after a person's word; what it has withdrawn stays withdrawn."""
+        known = self.of(issuer) if self.knows(issuer) else KnownSource(issuer=issuer)
+        return self._with(replace(known, release=release, weights=NONE, seq=0, head=NONE))
+
+    def _last_of(self, issuer: bytes) -> bytes:
+        successors = {source.issuer: source.successor for source in self.sources}
+        while successors.get(issuer, NONE) != NONE:  # ends: `succeeded` makes no circle
+            issuer = successors[issuer]
+        return issuer
+
+    def _with(self, known: KnownSource) -> "TrustState":
+        others = [source for source in self.sources if source.issuer != known.issuer]
+        if len(others) == MAX_SOURCES:
+            raise Refused(
+                Code.POLICY, f"This site knows {MAX_SOURCES} sources already; use a keys folder of its own for more."
+            )
+        return replace(self, sources=tuple(sorted([*others, known], key=lambda source: source.issuer)))
+
+
+def create_trust_state(keys_dir: Path) -> None:
+    """Write an empty memory for new keys, before their signing key: whoever has keys has a memory.
+
+    A whole one that is there already stays as it is.
+
+    Raises:
+        StorageFault: it cannot be written.
+    """
+    try:
+        keys_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFault(
+            Code.STORAGE, f"{keys_dir} cannot be made ({error.strerror}); choose another place."
+        ) from error
+    with _alone(keys_dir):
+        try:
+            load_trust_state(keys_dir)
+        except Unauthentic:
+            _save(keys_dir, TrustState())
+
+
+def load_trust_state(keys_dir: Path) -> TrustState:
+    """Read what this site remembers.
+
+    Raises:
+        Unauthentic: it is missing, damaged, or others could have written it; only a person can go on.
+    """
+    path = keys_dir / STATE_FILE
+    try:
+        data = read_bounded(path, MAX_STATE_BYTES)
+        exposed = stat.S_IMODE(path.stat().st_mode) & 0o077
+        state = _parse(data)
+    except (ProtocolError, OSError) as error:
+        missing = isinstance(error, StorageFault) and error.code is Code.NOT_FOUND
+        raise _lost(keys_dir, "is missing" if missing else "is damaged") from error
+    if exposed:
+        raise _lost(keys_dir, "can be changed or read by other users")
+    return state
+
+
+def update_trust_state(keys_dir: Path, change: Callable[[TrustState], TrustState]) -> TrustState:
+    """Change what is remembered; two processes at once do it one after the other.
+
+    Returns:
+        The state after the change, which is on the disk.
+
+    Raises:
+        Unauthentic: see `load_trust_state`.
+        StorageFault: it cannot be written.
+    """
+    with _alone(keys_dir):
+        before = load_trust_state(keys_dir)
+        after = change(before)
+        if after != before:
+            _save(keys_dir, after)
+        return after
+
+
+def reset_trust(keys_dir: Path, issuer: bytes, release: int) -> TrustState:
+    """Begin anew with one source, as a person says; makes a memory that can be read again.
+
+    Args:
+        keys_dir: the target's keys.
+        issuer: fingerprint of the source's release key.
+        release: number of its latest release, from its operator; an older one will be refused.
+    """
+    with _alone(keys_dir):
+        try:
+            before = load_trust_state(keys_dir)
+        except Unauthentic:
+            before = TrustState(lost=True)
+        after = before.reset(issuer, release)
+        _save(keys_dir, after)
+        return after
+
+
+def _save(keys_dir: Path, state: TrustState) -> None:
+    sources = [_dump(source) for source in state.sources]
+    head = {"v": 1, "lost": int(state.lost), "check": _check(state.lost, sources).hex()}
+    write_atomic(keys_dir / STATE_FILE, canonical.encode({**head, "sources": sources}))
+
+
+def _parse(data: bytes) -> TrustState:
+    value = canonical.parse_object(data, what=_WHAT, max_bytes=MAX_STATE_BYTES, max_brackets=MAX_SOURCES + 2)
+    sources = value.pop("sources", None)
+    head = canonical.load_fields(value, _HEAD, what=_WHAT)
+    if not isinstance(sources, list) or head["check"] != _check(bool(head["lost"]), sources):
+        raise Malformed(Code.DIGEST, "The trust state does not add up; reset it.")
+    return TrustState(sources=tuple(_load(source) for source in sources), lost=bool(head["lost"]))
+
+
+def _check(lost: bool, sources: list[Any]) -> bytes:
+    """Finds damage; a forger could compute it as well, so the file's permissions are what guards it."""
+    return hashlib.sha256(canonical.encode({"lost": int(lost), "sources": sources})).digest()
+
+
+def _dump(source: KnownSource) -> dict[str, object]:
+    values = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
+    values |= {name: revocations.join_digests(values[name]) for name in _SETS}
+    return {name: kind.dump(values[name]) for name, kind in _SOURCE.items()}
+
+
+def _load(value: object) -> KnownSource:
+    fields = canonical.load_fields(value, _SOURCE, what=_WHAT)
+    return KnownSource(**fields | {name: revocations.split_digests(fields[name], name) for name in _SETS})
+
+
+def _lost(keys_dir: Path, why: str) -> Unauthentic:
+    return Unauthentic(
+        Code.STATE_LOST,
+        f"{keys_dir / STATE_FILE} {why}, so this site no longer knows what it has seen; ask the source's operator for "
+        f"the number of its latest release, then run `ecan-target trust reset --keys {keys_dir} --trust FINGERPRINT "
+        "--release N`.",
+    )
+
+
+@contextlib.contextmanager
+def _alone(keys_dir: Path) -> Iterator[None]:
+    """Wait until no other process changes the memory; the system lets go even of a killed one."""
+    path = keys_dir / LOCK_FILE
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

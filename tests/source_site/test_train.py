@@ -1,0 +1,70 @@
+"""What training measures of the network that leaves."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ecan_core.model.architectures import ARCHITECTURES, build_network
+from ecan_core.model.weights import to_arrays
+from protocol import weights
+from source_site.export import manifest_fields
+from source_site.store import load_run
+from source_site.train import _held_out_rows, _quantize
+from tests.source_site.runs import FACTS
+
+
+def test_a_quantized_network_is_the_one_that_a_bundle_holds():
+    arch = ARCHITECTURES["mlp"]
+    network = build_network(arch, input_dim=arch_input_dim(), num_classes=4, normalization="speaker", seed=0)
+    inputs = torch.from_numpy(np.random.default_rng(0).normal(size=(5, arch_input_dim())).astype(np.float32))
+    network.eval()
+    before = network(inputs).logits
+    form = (arch.name, 4, "speaker")
+    packed = weights.pack(to_arrays(network), *form)
+    _quantize(network, *form)
+    after = network(inputs).logits
+    shipped = weights.dequantize(weights.unpack(packed, *form), *form)
+    assert all(np.allclose(to_arrays(network)[name], shipped[name], atol=1e-6) for name in shipped)
+    assert not torch.equal(before, after)
+    assert torch.allclose(before, after, atol=0.05)
+
+
+def arch_input_dim() -> int:
+    from protocol.architecture import model_shapes
+
+    return model_shapes("mlp-stats-v1", 4, "speaker")["encoder.0.weight"][1]
+
+
+@pytest.mark.journey
+def test_a_run_states_the_rate_before_and_after_quantization(crossing):
+    facts = load_run(crossing.run).facts
+    assert facts.uar_float > 0
+    assert facts.uar_source > 0
+    assert facts.quantization_loss is not None
+    assert abs(facts.quantization_loss) <= 0.005
+    told = json.loads((crossing.run / "run.json").read_text())
+    assert (told["uar_float"], told["uar_source"]) == (facts.uar_float, facts.uar_source)
+
+
+def test_the_manifest_states_the_rate_of_what_leaves():
+    facts = replace(FACTS, uar_float=0.6, uar_source=0.596)
+    fields = manifest_fields(facts, audience=bytes(32), grant=bytes(16), release=1, today=0)
+    assert (fields.uar_src, fields.uar_q_loss) == (119, 1)
+
+
+def test_a_speaker_who_alone_speaks_a_class_is_not_held_out():
+    speakers = [name for name in "abcdefgh" for _ in range(4)]
+    labels = np.tile([0, 1, 0, 1], 8)
+    labels[:4] = 2
+    for seed in range(20):
+        held_out = _held_out_rows(speakers, labels, seed)
+        assert {speakers[row] for row in held_out} < set("bcdefgh")
+        assert len(held_out) == 8
+
+
+def test_nobody_is_held_out_of_too_few_or_unknown_speakers():
+    assert len(_held_out_rows(["a", "b", "c"], np.array([0, 1, 0]), 0)) == 0
+    assert len(_held_out_rows([None] * 8, np.zeros(8, int), 0)) == 0

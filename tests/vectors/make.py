@@ -1,0 +1,182 @@
+"""Make the golden vectors of format version 1 (v1.json): run once, committed, and verified for ever.
+
+Keys are fixed and known to everybody, models are grown from a hash: nothing here was ever trained or secret. The
+weights of a bundle are not kept but grown again; their SHA-256 is. A vector that was published is never changed, so
+this refuses to overwrite the file.
+"""
+
+import base64
+import functools
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from protocol import bundle, request, sealing, signing
+from protocol.architecture import layers, tensor_specs
+from protocol.identity import Role, create_identity, endorse_online
+from protocol.manifest import PAYLOAD_TYPE, Manifest, label_mask
+from protocol.receipts import Receipt, Verdict, seal_receipt
+from protocol.revocations import Revocations, seal_revocations
+from protocol.statements import CheckpointFields, OfferFields, seal_checkpoint, seal_offer
+from protocol.succession import seal_succession
+from protocol.weights import header
+
+FILE = Path(__file__).parent / "v1.json"
+TODAY = 20_500
+GRANT = bytes(range(16))
+MODELS = {
+    "mlp": ("mlp-stats-v1", ("anger", "happiness", "neutral", "sadness"), "speaker"),
+    "tdnn": ("tdnn-frames-v1", ("fear", "surprise"), "none"),
+}
+
+
+def key(name: str) -> Ed25519PrivateKey:
+    """A key that everybody can make."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"ecan test key {name}".encode()).digest())
+
+
+RELEASE, ONLINE, NEXT, RECEIPT = key("release"), key("online"), key("next release"), key("receipt")
+AUDIENCE = signing.fingerprint_of(signing.raw_public_key(RECEIPT))
+
+
+@functools.cache
+def grow_weights(name: str) -> bytes:
+    """The weights of a model: bytes of SHAKE-256, bent to the rules."""
+    arch, classes, norm = MODELS[name]
+    ordered = {layer.name: layer.ordered for layer in layers(arch, len(classes))}
+    data = [header(tensor_specs(arch, len(classes), norm))]
+    for spec in tensor_specs(arch, len(classes), norm):
+        grown = hashlib.shake_256(f"{name} {spec.name}".encode()).digest(spec.num_bytes)
+        layer, _, part = spec.name.rpartition(".")
+        if part == "exponent" and layer.startswith("input"):
+            grown = b"\xec" * len(grown)  # -20, at which every value may stand
+        elif part == "exponent":
+            grown = bytes(0xF4 + byte % 8 for byte in grown)  # -12 to -5
+        elif part == "bias":
+            step = 131 if ordered[layer] else 0  # in ascending order, or all zero
+            grown = b"".join((step * (unit - 100)).to_bytes(2, "little", signed=True) for unit in range(spec.shape[0]))
+        elif spec.name == "input.scale":
+            grown = bytes(1 + byte % 127 for byte in grown)
+        else:
+            grown = grown.replace(b"\x80", b"\x7f")
+            width = spec.num_bytes // spec.shape[0]
+            if part == "weight":  # a large value per row, so that no exponent could be smaller
+                grown = b"".join(b"\x7f" + grown[start + 1 : start + width] for start in range(0, len(grown), width))
+        data.append(grown)
+    return b"".join(data)
+
+
+def make_bundle(name: str) -> bytes:
+    """A bundle whose bytes all follow from this file."""
+    arch, classes, norm = MODELS[name]
+    packed = grow_weights(name)
+    stated = Manifest(
+        arch=arch,
+        norm=norm,
+        labels=label_mask(classes),
+        audience=AUDIENCE,
+        grant=GRANT,
+        release=7,
+        day=TODAY,
+        valid_days=90,
+        n_utt=9,
+        n_spk=3,
+        hours=-2,
+        uar_src=150,
+        uar_q_loss=1,
+        issuer=signing.fingerprint_of(signing.raw_public_key(RELEASE)),
+        weights_sha256=hashlib.sha256(packed).digest(),
+        weights_len=len(packed),
+    )
+    return bundle.assemble(signing.sign(PAYLOAD_TYPE, stated.to_bytes(), RELEASE), packed)
+
+
+RECEIPT_FIELDS = Receipt(
+    grant=GRANT,
+    sealed_sha256=hashlib.sha256(b"sealed").digest(),
+    digest=hashlib.sha256(b"plain").digest(),
+    weights_sha256=hashlib.sha256(b"weights").digest(),
+    verdict=Verdict.ACCEPTED,
+    day=TODAY,
+)
+OFFER_FIELDS = OfferFields(
+    grant=GRANT,
+    nonce=bytes(32),
+    sealed_sha256=hashlib.sha256(b"sealed").digest(),
+    size=145_712,
+    release=7,
+    expires_s=86_400 * (TODAY + 1),
+)
+CHECKPOINT_FIELDS = CheckpointFields(grant=GRANT, seq=3, head=hashlib.sha256(b"head").digest(), day=TODAY)
+REVOCATIONS = Revocations(
+    version=2,
+    day=TODAY,
+    weights=frozenset(hashlib.sha256(word).digest() for word in (b"one", b"two")),
+    keys=frozenset({AUDIENCE}),
+)
+
+
+def make_repeatable() -> dict[str, bytes]:
+    """The statements whose bytes all follow from this file."""
+    return {
+        "receipt": seal_receipt(RECEIPT_FIELDS, RECEIPT),
+        "offer": seal_offer(OFFER_FIELDS, ONLINE),
+        "checkpoint": seal_checkpoint(CHECKPOINT_FIELDS, ONLINE),
+        "endorsement": endorse_online(ONLINE, RELEASE),
+        "revocations": seal_revocations(REVOCATIONS, RELEASE),
+        "succession": seal_succession(RELEASE, NEXT, 1),
+    }
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bundle_vector(name: str) -> dict[str, Any]:
+    data = make_bundle(name)
+    parts = bundle.split(data)
+    return {
+        "head": data[: bundle.HEAD.size].hex(),
+        "envelope": parts.envelope.decode(),
+        "manifest": signing.parse_envelope(parts.envelope).payload.decode(),
+        "weights_sha256": hashlib.sha256(parts.weights).hexdigest(),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def _unrepeatable() -> dict[str, Any]:
+    """A request and a sealed file: a certificate and a ciphertext come out differently each time."""
+    identity = create_identity(Role.TARGET, datetime(2026, 2, 16, tzinfo=UTC))
+    assert identity.sealing_key is not None
+    asked = request.seal_request(identity, nonce=bytes(range(32)), day=TODAY)
+    signer = identity.signing_key.private_bytes_raw()
+    plain = b"This stands for a bundle."
+    return {
+        "request": {"bytes": _text(asked), "grant": request.grant_id(asked).hex(), "test_only_key": signer.hex()},
+        "sealed": {
+            "bytes": _text(sealing.seal(plain, identity.sealing_key.public_key, GRANT)),
+            "test_only_key": identity.sealing_key.pem().decode(),
+            "plain": plain.decode(),
+            "grant": GRANT.hex(),
+        },
+    }
+
+
+def main() -> None:
+    vectors = {
+        "bundles": {name: _bundle_vector(name) for name in MODELS},
+        "statements": {name: _text(data) for name, data in make_repeatable().items()},
+        **_unrepeatable(),
+    }
+    with FILE.open("x") as file:
+        json.dump(vectors, file, indent=1)
+        file.write("\n")
+    print(FILE, FILE.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()

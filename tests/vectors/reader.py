@@ -1,0 +1,407 @@
+"""A second reader of bundles, from one page: docs/bundle-format.md, and nothing of our code.
+
+Needs the standard library and an Ed25519. It is slow and plain on purpose; `tests/vectors/test_reader.py` holds it
+against `protocol.trust.verify`: what one accepts or refuses, the other must too, and for the same reason.
+"""
+
+import base64
+import functools
+import hashlib
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+WIDTHS = {"stats-v1": 423, "frames-v1": 68}
+FRONT_ENDS = {"mlp-stats-v1": "stats-v1", "tdnn-frames-v1": "frames-v1"}
+NORMS = ("none", "corpus", "speaker")
+MANIFEST_TYPE = "application/vnd.ecan.manifest.v1+json"
+
+HEX = {"issuer": 64, "audience": 64, "grant": 32, "weights_sha256": 64}
+RANGES = {
+    "v": (1, 1),
+    "labels": (3, 4095),
+    "release": (1, 65535),
+    "day": (0, 65535),
+    "weights_len": (1, 16777215),
+    "n_utt": (0, 31),
+    "n_spk": (0, 31),
+    "hours": (-16, 15),
+    "uar_src": (0, 200),
+    "uar_q_loss": (0, 1),
+}
+WORDS = {"arch": tuple(FRONT_ENDS), "enc": ("q8p2",), "frontend": tuple(WIDTHS), "norm": NORMS}
+VALID_DAYS = (30, 90, 180, 365)
+ESCAPES = {rb"\u%04x" % code: chr(code) for code in range(32)} | {
+    b'\\"': '"',
+    rb"\\": "\\",
+    rb"\b": "\b",
+    rb"\f": "\f",
+    rb"\n": "\n",
+    rb"\r": "\r",
+    rb"\t": "\t",
+}
+for code in (8, 9, 10, 12, 13):
+    del ESCAPES[rb"\u%04x" % code]
+FIELDS = {*HEX, *RANGES, *WORDS, "valid_days"}
+
+
+class BundleRefusedError(Exception):
+    """The reader does not accept it; the argument is the code."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a site trusts and remembers, as the page names it."""
+
+    issuer: bytes
+    today: int
+    audience: bytes | None = None
+    grants: frozenset[bytes] | None = None
+    last_release: int = 0
+    last_weights: bytes = b""
+    revoked: frozenset[bytes] = frozenset()
+
+
+def refuse_unless(holds: bool, code: str) -> None:
+    if not holds:
+        raise BundleRefusedError(code)
+
+
+def read(data: bytes, site: Site) -> dict[str, int | str]:
+    """The manifest of a bundle that passes every rule of the page."""
+    envelope, weights = cut(data)
+    payload = open_envelope(envelope, site)
+    manifest = read_manifest(payload)
+    check_policy(manifest, site)
+    digest = hashlib.sha256(weights).hexdigest()
+    refuse_unless(len(weights) == manifest["weights_len"] and digest == manifest["weights_sha256"], "DIGEST")
+    check_weights(weights, manifest)
+    return manifest
+
+
+# Frame
+
+
+def cut(data: bytes) -> tuple[bytes, bytes]:
+    magic = b"ECAN\r\n\x1a\n"
+    refuse_unless(not (len(data) < 8 and magic.startswith(data)), "TRUNCATED")
+    refuse_unless(data[:8] == magic, "MAGIC")
+    refuse_unless(len(data) >= 24, "TRUNCATED")
+    major, flags, envelope_len, weights_len = struct.unpack("<HHIQ", data[8:24])
+    refuse_unless(major == 1, "VERSION")
+    refuse_unless(flags == 0, "FLAGS")
+    largest = max(sum(lengths(arch, 12, "none")) for arch in FRONT_ENDS)
+    refuse_unless(1 <= envelope_len <= 16384 and 1 <= weights_len <= largest, "LENGTH")
+    end = 24 + envelope_len + weights_len
+    refuse_unless(len(data) >= end, "TRUNCATED")
+    refuse_unless(len(data) <= end, "TRAILING")
+    return data[24 : 24 + envelope_len], data[24 + envelope_len :]
+
+
+# Canonical JSON
+
+
+class Json:
+    """Objects, arrays, strings, integers, and three words; anything else is not canonical."""
+
+    def __init__(self, data: bytes) -> None:
+        refuse_unless(data.count(b"{") + data.count(b"[") <= 8, "DEPTH")
+        self.data = data
+        self.place = 0
+
+    def take(self, expected: bytes) -> None:
+        refuse_unless(self.data.startswith(expected, self.place), "NOT_CANONICAL")
+        self.place += len(expected)
+
+    def next(self) -> bytes:
+        return self.data[self.place : self.place + 1]
+
+    def document(self) -> object:
+        value = self.value()
+        refuse_unless(self.place == len(self.data), "NOT_CANONICAL")
+        return value
+
+    def value(self) -> object:
+        start = self.next()
+        if start == b"{":
+            return self.object()
+        if start == b"[":
+            return self.array()
+        if start == b'"':
+            return self.string()
+        for word, meaning in ((b"true", True), (b"false", False), (b"null", None)):
+            if self.data.startswith(word, self.place):
+                self.take(word)
+                return meaning
+        return self.integer()
+
+    def object(self) -> dict[str, object]:
+        found: dict[str, object] = {}
+        self.take(b"{")
+        while self.next() != b"}":
+            if found:
+                self.take(b",")
+            name = self.string()
+            refuse_unless(name not in found, "DUP_KEY")
+            refuse_unless(not found or name > max(found), "NOT_CANONICAL")
+            self.take(b":")
+            found[name] = self.value()
+        self.take(b"}")
+        return found
+
+    def array(self) -> list[object]:
+        found: list[object] = []
+        self.take(b"[")
+        while self.next() != b"]":
+            if found:
+                self.take(b",")
+            found.append(self.value())
+        self.take(b"]")
+        return found
+
+    def string(self) -> str:
+        self.take(b'"')
+        found = ""
+        while self.next() != b'"':
+            refuse_unless(b" " <= self.next() <= b"\x7f", "NOT_CANONICAL")
+            written = self.next().decode("ascii")
+            if written == "\\":
+                refuse_unless(any(self.data.startswith(form, self.place) for form in ESCAPES), "NOT_CANONICAL")
+                written = next(form for form in ESCAPES if self.data.startswith(form, self.place)).decode()
+            found += ESCAPES.get(written.encode(), written)
+            self.place += len(written)
+        self.take(b'"')
+        return found
+
+    def integer(self) -> int:
+        start = self.place
+        if self.next() == b"-":
+            self.place += 1
+        digits = self.place
+        while self.next().isdigit():
+            self.place += 1
+        refuse_unless(self.place > digits, "NOT_CANONICAL")
+        refuse_unless(self.place - start <= 15, "RANGE")
+        number = int(self.data[start : self.place])
+        refuse_unless(str(number).encode() == self.data[start : self.place], "NOT_CANONICAL")
+        return number
+
+
+def read_object(data: bytes, max_bytes: int) -> dict[str, object]:
+    refuse_unless(len(data) <= max_bytes, "LENGTH")
+    value = Json(data).document()
+    refuse_unless(isinstance(value, dict), "TYPE")
+    return value  # type: ignore[return-value]
+
+
+def exact_fields(value: object, names: set[str]) -> dict[str, object]:
+    refuse_unless(isinstance(value, dict), "TYPE")
+    fields: dict[str, object] = value  # type: ignore[assignment]
+    refuse_unless(not fields.keys() - names, "UNKNOWN_FIELD")
+    refuse_unless(not names - fields.keys(), "MISSING")
+    return fields
+
+
+# Envelope
+
+
+def text(value: object) -> str:
+    refuse_unless(isinstance(value, str), "TYPE")
+    return str(value)
+
+
+def hexadecimal(value: object, digits: int) -> str:
+    string = text(value)
+    refuse_unless(len(string) == digits and not set(string) - set("0123456789abcdef"), "RANGE")
+    return string
+
+
+def decode64(string: str) -> bytes:
+    try:
+        data = base64.b64decode(string, validate=True)
+    except ValueError:
+        raise BundleRefusedError("NOT_CANONICAL") from None
+    refuse_unless(base64.b64encode(data).decode() == string, "NOT_CANONICAL")
+    return data
+
+
+def open_envelope(data: bytes, site: Site) -> bytes:
+    envelope = read_object(data, 16384)
+    signatures = envelope.pop("signatures", None)
+    exact_fields(envelope, {"payload", "payloadType"})
+    payload64, kind = text(envelope["payload"]), text(envelope["payloadType"])
+    refuse_unless(len(kind) <= 100, "RANGE")
+    refuse_unless(isinstance(signatures, list) and len(signatures) == 1, "SIG_MISSING")
+    signature = exact_fields(signatures[0], {"keyid", "sig"})  # type: ignore[index]
+    public_key = bytes.fromhex(hexadecimal(signature["keyid"], 64))
+    refuse_unless(len(text(signature["sig"])) <= 88, "RANGE")
+    payload, sig = decode64(payload64), decode64(text(signature["sig"]))
+
+    refuse_unless(hashlib.sha256(public_key).digest() == site.issuer, "KEY_UNKNOWN")
+    refuse_unless(kind == MANIFEST_TYPE, "PAYLOAD_TYPE")
+    signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(sig, signed)
+    except (InvalidSignature, ValueError):
+        raise BundleRefusedError("SIG_INVALID") from None
+    return payload
+
+
+# Manifest
+
+
+def read_manifest(payload: bytes) -> dict[str, int | str]:
+    fields = exact_fields(read_object(payload, 4096), FIELDS)
+    manifest: dict[str, int | str] = {}
+    order = "v arch enc frontend norm labels issuer audience grant release day valid_days weights_sha256 weights_len"
+    for name in [*order.split(), "n_utt", "n_spk", "hours", "uar_src", "uar_q_loss"]:  # as in the page's table
+        value = fields[name]
+        if name in HEX:
+            manifest[name] = hexadecimal(value, HEX[name])
+        elif name in WORDS:
+            refuse_unless(text(value) in WORDS[name], "ENUM")
+            manifest[name] = text(value)
+        else:
+            refuse_unless(type(value) is int, "TYPE")
+            number: int = value  # type: ignore[assignment]
+            if name == "valid_days":
+                refuse_unless(number in VALID_DAYS, "ENUM")
+            else:
+                refuse_unless(RANGES[name][0] <= number <= RANGES[name][1], "RANGE")
+            manifest[name] = number
+    refuse_unless(manifest["frontend"] == FRONT_ENDS[str(manifest["arch"])], "ENUM")
+    refuse_unless(int(manifest["labels"]).bit_count() >= 2, "RANGE")
+    return manifest
+
+
+def check_policy(manifest: dict[str, int | str], site: Site) -> None:
+    release, day, valid_days = (int(manifest[name]) for name in ("release", "day", "valid_days"))
+    refuse_unless(manifest["issuer"] == site.issuer.hex(), "KEY_UNKNOWN")
+    refuse_unless(site.audience is None or manifest["audience"] == site.audience.hex(), "AUDIENCE")
+    refuse_unless(site.grants is None or bytes.fromhex(str(manifest["grant"])) in site.grants, "GRANT")
+    if site.last_release > 0:
+        refuse_unless(release >= site.last_release, "ROLLBACK")
+        same = manifest["weights_sha256"] == site.last_weights.hex()
+        refuse_unless(release != site.last_release or same, "ROLLBACK")
+        refuse_unless(release <= site.last_release + 64, "FAST_FORWARD")
+    refuse_unless(day <= site.today + 2, "NOT_YET")
+    refuse_unless(site.today <= day + valid_days, "EXPIRED")
+    revoked = {entry.hex() for entry in site.revoked}
+    refuse_unless(not revoked & {manifest["issuer"], manifest["weights_sha256"]}, "REVOKED")
+
+
+# Weights
+
+
+def network(arch: str, classes: int) -> list[tuple[str, int, tuple[int, ...], int]]:
+    """Layers as (name, units, shape of a row, columns per unit in the next layer)."""
+    width = WIDTHS[FRONT_ENDS[arch]]
+    if arch == "mlp-stats-v1":
+        encoder = [("encoder.0", 256, (width,), 1)]
+    else:
+        encoder = [
+            ("encoder.0", 128, (width, 5), 1),
+            ("encoder.1", 128, (128, 3), 1),
+            ("encoder.2", 256, (128, 1), 2),
+        ]
+    encoded = encoder[-1][1] * encoder[-1][3]
+    return [*encoder, ("bottleneck", 128, (encoded,), 1), ("head", classes, (128,), 1)]
+
+
+def tensors(arch: str, classes: int, norm: str) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Names, types and shapes in the order of the file."""
+    found: list[tuple[str, str, tuple[int, ...]]] = []
+    if norm == "none":
+        width = WIDTHS[FRONT_ENDS[arch]]
+        for name in ("input.center", "input.scale"):
+            found += [(name, "I8", (width,)), (f"{name}.exponent", "I8", (width,))]
+    for name, units, row, _ in network(arch, classes):
+        found += [
+            (f"{name}.weight", "I8", (units, *row)),
+            (f"{name}.bias", "I16", (units,)),
+            (f"{name}.exponent", "I8", (units,)),
+        ]
+    return sorted(found, key=lambda tensor: (tensor[1] != "I16", tensor[0]))
+
+
+def size_of(kind: str, shape: tuple[int, ...]) -> int:
+    size = 2 if kind == "I16" else 1
+    for dimension in shape:
+        size *= dimension
+    return size
+
+
+def header(arch: str, classes: int, norm: str) -> bytes:
+    entries, offset = [], 0
+    for name, kind, shape in tensors(arch, classes, norm):
+        end = offset + size_of(kind, shape)
+        dimensions = ",".join(map(str, shape))
+        entries.append(f'"{name}":{{"dtype":"{kind}","shape":[{dimensions}],"data_offsets":[{offset},{end}]}}')
+        offset = end
+    written = ("{" + ",".join(entries) + "}").encode()
+    written += b" " * (-len(written) % 8)
+    return struct.pack("<Q", len(written)) + written
+
+
+@functools.cache
+def lengths(arch: str, classes: int, norm: str) -> list[int]:
+    return [
+        len(header(arch, classes, norm)),
+        *(size_of(kind, shape) for _, kind, shape in tensors(arch, classes, norm)),
+    ]
+
+
+def check_weights(data: bytes, manifest: dict[str, int | str]) -> None:
+    arch, norm, classes = str(manifest["arch"]), str(manifest["norm"]), int(manifest["labels"]).bit_count()
+    expected = header(arch, classes, norm)
+    refuse_unless(data.startswith(expected), "HEADER_MISMATCH")
+    refuse_unless(len(data) == sum(lengths(arch, classes, norm)), "HEADER_MISMATCH")
+    values: dict[str, list[int]] = {}
+    place = len(expected)
+    for name, kind, shape in tensors(arch, classes, norm):
+        size = size_of(kind, shape)
+        part = data[place : place + size]
+        values[name] = list(struct.unpack(f"<{size}b" if kind == "I8" else f"<{size // 2}h", part))
+        place += size
+    check_values(values, arch, norm, classes)
+
+
+def check_values(values: dict[str, list[int]], arch: str, norm: str, classes: int) -> None:
+    chain = network(arch, classes)
+    if norm == "none":
+        for name in ("input.center", "input.scale"):
+            rows = [[element] for element in values[name]]
+            check_rows(rows, [0] * len(rows), values[f"{name}.exponent"])
+        refuse_unless(min(values["input.scale"]) > 0, "VALUE")
+    rows_of = {}
+    for name, units, row, _ in chain:
+        length = size_of("I8", row)
+        flat = values[f"{name}.weight"]
+        rows_of[name] = [flat[unit * length : (unit + 1) * length] for unit in range(units)]
+        check_rows(rows_of[name], values[f"{name}.bias"], values[f"{name}.exponent"])
+    for (name, units, _, tiles), (following, _, row, _) in pairwise(chain):
+        keys = [
+            (bias, bytes(value & 0xFF for value in weights), exponent)
+            for bias, weights, exponent in zip(
+                values[f"{name}.bias"], rows_of[name], values[f"{name}.exponent"], strict=True
+            )
+        ]
+        refuse_unless(keys == sorted(keys), "UNIT_ORDER")
+        kernel = size_of("I8", row) // row[0]
+        for unit in range(1, units):
+            if keys[unit] == keys[unit - 1]:
+                for tile in range(tiles):
+                    start = (tile * units + unit) * kernel
+                    used = any(any(weights[start : start + kernel]) for weights in rows_of[following])
+                    refuse_unless(not used, "UNIT_ORDER")
+    refuse_unless(all(any(weights) for weights in rows_of["head"]), "VALUE")
+
+
+def check_rows(rows: list[list[int]], biases: list[int], exponents: list[int]) -> None:
+    for row, bias, exponent in zip(rows, biases, exponents, strict=True):
+        largest = max(map(abs, row))
+        refuse_unless(largest <= 127 and abs(bias) <= 32767 and -20 <= exponent <= 8, "VALUE")
+        refuse_unless(exponent == -20 or largest >= 64 or abs(bias) >= 16384, "VALUE")

@@ -1,0 +1,108 @@
+"""What was released is verified for ever: every vector of v1.json, with the code of today."""
+
+import base64
+import functools
+import hashlib
+import json
+
+import pytest
+
+from protocol import bundle, request, sealing, signing, trust
+from protocol.egress import seal_bundle
+from protocol.identity import check_online
+from protocol.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
+from protocol.receipts import open_receipt
+from protocol.revocations import open_revocations
+from protocol.sealing import SealingKey
+from protocol.statements import open_checkpoint, open_offer
+from protocol.succession import Succession, open_succession
+from protocol.trust import Anchor
+from tests.vectors import make, reader
+
+VECTORS = json.loads(make.FILE.read_text())
+ISSUER = signing.fingerprint_of(signing.raw_public_key(make.RELEASE))
+ANCHOR = Anchor(issuer=ISSUER, audience=make.AUDIENCE, grants=frozenset({make.GRANT}), today=make.TODAY)
+SITE = reader.Site(issuer=ISSUER, audience=make.AUDIENCE, grants=frozenset({make.GRANT}), today=make.TODAY)
+NAMES = sorted(make.MODELS)
+
+
+@functools.cache
+def golden(name: str) -> bytes:
+    """The golden bundle: head and envelope as they were kept, the weights grown again."""
+    kept = VECTORS["bundles"][name]
+    data = bytes.fromhex(kept["head"]) + kept["envelope"].encode() + make.grow_weights(name)
+    assert hashlib.sha256(data).hexdigest() == kept["sha256"], "the weights did not grow as they did"
+    return data
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_bundle_is_verified(name: str) -> None:
+    verified = trust.verify(golden(name), ANCHOR)
+    arch, classes, norm = make.MODELS[name]
+    assert (verified.manifest.arch, verified.manifest.classes, verified.manifest.norm) == (arch, classes, norm)
+    assert verified.digest.hex() == VECTORS["bundles"][name]["sha256"]
+    assert verified.manifest.weights_sha256.hex() == VECTORS["bundles"][name]["weights_sha256"]
+    assert reader.read(golden(name), SITE) == json.loads(VECTORS["bundles"][name]["manifest"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_written_today_is_what_was_written_then(name: str) -> None:
+    kept = VECTORS["bundles"][name]
+    payload = kept["manifest"].encode()
+    assert Manifest.from_bytes(payload).to_bytes() == payload
+    assert signing.sign(PAYLOAD_TYPE, payload, make.RELEASE) == kept["envelope"].encode()
+    assert make.make_bundle(name) == golden(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_model_is_sealed_to_the_golden_bytes_again(name: str) -> None:
+    verified = trust.verify(golden(name), ANCHOR)
+    stated = {field: getattr(verified.manifest, field) for field in ManifestFields.__dataclass_fields__}
+    assert seal_bundle(verified.tensors(), ManifestFields(**stated), make.RELEASE) == golden(name)
+
+
+def statement(name: str) -> bytes:
+    return base64.b64decode(VECTORS["statements"][name])
+
+
+def test_the_golden_statements_are_verified_and_say_what_they_said() -> None:
+    endorsement = statement("endorsement")
+    assert open_receipt(statement("receipt"), signer=make.AUDIENCE) == make.RECEIPT_FIELDS
+    assert open_offer(statement("offer"), endorsement, ISSUER) == make.OFFER_FIELDS
+    assert open_checkpoint(statement("checkpoint"), endorsement, ISSUER) == make.CHECKPOINT_FIELDS
+    assert open_revocations(statement("revocations"), ISSUER) == make.REVOCATIONS
+    successor = signing.fingerprint_of(signing.raw_public_key(make.NEXT))
+    assert open_succession(statement("succession"), ISSUER) == Succession(old=ISSUER, new=successor, number=1)
+    check_online(endorsement, signing.raw_public_key(make.ONLINE), ISSUER)
+
+
+@pytest.mark.parametrize("name", sorted(VECTORS["statements"]))
+def test_a_statement_has_the_bytes_that_it_had(name: str) -> None:
+    assert make.make_repeatable()[name] == statement(name)
+
+
+def test_the_golden_request_is_verified() -> None:
+    asked = base64.b64decode(VECTORS["request"]["bytes"])
+    site = request.open_request(asked)
+    assert (site.nonce, site.day) == (bytes(range(32)), make.TODAY)
+    assert request.grant_id(asked).hex() == VECTORS["request"]["grant"]
+    opening = SealingKey.from_pem(VECTORS["sealed"]["test_only_key"].encode())
+    assert site.sealing_key.raw == opening.public_key.raw
+
+
+def test_the_golden_sealed_file_is_opened_by_the_key_that_everybody_knows() -> None:
+    data = base64.b64decode(VECTORS["sealed"]["bytes"])
+    opening = SealingKey.from_pem(VECTORS["sealed"]["test_only_key"].encode())
+    outside = sealing.outline(data)
+    assert (outside.grant.hex(), outside.plain_bytes) == (VECTORS["sealed"]["grant"], 25)
+    assert sealing.unseal(data, opening) == VECTORS["sealed"]["plain"].encode()
+
+
+def test_a_published_vector_cannot_be_overwritten() -> None:
+    with pytest.raises(FileExistsError):
+        make.main()
+
+
+def test_the_vectors_are_small_and_hold_no_real_weights() -> None:
+    assert make.FILE.stat().st_size < 24_000
+    assert bundle.MAGIC.hex() in VECTORS["bundles"]["mlp"]["head"]
