@@ -37,7 +37,7 @@ EXPECTED_ENDINGS = {0, 4, 11, -signal.SIGKILL}
 """Done; the other end is gone; closed meanwhile; killed."""
 
 _forkserver = multiprocessing.get_context("forkserver")
-_forkserver.set_forkserver_preload(["benchmarks.kill_loop", "source_site.exporter", "target_site.receive"])
+_forkserver.set_forkserver_preload(["source_site.exporter", "target_site.commands", "target_site.receive"])
 
 
 @dataclass
@@ -60,6 +60,7 @@ class Side:
     """One of the two programs, started again whenever it has ended."""
 
     name: str
+    log: Path
     start: Callable[[], BaseProcess]
     process: BaseProcess | None = None
 
@@ -74,7 +75,7 @@ class Side:
             self.process.join(PATIENCE_S)
             code = self.process.exitcode
             if code not in EXPECTED_ENDINGS:
-                raise AssertionError(f"the {self.name} ended with {code}")
+                raise AssertionError(f"the {self.name} ended with {code}: {self.log.read_text()[-500:]}")
             tally.endings[code] += 1
             self.process = None
 
@@ -138,9 +139,12 @@ def cross_once(work: Path, keys: Keys, run: Path, number: int, rng: random.Rando
     source(work, "grant", "--model", run, "--keys", keys.source, "--request", request)
     grant = grant_id(request.read_bytes())
     port = free_port()
-    exporter = Side("exporter", lambda: start(run_exporter, keys.source, grant, port, work / "exporter.log"))
-    receiver = Side("receiver", lambda: start(run_receiver, keys, port, out, work / "receiver.log"))
+    logs = work / "exporter.log", work / "receiver.log"
+    exporter = Side("exporter", logs[0], lambda: start(run_exporter, keys.source, grant, port, logs[0]))
+    receiver = Side("receiver", logs[1], lambda: start(run_receiver, keys, port, out, logs[1]))
     for _ in range(rng.randint(*KILLS_PER_GRANT)):
+        if state_of(keys.source, grant).has_ended:
+            break
         exporter.keep_alive(tally)
         receiver.keep_alive(tally)
         if rng.random() < 0.5:
@@ -245,7 +249,7 @@ def _command(log: Path, words: list[str], main: Callable[[], object]) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(descriptor, number)
-        setattr(sys, name, io.TextIOWrapper(os.fdopen(os.dup(number), "wb", buffering=0), write_through=True))
+        setattr(sys, name, io.TextIOWrapper(os.fdopen(number, "wb", buffering=0, closefd=False), write_through=True))
     sys.argv = words
     main()
 
