@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check format stubs bench fuzz clean
+.PHONY: help setup demo test test-slow test-all check format stubs bench bench-protocol fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ format: $(READY) ## mend what a formatter can
 
 bench: $(READY) ## the result tables on real corpora (CORPORA=folder)
 	$(BIN)/python -m benchmarks.pairs --corpora $(or $(CORPORA),../shared/corpora)
+
+bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills (25 minutes)
+	$(BIN)/python -m benchmarks.protocol --run
 
 fuzz: $(READY) ## every parser of foreign bytes, FUZZ_SECONDS each (60); guided if .[fuzz] is installed
 	$(BIN)/python -m tests.fuzz

@@ -5,21 +5,16 @@ target calls it. The result is appended as one JSON line.
 """
 
 import argparse
-import json
-import platform
-import subprocess
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from itertools import repeat
-from pathlib import Path
 
+from benchmarks.record import RESULTS, record
 from protocol import trust
 from protocol.errors import ProtocolError
 from tests.protocol.samples import ANCHOR, sealed
 
-RESULTS = Path(__file__).parent / "results" / "bit_flips.jsonl"
 CHUNKS = 200
 
 
@@ -39,11 +34,6 @@ def try_share(first: int, step: int) -> Counter[str]:
     return verdicts
 
 
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=2)
@@ -60,16 +50,9 @@ def main() -> None:
         "refused_by_code": dict(verdicts.most_common()),
         "wall_s": round(time.perf_counter() - started, 1),
         "processes": options.processes,
-        "python": platform.python_version(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        ).stdout.strip(),
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     assert row["bits_flipped"] == 8 * len(sealed())
-    with RESULTS.open("a") as results:
-        results.write(json.dumps(row) + "\n")
-    print(json.dumps(row))
+    record(RESULTS / "bit_flips.jsonl", row)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,12 @@ import contextlib
 import hashlib
 import multiprocessing
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from protocol.identity import Identity, Role, create_identity, load_server_identity, write_identity
 from protocol.ledger import Ledger, SealedFacts
@@ -23,7 +20,6 @@ from protocol.receipts import Receipt, Verdict, seal_receipt
 from protocol.request import grant_id, open_request, seal_request
 from protocol.wire.address import Address, parse_address
 
-ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120.0
 SECONDS_PER_DAY = 86_400
 BLOCK_BYTES = 2**20
@@ -187,18 +183,3 @@ def costs() -> tuple[float, float]:
 
 def today() -> int:
     return int(time.time()) // SECONDS_PER_DAY
-
-
-def record(path: Path, row: dict[str, Any]) -> None:
-    """Print a result, and add it to a file of JSON lines together with the commit and the machine."""
-    import json
-
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    row = row | {"commit": commit, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
-    line = json.dumps(row)
-    print(line)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(line + "\n")

@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.exchange import ROOT, Site, Source, issue, new_site, new_source, record, serving
+from benchmarks.exchange import Site, Source, issue, new_site, new_source, serving
+from benchmarks.record import RESULTS, record
 from protocol.wire.address import Address
 from target_site.client import Deadline, connect
 
@@ -59,7 +60,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "half_open.jsonl")
+    parser.add_argument("--out", type=Path, default=RESULTS / "half_open.jsonl")
     return parser.parse_args()
 
 

@@ -23,13 +23,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from benchmarks.crossing import Keys, make_keys, source, target
-from benchmarks.exchange import record as write_line
+from benchmarks.record import RESULTS, record
 from ecan_core.corpora.synthetic import write_corpus
 from protocol.ledger import GrantRecord, GrantState
 from protocol.request import grant_id
 from source_site.keys import open_ledger, outbox_file
 
-ROOT = Path(__file__).resolve().parents[1]
 KILLS_PER_GRANT = (3, 9)
 LONGEST_LIFE_S = 0.5
 PATIENCE_S = 60.0
@@ -90,11 +89,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "kill_loop.jsonl")
+    parser.add_argument("--out", type=Path, default=RESULTS / "kill_loop.jsonl")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         line = kill_loop(Path(folder), arguments.kills, arguments.seed)
-    write_line(arguments.out, line)
+    record(arguments.out, line)
 
 
 def kill_loop(work: Path, kills: int, seed: int) -> dict[str, object]:
@@ -114,7 +113,7 @@ def kill_loop(work: Path, kills: int, seed: int) -> dict[str, object]:
     while tally.kills.total() < kills:
         cross_once(work, keys, run, number, rng, tally)
         number += 1
-    records = open_ledger(keys.source).records()
+    rows = open_ledger(keys.source).records()
     head = open_ledger(keys.source).verify()
     line = {
         "benchmark": "kill_loop",
@@ -122,12 +121,12 @@ def kill_loop(work: Path, kills: int, seed: int) -> dict[str, object]:
         "kills": dict(tally.kills),
         "grants": number,
         "grants_with_two_digests": sum(len(seen) > 1 for seen in tally.digests.values()),
-        "grants_lost": sum(record.state is not GrantState.CLOSED for record in records),
+        "grants_lost": sum(row.state is not GrantState.CLOSED for row in rows),
         "ledger_lines": head.seq,
         "endings": {str(code): count for code, count in sorted(tally.endings.items())},
         "seconds": round(time.monotonic() - started, 1),
     }
-    assert len(records) == number == len(tally.digests)
+    assert len(rows) == number == len(tally.digests)
     assert line["grants_with_two_digests"] == line["grants_lost"] == 0, line
     return line
 
@@ -156,9 +155,9 @@ def cross_once(work: Path, keys: Keys, run: Path, number: int, rng: random.Rando
             victim.kill(tally)
         note(keys.source, grant, tally)
     finish(exporter, receiver, keys.source, grant, out, tally)
-    record = note(keys.source, grant, tally)
-    assert hashlib.sha256(out.read_bytes()).digest() == record.bundle_sha256
-    assert out.with_name(f"{out.name}.receipt").read_bytes() == record.receipt
+    row = note(keys.source, grant, tally)
+    assert hashlib.sha256(out.read_bytes()).digest() == row.bundle_sha256
+    assert out.with_name(f"{out.name}.receipt").read_bytes() == row.receipt
     for leftover in work.glob(f"{number}.ecan*"):
         leftover.unlink()
 
@@ -182,14 +181,14 @@ def note(keys_dir: Path, grant: bytes, tally: Tally) -> GrantRecord:
     """Verify the ledger and remember which digests this grant has."""
     ledger = open_ledger(keys_dir)
     ledger.verify()
-    record = ledger.find(grant)
-    assert record is not None, "the ledger has lost a grant"
+    row = ledger.find(grant)
+    assert row is not None, "the ledger has lost a grant"
     seen = tally.digests.setdefault(grant, set())
-    seen.add(record.sealed_sha256)
+    seen.add(row.sealed_sha256)
     sealed = outbox_file(keys_dir, grant)
     if sealed.exists():
         seen.add(hashlib.sha256(sealed.read_bytes()).digest())
-    return record
+    return row
 
 
 def has_begun(keys_dir: Path, grant: bytes, out: Path) -> bool:
@@ -198,9 +197,9 @@ def has_begun(keys_dir: Path, grant: bytes, out: Path) -> bool:
 
 
 def state_of(keys_dir: Path, grant: bytes) -> GrantState:
-    record = open_ledger(keys_dir).find(grant)
-    assert record is not None
-    return record.state
+    row = open_ledger(keys_dir).find(grant)
+    assert row is not None
+    return row.state
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

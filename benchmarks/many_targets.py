@@ -14,7 +14,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.exchange import ROOT, Site, Source, issue, new_site, new_source, record, serving
+from benchmarks.exchange import Site, Source, issue, new_site, new_source, serving
+from benchmarks.record import RESULTS, record
 from protocol.ledger import GrantState, SealedFacts
 from protocol.wire.address import Address
 from protocol.wire.channel import CALLS_AT_ONCE
@@ -65,7 +66,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--targets", type=int, default=200)
     parser.add_argument("--size", type=float, default=1, help="of each sealed bundle, in MiB")
     parser.add_argument("--timeout", type=float, default=120, help="of each target, in seconds")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "many_targets.jsonl")
+    parser.add_argument("--out", type=Path, default=RESULTS / "many_targets.jsonl")
     return parser.parse_args()
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 import grpc
 
 from benchmarks.exchange import (
-    ROOT,
     Site,
     Source,
     costs,
@@ -30,9 +29,9 @@ from benchmarks.exchange import (
     new_source,
     peak_mib,
     process,
-    record,
     serving,
 )
+from benchmarks.record import RESULTS, record
 from protocol.identity import server_name
 from protocol.wire.address import Address
 from protocol.wire.chunks import CHUNK_BYTES
@@ -99,7 +98,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=float, default=1024, help="of the sealed bundle, in MiB")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "transfer.jsonl")
+    parser.add_argument("--out", type=Path, default=RESULTS / "transfer.jsonl")
     return parser.parse_args()
 
 

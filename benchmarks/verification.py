@@ -9,15 +9,12 @@ import argparse
 import contextlib
 import hashlib
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from unittest import mock
@@ -25,11 +22,12 @@ from unittest import mock
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import architecture, bundle, canonical, manifest, signing, trust, weights
+from benchmarks.record import RESULTS, record
+from protocol import architecture, bundle, canonical, manifest, sealing, signing, trust, weights
 from protocol.architecture import STATISTICS_DIM, Layer, layers, tensor_specs
 from protocol.manifest import PAYLOAD_TYPE, Manifest, label_mask
+from protocol.sealing_keys import SealingKey
 
-RESULTS = Path(__file__).parent / "results" / "verification.jsonl"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 ISSUER = signing.fingerprint_of(signing.raw_public_key(KEY))
 TODAY = 20_500
@@ -101,7 +99,8 @@ def measure(arch: str, path: Path, rounds: int) -> dict[str, object]:
             verify_s.append(_seconds(lambda: trust.verify(data, ANCHOR)))
     verify, sha256 = statistics.median(verify_s[1:]), statistics.median(sha256_s[1:])  # the first round warms up
     ratios = [one / other for one, other in zip(verify_s[1:], sha256_s[1:], strict=True)]
-    cold = [_in_child(arch, path) for _ in range(5)]
+    cold = [_in_child(path) for _ in range(5)]
+    opened = [_in_child(*write_sealed(path)) for _ in range(2)]
     size = path.stat().st_size
     return {
         "bytes": size,
@@ -112,6 +111,10 @@ def measure(arch: str, path: Path, rounds: int) -> dict[str, object]:
         "ratio_median_of_rounds": round(statistics.median(ratios), 3),
         "cold_verify_s": round(statistics.median(run["seconds"] for run in cold), 5),
         "peak_above_file_mib": round(max(run["peak_bytes"] - run["before_bytes"] - size for run in cold) / 2**20, 1),
+        "open_and_verify_s": round(min(run["seconds"] for run in opened), 5),
+        "open_and_verify_peak_above_file_mib": round(
+            max(run["peak_bytes"] - run["before_bytes"] - size for run in opened) / 2**20, 1
+        ),
         "process_before_mib": round(max(run["before_bytes"] for run in cold) / 2**20, 1),
     }
 
@@ -122,17 +125,32 @@ def _seconds(call) -> float:  # type: ignore[no-untyped-def]
     return time.perf_counter() - started
 
 
-def _in_child(arch: str, path: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.verification", "--child", str(path)]
+def write_sealed(path: Path) -> tuple[Path, Path]:
+    """The same bundle sealed to a site, and the site's key, each in a file."""
+    key, sealed, key_file = SealingKey.generate(), path.with_suffix(".sealed"), path.with_suffix(".key")
+    key_file.write_bytes(key.pem())
+    with sealed.open("wb") as file:
+        file.writelines(sealing.seal_parts(path.read_bytes(), key.public_key, bytes(16)))
+    return sealed, key_file
+
+
+def _in_child(*paths: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.verification", "--child", *map(str, paths)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     return json.loads(done.stdout)
 
 
-def _child(path: Path) -> None:
-    """Verify once, and say how long the first time took and how much memory it needed beyond the imports."""
-    with large_architectures(), path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+def _child(path: Path, key_file: Path | None = None) -> None:
+    """Open, if it is sealed, and verify once; say how long that took and how much memory beyond the imports."""
+    key = SealingKey.from_pem(key_file.read_bytes()) if key_file else None
+
+    def work() -> None:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            trust.verify(data if key is None else sealing.unseal(data, key, max_plain_bytes=1 << 30), ANCHOR)
+
+    with large_architectures():
         before = _memory("VmRSS")
-        seconds = _seconds(lambda: trust.verify(data, ANCHOR))
+        seconds = _seconds(work)
         peak = _memory("VmHWM")
     print(json.dumps({"seconds": seconds, "before_bytes": before, "peak_bytes": peak}))
 
@@ -143,35 +161,19 @@ def _memory(field: str) -> int:
     return 1024 * int(status.partition(f"{field}:")[2].split()[0])
 
 
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--child", type=Path, nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        _child(options.child)
+        _child(*options.child)
         return
-    with large_architectures(), tempfile.TemporaryDirectory() as folder, RESULTS.open("a") as results:
+    with large_architectures(), tempfile.TemporaryDirectory() as folder:
         for arch in UNITS:
             path = Path(folder) / arch
             write_bundle(path, arch)
-            row = {
-                "arch": arch,
-                **measure(arch, path, options.rounds),
-                "cores": os.cpu_count(),
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-                "machine": platform.processor() or platform.machine(),
-                "commit": _commit(),
-                "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            results.write(json.dumps(row) + "\n")
-            print(json.dumps(row))
+            record(RESULTS / "verification.jsonl", {"arch": arch, **measure(arch, path, options.rounds)})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ field's name. Annotations may be `bool`, `int`, `float`, `str`, `Path`, `Literal
 """
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -126,7 +126,8 @@ def _convert_scalar(kind: Any, value: Any, path: str) -> Any:
     if kind is int:
         return _checked(value, path, lambda: plain_number and isinstance(value, int), "a whole number")
     if kind is float:
-        return float(_checked(value, path, lambda: plain_number and math.isfinite(value), "a finite number"))
+        is_finite = plain_number and abs(value) <= sys.float_info.max  # a whole number may be beyond any float
+        return float(_checked(value, path, lambda: is_finite, "a finite number"))
     if kind in (str, Path):
         return kind(_checked(value, path, lambda: isinstance(value, str | kind), "text"))
     raise TypeError(f"{path} is annotated with {kind}, which settings cannot hold")

@@ -101,7 +101,7 @@ def load_run(folder: Path) -> StoredRun:
         raise UsageFault(f"{folder} holds no finished training; run `ecan-source train --out {folder}` first.")
     try:
         facts = parse_settings(RunFacts, _facts(folder / FACTS_FILE), FACTS_FILE)
-    except (ValueError, SettingsError) as fault:
+    except (ValueError, RecursionError, SettingsError) as fault:
         raise damaged_run(folder, str(fault)) from fault
     weights = read_bounded(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
     if weights[8:9] != b"{":

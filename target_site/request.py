@@ -1,5 +1,6 @@
 """Asking for a model: every request is a grant of its own, and the site remembers which ones it made."""
 
+import re
 import secrets
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def write_request(keys_dir: Path, out: Path, *, today: int, passphrase: bytes | 
 
 def requested_grants(keys_dir: Path) -> tuple[bytes, ...]:
     """The grants that this site asked for, 16 bytes each, the latest first."""
-    requests = (keys_dir / REQUESTS).glob(f"*{_SUFFIX}")
+    files = (keys_dir / REQUESTS).glob(f"*{_SUFFIX}")
+    requests = [path for path in files if re.fullmatch(r"[0-9a-f]{32}", path.stem)]
     latest_first = sorted(requests, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return tuple(bytes.fromhex(path.stem) for path in latest_first)
 

@@ -83,6 +83,9 @@ def run(
     reader, writer = multiprocessing.Pipe(duplex=False)
     process = processes.start(_run, program, [str(word) for word in words], folder, environment or {}, before, writer)
     writer.close()
+    if not reader.poll(processes.PATIENCE_S):
+        process.kill()
+        raise AssertionError("the command hangs")
     try:
         seconds, growth = reader.recv()
     except EOFError:  # killed by a signal
