@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: help setup demo test test-slow test-all check format stubs bench bench-protocol fuzz clean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY) ## install everything into .venv
 
@@ -23,10 +23,10 @@ demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TAR
 	$(BIN)/python -m benchmarks.demo $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))
 
 test: $(READY) ## the quick tests
-	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey and not hostile' -n 2
 
-test-slow: $(READY) ## the slower tests: real processes and, where present, real corpora
-	$(BIN)/python -m pytest -q -m 'slow or corpus or journey' -n 2
+test-slow: $(READY) ## the slower tests: real processes, hostile inputs and, where present, real corpora
+	$(BIN)/python -m pytest -q -m 'slow or corpus or journey or hostile' -n 2
 
 test-all: test test-slow ## every test
 

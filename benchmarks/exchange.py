@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from protocol.identity import Identity, Role, create_identity, load_server_identity, write_identity
-from protocol.ledger import Ledger, SealedFacts
+from protocol.grants import SealedFacts
+from protocol.identity import Identity, Role, create_identity
+from protocol.key_files import load_server_identity, write_identity
+from protocol.ledger import Ledger
 from protocol.receipts import Receipt, Verdict, seal_receipt
 from protocol.request import grant_id, open_request, seal_request
 from protocol.wire.address import Address, parse_address

@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.crossing import Keys, make_keys, source, target
 from benchmarks.record import RESULTS, record
 from ecan_core.corpora.synthetic import write_corpus
-from protocol.ledger import GrantRecord, GrantState
+from protocol.grants import GrantRecord, GrantState
 from protocol.request import grant_id
 from source_site.keys import open_ledger, outbox_file
 

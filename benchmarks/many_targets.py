@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.exchange import Site, Source, issue, new_site, new_source, serving
 from benchmarks.record import RESULTS, record
-from protocol.ledger import GrantState, SealedFacts
+from protocol.grants import GrantState, SealedFacts
 from protocol.wire.address import Address
 from protocol.wire.channel import CALLS_AT_ONCE
 from target_site.client import Deadline, connect

@@ -36,5 +36,5 @@ def one_of(settings: object, name: str, allowed: tuple[str, ...]) -> None:
 def _check(settings: object, names: tuple[str, ...], holds: Callable[[float], bool], wanted: str) -> None:
     for name in names:
         value = getattr(settings, name)
-        if not (math.isfinite(value) and holds(value)):
+        if not ((isinstance(value, int) or math.isfinite(value)) and holds(value)):
             raise SettingsError(f"{name} is {value}, but must be {wanted}")

@@ -56,6 +56,7 @@ class Description:
         fields: the manifest.
         signer: fingerprint of the key it carries, 32 bytes.
         signature_holds: whether it is signed by that key, which is not to say by whom.
+        weights_hold: whether the weights are those that the manifest names.
         digest: SHA-256 of all bytes.
         capacity: how much its weights could carry.
     """
@@ -64,6 +65,7 @@ class Description:
     fields: tuple[StatedField, ...]
     signer: bytes
     signature_holds: bool
+    weights_hold: bool
     digest: bytes
     capacity: Capacity
 
@@ -109,6 +111,7 @@ def describe(data: Buffer) -> Description:
         ),
         signer=envelope.signer,
         signature_holds=_signature_holds(envelope),
+        weights_hold=hashlib.sha256(frame.weights).digest() == stated.weights_sha256,
         digest=hashlib.sha256(data).digest(),
         capacity=capacity(stated.arch, len(stated.classes), stated.norm),
     )

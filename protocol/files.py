@@ -23,7 +23,9 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         StorageFault: it does not exist or cannot be read.
     """
     with _explained(path), os.fdopen(_open_regular(path), "rb") as file:
-        data = file.read(max_bytes + 1)
+        if os.fstat(file.fileno()).st_size > max_bytes:
+            raise _too_long(path, max_bytes)
+        data = file.read(max_bytes + 1)  # it may grow meanwhile
     if len(data) > max_bytes:
         raise _too_long(path, max_bytes)
     return data

@@ -5,19 +5,15 @@ of key, so the identity *endorses* one: the certificate carries the Ed25519 publ
 the TLS key. Whoever knows the fingerprint can therefore check the certificate, wherever it came from. In the same
 way a source endorses an online key, so that the process on the network can sign what it says without ever holding
 the release key. A target also has a sealing key, which is bound to it by the requests that it signs. See
-docs/decisions/0002-identity-is-a-key.md.
+docs/decisions/0002-identity-is-a-key.md; `protocol.key_files` says how the keys lie on the disk.
 """
 
-import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
-from typing import TypeGuard, TypeVar
+from typing import TypeGuard
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,28 +23,12 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
 
 from protocol import signing
-from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
-from protocol.files import read_bounded, write_atomic
+from protocol.errors import Code, Unauthentic
 from protocol.sealing_keys import SealingKey
-
-SIGNING_KEY_FILE = "signing.key"
-TLS_KEY_FILE = "tls.key"
-ONLINE_KEY_FILE = "online.key"
-SEALING_KEY_FILE = "sealing.key"
-ONLINE_ENDORSEMENT_FILE = "online.endorsement"
-PUBLIC_FILE = "identity.pem"
-
-PASSPHRASE_VARIABLE = "ECAN_PASSPHRASE_FILE"
-"""Names the file that holds the passphrase; see `protocol.passphrase`."""
-
-PRIVATE_FILES = (TLS_KEY_FILE, ONLINE_KEY_FILE, SEALING_KEY_FILE, SIGNING_KEY_FILE)
-SERVER_FILES = (PUBLIC_FILE, TLS_KEY_FILE, ONLINE_ENDORSEMENT_FILE, ONLINE_KEY_FILE)
-"""All that `load_server_identity` reads."""
 
 MAX_CERTIFICATE_BYTES = 4096
 ENDORSEMENT_OID = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
@@ -57,11 +37,8 @@ ONLINE_TYPE = "ecan/online/v1"
 ONLINE_ENDORSEMENT_BYTES = 32 + 64
 
 _PUBLIC_KEY_BYTES = 32
-_ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 _LIFETIME = timedelta(days=3652)
 _CLOCK_TOLERANCE = timedelta(days=1)
-
-_Key = TypeVar("_Key")
 
 
 class Role(StrEnum):
@@ -114,7 +91,7 @@ class Identity:
     @property
     def tls_key_pem(self) -> bytes:
         """The private TLS key as PEM: for the TLS library alone."""
-        return _private_pem(self.tls_key)
+        return private_pem(self.tls_key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,126 +156,6 @@ def create_identity(role: Role, now: datetime) -> Identity:
     )
 
 
-def has_identity(folder: Path) -> bool:
-    """Whether a folder holds an identity: whether its signing key is there."""
-    return (folder / SIGNING_KEY_FILE).exists()
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a private key in a folder is encrypted, so that a passphrase is needed."""
-    for name in PRIVATE_FILES:
-        try:
-            if read_bounded(folder / name, MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED):
-                return True
-        except (StorageFault, Malformed):
-            continue  # whoever needs this key says what is wrong with it
-    return False
-
-
-def write_identity(identity: Identity, folder: Path, passphrase: bytes | None = None) -> None:
-    """Write an identity to a folder, which is made if need be; private files are 0600.
-
-    The signing key comes last: a run that was killed before it has made no identity and can be repeated.
-
-    Args:
-        identity: the keys.
-        folder: where to.
-        passphrase: encrypts all private keys; None leaves them as they are.
-
-    Raises:
-        KeyFault: the folder holds an identity already; keys are never overwritten.
-        StorageFault: the folder cannot be written.
-    """
-    if has_identity(folder):
-        raise KeyFault(Code.KEY_EXISTS, f"{folder} holds an identity already; use it or name another folder.")
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFault(
-            Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place."
-        ) from error
-    write_atomic(folder / PUBLIC_FILE, identity.certificate_pem, 0o644)
-    write_atomic(folder / TLS_KEY_FILE, _private_pem(identity.tls_key, passphrase))
-    if identity.online_endorsement is not None:
-        write_atomic(folder / ONLINE_ENDORSEMENT_FILE, identity.online_endorsement, 0o644)
-    if identity.online_key is not None:
-        write_atomic(folder / ONLINE_KEY_FILE, _private_pem(identity.online_key, passphrase))
-    if identity.sealing_key is not None:
-        write_atomic(folder / SEALING_KEY_FILE, identity.sealing_key.pem(passphrase))
-    write_atomic(folder / SIGNING_KEY_FILE, _private_pem(identity.signing_key, passphrase))
-
-
-def load_identity(folder: Path, passphrase: bytes | None = None) -> Identity:
-    """Read an identity and check that its files belong together.
-
-    One file stands alone: nothing in the folder vouches for a target's sealing key, only the requests that were
-    made with it.
-
-    Args:
-        folder: where the identity lies.
-        passphrase: opens the private keys if they are encrypted.
-
-    Raises:
-        KeyFault: a file is missing, damaged, locked, readable by others, or not of the same identity.
-    """
-    signing_key = load_ed25519_key(folder / SIGNING_KEY_FILE, passphrase)
-    public, tls_key = _load_certified_key(folder, passphrase)
-    if signing.fingerprint_of(signing.raw_public_key(signing_key)) != public.fingerprint:
-        raise mixed_keys(folder)
-    if public.role is Role.SOURCE:
-        online_key, online_endorsement = _load_online_key(folder, passphrase, public.fingerprint)
-        sealing_key = None
-    else:
-        online_key, online_endorsement = None, None
-        sealing_key = _load_private_key(folder / SEALING_KEY_FILE, passphrase, SealingKey.from_pem)
-    return Identity(
-        role=public.role,
-        signing_key=signing_key,
-        tls_key=tls_key,
-        certificate=public.certificate,
-        online_key=online_key,
-        online_endorsement=online_endorsement,
-        sealing_key=sealing_key,
-    )
-
-
-def load_public(folder: Path) -> PublicIdentity:
-    """Read whose keys a folder holds, without touching one of them.
-
-    Raises:
-        KeyFault: the certificate is missing or damaged.
-    """
-    path = folder / PUBLIC_FILE
-    try:
-        certificate = _parse_certificate(_read_key_file(path))
-        endorsement = _check_endorsement(certificate)
-    except Unauthentic as error:
-        raise _damaged(path) from error
-    return PublicIdentity(role=endorsement.role, fingerprint=endorsement.fingerprint, certificate=certificate)
-
-
-def load_server_identity(folder: Path, passphrase: bytes | None = None) -> ServerIdentity:
-    """Read what a source's process on the network needs, and check that it belongs together.
-
-    Opens `SERVER_FILES` and nothing else: the release key may be out of this process's reach, or elsewhere.
-
-    Raises:
-        KeyFault: a file is missing, damaged, locked, readable by others, or not of the same source.
-    """
-    public, tls_key = _load_certified_key(folder, passphrase)
-    if public.role is not Role.SOURCE:
-        raise KeyFault(Code.KEY_DAMAGED, f"{folder} holds a target's keys; name the source's keys folder.")
-    online_key, online_endorsement = _load_online_key(folder, passphrase, public.fingerprint)
-    return ServerIdentity(
-        fingerprint=public.fingerprint,
-        certificate=public.certificate,
-        certificate_pem=public.certificate_pem,
-        tls_key_pem=_private_pem(tls_key),
-        online_key=online_key,
-        online_endorsement=online_endorsement,
-    )
-
-
 def endorse_online(online_key: Ed25519PrivateKey, release_key: Ed25519PrivateKey) -> bytes:
     """The release key's word for an online key: its own raw public key and its signature, 96 bytes."""
     signature = signing.bare_signature(ONLINE_TYPE, signing.raw_public_key(online_key), release_key)
@@ -338,9 +195,22 @@ def check_endorsement(certificate: bytes) -> Endorsement:
     return _check_endorsement(_parse_certificate(certificate))
 
 
+def read_public(certificate: bytes) -> PublicIdentity:
+    """Read whose a certificate is, and the certificate with it; see `check_endorsement`."""
+    parsed = _parse_certificate(certificate)
+    endorsement = _check_endorsement(parsed)
+    return PublicIdentity(role=endorsement.role, fingerprint=endorsement.fingerprint, certificate=parsed)
+
+
 def endorsed_fingerprint(certificate: bytes) -> bytes:
     """The fingerprint of the identity that endorses a certificate, 32 bytes; see `check_endorsement`."""
     return check_endorsement(certificate).fingerprint
+
+
+def private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
+    """A private key as PEM, encrypted if there is a passphrase."""
+    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
 def server_name(fingerprint: bytes) -> str:
@@ -413,11 +283,6 @@ def _is_p256(key: object) -> TypeGuard[ec.EllipticCurvePublicKey]:
     return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
 
 
-def _private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
-    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-
-
 def _parse_certificate(certificate: bytes) -> x509.Certificate:
     if len(certificate) > MAX_CERTIFICATE_BYTES:
         raise _not_endorsed()
@@ -438,79 +303,3 @@ def _not_online() -> Unauthentic:
     return Unauthentic(
         Code.IDENTITY, "The online key is not endorsed by the source that is trusted; compare the fingerprints."
     )
-
-
-def _load_certified_key(folder: Path, passphrase: bytes | None) -> tuple[PublicIdentity, ec.EllipticCurvePrivateKey]:
-    """A folder's certificate with its private key."""
-    tls_key = _load_private_key(folder / TLS_KEY_FILE, passphrase, load_pem_private_key)
-    public = load_public(folder)
-    if not isinstance(tls_key, ec.EllipticCurvePrivateKey):
-        raise _damaged(folder / TLS_KEY_FILE)
-    if tls_key.public_key() != public.certificate.public_key():
-        raise mixed_keys(folder)
-    return public, tls_key
-
-
-def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> tuple[Ed25519PrivateKey, bytes]:
-    """A source's online key with its endorsement."""
-    online_key = load_ed25519_key(folder / ONLINE_KEY_FILE, passphrase)
-    endorsement = _read_key_file(folder / ONLINE_ENDORSEMENT_FILE)
-    if len(endorsement) != ONLINE_ENDORSEMENT_BYTES:
-        raise _damaged(folder / ONLINE_ENDORSEMENT_FILE)
-    try:
-        check_online(endorsement, signing.raw_public_key(online_key), issuer)
-    except Unauthentic as error:
-        raise mixed_keys(folder) from error
-    return online_key, endorsement
-
-
-def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
-    """Read one private key file.
-
-    Raises:
-        KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
-    """
-    key = _load_private_key(path, passphrase, load_pem_private_key)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _damaged(path)
-    return key
-
-
-def _load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes, bytes | None], _Key]) -> _Key:
-    pem = _read_key_file(path)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise KeyFault(Code.KEY_EXPOSED, f"{path} can be read by other users; run chmod 600 on it.")
-    is_encrypted = pem.startswith(_ENCRYPTED)
-    if is_encrypted and passphrase is None:
-        raise KeyFault(
-            Code.KEY_LOCKED,
-            f"{path} is encrypted; write its passphrase into a file that only you can read and name that file in "
-            f"{PASSPHRASE_VARIABLE}, or run the command in a terminal.",
-        )
-    try:
-        return read(pem, passphrase if is_encrypted else None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if is_encrypted:  # a wrong passphrase and a damaged file look alike
-            raise KeyFault(
-                Code.KEY_LOCKED,
-                f"The passphrase does not open {path}; give the right one, or restore the file from a backup.",
-            ) from error
-        raise _damaged(path) from error
-
-
-def _read_key_file(path: Path) -> bytes:
-    try:
-        return read_bounded(path, MAX_CERTIFICATE_BYTES)
-    except (StorageFault, Malformed) as error:
-        raise KeyFault(
-            Code.KEY_MISSING, f"{path} cannot be read; restore it from a backup or create new keys elsewhere."
-        ) from error
-
-
-def mixed_keys(folder: Path) -> KeyFault:
-    """What is said of a keys folder whose files are of different identities."""
-    return KeyFault(Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup.")
-
-
-def _damaged(path: Path) -> KeyFault:
-    return KeyFault(Code.KEY_DAMAGED, f"{path} is not a valid file of its kind; restore it from a backup.")

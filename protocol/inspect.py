@@ -47,6 +47,11 @@ def inspect(path: Path, sealing_key: SealingKey | None = None) -> dict[str, Any]
     return _bundle_listing(path, data)
 
 
+def listed_rows(data: Buffer) -> list[dict[str, Any]]:
+    """Every run of bytes of a bundle, as in `inspect`."""
+    return [_row(row) for row in describe(data).rows]
+
+
 def format_text(listing: dict[str, Any]) -> str:
     """The listing of `inspect` as text: a summary, what the source states, and one line per run of bytes."""
     if "sealed" not in listing:
@@ -65,6 +70,7 @@ def _bundle_listing(path: Path, data: Buffer) -> dict[str, Any]:
         "sha256": description.digest.hex(),
         "signer": description.signer.hex(),
         "signature_holds": description.signature_holds,
+        "weights_hold": description.weights_hold,
         **_readable(description),
         "stated": [
             {"field": field.name, "value": field.value, "free_bits": round(field.bits, 2)}
@@ -140,10 +146,18 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
+def signature_sentence(listing: dict[str, Any]) -> str:
+    """Whether the listed bytes are those that somebody signed, and who."""
+    if not listing["signature_holds"]:
+        return f"DOES NOT HOLD, by {listing['signer']}"
+    if not listing["weights_hold"]:
+        return f"holds for the manifest alone: THE WEIGHTS ARE OTHERS, by {listing['signer']}"
+    return f"holds, by {listing['signer']}"
+
+
 def _bundle_lines(listing: dict[str, Any]) -> Iterator[str]:
-    verdict = "holds" if listing["signature_holds"] else "DOES NOT HOLD"
     yield f"bundle     {listing['bundle']}, {listing['bytes']} bytes, SHA-256 {listing['sha256']}"
-    yield f"signature  {verdict}, by {listing['signer']}; compare this with the source you trust"
+    yield f"signature  {signature_sentence(listing)}; compare this with the source you trust"
     yield f"audience   {listing['audience']}, grant {listing['grant']}"
     yield f"release    {listing['release']} of {listing['released']}, valid until {listing['valid_until']}"
     yield f"classes    {', '.join(listing['classes'])}"

@@ -8,7 +8,7 @@ from html import escape
 from string import Template
 from typing import Any
 
-from protocol.inspect import capacity_sentence, inside_sentence
+from protocol.inspect import capacity_sentence, inside_sentence, signature_sentence
 
 _LEGEND = {
     "fixed": "follows from the format, the architecture and the signer: nothing to choose",
@@ -42,10 +42,10 @@ def _sealed_part(listing: dict[str, Any]) -> str:
 
 
 def _bundle_part(listing: dict[str, Any]) -> str:
-    holds = listing["signature_holds"]
+    holds = listing["signature_holds"] and listing["weights_hold"]
     facts = {
         "bundle": f"{listing['bytes']} bytes, SHA-256 {listing['sha256']}",
-        "signature": f"{'holds' if holds else 'DOES NOT HOLD'}, by {listing['signer']}",
+        "signature": signature_sentence(listing),
         "audience": listing["audience"],
         "grant": listing["grant"],
         "release": f"{listing['release']} of {listing['released']}, valid until {listing['valid_until']}",

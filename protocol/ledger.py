@@ -1,12 +1,8 @@
 """What this source has let out: one row per grant, one line per thing that happened, each line chained to the last.
 
-    (absent) --issue--> ISSUED --open--> RESERVED --begin_fetch--> STREAMING --close--> CLOSED
-                           `--------------carry-----------------------^
-    ISSUED, RESERVED, STREAMING --deny--> DENIED
-    RESERVED, STREAMING --window or quota is over--> EXPIRED --close: the delivery is proved later--> CLOSED
-
 A change is on the disk before anything that follows from it happens: a grant's one digest before it is offered,
-the count before the bytes leave, the receipt before the grant is reported as closed. States only move right.
+the count before the bytes leave, the receipt before the grant is reported as closed. What may follow what is the
+business of `protocol.grants`.
 
 Every line is the canonical record of one event, and its hash covers the hash of the line before it. The rows
 follow from the lines alone, so `Ledger.verify` can rebuild and compare them. Two things it cannot see: the
@@ -23,31 +19,32 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from enum import StrEnum
-from itertools import zip_longest
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from protocol import canonical
-from protocol.errors import Code, ProtocolError, Refused, StorageFault
-
-WINDOW_S = 86_400
-"""How long a grant is served after it was first opened, in seconds."""
-CLOCK_SLACK_S = 3_600
-"""How far the clock may be set back within a window, in seconds; further back is outside of it as well."""
-QUOTA_FACTOR = 3
-"""How often the bytes of one bundle may leave for its grant."""
-MAX_FETCHES = 64
-"""How many fetches one grant allows."""
+from protocol import ledger_check
+from protocol.errors import Code, Refused, StorageFault
+from protocol.grants import (
+    CLOCK_SLACK_S,
+    MAX_FETCHES,
+    QUOTA_FACTOR,
+    WINDOW_S,
+    GrantEvent,
+    GrantRecord,
+    GrantState,
+    SealedFacts,
+    advance,
+    ended_grant,
+    write_line,
+)
+from protocol.ledger_check import ForeignChange, Head
 
 _VERSION = 1
 _BUSY_S = 10
 _SECONDS_PER_DAY = 86_400
-_MAX_RECORD_BYTES = 1024
-_WHAT = "line"
-_START = hashlib.sha256(b"ecan/ledger/v1").digest()
+_COLUMNS = ", ".join(field.name for field in fields(GrantRecord))
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -101,134 +98,6 @@ BEGIN SELECT RAISE(ABORT, 'the counters only rise'); END;
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-
-
-class GrantState(StrEnum):
-    """How far a grant has come."""
-
-    ISSUED = "ISSUED"
-    """Bound to one sealed bundle; its site has not asked for it yet."""
-    RESERVED = "RESERVED"
-    """Offered to its site; no byte of it has left, and the window is running."""
-    STREAMING = "STREAMING"
-    """Bytes of its bundle may have left."""
-    CLOSED = "CLOSED"
-    """The site's receipt is here; nothing leaves for this grant any more."""
-    DENIED = "DENIED"
-    """The source's officer took it back; nothing leaves for this grant any more."""
-    EXPIRED = "EXPIRED"
-    """Its window or its quota is over; nothing leaves for this grant any more, but a receipt is still taken."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing may leave any more."""
-        return self in (GrantState.CLOSED, GrantState.DENIED, GrantState.EXPIRED)
-
-
-class _Event(StrEnum):
-    ISSUED = "ISSUED"
-    OPENED = "OPENED"
-    STARTED = "STARTED"
-    EXPIRED = "EXPIRED"
-    DENIED = "DENIED"
-    CLOSED = "CLOSED"
-
-
-_ISSUED, _RESERVED, _STREAMING = GrantState.ISSUED, GrantState.RESERVED, GrantState.STREAMING
-
-_BEFORE = {
-    _Event.OPENED: {_ISSUED, _STREAMING},
-    _Event.STARTED: {_ISSUED, _RESERVED},
-    _Event.EXPIRED: {_RESERVED, _STREAMING},
-    _Event.DENIED: {_ISSUED, _RESERVED, _STREAMING},
-    _Event.CLOSED: {_STREAMING, GrantState.EXPIRED},
-}
-
-_COMMON: canonical.Schema = {
-    "event": canonical.OneOf(tuple(_Event)),
-    "grant": canonical.Hex(16),
-    "day": canonical.Int(0, 10**9),
-}
-
-_FACTS: dict[_Event, canonical.Schema] = {
-    _Event.ISSUED: {
-        "audience": canonical.Hex(32),
-        "model": canonical.Hex(32),
-        "release": canonical.Int(1, 10**9),
-        "sealed_sha256": canonical.Hex(32),
-        "size": canonical.Int(1, 10**15 - 1),
-        "bundle_sha256": canonical.Hex(32),
-        "weights_sha256": canonical.Hex(32),
-    },
-    _Event.OPENED: {"expires_s": canonical.Int(0, 10**15 - 1)},
-    _Event.CLOSED: {"receipt_sha256": canonical.Hex(32)},
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SealedFacts:
-    """What the one sealed bundle of a grant is.
-
-    Attributes:
-        sealed_sha256: SHA-256 of the bytes that leave.
-        size: how many they are.
-        bundle_sha256: SHA-256 of the plain bundle.
-        weights_sha256: SHA-256 of its weights.
-    """
-
-    sealed_sha256: bytes
-    size: int
-    bundle_sha256: bytes
-    weights_sha256: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class GrantRecord:
-    """The row of one grant.
-
-    Attributes:
-        grant: the grant's id, 16 bytes.
-        audience: fingerprint of the site that it was given to, 32 bytes.
-        release: number of the release; it belongs to the model, so grants of one model share it.
-        state: how far the grant has come.
-        sealed_sha256: SHA-256 of the one byte string that may leave for this grant.
-        size: how many bytes these are.
-        bundle_sha256: SHA-256 of the plain bundle.
-        weights_sha256: SHA-256 of its weights.
-        expires_s: when the window ends, in seconds since 1970; None until it is opened over the wire.
-        fetches: how many fetches began.
-        sent_bytes: how many bytes may have left over the wire; a file that is carried by hand is not counted.
-        receipt: the site's signed receipt, once CLOSED.
-    """
-
-    grant: bytes
-    audience: bytes
-    release: int
-    state: GrantState
-    sealed_sha256: bytes
-    size: int
-    bundle_sha256: bytes
-    weights_sha256: bytes
-    expires_s: int | None = None
-    fetches: int = 0
-    sent_bytes: int = 0
-    receipt: bytes | None = None
-
-
-_COLUMNS = ", ".join(field.name for field in fields(GrantRecord))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """The last line, which stands for all lines before it.
-
-    Attributes:
-        seq: its number, from 1; 0 for an empty ledger.
-        digest: its hash, 32 bytes.
-    """
-
-    seq: int
-    digest: bytes
 
 
 class Ledger:
@@ -288,9 +157,9 @@ class Ledger:
             facts = seal(release)
             with self._transaction() as db:
                 # Still true is what was found above: all that adds grants and releases holds `_issuing`.
-                entry = {"event": _Event.ISSUED, "grant": grant, "day": _day(now_s), "audience": audience}
+                entry = {"event": GrantEvent.ISSUED, "grant": grant, "day": _day(now_s), "audience": audience}
                 entry |= {"model": model, "release": release} | vars(facts)
-                record = _after(None, entry)
+                record = advance(None, entry)
                 seq = _append(db, entry)
                 db.execute("INSERT INTO releases VALUES (?, ?) ON CONFLICT (model) DO NOTHING", (release, model))
                 db.execute(
@@ -308,7 +177,7 @@ class Ledger:
         with self._transaction() as db:
             record = _serving(db, grant, now_s)
             if record.expires_s is None:
-                record = _move(db, record, _Event.OPENED, now_s, expires_s=now_s + WINDOW_S)
+                record = _move(db, record, GrantEvent.OPENED, now_s, expires_s=now_s + WINDOW_S)
             return record
 
     def begin_fetch(self, grant: bytes, *, now_s: int) -> GrantRecord:
@@ -323,8 +192,8 @@ class Ledger:
                 raise Refused(Code.PROTOCOL, "The grant was not opened.")
             if record.fetches >= MAX_FETCHES:
                 _expire(db, record, now_s, Refused(Code.QUOTA, f"The grant's {MAX_FETCHES} fetches are used up."))
-            if record.state is _RESERVED:
-                record = _move(db, record, _Event.STARTED, now_s)
+            if record.state is GrantState.RESERVED:
+                record = _move(db, record, GrantEvent.STARTED, now_s)
             db.execute("UPDATE grants SET fetches = fetches + 1 WHERE grant = ?", (grant,))
             return replace(record, fetches=record.fetches + 1)
 
@@ -352,7 +221,7 @@ class Ledger:
         """
         with self._transaction() as db:
             record = _serving(db, grant, now_s)
-            return record if record.state is _STREAMING else _move(db, record, _Event.STARTED, now_s)
+            return record if record.state is GrantState.STREAMING else _move(db, record, GrantEvent.STARTED, now_s)
 
     def close(self, grant: bytes, receipt: bytes, *, now_s: int) -> GrantRecord:
         """End a grant with the site's receipt, which the caller has checked; to close it again changes nothing.
@@ -362,13 +231,13 @@ class Ledger:
         """
         with self._transaction() as db:
             record = _known(db, grant)
-            if record.state in (_ISSUED, _RESERVED):
+            if record.state in (GrantState.ISSUED, GrantState.RESERVED):
                 raise Refused(Code.PROTOCOL, "No byte has left for this grant yet; fetch its bundle first.")
             if record.state is GrantState.DENIED:
                 raise ended_grant(record.state)
             if record.state is GrantState.CLOSED:
                 return record
-            return _move(db, record, _Event.CLOSED, now_s, receipt=receipt)
+            return _move(db, record, GrantEvent.CLOSED, now_s, receipt=receipt)
 
     def deny(self, grant: bytes, *, now_s: int) -> GrantRecord:
         """Take a grant back: no further byte leaves; one that is denied or expired stays as it is.
@@ -380,7 +249,7 @@ class Ledger:
             record = _known(db, grant)
             if record.state is GrantState.CLOSED:
                 raise Refused(Code.STATE, "This grant is closed: its bundle was delivered; revoke its weights instead.")
-            return record if record.state.has_ended else _move(db, record, _Event.DENIED, now_s)
+            return record if record.state.has_ended else _move(db, record, GrantEvent.DENIED, now_s)
 
     def find(self, grant: bytes) -> GrantRecord | None:
         """The record of a grant, or None for one that was never issued."""
@@ -410,7 +279,7 @@ class Ledger:
         `verify` before it, for only the stored hash is compared here.
         """
         if seq == 0:
-            return head == _START
+            return head == ledger_check.EMPTY.digest
         with self._connection() as db:
             row = db.execute("SELECT hash FROM entries WHERE seq = ?", (seq,)).fetchone()
         return row is not None and row[0] == head
@@ -424,13 +293,15 @@ class Ledger:
         with self._transaction("DEFERRED") as db:  # one view of all tables, whoever writes meanwhile
             try:
                 _check_tables(db)
-                return _check_rows(db, *_replay(db))
-            except _WrongError as error:
+                history = ledger_check.replay(db.execute("SELECT seq, record, hash FROM entries ORDER BY seq"))
+                ledger_check.compare(history, _rows(db), db.execute("SELECT model, release FROM releases"))
+            except ForeignChange as error:
                 raise StorageFault(
                     Code.LEDGER,
                     f"The ledger {self._path} was changed from outside: {error}; stop exporting, keep the file for "
                     "an investigation and restore the last copy that holds.",
                 ) from error
+        return history.head
 
     @contextlib.contextmanager
     def _issuing(self) -> Iterator[None]:
@@ -474,8 +345,10 @@ class Ledger:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            raise self._unusable(error) from error
+        except sqlite3.Error as error:  # its own words may quote the file
+            raise self._unusable(getattr(error, "sqlite_errorname", type(error).__name__)) from error
+        except OSError as error:
+            raise self._unusable(error.strerror) from error
 
     def _unusable(self, why: object) -> StorageFault:
         return StorageFault(
@@ -483,20 +356,6 @@ class Ledger:
             f"The ledger {self._path} cannot be used ({why}); make room or restore it from a backup, "
             "for a new one would forget which grants were served.",
         )
-
-
-def ended_grant(state: GrantState) -> Refused:
-    """What is said of a grant for which nothing leaves any more."""
-    why = {
-        GrantState.CLOSED: "is closed: its bundle was delivered once",
-        GrantState.DENIED: "was taken back by the source",
-        GrantState.EXPIRED: "is over: its window has passed or its quota is used up",
-    }[state]
-    return Refused(Code.STATE, f"This grant {why}; ask the target site for a new request.")
-
-
-class _WrongError(Exception):
-    """What is wrong with the file, as half a sentence."""
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -513,7 +372,13 @@ def _find(db: sqlite3.Connection, grant: bytes) -> GrantRecord | None:
     return None if row is None else _record(row)
 
 
-def _record(row: tuple[Any, ...]) -> GrantRecord:
+def _rows(db: sqlite3.Connection) -> Iterator[tuple[int, GrantRecord]]:
+    """Every grant after the line that issued it, in the order of these lines."""
+    for issued, *row in db.execute(f"SELECT issued, {_COLUMNS} FROM grants ORDER BY issued"):
+        yield issued, _record(row)
+
+
+def _record(row: Sequence[Any]) -> GrantRecord:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
     return GrantRecord(**values | {"state": GrantState(values["state"])})
 
@@ -539,7 +404,7 @@ def _serving(db: sqlite3.Connection, grant: bytes, now_s: int) -> GrantRecord:
 
 def _expire(db: sqlite3.Connection, record: GrantRecord, now_s: int, refusal: Refused) -> NoReturn:
     """Refuse, and have it on the disk before, so that a clock set back cannot open the grant again."""
-    _move(db, record, _Event.EXPIRED, now_s)
+    _move(db, record, GrantEvent.EXPIRED, now_s)
     db.execute("COMMIT")
     raise refusal
 
@@ -547,7 +412,7 @@ def _expire(db: sqlite3.Connection, record: GrantRecord, now_s: int, refusal: Re
 def _move(
     db: sqlite3.Connection,
     record: GrantRecord,
-    event: _Event,
+    event: GrantEvent,
     now_s: int,
     *,
     expires_s: int | None = None,
@@ -558,39 +423,13 @@ def _move(
         entry["expires_s"] = expires_s
     if receipt is not None:
         entry["receipt_sha256"] = hashlib.sha256(receipt).digest()
-    moved = replace(_after(record, entry), receipt=receipt)
+    moved = replace(advance(record, entry), receipt=receipt)
     _append(db, entry)
     db.execute(
         "UPDATE grants SET state = ?, expires_s = ?, receipt = ? WHERE grant = ?",
         (moved.state, moved.expires_s, moved.receipt, moved.grant),
     )
     return moved
-
-
-def _after(record: GrantRecord | None, entry: dict[str, Any]) -> GrantRecord:
-    """The record of a grant after one line more; here the receipt is its SHA-256, for a line holds no more.
-
-    Raises:
-        _WrongError: the line cannot follow.
-    """
-    event = entry["event"]
-    if event is _Event.ISSUED:
-        if record is not None:
-            raise _WrongError("it issues a grant again")
-        facts = {name: entry[name] for name in _FACTS[event] if name != "model"}
-        return GrantRecord(grant=entry["grant"], state=_ISSUED, **facts)
-    if (
-        record is None
-        or record.state not in _BEFORE[event]
-        or (event is _Event.OPENED and record.expires_s is not None)
-    ):
-        raise _WrongError("it does not follow from the state of its grant")
-    if event is _Event.OPENED:
-        state = _RESERVED if record.state is _ISSUED else record.state
-        return replace(record, state=state, expires_s=entry["expires_s"])
-    if event is _Event.STARTED:
-        return replace(record, state=_STREAMING)
-    return replace(record, state=GrantState(event), receipt=entry.get("receipt_sha256"))
 
 
 def _release_of(db: sqlite3.Connection, model: bytes) -> int:
@@ -601,23 +440,15 @@ def _release_of(db: sqlite3.Connection, model: bytes) -> int:
 
 
 def _append(db: sqlite3.Connection, entry: dict[str, Any]) -> int:
-    data = canonical.write_record(entry, _line_schema(entry["event"]), what=_WHAT)
-    head = _head(db)
-    db.execute("INSERT INTO entries VALUES (?, ?, ?)", (head.seq + 1, data, _hash(head.digest, data)))
-    return head.seq + 1
+    line = write_line(entry)
+    head = _head(db).then(line)
+    db.execute("INSERT INTO entries VALUES (?, ?, ?)", (head.seq, line, head.digest))
+    return head.seq
 
 
 def _head(db: sqlite3.Connection) -> Head:
     row = db.execute("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
-    return Head(seq=0, digest=_START) if row is None else Head(seq=row[0], digest=row[1])
-
-
-def _hash(previous: bytes, data: bytes) -> bytes:
-    return hashlib.sha256(previous + data).digest()
-
-
-def _line_schema(event: _Event) -> canonical.Schema:
-    return {**_COMMON, **_FACTS.get(event, {})}
+    return ledger_check.EMPTY if row is None else Head(seq=row[0], digest=row[1])
 
 
 def _day(now_s: int) -> int:
@@ -627,9 +458,9 @@ def _day(now_s: int) -> int:
 def _check_tables(db: sqlite3.Connection) -> None:
     (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
-        raise _WrongError(f"the file is damaged ({verdict})")
+        raise ForeignChange(f"the file is damaged ({verdict})")
     if _tables(db) != _fresh_tables():
-        raise _WrongError("its tables, constraints or triggers are not those that were made")
+        raise ForeignChange("its tables, constraints or triggers are not those that were made")
 
 
 def _tables(db: sqlite3.Connection) -> list[tuple[object, ...]]:
@@ -642,66 +473,3 @@ def _fresh_tables() -> list[tuple[object, ...]]:
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
         db.executescript(_SCHEMA)
         return _tables(db)
-
-
-@dataclass(kw_only=True)
-class _Rebuilt:
-    """A grant as the lines tell it."""
-
-    issued: int
-    last: int
-    record: GrantRecord
-
-
-def _replay(db: sqlite3.Connection) -> tuple[Head, dict[bytes, _Rebuilt], dict[bytes, int]]:
-    """The last line, and the grants and releases that follow from all lines."""
-    head, grants, releases = Head(seq=0, digest=_START), dict[bytes, _Rebuilt](), dict[bytes, int]()
-    for seq, data, digest in db.execute("SELECT seq, record, hash FROM entries ORDER BY seq"):
-        line = head.seq + 1
-        if seq != line:
-            raise _WrongError(f"line {line} is missing")
-        head = Head(seq=line, digest=_hash(head.digest, data))
-        if digest != head.digest:
-            raise _WrongError(f"line {line} is not what was written there")
-        try:
-            entry = _read_line(data)
-            if entry["event"] is _Event.ISSUED:
-                _check_release(entry, releases)
-            known = grants.get(entry["grant"])
-            record = _after(known.record if known else None, entry)
-        except (ProtocolError, _WrongError) as error:
-            why = error if isinstance(error, _WrongError) else "it is not the record of an event"
-            raise _WrongError(f"line {line} was never written by this program: {why}") from error
-        grants[record.grant] = _Rebuilt(issued=known.issued if known else line, last=line, record=record)
-    return head, grants, releases
-
-
-def _read_line(data: bytes) -> dict[str, Any]:
-    value = canonical.parse_object(data, what=_WHAT, max_bytes=_MAX_RECORD_BYTES)
-    event = _COMMON["event"].load("event", value.get("event"))
-    return canonical.load_fields(value, _line_schema(event), what=_WHAT)
-
-
-def _check_release(entry: dict[str, Any], releases: dict[bytes, int]) -> None:
-    if releases.setdefault(entry["model"], len(releases) + 1) != entry["release"]:
-        raise _WrongError("its release does not belong to its model")
-
-
-def _check_rows(db: sqlite3.Connection, head: Head, grants: dict[bytes, _Rebuilt], releases: dict[bytes, int]) -> Head:
-    rows = db.execute(f"SELECT issued, {_COLUMNS} FROM grants ORDER BY issued")
-    for row, rebuilt in zip_longest(rows, sorted(grants.values(), key=lambda rebuilt: rebuilt.issued)):
-        record = row and _record(row[1:])
-        if rebuilt is None:
-            raise _WrongError(f"no line issued the grant {record.grant.hex()} that has a row")
-        if row is None or (row[0], _as_lines_tell(record)) != (rebuilt.issued, rebuilt.record):
-            grant = rebuilt.record.grant.hex()
-            raise _WrongError(f"the row of grant {grant} is not what the lines up to line {rebuilt.last} left")
-    if dict(db.execute("SELECT model, release FROM releases")) != releases:
-        raise _WrongError("the numbers of the releases are not what the lines say")
-    return head
-
-
-def _as_lines_tell(record: GrantRecord) -> GrantRecord:
-    """The record without its counters, and with the SHA-256 of its receipt."""
-    receipt = None if record.receipt is None else hashlib.sha256(record.receipt).digest()
-    return replace(record, fetches=0, sent_bytes=0, receipt=receipt)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from protocol.errors import Code, KeyFault, ProtocolError
 from protocol.files import read_bounded
-from protocol.identity import PASSPHRASE_VARIABLE, is_locked
+from protocol.key_files import PASSPHRASE_VARIABLE, is_locked
 
 MIN_PASSPHRASE_BYTES = 16
 """Shorter ones are not taken for new keys: the library stretches a passphrase by 2048 rounds of PBKDF2 only, so it

@@ -17,6 +17,20 @@ from protocol.errors import Code, Malformed, Unauthentic
 
 MAX_ENVELOPE_BYTES = 16 * 1024
 
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+"""The points of Edwards25519 whose order divides 8, in every encoding, less the sign: as keys they prove nothing."""
+
 _ENVELOPE: canonical.Schema = {
     "payload": canonical.Text(MAX_ENVELOPE_BYTES),
     "payloadType": canonical.Text(100),
@@ -129,8 +143,10 @@ def verify_signature(public_key: bytes, signature: bytes, payload_type: str, pay
     """Verify a bare signature over a typed payload.
 
     Raises:
-        Unauthentic: it does not hold.
+        Unauthentic: it does not hold, or the key is one under which everything is signed.
     """
+    if _without_sign(public_key) in _SMALL_ORDER:
+        raise Unauthentic(Code.SIG_INVALID, "The key is none that anybody alone can sign with; ask for a new file.")
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(
             signature, pre_authentication_encoding(payload_type, payload)
@@ -139,6 +155,11 @@ def verify_signature(public_key: bytes, signature: bytes, payload_type: str, pay
         raise Unauthentic(
             Code.SIG_INVALID, "The signature does not hold: the content was changed; ask for a new file."
         ) from error
+
+
+def _without_sign(public_key: bytes) -> bytes:
+    """An Ed25519 public key with the sign of its point taken off."""
+    return public_key[:31] + bytes(byte & 0x7F for byte in public_key[31:])
 
 
 def _render(envelope: Envelope) -> bytes:

@@ -50,7 +50,7 @@ def keys_init(out: Path, encrypt: bool) -> None:
 @keys_option
 def keys_show(keys_dir: Path) -> None:
     """Print this site's fingerprint again."""
-    from protocol.identity import load_public
+    from protocol.key_files import load_public
 
     click.echo(load_public(keys_dir).fingerprint.hex())
 
@@ -296,6 +296,8 @@ def inspect(bundle: Path, form: str, out: Path | None) -> None:
 
     if (form == "html") != (out is not None):
         raise click.UsageError("--format html and --out PAGE belong together")
+    if out is not None and out.exists():
+        raise click.UsageError(f"{out} is there already; name a new file")
     listing = inspect_bundle(bundle)
     if out is not None:
         write_atomic(out, format_html(listing).encode(), 0o644)
@@ -451,7 +453,7 @@ def _open_checkpoint(keys_dir: Path, path: Path) -> "CheckpointFields":
     """A checkpoint of this source, signed by the present online key or by one from before a rotation."""
     from protocol.errors import Unauthentic
     from protocol.files import read_bounded
-    from protocol.identity import ONLINE_ENDORSEMENT_FILE, load_public
+    from protocol.key_files import ONLINE_ENDORSEMENT_FILE, load_public
     from protocol.signing import MAX_ENVELOPE_BYTES
     from protocol.statements import ENDORSEMENT_BYTES, open_checkpoint
     from source_site.keys import RETIRED

@@ -24,8 +24,10 @@ from protocol.architecture import FRONT_ENDS
 from protocol.egress import EgressRefused
 from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, StorageFault, TimedOut
 from protocol.files import lies_within, read_bounded, write_atomic
-from protocol.identity import SIGNING_KEY_FILE, PublicIdentity, Role, load_public
-from protocol.ledger import GrantRecord, Ledger, SealedFacts, ended_grant
+from protocol.grants import GrantRecord, SealedFacts, ended_grant
+from protocol.identity import PublicIdentity, Role
+from protocol.key_files import SIGNING_KEY_FILE, load_public
+from protocol.ledger import Ledger
 from protocol.manifest import EMOTIONS, ManifestFields, half_percents, label_mask, log2_bucket
 from protocol.receipts import MAX_RECEIPT_BYTES
 from protocol.request import MAX_REQUEST_BYTES, SiteRequest, grant_id, open_request

@@ -25,8 +25,9 @@ from ecan_core.narrator import Narrator
 from protocol import sandbox
 from protocol.errors import Code, ProtocolError, Refused, TimedOut
 from protocol.files import read_bounded
-from protocol.identity import ONLINE_KEY_FILE, SIGNING_KEY_FILE, TLS_KEY_FILE, ServerIdentity, load_server_identity
-from protocol.ledger import GrantRecord, GrantState
+from protocol.grants import GrantRecord, GrantState
+from protocol.identity import ServerIdentity
+from protocol.key_files import ONLINE_KEY_FILE, SIGNING_KEY_FILE, TLS_KEY_FILE, load_server_identity
 from protocol.passphrase import MAX_PASSPHRASE_BYTES
 from protocol.revocations import MAX_REVOCATIONS_BYTES
 from protocol.wire.address import Address, parse_address

@@ -38,7 +38,7 @@ from protocol.errors import (
     Unauthentic,
     Violation,
 )
-from protocol.identity import load_ed25519_key, mixed_keys
+from protocol.key_files import load_ed25519_key, mixed_keys
 from protocol.manifest import ManifestFields
 from protocol.sealing import SealingPublicKey
 from protocol.sealing_keys import PUBLIC_KEY_BYTES

@@ -19,15 +19,12 @@ from pathlib import Path
 
 from protocol.errors import Code, KeyFault, Malformed, StorageFault
 from protocol.files import cannot_write, read_bounded, write_atomic
-from protocol.identity import (
-    MAX_CERTIFICATE_BYTES,
+from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, create_identity
+from protocol.key_files import (
     ONLINE_ENDORSEMENT_FILE,
     PUBLIC_FILE,
     SERVER_FILES,
     SIGNING_KEY_FILE,
-    Identity,
-    Role,
-    create_identity,
     has_identity,
     load_identity,
     write_identity,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from protocol.errors import Code, StorageFault
 from protocol.files import read_bounded
-from protocol.ledger import GrantRecord, GrantState
+from protocol.grants import GrantRecord, GrantState
 from protocol.request import MAX_REQUEST_BYTES, SiteRequest, grant_id, open_request
 from source_site.keys import OUTBOX, outbox_file
 

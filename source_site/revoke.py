@@ -13,8 +13,8 @@ from pathlib import Path
 from ecan_core.errors import UsageFault
 from protocol.errors import Code, StorageFault, Unauthentic
 from protocol.files import read_bounded, write_atomic
+from protocol.grants import GrantRecord
 from protocol.identity import Identity
-from protocol.ledger import GrantRecord
 from protocol.revocations import (
     MAX_REVOCATIONS_BYTES,
     MAX_REVOKED,

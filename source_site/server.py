@@ -19,8 +19,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
+from protocol.grants import GrantRecord, GrantState
 from protocol.identity import ServerIdentity
-from protocol.ledger import GrantRecord, GrantState, Ledger
+from protocol.ledger import Ledger
 from protocol.receipts import Receipt, Verdict, open_receipt
 from protocol.request import SiteRequest
 from protocol.statements import CheckpointFields, OfferFields, seal_checkpoint, seal_offer

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from ecan_core.checks import non_negative, positive
 from ecan_core.errors import ModelError, SettingsError, UsageFault
 from ecan_core.settings import parse_settings
 from protocol.files import read_bounded, write_atomic
@@ -54,6 +55,10 @@ class RunFacts:
     uar_source: float
     uar_float: float
     seed: int
+
+    def __post_init__(self) -> None:
+        positive(self, "num_utterances", "hours")
+        non_negative(self, "num_speakers", "uar_source", "uar_float")
 
     @property
     def quantization_loss(self) -> float | None:

@@ -16,7 +16,8 @@ from protocol import signing
 from protocol.bundle import MAX_BUNDLE_BYTES
 from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, Unauthentic
 from protocol.files import read_bounded, write_atomic
-from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, endorsed_fingerprint, load_public
+from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, endorsed_fingerprint
+from protocol.key_files import load_public
 from protocol.manifest import Manifest
 from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, open_receipt, seal_receipt
 from protocol.revocations import open_revocations

@@ -36,7 +36,7 @@ def request(keys_dir: Path, out: Path, encrypt: bool) -> None:
 
     Prints this site's fingerprint; read it to the source site over another channel.
     """
-    from protocol.identity import has_identity, is_locked
+    from protocol.key_files import has_identity, is_locked
     from protocol.passphrase import new_passphrase, passphrase_for
     from target_site.request import write_request
 
@@ -150,14 +150,16 @@ def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: boo
 def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) -> None:
     """List every byte of a bundle, and how much its weights could carry."""
     from protocol.files import write_atomic
-    from protocol.identity import load_identity
     from protocol.inspect import format_text
     from protocol.inspect import inspect as inspect_bundle
     from protocol.inspect_page import format_html
+    from protocol.key_files import load_identity
     from protocol.passphrase import passphrase_for
 
     if (form == "html") != (out is not None):
         raise click.UsageError("--format html and --out PAGE belong together")
+    if out is not None and out.exists():
+        raise click.UsageError(f"{out} is there already; name a new file")
     key = None if keys_dir is None else load_identity(keys_dir, passphrase_for(keys_dir)).sealing_key
     listing = inspect_bundle(bundle, key)
     if out is not None:
@@ -207,7 +209,7 @@ def adapt(
     from ecan_core.seeding import one_thread
     from ecan_core.select import Verdict
     from ecan_core.settings import parse_settings, read_yaml
-    from protocol.inspect import inspect as inspect_bundle
+    from protocol.inspect import listed_rows
     from target_site.adapt import adapt_bundle
     from target_site.receive import open_accepted
 
@@ -225,7 +227,7 @@ def adapt(
         verified,
         audio,
         out,
-        crossed=inspect_bundle(bundle)["rows"],
+        crossed=listed_rows(verified.data),
         normalization=normalize,
         method=method,
         settings=settings,

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from protocol.errors import Code, KeyFault
-from protocol.identity import Identity, Role, create_identity, has_identity, load_identity, write_identity
+from protocol.identity import Identity, Role, create_identity
+from protocol.key_files import has_identity, load_identity, write_identity
 
 
 def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:

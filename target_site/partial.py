@@ -28,6 +28,11 @@ class PartialDownload:
         self._note = out.with_name(f"{out.name}.partial.offer")
         self._lock = out.with_name(f"{out.name}.partial.lock")
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The names that it uses beside OUT."""
+        return self._path, self._note, self._lock
+
     def exists(self) -> bool:
         """Whether a download has begun."""
         return self._path.exists()

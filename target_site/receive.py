@@ -13,7 +13,7 @@ from pathlib import Path
 from ecan_core.errors import UsageFault
 from protocol.bundle import MAX_BUNDLE_BYTES
 from protocol.errors import Code, ConnectionFault, ProtocolError, Refused, TimedOut, Unauthentic
-from protocol.files import read_blocks, read_bounded
+from protocol.files import lies_within, read_blocks, read_bounded
 from protocol.sealing import HEAD, MAGIC, MAX_SEALED_BYTES, check_recipient, outline, unseal
 from protocol.trust import VerifiedBundle
 from protocol.weights import Buffer
@@ -75,12 +75,20 @@ def receive(
     deadline = Deadline(timeout_s)
     by_hand = Path(source).exists()
     address = None if by_hand else _address(source)
-    if by_hand and out.exists() and out.samefile(source):
-        raise UsageFault(f"{out} is the sealed file itself; choose another --out for what is inside.")
+    if lies_within(out, keys_dir):
+        raise UsageFault(f"{out} lies in the keys folder {keys_dir}; choose another --out.")
+    if by_hand and _is_written_for(out, Path(source)):
+        raise UsageFault(f"{source} would be written over by what is inside; choose another --out.")
     with PartialDownload(out).alone():
         if address is None:
             return _read_carried(Path(source), site, out, replace, announce)
         return _receive_from(address, site, out, replace, announce, deadline)
+
+
+def _is_written_for(out: Path, source: Path) -> bool:
+    """Whether receiving to OUT changes a file."""
+    written = (out, receipt_path(out), *PartialDownload(out).files)
+    return any(path.exists() and path.samefile(source) for path in written)
 
 
 def _address(source: str) -> Address:

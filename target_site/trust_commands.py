@@ -8,7 +8,8 @@ from typing import Any
 from protocol import revocations, signing, succession
 from protocol.errors import Code, KeyFault, Unauthentic
 from protocol.files import read_bounded
-from protocol.identity import Role, load_public
+from protocol.identity import Role
+from protocol.key_files import load_public
 from protocol.revocations import MAX_REVOCATIONS_BYTES, open_revocations
 from protocol.succession import open_succession
 from target_site.acceptance import trusted_fingerprint

@@ -263,7 +263,7 @@ class TrustState:
 
     def _last_of(self, issuer: bytes) -> bytes:
         successors = {source.issuer: source.successor for source in self.sources}
-        while successors.get(issuer, NONE) != NONE:  # ends: `succeeded` makes no circle
+        while successors.get(issuer, NONE) != NONE:  # ends: there is no circle
             issuer = successors[issuer]
         return issuer
 
@@ -364,7 +364,22 @@ def _parse(data: bytes) -> TrustState:
     head = canonical.load_fields(value, _HEAD, what=_WHAT)
     if not isinstance(sources, list) or head["check"] != _check(bool(head["lost"]), sources):
         raise Malformed(Code.DIGEST, "The trust state does not add up; reset it.")
-    return TrustState(sources=tuple(_load(source) for source in sources), lost=bool(head["lost"]))
+    state = TrustState(sources=tuple(_load(source) for source in sources), lost=bool(head["lost"]))
+    _check_order(state)
+    return state
+
+
+def _check_order(state: TrustState) -> None:
+    """Every source once, and no circle of successors: two entries or a circle could hide what is known."""
+    issuers = [source.issuer for source in state.sources]
+    if issuers != sorted(set(issuers)):
+        raise Malformed(Code.NOT_CANONICAL, "The trust state names a source twice; reset it.")
+    successors = {source.issuer: source.successor for source in state.sources if source.successor != NONE}
+    for issuer in issuers:
+        for _ in issuers:
+            issuer = successors.get(issuer, NONE)
+        if issuer in successors:
+            raise Malformed(Code.NOT_CANONICAL, "The trust state has a circle of successors; reset it.")
 
 
 def _check(lost: bool, sources: list[Any]) -> bytes:

@@ -6,15 +6,17 @@ them is written here once.
 
 import contextlib
 import logging
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from protocol.errors import Code, ConnectionFault, ProtocolError, TimedOut
+from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, TimedOut
 from protocol.request import SiteRequest
 from protocol.wire.codec import decoder, encode
 from protocol.wire.ecan.v1 import release_pb2
@@ -35,6 +37,12 @@ OPEN, FETCH, ACK, TRUST = (f"/{SERVICE}/{method}" for method in ("Open", "Fetch"
 
 MAX_CALL_S = 600.0
 """Longest deadline that a call may set, in seconds; gRPC shows a call without one as centuries."""
+
+CALLS_PER_SITE = 8
+"""Calls of one site that are answered at the same time; one more is told to come again, so others find a thread."""
+
+MESSAGE_PATIENCE_S = 5.0
+"""How long a call may keep its message back, in seconds, whatever its deadline; then it is cut."""
 
 _NAMED_BY = "x509_subject_alternative_name"
 """How gRPC must have named the peer; a certificate without such names would be named by its subject."""
@@ -114,43 +122,61 @@ def release_handler(release: Release, sites: Pins) -> "grpc.GenericRpcHandler[by
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Open": grpc.unary_unary_rpc_method_handler(gate.unary(release.open, OpenRequest)),
-            "Fetch": grpc.unary_stream_rpc_method_handler(gate.stream(release.fetch, FetchRequest)),
-            "Ack": grpc.unary_unary_rpc_method_handler(gate.unary(release.ack, AckRequest)),
-            "Trust": grpc.unary_unary_rpc_method_handler(gate.unary(release.trust, TrustRequest)),
+            "Open": grpc.stream_unary_rpc_method_handler(gate.unary(release.open, OpenRequest)),
+            "Fetch": grpc.stream_stream_rpc_method_handler(gate.stream(release.fetch, FetchRequest)),
+            "Ack": grpc.stream_unary_rpc_method_handler(gate.unary(release.ack, AckRequest)),
+            "Trust": grpc.stream_unary_rpc_method_handler(gate.unary(release.trust, TrustRequest)),
         },
     )
 
 
 @dataclass(frozen=True)
 class _Gate:
-    """What every call passes first. gRPC hands over and takes raw bytes, so nothing is decoded before it."""
+    """What every call passes first. gRPC hands over and takes raw bytes, so nothing is decoded before it.
+
+    To gRPC every request is a stream, though it has one message: of any other, gRPC would wait for the message itself,
+    with a thread and as long as the peer likes, before it asked here whether the peer may call.
+    """
 
     sites: Pins
+    _running: Counter[bytes] = field(default_factory=Counter, init=False)  # calls by site
+    _counting: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def unary(
         self, method: Callable[[Any, Call], Any], request_type: type[Any]
-    ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    ) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
         decode = decoder(request_type)
 
-        def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
-            with _public_faults(context):
-                call = self._admit(context)
-                return encode(method(decode(data), call))
+        def answer(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            with _public_faults(context), self._admitted(context) as call:
+                return encode(method(decode(_only_message(messages, call)), call))
 
         return answer
 
     def stream(
         self, method: Callable[[Any, Call], Iterator[bytes]], request_type: type[Any]
-    ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+    ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
         decode = decoder(request_type)
 
-        def answer(data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-            with _public_faults(context):
-                call = self._admit(context)
-                yield from method(decode(data), call)
+        def answer(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            with _public_faults(context), self._admitted(context) as call:
+                yield from method(decode(_only_message(messages, call)), call)
 
         return answer
+
+    @contextlib.contextmanager
+    def _admitted(self, context: grpc.ServicerContext) -> Iterator[Call]:
+        """Take one of the site's places, for as long as the call has a thread."""
+        call = self._admit(context)
+        with self._counting:
+            if self._running[call.site] >= CALLS_PER_SITE:
+                raise ConnectionFault(Code.BUSY, "The site has too many calls at once.")
+            self._running[call.site] += 1
+        try:
+            yield call
+        finally:
+            with self._counting:
+                self._running[call.site] -= 1
 
     def _admit(self, context: grpc.ServicerContext) -> Call:
         certificate, site = self._identify(context)
@@ -182,10 +208,26 @@ class _Gate:
         raise ConnectionFault(Code.IDENTITY, "The peer is not a site that anything is exported for.")
 
 
+def _only_message(messages: Iterator[bytes], call: Call) -> bytes:
+    """The message of a call, and that it is the only one; the call is cut if it is not here in time."""
+    patience = threading.Timer(MESSAGE_PATIENCE_S, call.cut)
+    patience.daemon = True
+    patience.start()
+    try:
+        data = next(messages, None)
+        if data is None or next(messages, None) is not None:
+            raise Malformed(Code.NOT_CANONICAL, "A call has exactly one message.")
+    finally:
+        patience.cancel()
+    return data
+
+
 @contextlib.contextmanager
 def _public_faults(context: grpc.ServicerContext) -> Iterator[None]:
     try:
         yield
+    except grpc.RpcError:  # the peer has gone, or was cut, before its message was here: nobody is left to answer
+        raise
     except ProtocolError as error:
         fault = public_fault(error.code)
     except Exception:

@@ -173,6 +173,10 @@ def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path, place: str) -> 
             "optimizer.momentum must be a finite number, not -inf.",
         ),
         (
+            {"epochs": 1, "optimizer": {"momentum": 10**400}},
+            f"optimizer.momentum must be a finite number, not 1{59 * '0'}....",
+        ),
+        (
             {"epochs": 1, "optimizer": {"learning_rate": -1}},
             "optimizer.learning_rate is -1.0, but must be above 0.",
         ),

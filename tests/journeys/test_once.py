@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import target_site.receive as receive_module
-from protocol.identity import load_server_identity
-from protocol.ledger import GrantState
+from protocol.grants import GrantState
+from protocol.key_files import load_server_identity
 from protocol.request import grant_id
 from protocol.wire.address import parse_address
 from source_site import exporter

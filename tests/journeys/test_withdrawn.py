@@ -7,6 +7,8 @@ import pytest
 
 from tests.support import cli
 
+pytestmark = pytest.mark.journey
+
 
 @pytest.fixture
 def keys(crossing, tmp_path):

@@ -13,9 +13,10 @@ from protocol import sealing
 from protocol.architecture import ARCHITECTURES
 from protocol.egress import seal_bundle
 from protocol.errors import Malformed, StorageFault, Unauthentic
-from protocol.identity import Role, create_identity, write_identity
+from protocol.identity import Role, create_identity
 from protocol.inspect import format_text, inspect
 from protocol.inspect_page import format_html
+from protocol.key_files import write_identity
 from protocol.sealing import SealingKey
 from tests.protocol.samples import AUDIENCE, FIELDS, GRANT, ISSUER, RELEASE_KEY, flipped, random_model, sealed
 from tests.support import cli
@@ -190,6 +191,17 @@ def test_the_page_warns_of_a_signature_that_does_not_hold(path):
     assert "class=warned" not in format_html(inspect(path))
     listing = {**inspect(path), "signature_holds": False}
     assert re.search("class=warned.*DOES NOT HOLD", format_html(listing))
+
+
+def test_weights_that_were_not_signed_are_named(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    listing = inspect(path)
+    assert listing["signature_holds"]
+    assert not listing["weights_hold"]
+    assert "THE WEIGHTS ARE OTHERS" in format_text(listing)
+    assert re.search("class=warned.*THE WEIGHTS ARE OTHERS", format_html(listing))
 
 
 @pytest.mark.slow

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from protocol.errors import Code, Refused
-from protocol.ledger import CLOCK_SLACK_S, MAX_FETCHES, WINDOW_S, GrantState, Head, Ledger, SealedFacts
+from protocol.grants import CLOCK_SLACK_S, MAX_FETCHES, WINDOW_S, GrantState, SealedFacts
+from protocol.ledger import Ledger
+from protocol.ledger_check import Head
 
 SIZE = 10
 QUOTA = 30
@@ -237,7 +239,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(settings.default, deadline=None, suppress_health_check=list(HealthCheck))
+TestLedger.settings = settings(  # an example is a whole life of a ledger
+    settings.default,
+    max_examples=settings.default.max_examples // 3,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 # Real processes, killed.
@@ -246,7 +253,8 @@ WORKER = """
 import os, random, sys, time
 from pathlib import Path
 from protocol.errors import Refused
-from protocol.ledger import Ledger, SealedFacts
+from protocol.grants import SealedFacts
+from protocol.ledger import Ledger
 path, seed = Path(sys.argv[1]), int(sys.argv[2])
 generator = random.Random(seed)
 ledger = Ledger(path)

@@ -8,7 +8,8 @@ import pytest
 
 from protocol import passphrase
 from protocol.errors import KeyFault
-from protocol.identity import PASSPHRASE_VARIABLE, Role, write_identity
+from protocol.identity import Role
+from protocol.key_files import PASSPHRASE_VARIABLE, write_identity
 from protocol.passphrase import MAX_PASSPHRASE_BYTES, new_passphrase, passphrase_for, read_passphrase
 from tests.support.sites import new_identity
 

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import signing
-from protocol.errors import Malformed, ProtocolError, Unauthentic
+from protocol.errors import Code, Malformed, ProtocolError, Unauthentic
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, code_only, flipped, says_what_to_do
 
 TYPE = "application/vnd.ecan.test+json"
@@ -148,3 +148,14 @@ def test_a_bare_signature_holds_for_its_key_type_and_payload_alone() -> None:
     ):
         with pytest.raises(Unauthentic):
             signing.verify_signature(public_key, signature, type_name, payload)
+
+
+@pytest.mark.parametrize("sign", [0, 0x80])
+@pytest.mark.parametrize("point", ["01" + "00" * 31, "ec" + "ff" * 30 + "7f", "00" * 32])
+def test_a_key_under_which_everything_is_signed_is_refused(point: str, sign: int) -> None:
+    key = bytearray(bytes.fromhex(point))
+    key[31] |= sign
+    signature = bytes.fromhex("01" + "00" * 63)
+    with pytest.raises(Unauthentic) as refusal:
+        signing.verify_signature(bytes(key), signature, "ecan/test/v1", b"anything")
+    assert refusal.value.code is Code.SIG_INVALID

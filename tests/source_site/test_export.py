@@ -11,8 +11,9 @@ from ecan_core.errors import ModelError, UsageFault
 from protocol import bundle
 from protocol.egress import EgressRefused
 from protocol.errors import Code, ConnectionFault, Refused, StorageFault, Unauthentic
-from protocol.identity import Role, load_identity, load_server_identity
-from protocol.ledger import GrantState
+from protocol.grants import GrantState
+from protocol.identity import Role
+from protocol.key_files import load_identity, load_server_identity
 from protocol.sandbox import landlock_abi
 from protocol.sealing import outline, unseal
 from protocol.trust import Anchor, verify

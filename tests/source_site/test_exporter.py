@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.crossing import Command
 from benchmarks.crossing import source as run_source
-from protocol.identity import load_identity
-from protocol.ledger import GrantState
+from protocol.grants import GrantState
+from protocol.key_files import load_identity
 from protocol.sandbox import landlock_abi
 from protocol.wire.address import Address
 from source_site.keys import init_keys, open_ledger

@@ -13,7 +13,8 @@ from safetensors.numpy import save
 from ecan_core.errors import ModelError
 from protocol.egress import EgressRefused
 from protocol.errors import Code, ContainmentFault, KeyFault, Malformed, ProtocolError, Refused, StorageFault, TimedOut
-from protocol.identity import Role, create_identity, write_identity
+from protocol.identity import Role, create_identity
+from protocol.key_files import write_identity
 from protocol.sandbox import landlock_abi
 from protocol.sealing import SealingKey, unseal
 from protocol.trust import Anchor, verify

@@ -10,14 +10,8 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import Code, KeyFault, StorageFault
-from protocol.identity import (
-    PASSPHRASE_VARIABLE,
-    Role,
-    endorsed_fingerprint,
-    is_locked,
-    load_server_identity,
-    write_identity,
-)
+from protocol.identity import Role, endorsed_fingerprint
+from protocol.key_files import PASSPHRASE_VARIABLE, is_locked, load_server_identity, write_identity
 from protocol.ledger import Ledger
 from protocol.revocations import open_revocations
 from protocol.succession import open_succession

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from protocol.identity import load_server_identity
-from protocol.ledger import WINDOW_S, Ledger, SealedFacts
+from protocol.grants import WINDOW_S, SealedFacts
+from protocol.key_files import load_server_identity
+from protocol.ledger import Ledger
 from protocol.statements import CheckpointFields, seal_checkpoint
 from source_site.keys import init_keys, open_ledger, outbox_file, rotate_keys
 from source_site.outbox import request_file

@@ -7,7 +7,7 @@ import pytest
 from ecan_core.errors import UsageFault
 from protocol import signing
 from protocol.errors import KeyFault, Refused, StorageFault, Unauthentic
-from protocol.ledger import GrantState, SealedFacts
+from protocol.grants import GrantState, SealedFacts
 from protocol.revocations import MAX_REVOKED, open_revocations
 from source_site.keys import init_keys, load_keys, open_ledger, outbox_file, revocations_file, rotate_keys
 from source_site.revoke import renew_revocations, revoke_key, revoke_release

@@ -12,8 +12,9 @@ import grpc
 import pytest
 
 from protocol.errors import Code, ConnectionFault, Malformed, Refused, StorageFault
+from protocol.grants import MAX_FETCHES, QUOTA_FACTOR, WINDOW_S, GrantState, SealedFacts
 from protocol.identity import Role, ServerIdentity
-from protocol.ledger import MAX_FETCHES, QUOTA_FACTOR, WINDOW_S, GrantState, Ledger, SealedFacts
+from protocol.ledger import Ledger
 from protocol.receipts import Receipt, Verdict, seal_receipt
 from protocol.request import open_request
 from protocol.statements import open_checkpoint

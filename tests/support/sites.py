@@ -9,7 +9,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.egress import seal_bundle
-from protocol.identity import Identity, Role, create_identity, write_identity
+from protocol.identity import Identity, Role, create_identity
+from protocol.key_files import write_identity
 from protocol.manifest import ManifestFields
 from protocol.receipts import Receipt, Verdict, seal_receipt
 from protocol.request import grant_id, seal_request

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import hpack
 
-from protocol.identity import PUBLIC_FILE, TLS_KEY_FILE
+from protocol.key_files import PUBLIC_FILE, TLS_KEY_FILE
 from protocol.wire.address import Address
 
 _PATIENCE_S = 10.0

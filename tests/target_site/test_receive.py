@@ -7,7 +7,8 @@ from ecan_core.errors import UsageFault
 from protocol import signing
 from protocol.bundle import split
 from protocol.errors import Code, ConnectionFault, KeyFault, Malformed, Refused, StorageFault, Unauthentic
-from protocol.identity import Role, write_identity
+from protocol.identity import Role
+from protocol.key_files import write_identity
 from protocol.receipts import Verdict, open_receipt
 from protocol.request import open_request, seal_request
 from protocol.revocations import Revocations, seal_revocations

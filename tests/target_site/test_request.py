@@ -6,7 +6,8 @@ import pytest
 
 from ecan_core.errors import UsageFault
 from protocol.errors import KeyFault, StorageFault
-from protocol.identity import PASSPHRASE_VARIABLE, Role, is_locked, write_identity
+from protocol.identity import Role
+from protocol.key_files import PASSPHRASE_VARIABLE, is_locked, write_identity
 from protocol.request import grant_id, open_request
 from target_site.keys import load_keys
 from target_site.request import requested_grants, write_request

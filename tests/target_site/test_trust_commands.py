@@ -3,7 +3,8 @@
 import pytest
 
 from protocol import signing
-from protocol.identity import Role, write_identity
+from protocol.identity import Role
+from protocol.key_files import write_identity
 from protocol.revocations import Revocations, seal_revocations
 from protocol.succession import seal_succession
 from target_site.trust_state import STATE_FILE, load_trust_state, update_trust_state

@@ -1,4 +1,7 @@
+import contextlib
 import datetime
+import threading
+import time
 from dataclasses import replace
 
 import grpc
@@ -11,7 +14,7 @@ from protocol.identity import Role, server_name
 from protocol.request import open_request
 from protocol.wire.codec import encode
 from protocol.wire.limits import MAX_REQUEST_BYTES
-from protocol.wire.service import ACK, FETCH, OPEN, TRUST, pins, release_handler
+from protocol.wire.service import ACK, CALLS_PER_SITE, FETCH, OPEN, TRUST, pins, release_handler
 from protocol.wire.status import PUBLIC_FAULTS, explained_faults
 from tests.support.calls import Calls, calling
 from tests.support.loopback import needs_loopback
@@ -242,7 +245,7 @@ def answer_to(context):
     source = SimulatedSource(SOURCE, SITE.request, b"")
     source.trust = lambda request, call=None: source.__class__.trust(source, request)
     handler = release_handler(source, pins([open_request(SITE.request)]))
-    return handler.service(Details()).unary_unary(b"", context)
+    return handler.service(Details()).stream_unary(iter([b""]), context)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +267,143 @@ def test_a_peer_that_tls_does_not_show_in_full_is_nobody(changes):
     assert answer_to(Shown()) == b""
     with pytest.raises(ConnectionAbortedError, match="UNAUTHENTICATED"):
         answer_to(Shown(**changes))
+
+
+class Withheld:
+    """Calls that send their headers and, at first, at most some messages."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def call(self, calls, *messages, method=TRUST, timeout=10.0):
+        """A call under way."""
+        end = threading.Event()
+        self.waiting.append(end)
+
+        def keep_back():
+            yield from messages
+            end.wait(20)
+
+        return calls.channel.stream_unary(method).future(keep_back(), timeout=timeout)
+
+    def end(self):
+        """Let every call end its stream."""
+        for end in self.waiting:
+            end.set()
+
+
+@pytest.fixture
+def withheld():
+    withheld = Withheld()
+    yield withheld
+    withheld.end()
+
+
+def ending(call):
+    """How a call ends: the status and the details that crossed."""
+    error = call.exception(timeout=8)
+    return (grpc.StatusCode.OK, "") if error is None else (error.code(), error.details())
+
+
+def public(code):
+    return PUBLIC_FAULTS[code].status, PUBLIC_FAULTS[code].sentence
+
+
+def num_timers():
+    return sum(isinstance(thread, threading.Timer) for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("messages", [(), (b"",)], ids=["no message", "a message and no end"])
+@pytest.mark.parametrize("method", [OPEN, FETCH, ACK, TRUST])
+def test_a_call_that_keeps_its_message_back_is_cut_long_before_its_deadline(
+    calls, withheld, monkeypatch, caplog, capfd, method, messages
+):
+    monkeypatch.setattr("protocol.wire.service.MESSAGE_PATIENCE_S", 0.3)
+    began = time.monotonic()
+    assert ending(withheld.call(calls, *messages, method=method))[0] is grpc.StatusCode.CANCELLED
+    assert 0.2 < time.monotonic() - began < 5
+    assert calls.open().size == 6
+    wait_until(lambda: num_timers() == 0)
+    assert (caplog.text, capfd.readouterr().err) == ("", "")
+
+
+@pytest.mark.parametrize("messages", [(), (b"", b""), (b"", b"", b"")], ids=["none", "two", "three"])
+@pytest.mark.parametrize("method", [OPEN, FETCH, ACK, TRUST])
+def test_a_call_with_another_number_of_messages_than_one_is_refused(calls, caplog, capfd, method, messages):
+    assert ending(calls.channel.stream_unary(method).future(iter(messages), timeout=5)) == public(Code.NOT_CANONICAL)
+    assert (caplog.text, capfd.readouterr().err) == ("", "")
+
+
+def test_who_may_not_call_is_refused_before_there_is_a_message(calls, withheld):
+    began = time.monotonic()
+    assert ending(withheld.call(calls, timeout=3600)) == public(Code.DEADLINE)
+    source = SimulatedSource(SOURCE, SITE.request, b"bundle")
+    with source.listening(sites={}) as address, calling(address, SITE, SOURCE) as others:
+        assert ending(withheld.call(others)) == public(Code.IDENTITY)
+    assert time.monotonic() - began < 3
+
+
+@contextlib.contextmanager
+def two_sites():
+    """A source, and a way to connect to it as its first site and as its second."""
+    other = new_site()
+    source = SimulatedSource(SOURCE, SITE.request, b"bundle")
+    requests = [open_request(site.request) for site in (SITE, other)]
+    certificates = b"".join(request.certificate for request in requests)
+    with source.listening(pins(requests), certificates) as address, contextlib.ExitStack() as stack:
+        yield lambda site: stack.enter_context(calling(address, site, SOURCE)), other
+
+
+def test_a_site_has_some_calls_at_once_and_one_more_is_busy_while_others_are_served(withheld):
+    with two_sites() as (connect, other):
+        # The first connection holds as many streams as one may have.
+        first, second, honest = connect(SITE), connect(SITE), connect(other)
+        held = [withheld.call(first) for _ in range(CALLS_PER_SITE)]
+        wait_until(lambda: second.raw(TRUST, b"") == public(Code.BUSY))
+        assert ending(withheld.call(second)) == public(Code.BUSY)  # without its message, too
+        began = time.monotonic()
+        assert honest.trust() == b""
+        assert time.monotonic() - began < 1
+        assert not any(call.done() for call in held)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "hung up", "in order"])
+def test_a_call_that_ends_frees_its_place_at_once(withheld, caplog, capfd, end):
+    with two_sites() as (connect, _):
+        first, second = connect(SITE), connect(SITE)
+        held = [withheld.call(first, b"") for _ in range(CALLS_PER_SITE)]
+        wait_until(lambda: second.raw(TRUST, b"") == public(Code.BUSY))
+        if end == "cancelled":
+            held[0].cancel()
+        elif end == "hung up":
+            first.channel.close()
+        else:
+            withheld.end()
+        wait_until(lambda: second.raw(TRUST, b"") == (grpc.StatusCode.OK, ""), within_s=1)
+    assert (caplog.text, capfd.readouterr().err) == ("", "")
+    wait_until(lambda: num_timers() == 0)
+
+
+def test_the_calls_of_a_flood_leave_no_place_taken(withheld):
+    with two_sites() as (connect, _):
+        for _ in range(20):
+            flooding = connect(SITE)
+            for _ in range(CALLS_PER_SITE):
+                withheld.call(flooding)
+            flooding.channel.close()
+        calm = connect(SITE)
+        wait_until(lambda: calm.raw(TRUST, b"") == (grpc.StatusCode.OK, ""))
+        held = [withheld.call(connect(SITE)) for _ in range(CALLS_PER_SITE - 1)]
+        time.sleep(0.3)
+        assert calm.raw(TRUST, b"") == (grpc.StatusCode.OK, "")
+        assert not any(call.done() for call in held)
+
+
+def wait_until(condition, within_s=3.0):
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_stream_ends_with_the_fault_after_the_bytes_before_it():

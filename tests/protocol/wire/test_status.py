@@ -26,6 +26,7 @@ class Failure(grpc.RpcError):
 @pytest.mark.parametrize(
     "module",
     [
+        "protocol/grants.py",
         "protocol/ledger.py",
         "protocol/wire/codec.py",
         "protocol/wire/metadata.py",

@@ -1,0 +1,245 @@
+"""The keys folder: how an identity lies on the disk, and how it is read back.
+
+One file per key, so that a process can be given just those that it needs: the one on the network reads
+`SERVER_FILES` and never the release key. Private files are for their owner alone, and a file that others can read
+is refused. What is read together must belong to one identity; only for a target's sealing key nothing in the folder
+can vouch. What the keys mean is the business of `protocol.identity`.
+"""
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from protocol import signing
+from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
+from protocol.files import read_bounded, write_atomic
+from protocol.identity import (
+    MAX_CERTIFICATE_BYTES,
+    ONLINE_ENDORSEMENT_BYTES,
+    Identity,
+    PublicIdentity,
+    Role,
+    ServerIdentity,
+    check_online,
+    private_pem,
+    read_public,
+)
+from protocol.sealing_keys import SealingKey
+
+SIGNING_KEY_FILE = "signing.key"
+TLS_KEY_FILE = "tls.key"
+ONLINE_KEY_FILE = "online.key"
+SEALING_KEY_FILE = "sealing.key"
+ONLINE_ENDORSEMENT_FILE = "online.endorsement"
+PUBLIC_FILE = "identity.pem"
+
+PASSPHRASE_VARIABLE = "ECAN_PASSPHRASE_FILE"
+"""Names the file that holds the passphrase; see `protocol.passphrase`."""
+
+PRIVATE_FILES = (TLS_KEY_FILE, ONLINE_KEY_FILE, SEALING_KEY_FILE, SIGNING_KEY_FILE)
+SERVER_FILES = (PUBLIC_FILE, TLS_KEY_FILE, ONLINE_ENDORSEMENT_FILE, ONLINE_KEY_FILE)
+"""All that `load_server_identity` reads."""
+
+_ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+
+_Key = TypeVar("_Key")
+
+
+def has_identity(folder: Path) -> bool:
+    """Whether a folder holds an identity: whether its signing key is there."""
+    return (folder / SIGNING_KEY_FILE).exists()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a private key in a folder is encrypted, so that a passphrase is needed."""
+    for name in PRIVATE_FILES:
+        try:
+            if read_bounded(folder / name, MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED):
+                return True
+        except (StorageFault, Malformed):
+            continue  # whoever needs this key says what is wrong with it
+    return False
+
+
+def write_identity(identity: Identity, folder: Path, passphrase: bytes | None = None) -> None:
+    """Write an identity to a folder, which is made if need be; private files are 0600.
+
+    The signing key comes last: a run that was killed before it has made no identity and can be repeated.
+
+    Args:
+        identity: the keys.
+        folder: where to.
+        passphrase: encrypts all private keys; None leaves them as they are.
+
+    Raises:
+        KeyFault: the folder holds an identity already; keys are never overwritten.
+        StorageFault: the folder cannot be written.
+    """
+    if has_identity(folder):
+        raise KeyFault(Code.KEY_EXISTS, f"{folder} holds an identity already; use it or name another folder.")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFault(
+            Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place."
+        ) from error
+    write_atomic(folder / PUBLIC_FILE, identity.certificate_pem, 0o644)
+    write_atomic(folder / TLS_KEY_FILE, private_pem(identity.tls_key, passphrase))
+    if identity.online_endorsement is not None:
+        write_atomic(folder / ONLINE_ENDORSEMENT_FILE, identity.online_endorsement, 0o644)
+    if identity.online_key is not None:
+        write_atomic(folder / ONLINE_KEY_FILE, private_pem(identity.online_key, passphrase))
+    if identity.sealing_key is not None:
+        write_atomic(folder / SEALING_KEY_FILE, identity.sealing_key.pem(passphrase))
+    write_atomic(folder / SIGNING_KEY_FILE, private_pem(identity.signing_key, passphrase))
+
+
+def load_identity(folder: Path, passphrase: bytes | None = None) -> Identity:
+    """Read an identity and check that its files belong together.
+
+    One file stands alone: nothing in the folder vouches for a target's sealing key, only the requests that were
+    made with it.
+
+    Args:
+        folder: where the identity lies.
+        passphrase: opens the private keys if they are encrypted.
+
+    Raises:
+        KeyFault: a file is missing, damaged, locked, readable by others, or not of the same identity.
+    """
+    signing_key = load_ed25519_key(folder / SIGNING_KEY_FILE, passphrase)
+    public, tls_key = _load_certified_key(folder, passphrase)
+    if signing.fingerprint_of(signing.raw_public_key(signing_key)) != public.fingerprint:
+        raise mixed_keys(folder)
+    if public.role is Role.SOURCE:
+        online_key, online_endorsement = _load_online_key(folder, passphrase, public.fingerprint)
+        sealing_key = None
+    else:
+        online_key, online_endorsement = None, None
+        sealing_key = _load_private_key(folder / SEALING_KEY_FILE, passphrase, SealingKey.from_pem)
+    return Identity(
+        role=public.role,
+        signing_key=signing_key,
+        tls_key=tls_key,
+        certificate=public.certificate,
+        online_key=online_key,
+        online_endorsement=online_endorsement,
+        sealing_key=sealing_key,
+    )
+
+
+def load_public(folder: Path) -> PublicIdentity:
+    """Read whose keys a folder holds, without touching one of them.
+
+    Raises:
+        KeyFault: the certificate is missing or damaged.
+    """
+    path = folder / PUBLIC_FILE
+    try:
+        return read_public(_read_key_file(path))
+    except Unauthentic as error:
+        raise _damaged(path) from error
+
+
+def load_server_identity(folder: Path, passphrase: bytes | None = None) -> ServerIdentity:
+    """Read what a source's process on the network needs, and check that it belongs together.
+
+    Opens `SERVER_FILES` and nothing else: the release key may be out of this process's reach, or elsewhere.
+
+    Raises:
+        KeyFault: a file is missing, damaged, locked, readable by others, or not of the same source.
+    """
+    public, tls_key = _load_certified_key(folder, passphrase)
+    if public.role is not Role.SOURCE:
+        raise KeyFault(Code.KEY_DAMAGED, f"{folder} holds a target's keys; name the source's keys folder.")
+    online_key, online_endorsement = _load_online_key(folder, passphrase, public.fingerprint)
+    return ServerIdentity(
+        fingerprint=public.fingerprint,
+        certificate=public.certificate,
+        certificate_pem=public.certificate_pem,
+        tls_key_pem=private_pem(tls_key),
+        online_key=online_key,
+        online_endorsement=online_endorsement,
+    )
+
+
+def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
+    """Read one private key file.
+
+    Raises:
+        KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
+    """
+    key = _load_private_key(path, passphrase, load_pem_private_key)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _damaged(path)
+    return key
+
+
+def mixed_keys(folder: Path) -> KeyFault:
+    """What is said of a keys folder whose files are of different identities."""
+    return KeyFault(Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup.")
+
+
+def _load_certified_key(folder: Path, passphrase: bytes | None) -> tuple[PublicIdentity, ec.EllipticCurvePrivateKey]:
+    """A folder's certificate with its private key."""
+    tls_key = _load_private_key(folder / TLS_KEY_FILE, passphrase, load_pem_private_key)
+    public = load_public(folder)
+    if not isinstance(tls_key, ec.EllipticCurvePrivateKey):
+        raise _damaged(folder / TLS_KEY_FILE)
+    if tls_key.public_key() != public.certificate.public_key():
+        raise mixed_keys(folder)
+    return public, tls_key
+
+
+def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> tuple[Ed25519PrivateKey, bytes]:
+    """A source's online key with its endorsement."""
+    online_key = load_ed25519_key(folder / ONLINE_KEY_FILE, passphrase)
+    endorsement = _read_key_file(folder / ONLINE_ENDORSEMENT_FILE)
+    if len(endorsement) != ONLINE_ENDORSEMENT_BYTES:
+        raise _damaged(folder / ONLINE_ENDORSEMENT_FILE)
+    try:
+        check_online(endorsement, signing.raw_public_key(online_key), issuer)
+    except Unauthentic as error:
+        raise mixed_keys(folder) from error
+    return online_key, endorsement
+
+
+def _load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes, bytes | None], _Key]) -> _Key:
+    pem = _read_key_file(path)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise KeyFault(Code.KEY_EXPOSED, f"{path} can be read by other users; run chmod 600 on it.")
+    is_encrypted = pem.startswith(_ENCRYPTED)
+    if is_encrypted and passphrase is None:
+        raise KeyFault(
+            Code.KEY_LOCKED,
+            f"{path} is encrypted; write its passphrase into a file that only you can read and name that file in "
+            f"{PASSPHRASE_VARIABLE}, or run the command in a terminal.",
+        )
+    try:
+        return read(pem, passphrase if is_encrypted else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if is_encrypted:  # a wrong passphrase and a damaged file look alike
+            raise KeyFault(
+                Code.KEY_LOCKED,
+                f"The passphrase does not open {path}; give the right one, or restore the file from a backup.",
+            ) from error
+        raise _damaged(path) from error
+
+
+def _read_key_file(path: Path) -> bytes:
+    try:
+        return read_bounded(path, MAX_CERTIFICATE_BYTES)
+    except (StorageFault, Malformed) as error:
+        raise KeyFault(
+            Code.KEY_MISSING, f"{path} cannot be read; restore it from a backup or create new keys elsewhere."
+        ) from error
+
+
+def _damaged(path: Path) -> KeyFault:
+    return KeyFault(Code.KEY_DAMAGED, f"{path} is not a valid file of its kind; restore it from a backup.")
