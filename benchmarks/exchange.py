@@ -18,8 +18,8 @@ from protocol.grants import SealedFacts
 from protocol.identity import Identity, Role, create_identity
 from protocol.key_files import load_server_identity, write_identity
 from protocol.ledger import Ledger
-from protocol.receipts import Receipt, Verdict, seal_receipt
-from protocol.request import grant_id, open_request, seal_request
+from protocol.receipts import Receipt, Verdict, sign_receipt
+from protocol.request import grant_id, open_request, sign_request
 from protocol.wire.address import Address, parse_address
 
 PATIENCE_S = 120.0
@@ -48,7 +48,7 @@ class Site:
             verdict=Verdict.ACCEPTED,
             day=today(),
         )
-        return seal_receipt(receipt, self.identity.signing_key)
+        return sign_receipt(receipt, self.identity.signing_key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Source:
 
 def new_site() -> Site:
     identity = create_identity(Role.TARGET, datetime.now(UTC))
-    return Site(identity=identity, request=seal_request(identity, nonce=os.urandom(32), day=today()))
+    return Site(identity=identity, request=sign_request(identity, nonce=os.urandom(32), day=today()))
 
 
 def new_source(folder: Path) -> Source:

@@ -57,7 +57,7 @@ def violations(tensors: Mapping[str, Array], arch: str, num_classes: int, normal
     return (*found, *weights.value_violations(encoded, arch, num_classes, normalization))
 
 
-def seal_bundle(tensors: Mapping[str, Array], fields: ManifestFields, release_key: Ed25519PrivateKey) -> bytes:
+def sign_bundle(tensors: Mapping[str, Array], fields: ManifestFields, release_key: Ed25519PrivateKey) -> bytes:
     """Turn a trained model into a signed bundle, if it may leave.
 
     Args:

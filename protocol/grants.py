@@ -16,7 +16,8 @@ from typing import Any
 from protocol import canonical
 from protocol.errors import Code, Refused
 
-WINDOW_S = 86_400
+SECONDS_PER_DAY = 86_400
+WINDOW_S = SECONDS_PER_DAY
 """How long a grant is served after it was first opened, in seconds."""
 CLOCK_SLACK_S = 3_600
 """How far the clock may be set back within a window, in seconds; further back is outside of it as well."""

@@ -8,7 +8,7 @@ Every line is the canonical record of one event, and its hash covers the hash of
 follow from the lines alone, so `Ledger.verify` can rebuild and compare them. Two things it cannot see: the
 counters of a row (fetches, sent bytes), which change far too often for a line each, and a ledger that was put
 back whole to an earlier day or written anew from its start. Against the latter a target keeps a signed
-checkpoint, see `Ledger.contains`.
+checkpoint and asks for the hash of its line with every receipt, see `Ledger.digest_at` and `Ledger.contains`.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from protocol.grants import (
     CLOCK_SLACK_S,
     MAX_FETCHES,
     QUOTA_FACTOR,
+    SECONDS_PER_DAY,
     WINDOW_S,
     GrantEvent,
     GrantRecord,
@@ -43,7 +44,6 @@ from protocol.ledger_check import ForeignChange, Head
 
 _VERSION = 1
 _BUSY_S = 10
-_SECONDS_PER_DAY = 86_400
 _COLUMNS = ", ".join(field.name for field in fields(GrantRecord))
 
 _SCHEMA = f"""
@@ -251,6 +251,23 @@ class Ledger:
                 raise Refused(Code.STATE, "This grant is closed: its bundle was delivered; revoke its weights instead.")
             return record if record.state.has_ended else _move(db, record, GrantEvent.DENIED, now_s)
 
+    def deny_open(self, *, now_s: int, fits: Callable[[GrantRecord], bool] = lambda _: True) -> tuple[GrantRecord, ...]:
+        """Take back every open grant that fits: at once, and once more after one that is being issued by now.
+
+        Whatever keeps further grants from being issued, such as a list of what is withdrawn, must stand before.
+
+        Args:
+            now_s: seconds since 1970.
+            fits: which grants are meant; all of them if it is not given.
+
+        Returns:
+            The grants that were open, as they are now.
+        """
+        with self._transaction() as db:
+            denied = _deny_open(db, fits, now_s)
+        with self._issuing(), self._transaction() as db:
+            return denied + _deny_open(db, fits, now_s)
+
     def find(self, grant: bytes) -> GrantRecord | None:
         """The record of a grant, or None for one that was never issued."""
         with self._connection() as db:
@@ -278,11 +295,13 @@ class Ledger:
         It tells a whole ledger from one that was cut short, put back to an earlier day or written anew; call
         `verify` before it, for only the stored hash is compared here.
         """
-        if seq == 0:
-            return head == ledger_check.EMPTY.digest
+        return head == (ledger_check.EMPTY.digest if seq == 0 else self.digest_at(seq))
+
+    def digest_at(self, seq: int) -> bytes | None:
+        """The stored hash of a line, which stands for all lines up to it; None if there is no such line."""
         with self._connection() as db:
             row = db.execute("SELECT hash FROM entries WHERE seq = ?", (seq,)).fetchone()
-        return row is not None and row[0] == head
+        return None if row is None else bytes(row[0])
 
     def verify(self) -> Head:
         """Recompute every line, rebuild every row from the lines, and compare.
@@ -432,6 +451,11 @@ def _move(
     return moved
 
 
+def _deny_open(db: sqlite3.Connection, fits: Callable[[GrantRecord], bool], now_s: int) -> tuple[GrantRecord, ...]:
+    open_ones = [record for _, record in _rows(db) if not record.state.has_ended and fits(record)]
+    return tuple(_move(db, record, GrantEvent.DENIED, now_s) for record in open_ones)
+
+
 def _release_of(db: sqlite3.Connection, model: bytes) -> int:
     row = db.execute("SELECT release FROM releases WHERE model = ?", (model,)).fetchone()
     if row is None:
@@ -452,7 +476,7 @@ def _head(db: sqlite3.Connection) -> Head:
 
 
 def _day(now_s: int) -> int:
-    return now_s // _SECONDS_PER_DAY
+    return now_s // SECONDS_PER_DAY
 
 
 def _check_tables(db: sqlite3.Connection) -> None:

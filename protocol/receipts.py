@@ -52,7 +52,7 @@ class Receipt:
     day: int
 
 
-def seal_receipt(receipt: Receipt, key: Ed25519PrivateKey) -> bytes:
+def sign_receipt(receipt: Receipt, key: Ed25519PrivateKey) -> bytes:
     """Write a receipt and sign it with the target's receipt key."""
     return signing.sign(PAYLOAD_TYPE, canonical.write_record({"v": 1, **asdict(receipt)}, _SCHEMA, what=_WHAT), key)
 

@@ -49,7 +49,7 @@ class SiteRequest:
     day: int
 
 
-def seal_request(identity: Identity, *, nonce: bytes, day: int) -> bytes:
+def sign_request(identity: Identity, *, nonce: bytes, day: int) -> bytes:
     """Write and sign a request.
 
     Args:

@@ -55,7 +55,7 @@ class Revocations:
         return self.weights | self.keys
 
 
-def seal_revocations(revocations: Revocations, release_key: Ed25519PrivateKey) -> bytes:
+def sign_revocations(revocations: Revocations, release_key: Ed25519PrivateKey) -> bytes:
     """Write a list and sign it with the source's release key.
 
     Raises:

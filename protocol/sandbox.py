@@ -5,32 +5,35 @@ Five layers, each for what the others let through::
     descriptors   whatever was open before, such as a socket of the parent      close_range
     leftovers     core dumps, other processes of the same user looking in       RLIMIT_CORE, PR_SET_DUMPABLE
     no new rights programs that run as another user                             PR_SET_NO_NEW_PRIVS
-    files         everything but the named folders                              Landlock (Linux 5.13)
-    system calls  sockets, io_uring, looking into processes, mounts, exec       seccomp-BPF
+    files         everything but the named folders                              Landlock
+    system calls  sockets, shared memory and queues, other processes, exec      seccomp-BPF
 
 Landlock knows paths, but neither UNIX sockets nor a file's mode; seccomp knows system calls and no paths; neither
-closes what is open already. The walls hold for the calling thread and all that it starts, so they are built before
-there is a second one. Whoever builds them then shows that they hold, see `probe_denied`.
+closes what is open already. The first version of Landlock, in `OLDEST_KERNEL`, is enough: what later ones added
+(truncating, calling out, signals) is refused by the filter, which is the same on every kernel. The walls hold for the
+calling thread and all that it starts, so they are built before there is a second one. Whoever builds them then shows
+that they hold, see `probe_denied`.
 """
 
 import contextlib
 import ctypes
 import errno
+import functools
 import importlib.util
-import itertools
 import os
 import platform
-import resource
 import socket
 import struct
 import sys
 import sysconfig
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from protocol.errors import Code, ContainmentFault
+
+OLDEST_KERNEL = "Linux 5.13"
+"""What the walls need, for all of them; docs/operations.md says the same."""
 
 _PROBE_NAME = ".ecan-probe"
 
@@ -59,8 +62,6 @@ def confine(
     writable: Sequence[Path] = (),
     removable: Sequence[Path] = (),
     sockets: bool,
-    programs: bool = False,
-    keep: Collection[int] = (),
     required: bool = True,
 ) -> Confinement:
     """Confine this process, and all that it will start, for good.
@@ -71,8 +72,6 @@ def confine(
         removable: folders that may be read and whose files may be removed.
         sockets: whether it may listen and answer over TCP; it may neither call out nor use another kind of
             socket. Where False, there is no new socket at all, not even a pair of them.
-        programs: whether it may start other programs, from the readable folders.
-        keep: descriptors above 2 that stay open.
         required: whether a layer that this kernel lacks is a fault; where False, the others are built all the same.
 
     Raises:
@@ -83,27 +82,39 @@ def confine(
             raise _unsupported("only Linux can")
         return Confinement(landlock_abi=0, seccomp=False)
     _require_one_thread()
-    _close_descriptors(keep)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _checked(_prctl(_PR_SET_DUMPABLE, 0), "hidden from other processes")
+    _checked(_syscall(_CLOSE_RANGE, 3, (1 << 31) - 1, 0), "rid of its open files")
+    forbid_dumps()
     _checked(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "kept from gaining rights")
     abi = landlock_abi()
     filters = _ARCHITECTURES.get(platform.machine())
     if required and (abi == 0 or filters is None):
         raise _unsupported("Landlock is not there" if abi == 0 else "its processor is not known")
     if abi > 0:
-        rights = _READ | (_EXECUTE if programs else 0)
         _restrict_files(
             abi,
-            [(path, rights) for path in readable]
-            + [(path, rights | _WRITE) for path in writable]
-            + [(path, rights | _REMOVE) for path in removable]
+            [(path, _READ) for path in readable]
+            + [(path, _READ | _WRITE) for path in writable]
+            + [(path, _READ | _REMOVE) for path in removable]
             + [(path, _DEVICE) for path in _DEVICES],
             sockets=sockets,
         )
     if filters is not None:
-        _restrict_calls(filters, sockets=sockets, programs=programs)
+        _restrict_calls(filters, sockets=sockets)
     return Confinement(landlock_abi=abi, seccomp=filters is not None)
+
+
+def forbid_dumps() -> None:
+    """Leave no core dump of this process, and let no other process of the same user look into it; Linux only.
+
+    Raises:
+        ContainmentFault: the kernel does not let it.
+    """
+    if sys.platform != "linux":
+        return
+    import resource  # other systems do not have it
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _checked(_prctl(_PR_SET_DUMPABLE, 0), "hidden from other processes")
 
 
 def probe_denied(paths: Iterable[Path], *, sockets: bool) -> None:
@@ -130,6 +141,12 @@ def probe_denied(paths: Iterable[Path], *, sockets: bool) -> None:
                 Code.CONTAINMENT,
                 f"The walls do not hold: a process could make {name}; report it with the kernel's version.",
             )
+    for what, number, arguments in _forbidden_calls():
+        if _syscall(number, *arguments) >= 0 or ctypes.get_errno() != errno.EPERM:
+            raise ContainmentFault(
+                Code.CONTAINMENT,
+                f"The walls do not hold: a process could {what}; report it with the kernel's version.",
+            )
 
 
 def code_paths(*packages: str) -> tuple[Path, ...]:
@@ -154,8 +171,6 @@ def landlock_abi() -> int:
 
 # What the kernel calls these things. ---------------------------------------------------------------------------------
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
 _SECCOMP_MODE_FILTER = 2
 # These numbers are the same on every architecture.
@@ -170,20 +185,27 @@ _DEVICES = (Path("/dev/null"), Path("/dev/zero"), Path("/dev/urandom"))
 def _unsupported(why: str) -> ContainmentFault:
     return ContainmentFault(
         Code.CONTAINMENT,
-        f"This system cannot confine a process ({why}); use Linux 5.13 or newer on x86_64 or aarch64 with Landlock "
-        "enabled, or accept the risk with --unconfined.",
+        f"This system cannot confine a process ({why}); use {OLDEST_KERNEL} or newer on x86_64 or aarch64 with "
+        "Landlock enabled, or accept the risk with --unconfined.",
     )
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """The C library, once it is needed: not every system that shows a command's help has one that is found so."""
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _syscall(number: int, *arguments: int) -> int:
     """Make a system call; every argument goes as a whole register, whatever the kernel makes of it."""
-    _libc.syscall.restype = ctypes.c_long
-    return int(_libc.syscall(*map(ctypes.c_long, (number, *arguments))))
+    libc = _libc()
+    libc.syscall.restype = ctypes.c_long
+    return int(libc.syscall(*map(ctypes.c_long, (number, *arguments))))
 
 
 def _prctl(option: int, *arguments: int) -> int:
     whole = (*arguments, 0, 0, 0, 0)[:4]
-    return int(_libc.prctl(ctypes.c_int(option), *map(ctypes.c_ulong, whole)))
+    return int(_libc().prctl(ctypes.c_int(option), *map(ctypes.c_ulong, whole)))
 
 
 def _checked(result: int, what: str) -> int:
@@ -206,14 +228,6 @@ def _require_one_thread() -> None:
             raise ContainmentFault(
                 Code.CONTAINMENT, "The process has started threads already; confine it before it does."
             )
-
-
-def _close_descriptors(keep: Collection[int]) -> None:
-    """Close every descriptor above 2 that is not named."""
-    edges = [2, *sorted(number for number in set(keep) if number > 2), 1 << 31]
-    for before, after in itertools.pairwise(edges):
-        if after - before > 1:
-            _checked(_syscall(_CLOSE_RANGE, before + 1, after - 1, 0), "rid of its open files")
 
 
 # Landlock: files, and calling out. -----------------------------------------------------------------------------------
@@ -277,6 +291,31 @@ _NEVER: _Calls = {
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "pidfd_getfd": (438, 438),
+    # Signals to them; `_OWN_SIGNALS` are those that a process needs for itself.
+    "tkill": (200, 130),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "pidfd_open": (434, 434),
+    "pidfd_send_signal": (424, 424),
+    # Ways to hand something over that are no files: memory, queues and semaphores under a number or a name.
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "shmdt": (67, 197),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "mq_timedsend": (242, 182),
+    "mq_timedreceive": (243, 183),
+    "mq_notify": (244, 184),
+    "mq_getsetattr": (245, 185),
     # Ways around the other filters: calls through a ring, files by their handle, other namespaces.
     "io_uring_setup": (_IO_URING_SETUP, _IO_URING_SETUP),
     "io_uring_enter": (426, 426),
@@ -284,19 +323,29 @@ _NEVER: _Calls = {
     "open_by_handle_at": (304, 265),
     "unshare": (272, 97),
     "setns": (308, 268),
-    # What Landlock does not see: opening the modes, owners and attributes of files that cannot be opened.
+    # What Landlock does not see, or not at first: the modes, owners, attributes, times and lengths of files. What is
+    # open for writing may be cut: ftruncate stays.
     "chmod": (90, None),
+    "fchmod": (91, 52),
     "fchmodat": (268, 53),
     "fchmodat2": (452, 452),
     "chown": (92, None),
     "lchown": (94, None),
+    "fchown": (93, 55),
     "fchownat": (260, 54),
     "setxattr": (188, 5),
     "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
     "setxattrat": (463, 463),
     "removexattrat": (466, 466),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "truncate": (76, 45),
     # Calling out. A pair of sockets is no way out by itself, but one of datagrams can be pointed at any named socket.
     "connect": (42, 203),
     "socketpair": (53, 199),
@@ -324,8 +373,10 @@ _NEVER: _Calls = {
     "init_module": (175, 105),
     "finit_module": (313, 273),
     "delete_module": (176, 106),
+    # Other programs.
+    "execve": (59, 221),
+    "execveat": (322, 281),
 }
-_PROGRAM_CALLS: _Calls = {"execve": (59, 221), "execveat": (322, 281)}
 _SOCKET: _Calls = {"socket": (41, 198)}
 # Nor is there use for a socket that came with stdin, stdout or stderr.
 _SOCKET_USE: _Calls = {
@@ -339,12 +390,22 @@ _SOCKET_USE: _Calls = {
 }
 # Calls that are refused with some arguments only: which argument, and which values or bits of it.
 _CLONE: _Calls = {"clone": (56, 220)}
-_CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020000
 """The flags with which clone makes namespaces."""
+_HIDDEN = {"clone3": 435, "openat2": 437}
+"""Their flags lie in memory, out of a filter's sight; without them, libraries fall back to clone and openat."""
+_OPEN: _Calls = {"open": (2, None), "openat": (257, 56)}
+_FLAGS_OF_OPENING = {"open": 1, "openat": 2}
+_ACCESS, _NEITHER, _CUT = 0x3, 0x3, 0x200
+"""O_ACCMODE; its fourth value, to neither read nor write, for which Landlock asks for no right; and O_TRUNC."""
 _IOCTL: _Calls = {"ioctl": (16, 29)}
-_TYPES_INTO_TERMINAL = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX: to type commands into the terminal that the process was started from."""
+_IOCTLS = (0x5412, 0x541C, 0x8901, 0x8902)
+"""TIOCSTI and TIOCLINUX type into the terminal that the process was started from; FIOSETOWN and SIOCSPGRP: as below."""
+_FCNTL: _Calls = {"fcntl": (72, 25)}
+_FCNTLS = (8, 15)
+"""F_SETOWN and F_SETOWN_EX: to have the kernel send a signal of one's choice to any process of the user."""
+_OWN_SIGNALS: _Calls = {"kill": (62, 129), "tgkill": (234, 131)}
+_LIMITS: _Calls = {"prlimit64": (302, 261)}
 _FLAGS_OF_SENDING = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
 _CALLS_OUT_BY_SENDING = 0x20000000
 """MSG_FASTOPEN."""
@@ -374,30 +435,37 @@ _ARGUMENTS = 16
 _Program = list[bytes]
 
 
-def _restrict_calls(architecture: _Architecture, *, sockets: bool, programs: bool) -> None:
+def _restrict_calls(architecture: _Architecture, *, sockets: bool) -> None:
     """Install the filter; it can only ever be narrowed."""
-    program = _filter(architecture, sockets=sockets, programs=programs)
+    program = _filter(architecture, sockets=sockets)
     code = ctypes.create_string_buffer(b"".join(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
     installed = _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
     _checked(installed, "kept from system calls")
 
 
-def _filter(architecture: _Architecture, *, sockets: bool, programs: bool) -> _Program:
+def _filter(architecture: _Architecture, *, sockets: bool) -> _Program:
     column = architecture.column
-    refused = _NEVER | ({} if programs else _PROGRAM_CALLS) | ({} if sockets else _SOCKET | _SOCKET_USE)
+    refused = _NEVER | ({} if sockets else _SOCKET | _SOCKET_USE)
     no, go_on = _return(_REFUSE | errno.EPERM), _return(_ALLOW)
     number = [_load(_AUDIT), *_unless(architecture.audit, _return(_KILL)), _load(_NUMBER)]
     if architecture.x32_bit is not None:
         number += _when(_IF_AT_LEAST, architecture.x32_bit, _return(_KILL))
     for call in refused.values():
         number += _when_called(call[column], no)
-    # Its flags lie in memory, out of a filter's sight; without it, libraries fall back to clone.
-    number += _when(_IF_EQUAL, _CLONE3, _return(_REFUSE | errno.ENOSYS))
+    for hidden in _HIDDEN.values():
+        number += _when(_IF_EQUAL, hidden, _return(_REFUSE | errno.ENOSYS))
     new_namespace = [_load_argument(0), *_when(_IF_ANY_BIT, _NEW_NAMESPACES, no), *go_on]
     number += _when_called(_CLONE["clone"][column], new_namespace)
-    typing = [instruction for value in _TYPES_INTO_TERMINAL for instruction in _when(_IF_EQUAL, value, no)]
-    number += _when_called(_IOCTL["ioctl"][column], [_load_argument(1), *typing, *go_on])
+    number += _when_called(_IOCTL["ioctl"][column], [_load_argument(1), *_among(_IOCTLS, no), *go_on])
+    number += _when_called(_FCNTL["fcntl"][column], [_load_argument(1), *_among(_FCNTLS, no), *go_on])
+    for name, place in _FLAGS_OF_OPENING.items():
+        flags = [_load_argument(place), _instruction(_AND, _ACCESS | _CUT)]
+        number += _when_called(_OPEN[name][column], [*flags, *_among((_NEITHER, _NEITHER | _CUT, _CUT), no), *go_on])
+    itself = os.getpid()
+    for call in _OWN_SIGNALS.values():
+        number += _when_called(call[column], [_load_argument(0), *_among((itself,), go_on), *no])
+    number += _when_called(_LIMITS["prlimit64"][column], [_load_argument(0), *_among((0, itself), go_on), *no])
     if sockets:
         number += _when_called(_SOCKET["socket"][column], _only_tcp(go_on, no))
         for name, place in _FLAGS_OF_SENDING.items():
@@ -410,7 +478,7 @@ def _only_tcp(go_on: _Program, no: _Program) -> _Program:
     """Let a call to socket pass if it asks for a stream over IPv4 or IPv6."""
     kind = [_load_argument(1), _instruction(_AND, 0xF), *_when(_IF_EQUAL, socket.SOCK_STREAM, go_on), *no]
     families = (socket.AF_INET, socket.AF_INET6)
-    return [_load_argument(0), *(line for family in families for line in _when(_IF_EQUAL, family, kind)), *no]
+    return [_load_argument(0), *_among(families, kind), *no]
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -435,6 +503,11 @@ def _when(condition: int, value: int, then: _Program) -> _Program:
     return [_instruction(condition, value, 0, len(then)), *then]
 
 
+def _among(values: Iterable[int], then: _Program) -> _Program:
+    """Run a block, which returns, if what was loaded is one of these."""
+    return [line for value in values for line in _when(_IF_EQUAL, value, then)]
+
+
 def _when_called(number: int | None, then: _Program) -> _Program:
     """Run a block if the call is this one; none for a call that the processor does not have."""
     return [] if number is None else _when(_IF_EQUAL, number, then)
@@ -448,8 +521,8 @@ def _unless(value: int, then: _Program) -> _Program:
 
 
 def _is_within_reach(path: Path) -> bool:
-    """Whether a file can be opened either way, or a folder listed or written to."""
-    for flags in (os.O_RDONLY, os.O_WRONLY):
+    """Whether a file can be opened in any way, or a folder listed or written to."""
+    for flags in (os.O_RDONLY, os.O_WRONLY, _NEITHER):
         with contextlib.suppress(OSError):
             os.close(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY))
             return True
@@ -478,12 +551,44 @@ class _Ring:
 def _forbidden_sockets(*, sockets: bool) -> Iterator[tuple[str, Callable[[], _Ring | socket.socket]]]:
     """Name and maker of everything that `confine` forbids."""
     if not sockets:
-        yield "a TCP socket", partial(socket.socket, socket.AF_INET, socket.SOCK_STREAM)
-        yield "a TCP socket", partial(socket.socket, socket.AF_INET6, socket.SOCK_STREAM)
-    yield "a UDP socket", partial(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
-    yield "a UDP socket", partial(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
-    yield "a UNIX socket", partial(socket.socket, socket.AF_UNIX, socket.SOCK_STREAM)
-    yield "a netlink socket", partial(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW)
-    yield "a packet socket", partial(socket.socket, socket.AF_PACKET, socket.SOCK_RAW)
-    yield "a vsock socket", partial(socket.socket, socket.AF_VSOCK, socket.SOCK_STREAM)
+        yield "a TCP socket", functools.partial(socket.socket, socket.AF_INET, socket.SOCK_STREAM)
+        yield "a TCP socket", functools.partial(socket.socket, socket.AF_INET6, socket.SOCK_STREAM)
+    yield "a UDP socket", functools.partial(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    yield "a UDP socket", functools.partial(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
+    yield "a UNIX socket", functools.partial(socket.socket, socket.AF_UNIX, socket.SOCK_STREAM)
+    yield "a netlink socket", functools.partial(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW)
+    yield "a packet socket", functools.partial(socket.socket, socket.AF_PACKET, socket.SOCK_RAW)
+    yield "a vsock socket", functools.partial(socket.socket, socket.AF_VSOCK, socket.SOCK_STREAM)
     yield "a ring of system calls", _Ring
+
+
+def _forbidden_calls() -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """What must be refused, its system call, and arguments with which the kernel itself does nothing.
+
+    Without a filter, each ends well or with another error than that of a missing permission.
+    """
+    architecture = _ARCHITECTURES.get(platform.machine())
+    if architecture is None:
+        return
+    nobody = (1 << 31) - 1  # larger than any process number
+    for what, name, arguments in (
+        ("cut a file", "truncate", (0, 0)),
+        ("set a file's times", "utimensat", (-1, 0, 0, 0)),
+        ("share memory", "shmget", (0, 0, 0)),
+        ("use a message queue", "msgctl", (-1, 0, 0)),
+        ("use a semaphore", "semctl", (-1, 0, 0, 0)),
+        ("use a named message queue", "mq_open", (0, 0, 0, 0)),
+        ("limit another process", "prlimit64", (nobody, 0, 0, 0)),
+        ("signal another process", "kill", (nobody, 0)),
+        ("signal another process", "tgkill", (nobody, nobody, 0)),
+        ("signal another process", "tkill", (nobody, 0)),
+        ("signal another process", "rt_sigqueueinfo", (nobody, 0, 0)),
+        ("hold another process", "pidfd_open", (nobody, 0)),
+        ("signal another process", "pidfd_send_signal", (-1, 0, 0, 0)),
+        ("have another process signalled", "fcntl", (0, _FCNTLS[0], nobody)),
+        ("open a file to neither read nor write it", "openat", (-1, 0, _NEITHER, 0)),
+        ("run a program", "execve", (0, 0, 0)),
+    ):
+        number = (_NEVER | _OWN_SIGNALS | _LIMITS | _FCNTL | _OPEN)[name][architecture.column]
+        if number is not None:
+            yield what, number, arguments

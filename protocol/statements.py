@@ -11,6 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import canonical, signing
+from protocol.errors import Code, Malformed
 from protocol.identity import check_online
 
 OFFER_TYPE = "application/vnd.ecan.offer.v1+json"
@@ -19,6 +20,12 @@ MAX_STATEMENT_BYTES = 2048
 ENDORSEMENT_BYTES = 96
 
 _MAX_INTEGER = 10**15 - 1
+
+MAX_SEQ = _MAX_INTEGER
+"""The highest number of a ledger's line that can be spoken of."""
+
+NO_HEAD = bytes(32)
+"""Stands for the hash of a line that there is not."""
 
 _OFFER: canonical.Schema = {
     "v": canonical.OneOf((1,)),
@@ -32,8 +39,10 @@ _OFFER: canonical.Schema = {
 _CHECKPOINT: canonical.Schema = {
     "v": canonical.OneOf((1,)),
     "grant": canonical.Hex(16),
-    "seq": canonical.Int(1, _MAX_INTEGER),
+    "seq": canonical.Int(1, MAX_SEQ),
     "head": canonical.Hex(32),
+    "seen": canonical.Int(0, MAX_SEQ),
+    "seen_head": canonical.Hex(32),
     "day": canonical.Int(0, 0xFFFF),
 }
 
@@ -67,18 +76,29 @@ class CheckpointFields:
         grant: the grant that was closed, 16 bytes.
         seq: number of the last entry.
         head: hash of the last entry, 32 bytes; it stands for all entries before.
+        seen: number of the last entry that the site has seen before, 0 for none; the site has said it.
+        seen_head: hash of that entry in this ledger, `NO_HEAD` for none and where the ledger is shorter. Whoever
+            remembers another one knows that the ledger was rewritten.
         day: days since 1970.
     """
 
     grant: bytes
     seq: int
     head: bytes
+    seen: int
+    seen_head: bytes
     day: int
 
+    @property
+    def lines(self) -> tuple[tuple[int, bytes], ...]:
+        """The numbers and hashes of all entries that it says the ledger holds."""
+        seen = ((self.seen, self.seen_head),) if self.seen else ()
+        return (*seen, (self.seq, self.head))
 
-def seal_offer(offer: OfferFields, online_key: Ed25519PrivateKey) -> bytes:
+
+def sign_offer(offer: OfferFields, online_key: Ed25519PrivateKey) -> bytes:
     """Write an offer and sign it."""
-    return _seal(OFFER_TYPE, asdict(offer), _OFFER, "offer", online_key)
+    return _sign(OFFER_TYPE, asdict(offer), _OFFER, "offer", online_key)
 
 
 def open_offer(data: bytes, endorsement: bytes, issuer: bytes) -> OfferFields:
@@ -96,17 +116,26 @@ def open_offer(data: bytes, endorsement: bytes, issuer: bytes) -> OfferFields:
     return OfferFields(**_open(OFFER_TYPE, data, _OFFER, "offer", endorsement, issuer))
 
 
-def seal_checkpoint(checkpoint: CheckpointFields, online_key: Ed25519PrivateKey) -> bytes:
+def sign_checkpoint(checkpoint: CheckpointFields, online_key: Ed25519PrivateKey) -> bytes:
     """Write a checkpoint and sign it."""
-    return _seal(CHECKPOINT_TYPE, asdict(checkpoint), _CHECKPOINT, "checkpoint", online_key)
+    _check_seen(checkpoint)
+    return _sign(CHECKPOINT_TYPE, asdict(checkpoint), _CHECKPOINT, "checkpoint", online_key)
 
 
 def open_checkpoint(data: bytes, endorsement: bytes, issuer: bytes) -> CheckpointFields:
     """Verify a checkpoint and read it; see `open_offer`."""
-    return CheckpointFields(**_open(CHECKPOINT_TYPE, data, _CHECKPOINT, "checkpoint", endorsement, issuer))
+    checkpoint = CheckpointFields(**_open(CHECKPOINT_TYPE, data, _CHECKPOINT, "checkpoint", endorsement, issuer))
+    _check_seen(checkpoint)
+    return checkpoint
 
 
-def _seal(
+def _check_seen(checkpoint: CheckpointFields) -> None:
+    """Where nothing was seen there is no room for a hash."""
+    if checkpoint.seen == 0 and checkpoint.seen_head != NO_HEAD:
+        raise Malformed(Code.RANGE, "The checkpoint tells the hash of an entry that has no number; tell the source.")
+
+
+def _sign(
     kind: str, fields: dict[str, Any], schema: canonical.Schema, what: str, online_key: Ed25519PrivateKey
 ) -> bytes:
     return signing.sign(kind, canonical.write_record({"v": 1, **fields}, schema, what=what), online_key)

@@ -41,7 +41,7 @@ class Succession:
     number: int
 
 
-def seal_succession(old_key: Ed25519PrivateKey, new_key: Ed25519PrivateKey, number: int) -> bytes:
+def sign_succession(old_key: Ed25519PrivateKey, new_key: Ed25519PrivateKey, number: int) -> bytes:
     """Hand over from one release key to another.
 
     Args:

@@ -9,6 +9,7 @@ import click
 from ecan_core.console import LazyCommand, LazyGroup, run
 from ecan_core.errors import EcanError
 from protocol.errors import ProtocolError
+from protocol.sandbox import forbid_dumps
 
 COMMANDS = {
     "keys": LazyCommand("source_site.commands:keys", "Create this site's keys, show its fingerprint, replace them."),
@@ -38,6 +39,7 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; what it writes is for its owner's eyes only."""
+    """Run the command line; what it writes and what it holds, such as a private key, is for its owner's eyes only."""
     os.umask(0o077)
+    forbid_dumps()
     run(cli, prog_name="ecan-source", error_types=(EcanError, ProtocolError))

@@ -1,6 +1,7 @@
 """The commands of ``ecan-source``. Heavy imports happen inside the command that needs them."""
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from ecan_core.narrator import Narrator
 if TYPE_CHECKING:
     from protocol.statements import CheckpointFields
 
-SECONDS_PER_DAY = 86_400
 ENCODERS = ("mlp", "tdnn")
 NORMALIZATIONS = ("none", "corpus", "speaker")
 
@@ -21,7 +21,14 @@ SECONDS = click.IntRange(1, 31_536_000)
 existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
 existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
-format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or for programs.",
+)
 keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `keys init` made."
 )
@@ -48,11 +55,33 @@ def keys_init(out: Path, encrypt: bool) -> None:
 
 @keys.command("show", epilog="Example: ecan-source keys show --keys keys")
 @keys_option
-def keys_show(keys_dir: Path) -> None:
-    """Print this site's fingerprint again."""
-    from protocol.key_files import load_public
+@click.option("--all", "is_all", is_flag=True, help="Also the online key's, and those of retired keys.")
+@format_option
+def keys_show(keys_dir: Path, is_all: bool, form: str) -> None:
+    """Print this site's fingerprint again.
 
-    click.echo(load_public(keys_dir).fingerprint.hex())
+    The fingerprint is that of the release key. With --all or --format json it is followed by those of the online key
+    and of retired keys: what `revoke --key` takes when one of them was stolen. That reads the online keys, so
+    encrypted ones need their passphrase.
+    """
+    from protocol.key_files import load_public
+    from protocol.passphrase import passphrase_for
+    from source_site.keys import key_sets
+
+    if not is_all and form == "text":
+        click.echo(load_public(keys_dir).fingerprint.hex())
+        return
+    present, *retired = key_sets(keys_dir, passphrase_for(keys_dir))
+    if form == "json":
+        former = [{"number": one.retired, "release": one.release.hex(), "online": one.online.hex()} for one in retired]
+        told = {"release": present.release.hex(), "online": present.online.hex(), "retired": former}
+        click.echo(json.dumps(told))
+        return
+    click.echo(present.release.hex())
+    click.echo(f"{present.online.hex()}  online key")
+    for one in retired:
+        click.echo(f"{one.release.hex()}  release key, retired by rotation {one.retired}")
+        click.echo(f"{one.online.hex()}  online key, retired by rotation {one.retired}")
 
 
 @keys.command("rotate", epilog="Example: ecan-source keys rotate --keys keys")
@@ -61,20 +90,27 @@ def keys_show(keys_dir: Path) -> None:
 def keys_rotate(keys_dir: Path, quiet: bool) -> None:
     """Replace this site's keys by new ones; the old ones vouch for them and are kept.
 
-    Prints the new fingerprint. A run that was interrupted is finished by running the command again.
+    Prints the new fingerprint. A run that was interrupted is finished by running the command again. Grants that are
+    still open are denied: they were sealed under the old keys, and their sites must ask again.
     """
     from datetime import UTC, datetime
 
     from protocol.passphrase import passphrase_for
     from source_site.keys import rotate_keys, succession_file
 
-    fingerprint = rotate_keys(keys_dir, now=datetime.now(UTC), passphrase=passphrase_for(keys_dir))
-    click.echo(fingerprint)
-    Narrator(quiet=quiet).say(
+    rotation = rotate_keys(keys_dir, now=datetime.now(UTC), passphrase=passphrase_for(keys_dir))
+    click.echo(rotation.fingerprint.hex())
+    narrator = Narrator(quiet=quiet)
+    for record in rotation.denied:
+        narrator.say(f"the grant {record.grant.hex()} to site {record.audience.hex()} is denied")
+    narrator.say(
+        f"open grants that were sealed under the old keys and are denied now: {len(rotation.denied)}"
+        + ("; their sites must ask again, with a new request" if rotation.denied else "")
+    )
+    narrator.say(
         f"next: send {succession_file(keys_dir)} to every site that trusts the old fingerprint, "
         "and tell them the new one over another channel"
     )
-    Narrator(quiet=quiet).say("what was granted under the old keys and is not delivered yet must be asked for again")
 
 
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
@@ -87,10 +123,22 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
     help="A labelled corpus: its recipe (emodb, ravdess, ..., csv) and where it lies; may be repeated.",
 )
 @click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all corpora share.")
-@click.option("--normalize", type=click.Choice(NORMALIZATIONS), default="speaker", show_default=True)
-@click.option("--encoder", type=click.Choice(ENCODERS), default="mlp", show_default=True)
+@click.option(
+    "--normalize",
+    type=click.Choice(NORMALIZATIONS),
+    default="speaker",
+    show_default=True,
+    help="What the features are normalized by.",
+)
+@click.option("--encoder", type=click.Choice(ENCODERS), default="mlp", show_default=True, help="Kind of network.")
 @click.option("--config", type=existing_file, help="YAML with training settings.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of the random numbers; the same one trains the same model.",
+)
 @click.option("--cache", type=click.Path(path_type=Path), help="File that keeps features between runs.")
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
 @format_option
@@ -193,7 +241,8 @@ def grant(
             f"granted release {record.release} to site {record.audience.hex()}: {record.size} bytes, "
             f"SHA-256 {record.sealed_sha256.hex()}"
         )
-    narrator.say(f"next: ecan-source export --keys {keys_dir} --listen HOST:PORT")
+    narrator.say("compare each site's fingerprint with the site's operator, over another channel, before you export")
+    narrator.say(f"next: ecan-source export --keys {_quoted(keys_dir)} --listen HOST:PORT")
 
 
 @click.command(
@@ -206,7 +255,14 @@ def grant(
 )
 @click.option("--listen", metavar="HOST:PORT", help="Serve the sealed bundles over gRPC, once each.")
 @click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write it here instead.")
-@click.option("--timeout", "timeout_s", type=SECONDS, default=86_400, help="Seconds to wait for the sites.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=SECONDS,
+    default=86_400,
+    show_default=True,
+    help="Seconds to wait for the sites.",
+)
 @unconfined_option
 @format_option
 @quiet_option
@@ -252,7 +308,12 @@ def export(
             unconfined=unconfined,
         )
         report([record], form=form, narrator=narrator)
-        narrator.say("the grant stays open until the receipt comes back: ecan-source close --receipt ...")
+        narrator.say(
+            "the grant stays open until the site's receipt comes back: `ecan-target receive --out OUT` writes it to "
+            "OUT.receipt"
+        )
+        closing = ("--keys", str(keys_dir), "--request", str(request_paths[0]), "--receipt", "OUT.receipt")
+        narrator.say(f"next: {shlex.join(('ecan-source', 'close', *closing))}")
         return
     assert listen is not None
     parse_address(listen)
@@ -285,7 +346,14 @@ def export(
 
 @click.command(epilog="Example: ecan-source inspect --bundle model.ecan")
 @click.option("--bundle", type=existing_file, required=True, help="A bundle, or a sealed file.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "html"]),
+    default="text",
+    show_default=True,
+    help="For people, for programs, or to print.",
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="With --format html: the page to print.")
 def inspect(bundle: Path, form: str, out: Path | None) -> None:
     """List every byte of a bundle, and how much its weights could carry."""
@@ -321,17 +389,20 @@ def close(keys_dir: Path, request_path: Path, receipt_path: Path, quiet: bool) -
 @click.command(epilog="Example: ecan-source revoke --keys keys --release 3")
 @keys_option
 @click.option("--release", type=click.IntRange(1, 0xFFFF), help="Number of the release, as `ledger list` shows it.")
-@click.option("--key", "key", metavar="FINGERPRINT", help="Fingerprint of a key that was stolen.")
+@click.option("--key", "key", metavar="FINGERPRINT", help="Of a key that was stolen; `keys show --all` lists them.")
+@click.option("--unknown", is_flag=True, help="Withdraw even a key that is none of this source's.")
+@click.option("--yes", is_flag=True, help="Withdraw even the present release key: nothing can be exported with it.")
 @format_option
 @quiet_option
-def revoke(keys_dir: Path, release: int | None, key: str | None, form: str, quiet: bool) -> None:
+def revoke(
+    keys_dir: Path, release: int | None, key: str | None, unknown: bool, yes: bool, form: str, quiet: bool
+) -> None:
     """Withdraw a release, or a key, for all targets.
 
     Adds to the signed list that targets are shown whenever they receive something. Open grants of a withdrawn
-    release are denied at once. A target that is never on line gets the list by hand: `ecan-target trust update`.
+    release are denied at once, and all open grants with the present release key. A target that is never on line gets
+    the list by hand: `ecan-target trust update`.
     """
-    import re
-
     from protocol.passphrase import passphrase_for
     from source_site.revoke import revoke_key, revoke_release
 
@@ -339,9 +410,8 @@ def revoke(keys_dir: Path, release: int | None, key: str | None, form: str, quie
     if release is not None and key is None:
         withdrawal = revoke_release(keys_dir, release, now_s=now_s, passphrase=passphrase)
     elif key is not None and release is None:
-        if not re.fullmatch(r"[0-9A-Fa-f]{64}", key):
-            raise click.BadParameter("a fingerprint has 64 hexadecimal digits", param_hint="--key")
-        withdrawal = revoke_key(keys_dir, bytes.fromhex(key), now_s=now_s, passphrase=passphrase)
+        fingerprint = _key_to_withdraw(keys_dir, key, passphrase, unknown=unknown, yes=yes)
+        withdrawal = revoke_key(keys_dir, fingerprint, now_s=now_s, passphrase=passphrase)
     else:
         raise click.UsageError("give either --release NUMBER or --key FINGERPRINT")
     narrator = Narrator(quiet=quiet)
@@ -350,6 +420,8 @@ def revoke(keys_dir: Path, release: int | None, key: str | None, form: str, quie
     narrator.say(f"{'withdrawn by' if withdrawal.is_new else 'already on'} list {withdrawal.revocations.version}")
     for record in withdrawal.denied:
         narrator.say(f"the grant {record.grant.hex()} is denied: no further byte of it leaves")
+    if key is not None:
+        narrator.say(f"a key that is still in use is replaced by: ecan-source keys rotate --keys {_quoted(keys_dir)}")
     narrator.say(
         f"next: start exports that are running again, so that they show the new list; send {withdrawal.file} "
         "to targets that receive by hand"
@@ -400,10 +472,12 @@ def ledger_verify(keys_dir: Path, checkpoint_path: Path | None, form: str) -> No
     book = open_ledger(keys_dir)
     head = book.verify()
     checkpoint = None if checkpoint_path is None else _open_checkpoint(keys_dir, checkpoint_path)
-    if checkpoint is not None and not book.contains(checkpoint.seq, checkpoint.head):
+    for seq, digest in [] if checkpoint is None else checkpoint.lines:
+        if book.contains(seq, digest):
+            continue
         raise StorageFault(
             Code.LEDGER,
-            f"The ledger does not hold line {checkpoint.seq} of the checkpoint: it was cut short, put back to an "
+            f"The ledger does not hold line {seq} of the checkpoint: it was cut short, put back to an "
             "earlier day or written anew; stop exporting and restore the last copy that holds.",
         )
     if form == "json":
@@ -423,12 +497,16 @@ def deny(keys_dir: Path, digits: str, quiet: bool) -> None:
     """Take a grant back before it is delivered; no further byte leaves for it."""
     import re
 
+    from protocol.errors import Code, Refused
     from source_site.keys import open_ledger
     from source_site.outbox import clear_ended
 
     if not re.fullmatch(r"[0-9A-Fa-f]{32}", digits):
         raise click.BadParameter("a grant has 32 hexadecimal digits", param_hint="--grant")
-    record = open_ledger(keys_dir).deny(bytes.fromhex(digits), now_s=_now_s())
+    book = open_ledger(keys_dir)
+    if book.find(bytes.fromhex(digits)) is None:
+        raise Refused(Code.GRANT, "There is no such grant; `ecan-source ledger list` shows those that there are.")
+    record = book.deny(bytes.fromhex(digits), now_s=_now_s())
     clear_ended(keys_dir, [record])
     narrator = Narrator(quiet=quiet)
     narrator.say(f"the grant {record.grant.hex()} is {record.state.lower()}: no further byte leaves for it")
@@ -441,8 +519,33 @@ def _recipe_and_path(item: str) -> tuple[str, Path]:
     return recipe, Path(path)
 
 
-def _today() -> int:
-    return int(time.time()) // SECONDS_PER_DAY
+def _key_to_withdraw(keys_dir: Path, digits: str, passphrase: bytes | None, *, unknown: bool, yes: bool) -> bytes:
+    """The fingerprint of a key, if it is to be withdrawn in earnest: no slip of the hand takes a key out of use."""
+    import re
+
+    from source_site.keys import key_sets, load_keys
+
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
+        raise click.BadParameter("a fingerprint has 64 hexadecimal digits", param_hint="--key")
+    key = bytes.fromhex(digits)
+    if key == load_keys(keys_dir, passphrase).fingerprint:
+        if not yes:
+            raise click.UsageError(
+                "this is the present release key: once it is withdrawn, all open grants are denied, nothing can be "
+                "exported, and sites no longer take a successor from it; better run `keys rotate` first and give the "
+                "succession to the sites, or add --yes"
+            )
+    elif not unknown and not any(key in (one.release, one.online) for one in key_sets(keys_dir, passphrase)):
+        raise click.UsageError(
+            "this is no key of this source: `ecan-source keys show --all` lists them; add --unknown to withdraw it "
+            "nevertheless"
+        )
+    return key
+
+
+def _quoted(path: Path) -> str:
+    """A path as a shell reads it, for a command that is copied."""
+    return shlex.quote(str(path))
 
 
 def _now_s() -> int:

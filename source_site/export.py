@@ -24,7 +24,7 @@ from protocol.architecture import FRONT_ENDS
 from protocol.egress import EgressRefused
 from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, StorageFault, TimedOut
 from protocol.files import lies_within, read_bounded, write_atomic
-from protocol.grants import GrantRecord, SealedFacts, ended_grant
+from protocol.grants import SECONDS_PER_DAY, GrantRecord, SealedFacts, ended_grant
 from protocol.identity import PublicIdentity, Role
 from protocol.key_files import SIGNING_KEY_FILE, load_public
 from protocol.ledger import Ledger
@@ -33,9 +33,18 @@ from protocol.receipts import MAX_RECEIPT_BYTES
 from protocol.request import MAX_REQUEST_BYTES, SiteRequest, grant_id, open_request
 from protocol.trust import Anchor
 from source_site.gate import DAMAGED, EGRESS, FAULTS, MAX_ANSWER_BYTES, SEALED, Answer, Task
-from source_site.keys import LEDGER_FOLDER, OUTBOX, PUBLIC, RELEASED, open_ledger, outbox_file, released_file
+from source_site.keys import (
+    LEDGER_FOLDER,
+    OUTBOX,
+    PUBLIC,
+    RELEASED,
+    open_ledger,
+    outbox_file,
+    refuse_half_rotated,
+    released_file,
+)
 from source_site.outbox import clear_ended, request_file
-from source_site.revoke import withdrawn
+from source_site.revoke import refuse_withdrawn, withdrawn
 from source_site.store import RunFacts, StoredRun, damaged_run, load_run
 
 VALID_DAYS = 90
@@ -43,8 +52,6 @@ VALID_DAYS = 90
 MAX_QUANTIZATION_LOSS = 0.005
 """The UAR that a model may lose by quantization, 0 to 1; one that loses more does not leave."""
 GATE_TIMEOUT_S = 60.0
-
-_SECONDS_PER_DAY = 86_400
 
 Announce = Callable[[str], None]
 
@@ -83,7 +90,7 @@ def grant(
         The grants in the order of the requests; one that is named twice is one.
 
     Raises:
-        Refused: the model may not leave, or a grant has ended.
+        Refused: the model or the release key is withdrawn, the model may not leave, or a grant has ended.
         ContainmentFault: the gate cannot be confined.
         KeyFault: the keys are missing, damaged or locked.
     """
@@ -91,15 +98,18 @@ def grant(
     ledger = open_ledger(keys_dir)
     clear_ended(keys_dir, ledger.records())
     wanted = {one.grant: one for one in map(_read_request, request_paths)}.values()
-    for one in wanted:
-        record = ledger.find(one.grant)
-        if record is not None and record.state.has_ended:
+    known = [record for one in wanted if (record := ledger.find(one.grant)) is not None]
+    for record in known:
+        if record.state.has_ended:
             raise ended_grant(record.state)
+    refuse_withdrawn(keys_dir, identity.fingerprint, known)
     run = functools.cache(lambda: _releasable_run(run_dir))
     gate = functools.partial(
         _through_the_gate, run_dir, keys_dir, identity, now_s=now_s, passphrase=passphrase, unconfined=unconfined
     )
-    return tuple(_issue(keys_dir, ledger, run, one, gate, now_s, announce) for one in wanted)
+    records = tuple(_issue(keys_dir, ledger, run, one, gate, now_s, announce) for one in wanted)
+    refuse_withdrawn(keys_dir, identity.fingerprint, records)
+    return records
 
 
 def export_to_file(
@@ -129,7 +139,7 @@ def export_to_file(
 
     Raises:
         UsageFault: the file has no folder, lies among the keys, or is something else.
-        Refused: the model may not leave, or the grant has ended.
+        Refused: the model or the release key is withdrawn, the model may not leave, or the grant has ended.
         StorageFault: the file cannot be written.
     """
     _check_place(out_path, keys_dir)
@@ -205,7 +215,7 @@ def run_gate(task: Task, run_dir: Path, *, timeout_s: float = GATE_TIMEOUT_S) ->
     if answer.kind == DAMAGED:
         raise damaged_run(run_dir, "the weights are not what a training writes")
     for fault in FAULTS:
-        if answer.kind == fault.__name__ and answer.message:
+        if answer.kind == fault.__name__ and answer.code and answer.message:
             raise fault(Code(answer.code), answer.message)
     raise _failed_gate()
 
@@ -283,7 +293,7 @@ def _through_the_gate(
     unconfined: bool,
 ) -> Answer:
     """Have a bundle sealed, and look at it as its target will: the gate is not taken at its word."""
-    today = now_s // _SECONDS_PER_DAY
+    today = now_s // SECONDS_PER_DAY
     home = keys_dir.resolve()
     audience = wanted.site.fingerprint
     fields = manifest_fields(run.facts, audience=audience, grant=wanted.grant, release=release, today=today)
@@ -350,6 +360,7 @@ def _failed_gate() -> ProtocolError:
 
 
 def _load_source(keys_dir: Path) -> PublicIdentity:
+    refuse_half_rotated(keys_dir)
     identity = load_public(keys_dir)
     if identity.role is not Role.SOURCE:
         raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
@@ -371,7 +382,12 @@ def _releasable_run(run_dir: Path) -> StoredRun:
 
 def _read_request(path: Path) -> _Wanted:
     data = read_bounded(path, MAX_REQUEST_BYTES)
-    return _Wanted(data=data, site=open_request(data), grant=grant_id(data))
+    try:
+        return _Wanted(data=data, site=open_request(data), grant=grant_id(data))
+    except Malformed as fault:
+        raise Malformed(
+            fault.code, f"{path} is not a request; name the file that the site wrote with `ecan-target request`."
+        ) from fault
 
 
 def _weights_sha256(signed: bytes) -> bytes:

@@ -8,6 +8,7 @@ key and the online key, then walls itself off, so that of KEYS it reads ``outbox
 listen. It may answer calls, but it may not make one.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -31,8 +32,18 @@ from protocol.key_files import ONLINE_KEY_FILE, SIGNING_KEY_FILE, TLS_KEY_FILE, 
 from protocol.passphrase import MAX_PASSPHRASE_BYTES
 from protocol.revocations import MAX_REVOCATIONS_BYTES
 from protocol.wire.address import Address, parse_address
-from source_site.keys import LEDGER_FOLDER, OUTBOX, PUBLIC, RELEASED, RETIRED, open_ledger, revocations_file
+from source_site.keys import (
+    LEDGER_FOLDER,
+    OUTBOX,
+    PUBLIC,
+    RELEASED,
+    RETIRED,
+    open_ledger,
+    refuse_half_rotated,
+    revocations_file,
+)
 from source_site.outbox import clear_ended, read_kept_request, summary
+from source_site.revoke import refuse_withdrawn
 
 Announce = Callable[[str], None]
 
@@ -105,7 +116,7 @@ def export(
         The grants as they are at the end.
 
     Raises:
-        Refused: nothing is open, or a grant is not in the ledger.
+        Refused: nothing is open, a grant is not in the ledger, or a model or the release key is withdrawn.
         StorageFault: a file of the outbox is missing or damaged.
         ConnectionFault: the address cannot be listened on.
     """
@@ -117,8 +128,9 @@ def export(
     if not wanted or not known.keys() >= set(wanted):
         raise Refused(Code.GRANT, "No such grant is open; issue one with `ecan-source grant`.")
     chosen = [known[grant] for grant in wanted]
-    lasting = [record.grant for record in chosen if not record.state.has_ended]
-    requests = [read_kept_request(keys_dir, grant) for grant in lasting]
+    lasting = [record for record in chosen if not record.state.has_ended]
+    refuse_withdrawn(keys_dir, identity.fingerprint, lasting)
+    requests = [read_kept_request(keys_dir, record.grant) for record in lasting]
     listed = revocations_file(keys_dir)
     revocations = read_bounded(listed, MAX_REVOCATIONS_BYTES) if listed.exists() else b""
     for record in chosen:
@@ -217,6 +229,7 @@ def exporter(
     signal.signal(signal.SIGTERM, _terminate)
     address = parse_address(listen)
     passphrase = None if passphrase_fd is None else os.read(passphrase_fd, MAX_PASSPHRASE_BYTES)
+    refuse_half_rotated(keys_dir)
     identity = load_server_identity(keys_dir, passphrase)
     wall_off(keys_dir, out_of_reach, unconfined=unconfined)
     narrator = Narrator(quiet=quiet)
@@ -227,13 +240,16 @@ def exporter(
 
 
 def main() -> NoReturn:
-    """Run the exporter; what it writes is for its owner's eyes only."""
+    """Run the exporter; what it writes and what it holds is for its owner's eyes only."""
     os.umask(0o077)
+    sandbox.forbid_dumps()
     run(exporter, prog_name="ecan-source export", error_types=(EcanError, ProtocolError))
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """End as after Ctrl-C: the grants stay as they are, and the same command goes on."""
+    with contextlib.suppress(OSError):  # not `print`, which the signal may have interrupted
+        os.write(2, b"error: terminated; run the same command again to go on.\n")
     raise click.exceptions.Exit(_TERMINATED)
 
 

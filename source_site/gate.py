@@ -1,11 +1,12 @@
-"""The gate: the only process that holds the release key, and it sees one tensor file and nothing else.
+"""The gate: the process that signs models, and it sees the release key, one tensor file and nothing else.
 
     python -I -m source_site.gate     one frame on stdin, one frame on stdout
 
 It loads the key, walls itself off (no files but the installed code, nothing to write, no sockets, no programs), shows
 that the walls hold, and only then looks at the tensors, which a poisoned training may have made. What comes out was
 quantized, put in canonical order, checked against the architecture, signed, verified as the target will, and sealed
-to the site that asked. The other end of the two pipes is `source_site.export.run_gate`.
+to the site that asked. Besides it, `keys init`, `keys rotate` and `revoke` load the release key; they are not walled
+off, and they read no model. The other end of the two pipes is `source_site.export.run_gate`.
 
 A frame is a head of canonical JSON behind its length (4 bytes, little-endian), then the body: the run's safetensors
 file on the way in; the bundle and the sealed file, or what is to be said of a refusal, on the way out.
@@ -26,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from protocol import bundle, canonical, manifest, sandbox, sealing, signing
-from protocol.egress import EgressRefused, seal_bundle
+from protocol.egress import EgressRefused, sign_bundle
 from protocol.errors import (
     Code,
     ContainmentFault,
@@ -210,6 +211,7 @@ def answer(data: bytes) -> Answer:
 
 def main() -> None:
     """Answer one frame."""
+    sandbox.forbid_dumps()
     frame = sys.stdin.buffer.read(_LENGTH.size + _MAX_HEAD_BYTES + MAX_WEIGHTS_BYTES)
     sys.stdout.buffer.write(answer(frame).to_bytes())
     sys.stdout.buffer.flush()
@@ -218,7 +220,7 @@ def main() -> None:
 def _seal(task: Task) -> Answer:
     release_key = _load_release_key(task)
     _wall_off(task)
-    signed = seal_bundle(_tensors(task.weights), task.fields, release_key)
+    signed = sign_bundle(_tensors(task.weights), task.fields, release_key)
     return Answer(kind=SEALED, bundle=signed, sealed=sealing.seal(signed, task.recipient, task.fields.grant))
 
 

@@ -14,19 +14,25 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from protocol import signing
 from protocol.errors import Code, KeyFault, Malformed, StorageFault
 from protocol.files import cannot_write, read_bounded, write_atomic
+from protocol.grants import GrantRecord
 from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, create_identity
 from protocol.key_files import (
     ONLINE_ENDORSEMENT_FILE,
+    ONLINE_KEY_FILE,
     PUBLIC_FILE,
     SERVER_FILES,
     SIGNING_KEY_FILE,
     has_identity,
+    load_ed25519_key,
     load_identity,
+    load_public,
     write_identity,
 )
 from protocol.ledger import Ledger
@@ -45,6 +51,34 @@ _SUBFOLDERS = (LEDGER_FOLDER, OUTBOX, RELEASED, PUBLIC, RETIRED)
 _KEY_FILES = (*SERVER_FILES, SIGNING_KEY_FILE)  # the signing key last: with it, a set of keys is whole
 _READABLE = {PUBLIC_FILE, ONLINE_ENDORSEMENT_FILE}
 _NEXT = ".next"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeySet:
+    """One set of a source's keys, by their fingerprints.
+
+    Attributes:
+        release: fingerprint of the release key, 32 bytes.
+        online: fingerprint of the online key, 32 bytes.
+        retired: number of the rotation that retired the set; None for the present one.
+    """
+
+    release: bytes
+    online: bytes
+    retired: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """What a rotation did.
+
+    Attributes:
+        fingerprint: the new release key's, 32 bytes; targets learn it from ``public/succession``.
+        denied: the grants that were open; what they grant is signed with the old key.
+    """
+
+    fingerprint: bytes
+    denied: tuple[GrantRecord, ...]
 
 
 def init_keys(out: Path, *, passphrase: bytes | None = None) -> str:
@@ -82,19 +116,59 @@ def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
         identity = load_identity(keys_dir, passphrase)
     except KeyFault as fault:
         if fault.code is not Code.KEY_LOCKED and has_identity(keys_dir / _NEXT):
-            raise KeyFault(
-                fault.code,
-                f"A rotation of the keys in {keys_dir} was interrupted; run `ecan-source keys rotate` again.",
-            ) from fault
+            raise _half_rotated(keys_dir, fault.code) from fault
         raise
     if identity.role is not Role.SOURCE:
         raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
     return identity
 
 
+def refuse_half_rotated(keys_dir: Path) -> None:
+    """See to it that nothing is granted or served between two identities.
+
+    Raises:
+        KeyFault: a rotation was interrupted, or is under way.
+    """
+    if has_identity(keys_dir / _NEXT):
+        raise _half_rotated(keys_dir, Code.KEY_DAMAGED)
+
+
+def key_sets(keys_dir: Path, passphrase: bytes | None = None) -> tuple[KeySet, ...]:
+    """The fingerprints of all keys that this source has or had: the present ones, then the retired ones.
+
+    Raises:
+        KeyFault: an online key or a certificate is missing, damaged or locked.
+    """
+    numbers = sorted(int(path.name) for path in (keys_dir / RETIRED).glob("*") if path.name.isdecimal())
+    folders = {None: keys_dir} | {number: keys_dir / RETIRED / str(number) for number in numbers}
+    return tuple(
+        KeySet(
+            release=load_public(folder).fingerprint,
+            online=signing.fingerprint_of(
+                signing.raw_public_key(load_ed25519_key(folder / ONLINE_KEY_FILE, passphrase))
+            ),
+            retired=number,
+        )
+        for number, folder in folders.items()
+        if number is None or has_identity(folder)
+    )
+
+
 def open_ledger(keys_dir: Path) -> Ledger:
-    """The ledger beside the keys."""
-    return Ledger(_ledger_file(keys_dir))
+    """The ledger beside the keys.
+
+    Raises:
+        StorageFault: there is none.
+    """
+    path = _ledger_file(keys_dir)
+    with contextlib.suppress(PermissionError):  # which the ledger explains as soon as it is used
+        if not path.exists():
+            raise StorageFault(
+                Code.LEDGER,
+                f"{keys_dir} holds no ledger; name the source's keys folder, or if this is it, restore the ledger "
+                "from a backup, for a new one would forget which grants were served.",
+            )
+    return Ledger(path)
 
 
 def outbox_file(keys_dir: Path, grant: bytes) -> Path:
@@ -107,30 +181,33 @@ def released_file(keys_dir: Path, grant: bytes) -> Path:
     return keys_dir / RELEASED / f"{grant.hex()}.ecan"
 
 
-def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = None) -> str:
+def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = None) -> Rotation:
     """Put a new identity in the place of the old one, which vouches for it and is kept.
 
     Everything new is whole on the disk before the first old file is replaced, and the new signing key, which is
     replaced last, decides which identity holds. So a run that was killed goes on where it was when it is
     repeated; until then the keys folder may hold files of both, which `load_keys` refuses to use.
 
+    What is granted and not delivered is signed with the old key, so these grants are denied, once the new key holds:
+    nothing can be granted under the old one any more. Until that is done, nothing is granted under the new one.
+
     Args:
         keys_dir: the source's keys.
         now: the present, with a time zone.
         passphrase: opens the old private keys, and encrypts the new ones.
 
-    Returns:
-        The new fingerprint in hexadecimal. Targets learn it from ``public/succession``.
-
     Raises:
         KeyFault: the keys are missing, damaged or locked.
-        StorageFault: a file cannot be written, or another run is at it; run it again.
+        StorageFault: the ledger cannot be used, a file cannot be written, or another run is at it; run it again.
     """
+    from source_site.outbox import clear_ended
+
     with _alone(keys_dir):
         staged = keys_dir / _NEXT
         if not _is_committed(keys_dir, staged):
             if not has_identity(staged):
                 load_keys(keys_dir, passphrase)  # nothing is begun with keys that could not be retired
+                open_ledger(keys_dir).head()
                 _discard(staged)
                 write_identity(create_identity(Role.SOURCE, now), staged, passphrase)
             new = load_keys(staged, passphrase)
@@ -138,8 +215,11 @@ def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = Non
             _publish_succession(keys_dir, retired, new, passphrase)
             _renew_revocations(keys_dir, retired, new, passphrase)
             _copy_keys(staged, keys_dir)
+        ledger = open_ledger(keys_dir)
+        denied = ledger.deny_open(now_s=int(now.timestamp()))
+        clear_ended(keys_dir, ledger.records())
         _discard(staged)
-        return load_keys(keys_dir, passphrase).fingerprint.hex()
+        return Rotation(fingerprint=load_keys(keys_dir, passphrase).fingerprint, denied=denied)
 
 
 def succession_file(keys_dir: Path) -> Path:
@@ -150,6 +230,10 @@ def succession_file(keys_dir: Path) -> Path:
 def revocations_file(keys_dir: Path) -> Path:
     """The signed list of what was revoked; there need not be one."""
     return keys_dir / PUBLIC / REVOCATIONS_FILE
+
+
+def _half_rotated(keys_dir: Path, code: Code) -> KeyFault:
+    return KeyFault(code, f"A rotation of the keys in {keys_dir} was interrupted; run `ecan-source keys rotate` again.")
 
 
 def _is_committed(keys_dir: Path, staged: Path) -> bool:
@@ -172,10 +256,10 @@ def _retire(keys_dir: Path) -> Path:
 
 
 def _publish_succession(keys_dir: Path, retired: Path, new: Identity, passphrase: bytes | None) -> None:
-    from protocol.succession import seal_succession
+    from protocol.succession import sign_succession
 
     old = load_keys(retired, passphrase)
-    statement = seal_succession(old.signing_key, new.signing_key, int(retired.name))
+    statement = sign_succession(old.signing_key, new.signing_key, int(retired.name))
     _make_folder(keys_dir / PUBLIC)
     write_atomic(retired / SUCCESSION_FILE, statement, 0o644)  # outlives the next rotation
     write_atomic(succession_file(keys_dir), statement, 0o644)

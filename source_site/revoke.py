@@ -6,26 +6,24 @@ What a target has, it has; its own verifier refuses what the list names, see `pr
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecan_core.errors import UsageFault
-from protocol.errors import Code, StorageFault, Unauthentic
+from protocol.errors import Code, Refused, StorageFault, Unauthentic
 from protocol.files import read_bounded, write_atomic
-from protocol.grants import GrantRecord
+from protocol.grants import SECONDS_PER_DAY, GrantRecord
 from protocol.identity import Identity
 from protocol.revocations import (
     MAX_REVOCATIONS_BYTES,
     MAX_REVOKED,
     Revocations,
     open_revocations,
-    seal_revocations,
+    sign_revocations,
 )
 from source_site.keys import load_keys, open_ledger, revocations_file
 from source_site.outbox import clear_ended
-
-_SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,7 @@ def revoke_release(keys_dir: Path, release: int, *, now_s: int, passphrase: byte
     """Withdraw the model of a release and every grant of it that is still open.
 
     Killed at any moment, the same command ends the same way: the list comes first, so no target can take the model
-    while its grants are being closed.
+    while its grants are being closed, and a grant that is issued meanwhile is either denied here or never issued.
 
     Args:
         keys_dir: the source's keys.
@@ -80,13 +78,15 @@ def revoke_release(keys_dir: Path, release: int, *, now_s: int, passphrase: byte
         raise UsageFault(f"there is no release {release}; `ecan-source ledger list` shows those that there are")
     weights = frozenset(record.weights_sha256 for record in records)
     withdrawal = _withdraw(keys_dir, identity, weights=weights, now_s=now_s)
-    denied = tuple(ledger.deny(record.grant, now_s=now_s) for record in records if not record.state.has_ended)
+    denied = ledger.deny_open(now_s=now_s, fits=lambda record: record.release == release)
     clear_ended(keys_dir, ledger.records())
     return replace(withdrawal, denied=denied)
 
 
 def revoke_key(keys_dir: Path, key: bytes, *, now_s: int, passphrase: bytes | None = None) -> Withdrawal:
     """Withdraw a key: an online key or a release key that was stolen, this very one included.
+
+    No target takes what the present release key has signed once it is withdrawn, so its open grants are denied.
 
     Args:
         keys_dir: the source's keys.
@@ -97,9 +97,16 @@ def revoke_key(keys_dir: Path, key: bytes, *, now_s: int, passphrase: bytes | No
     Raises:
         UsageFault: the list is full.
         KeyFault: the keys are missing, damaged or locked.
-        StorageFault: the list cannot be read or written.
+        StorageFault: the ledger or the list cannot be read or written.
     """
-    return _withdraw(keys_dir, load_keys(keys_dir, passphrase), keys=frozenset({key}), now_s=now_s)
+    identity = load_keys(keys_dir, passphrase)
+    withdrawal = _withdraw(keys_dir, identity, keys=frozenset({key}), now_s=now_s)
+    if key != identity.fingerprint:
+        return withdrawal
+    ledger = open_ledger(keys_dir)
+    denied = ledger.deny_open(now_s=now_s)
+    clear_ended(keys_dir, ledger.records())
+    return replace(withdrawal, denied=denied)
 
 
 def withdrawn(keys_dir: Path, issuer: bytes) -> frozenset[bytes]:
@@ -111,6 +118,32 @@ def withdrawn(keys_dir: Path, issuer: bytes) -> frozenset[bytes]:
     """
     data = _read_list(revocations_file(keys_dir))
     return frozenset() if data is None else open_revocations(data, issuer).revoked
+
+
+def refuse_withdrawn(keys_dir: Path, issuer: bytes, records: Iterable[GrantRecord]) -> None:
+    """See to it that nothing withdrawn leaves, even if the command that withdrew it was killed on its way.
+
+    Args:
+        keys_dir: the source's keys.
+        issuer: fingerprint of its release key, 32 bytes.
+        records: the grants for which something is to leave.
+
+    Raises:
+        Refused: the key or the model of a grant is withdrawn.
+    """
+    listed = withdrawn(keys_dir, issuer)
+    if issuer in listed:
+        raise Refused(
+            Code.REVOKED,
+            "This source's release key is withdrawn; run `ecan-source keys rotate` and ask the sites for new requests.",
+        )
+    for record in records:
+        if record.weights_sha256 in listed:
+            raise Refused(
+                Code.REVOKED,
+                f"Release {record.release} is withdrawn; train another model, and take the grants of this one back "
+                f"with `ecan-source revoke --release {record.release}`.",
+            )
 
 
 def renew_revocations(keys_dir: Path, old: Identity, new: Identity) -> None:
@@ -127,7 +160,7 @@ def renew_revocations(keys_dir: Path, old: Identity, new: Identity) -> None:
         try:
             open_revocations(data, new.fingerprint)
         except Unauthentic:
-            write_atomic(path, seal_revocations(open_revocations(data, old.fingerprint), new.signing_key), 0o644)
+            write_atomic(path, sign_revocations(open_revocations(data, old.fingerprint), new.signing_key), 0o644)
 
 
 def _withdraw(
@@ -146,7 +179,7 @@ def _withdraw(
             before = open_revocations(data, identity.fingerprint)
         after = Revocations(
             version=before.version + 1,
-            day=now_s // _SECONDS_PER_DAY,
+            day=now_s // SECONDS_PER_DAY,
             weights=before.weights | weights,
             keys=before.keys | keys,
         )
@@ -157,7 +190,7 @@ def _withdraw(
             )
         is_new = after.revoked != before.revoked
         if is_new:
-            write_atomic(path, seal_revocations(after, identity.signing_key), 0o644)
+            write_atomic(path, sign_revocations(after, identity.signing_key), 0o644)
         return Withdrawal(revocations=after if is_new else before, is_new=is_new, denied=(), file=path)
 
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
-from protocol.grants import GrantRecord, GrantState
+from protocol.grants import SECONDS_PER_DAY, GrantRecord, GrantState
 from protocol.identity import ServerIdentity
 from protocol.ledger import Ledger
 from protocol.receipts import Receipt, Verdict, open_receipt
 from protocol.request import SiteRequest
-from protocol.statements import CheckpointFields, OfferFields, seal_checkpoint, seal_offer
+from protocol.statements import NO_HEAD, CheckpointFields, OfferFields, sign_checkpoint, sign_offer
 from protocol.wire.address import Address
 from protocol.wire.channel import start_server
 from protocol.wire.chunks import CHUNK_BYTES, chunk_message, is_chunk_start
@@ -58,7 +58,6 @@ _LOOK_S = 0.5
 """How often to look for downloads that are too slow, and for grants that another process has ended."""
 
 _READ_BYTES = 4 * CHUNK_BYTES
-_SECONDS_PER_DAY = 86_400
 _ENDINGS = {
     GrantState.CLOSED: "closed with the site's receipt",
     GrantState.DENIED: "denied",
@@ -231,7 +230,7 @@ class OnceRelease:
             expires_s=record.expires_s or 0,
         )
         return Offer(
-            statement=seal_offer(offer, self._identity.online_key), endorsement=self._identity.online_endorsement
+            statement=sign_offer(offer, self._identity.online_key), endorsement=self._identity.online_endorsement
         )
 
     def fetch(self, request: FetchRequest, call: Call) -> Iterator[bytes]:
@@ -247,7 +246,11 @@ class OnceRelease:
             yield from self._messages(delivery, request.offset, stream)
 
     def ack(self, request: AckRequest, call: Call) -> AckReply:
-        """Close the grant with the site's receipt; the same answer if it is closed already."""
+        """Close the grant with the site's receipt; it is answered again if it is closed already.
+
+        The answer is where the ledger stands, and what stands in it where the site has last seen it. Without such a
+        line nothing can be said of it: that the ledger was cut short is for the site to notice.
+        """
         try:
             receipt = open_receipt(request.receipt, signer=call.site)
             record = _record(self._ledger, self._granted(receipt.grant, call).grant)
@@ -264,9 +267,14 @@ class OnceRelease:
             head = self._ledger.head()
         self._receipted.set()
         checkpoint = CheckpointFields(
-            grant=record.grant, seq=head.seq, head=head.digest, day=self._now_s() // _SECONDS_PER_DAY
+            grant=record.grant,
+            seq=head.seq,
+            head=head.digest,
+            seen=request.seen,
+            seen_head=self._ledger.digest_at(request.seen) or NO_HEAD,
+            day=self._now_s() // SECONDS_PER_DAY,
         )
-        return AckReply(checkpoint=seal_checkpoint(checkpoint, self._identity.online_key))
+        return AckReply(checkpoint=sign_checkpoint(checkpoint, self._identity.online_key))
 
     def trust(self, request: TrustRequest, call: Call) -> TrustReply:
         """Tell what is revoked."""

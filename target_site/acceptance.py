@@ -16,17 +16,16 @@ from protocol import signing
 from protocol.bundle import MAX_BUNDLE_BYTES
 from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, Unauthentic
 from protocol.files import read_bounded, write_atomic
-from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, endorsed_fingerprint
-from protocol.key_files import load_public
+from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, endorsed_fingerprint
 from protocol.manifest import Manifest
-from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, open_receipt, seal_receipt
+from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, open_receipt, sign_receipt
 from protocol.revocations import open_revocations
-from protocol.statements import CheckpointFields
 from protocol.trust import Anchor, VerifiedBundle, verify
 from protocol.weights import Buffer
-from target_site.keys import load_keys
+from target_site.checkpoints import SignedCheckpoint, keep_checkpoint
+from target_site.keys import load_keys, own_fingerprint
 from target_site.request import REQUESTS, requested_grants
-from target_site.trust_state import KnownSource, load_trust_state, update_trust_state
+from target_site.trust_state import KnownSource, TrustState, load_trust_state, update_trust_state
 
 Announce = Callable[[str], None]
 
@@ -94,6 +93,7 @@ class Site:
         state = load_trust_state(self.keys_dir)
         audience, grants = self.identity.fingerprint, frozenset({grant})
         if kept is None:
+            self._refuse_older_key(plain, state)
             return verify(plain, state.anchor(self.source, today=self.today, audience=audience, grants=grants))
         signer = read_stated(plain).issuer
         issuer = signer if state.is_same_source(signer, self.source) else self.source
@@ -120,9 +120,29 @@ class Site:
         """What is known of the source by now."""
         return load_trust_state(self.keys_dir).of(self.source)
 
-    def saw(self, checkpoint: CheckpointFields, *, since: KnownSource) -> None:
-        """Remember where the source's ledger stands; see `TrustState.saw`."""
-        update_trust_state(self.keys_dir, lambda state: state.saw(self.source, checkpoint, since=since))
+    def saw(self, checkpoint: SignedCheckpoint, *, since: KnownSource) -> None:
+        """Remember where the source's ledger stands, and keep its signed word; see `TrustState.saw`.
+
+        The word is written first, while nobody else changes the memory: killed in between, it is newer than the
+        memory, and the next receipt brings both together.
+        """
+
+        def change(state: TrustState) -> TrustState:
+            seen = state.saw(self.source, checkpoint.stated, since=since)
+            known = seen.of(self.source)
+            if (known.seq, known.head) == (checkpoint.stated.seq, checkpoint.stated.head):
+                keep_checkpoint(self.keys_dir, self.source, checkpoint)
+            return seen
+
+        update_trust_state(self.keys_dir, change)
+
+    def _refuse_older_key(self, plain: Buffer, state: TrustState) -> None:
+        """Say what is wrong with a new bundle of a key that has a successor; `verify` refuses it anyway."""
+        signer = signing.parse_envelope(frames.split(plain).envelope).signer
+        if signer != self.source and state.is_same_source(signer, self.source):
+            raise Unauthentic(
+                Code.KEY_UNKNOWN, "The bundle was sealed before the source changed its keys; make a new request."
+            )
 
     def _receipt_among_keys(self, grant: bytes) -> Path:
         return self.keys_dir / REQUESTS / f"{grant.hex()}.receipt"
@@ -136,7 +156,7 @@ class Site:
             verdict=Verdict.ACCEPTED,
             day=self.today,
         )
-        return seal_receipt(receipt, self.identity.signing_key)
+        return sign_receipt(receipt, self.identity.signing_key)
 
 
 def open_site(keys_dir: Path, trust: str, today: int, announce: Announce, passphrase: bytes | None = None) -> Site:
@@ -163,7 +183,7 @@ def open_site(keys_dir: Path, trust: str, today: int, announce: Announce, passph
     return Site(keys_dir=keys_dir, identity=identity, source=source, grants=requested_grants(keys_dir), today=today)
 
 
-def open_accepted(bundle: Path, *, keys_dir: Path | None, trust: str | None, today: int) -> VerifiedBundle:
+def open_accepted(bundle: Path, *, keys_dir: Path | None) -> VerifiedBundle:
     """Open a bundle that this site accepted, verifying all of it once more.
 
     The receipt beside the bundle is this site's signature over the digest of bytes that it verified against the
@@ -173,19 +193,15 @@ def open_accepted(bundle: Path, *, keys_dir: Path | None, trust: str | None, tod
     Args:
         bundle: the file that `receive` wrote.
         keys_dir: the target's keys; if given, the receipt must be theirs and nothing may have been withdrawn.
-        trust: as in `open_site`; if given together with ``keys_dir``, they are used instead of a receipt.
-        today: days since 1970; counts only where there is no receipt, for what was accepted in time stays so.
 
     Raises:
         Unauthentic: this site did not accept these bytes.
         Refused: the source has withdrawn the model or its key.
     """
     data = read_bounded(bundle, MAX_BUNDLE_BYTES)
-    if keys_dir is not None and trust is not None:
-        return _open_without_receipt(data, keys_dir, trust, today)
     stated = read_stated(data)
-    audience = stated.audience if keys_dir is None else _own_fingerprint(keys_dir)
-    issuer = stated.issuer if trust is None else trusted_fingerprint(trust)
+    issuer = stated.issuer
+    audience = stated.audience if keys_dir is None else own_fingerprint(keys_dir)
     receipt = _receipt_beside(bundle, signer=audience)
     revoked = frozenset[bytes]() if keys_dir is None else load_trust_state(keys_dir).revoked(issuer)
     verified = verify(
@@ -251,20 +267,6 @@ def read_stated(plain: Buffer) -> Manifest:
         Unauthentic: it carries no signature.
     """
     return Manifest.from_bytes(signing.parse_envelope(frames.split(plain).envelope).payload)
-
-
-def _open_without_receipt(data: bytes, keys_dir: Path, trust: str, today: int) -> VerifiedBundle:
-    state = load_trust_state(keys_dir)
-    source = state.follow(trusted_fingerprint(trust))
-    audience, grants = _own_fingerprint(keys_dir), frozenset(requested_grants(keys_dir))
-    return verify(data, state.anchor(source, today=today, audience=audience, grants=grants))
-
-
-def _own_fingerprint(keys_dir: Path) -> bytes:
-    public = load_public(keys_dir)
-    if public.role is not Role.TARGET:
-        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a source's keys; name this site's keys folder.")
-    return public.fingerprint
 
 
 def _receipt_beside(bundle: Path, *, signer: bytes) -> Receipt:

@@ -9,6 +9,7 @@ import click
 from ecan_core.console import LazyCommand, LazyGroup, run
 from ecan_core.errors import EcanError
 from protocol.errors import ProtocolError
+from protocol.sandbox import forbid_dumps
 
 COMMANDS = {
     "request": LazyCommand("target_site.commands:request", "Write the request that a source site needs."),
@@ -36,6 +37,7 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; what it writes is for its owner's eyes only."""
+    """Run the command line; what it writes and what it holds, such as a private key, is for its owner's eyes only."""
     os.umask(0o077)
+    forbid_dumps()
     run(cli, prog_name="ecan-target", error_types=(EcanError, ProtocolError))

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, TimedOut, Unauthentic
 from protocol.identity import Identity
 from protocol.sealing import MAX_SEALED_BYTES
-from protocol.statements import CheckpointFields, OfferFields, open_checkpoint, open_offer
+from protocol.statements import OfferFields, open_checkpoint, open_offer
 from protocol.wire.address import Address
 from protocol.wire.channel import pinned_channel, trusted_certificate
 from protocol.wire.chunks import chunk_data, chunk_length
@@ -32,6 +32,7 @@ from protocol.wire.metadata import refuse_metadata
 from protocol.wire.proof import NONCE_BYTES, prove
 from protocol.wire.service import ACK, FETCH, MAX_CALL_S, OPEN, TRUST
 from protocol.wire.status import explained_faults
+from target_site.checkpoints import SignedCheckpoint
 
 T = TypeVar("T")
 
@@ -171,23 +172,32 @@ class SourceClient:
         finally:
             stream.call.cancel()
 
-    def ack(self, receipt: bytes) -> CheckpointFields:
+    def ack(self, receipt: bytes, *, seen: int) -> SignedCheckpoint:
         """Hand in the signed receipt.
 
+        Args:
+            receipt: the signed receipt.
+            seen: number of the last entry of the source's ledger that this site knows of, 0 for none.
+
         Returns:
-            Where the source's ledger stands now: its signed word, to be compared with the next one.
+            Where the source's ledger stands now, and what it holds at ``seen``: its signed word, to be compared with
+            what is known.
 
         Raises:
-            ConnectionFault: the checkpoint is not the source's signed word on the grant that was opened.
+            ConnectionFault: the checkpoint is not the source's signed word on the grant that was opened and on the
+                entry that was asked for.
         """
-        data = self._unary(self._ack, AckRequest(receipt=receipt))
+        data = self._unary(self._ack, AckRequest(receipt=receipt, seen=seen))
         try:
-            checkpoint = open_checkpoint(decoder(AckReply)(data).checkpoint, self._endorsement, self._trusted)
+            statement = decoder(AckReply)(data).checkpoint
+            stated = open_checkpoint(statement, self._endorsement, self._trusted)
         except (Malformed, Unauthentic) as error:
             raise self._strange("a checkpoint that it has not signed") from error
-        if checkpoint.grant != self._opened:
+        if stated.grant != self._opened:
             raise self._strange("a checkpoint of another grant")
-        return checkpoint
+        if stated.seen != seen:
+            raise self._strange("a checkpoint that speaks of another entry than was asked for")
+        return SignedCheckpoint(stated=stated, statement=statement, endorsement=self._endorsement)
 
     def trust(self) -> bytes:
         """The source's signed list of what it has revoked, unread; empty if it has none."""

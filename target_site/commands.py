@@ -91,11 +91,10 @@ def trust() -> None:
 @keys_option
 @format_option
 def trust_show(keys_dir: Path, form: str) -> None:
-    """List the newest release, what was withdrawn, and who succeeded whom, of every source that is known."""
+    """List what is known of every source: releases, withdrawals, successors, and where its last checkpoint lies."""
     from target_site.trust_commands import format_text, listing
-    from target_site.trust_state import load_trust_state
 
-    sources = listing(load_trust_state(keys_dir))
+    sources = listing(keys_dir)
     click.echo(json.dumps(sources) if form == "json" else format_text(sources))
 
 
@@ -132,7 +131,8 @@ def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str,
 def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: bool) -> None:
     """Begin anew with one source after this site's memory was lost, or after its ledger had to be restored.
 
-    Ask the source's operator for the number of the latest release first: older ones will be refused.
+    Ask the source's operator for the number of the latest release first: older ones will be refused. Then run
+    `ecan-target trust update` with the source's public/succession, if there is one, and its public/revocations.
     """
     from target_site.trust_commands import reset_by_hand
 
@@ -180,7 +180,6 @@ def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) ->
 @click.option("--config", type=existing_file, help="YAML with adaptation settings.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
-@click.option("--trust", metavar="FINGERPRINT|FILE", help="With --keys: verify against this source, without a receipt.")
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @format_option
@@ -193,7 +192,6 @@ def adapt(
     config: Path | None,
     seed: int,
     keys_dir: Path | None,
-    trust: str | None,
     cache: Path | None,
     out: Path,
     form: str,
@@ -216,7 +214,7 @@ def adapt(
     one_thread()
     narrator = Narrator(quiet=quiet)
     settings = parse_settings(AdaptSettings, read_yaml(config) if config else {}, str(config))
-    verified = open_accepted(bundle, keys_dir=keys_dir, trust=trust, today=_today())
+    verified = open_accepted(bundle, keys_dir=keys_dir)
     if keys_dir is None:
         narrator.say(
             f"received by site {verified.manifest.audience.hex()[:16]}..., signed by "

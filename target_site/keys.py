@@ -5,7 +5,7 @@ from pathlib import Path
 
 from protocol.errors import Code, KeyFault
 from protocol.identity import Identity, Role, create_identity
-from protocol.key_files import has_identity, load_identity, write_identity
+from protocol.key_files import has_identity, load_identity, load_public, write_identity
 
 
 def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
@@ -15,9 +15,19 @@ def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
         KeyFault: there is none, it is damaged or locked, or it is a source's.
     """
     identity = load_identity(keys_dir, passphrase)
-    if identity.role is not Role.TARGET:
-        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a source's keys; name this site's keys folder.")
+    _check_role(identity.role, keys_dir)
     return identity
+
+
+def own_fingerprint(keys_dir: Path) -> bytes:
+    """This site's fingerprint; no private key is opened for it.
+
+    Raises:
+        KeyFault: there is no identity, it is damaged, or it is a source's.
+    """
+    public = load_public(keys_dir)
+    _check_role(public.role, keys_dir)
+    return public.fingerprint
 
 
 def load_or_create_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
@@ -38,3 +48,8 @@ def load_or_create_keys(keys_dir: Path, passphrase: bytes | None = None) -> Iden
         create_trust_state(keys_dir)
         write_identity(create_identity(Role.TARGET, datetime.now(UTC)), keys_dir, passphrase)
     return load_keys(keys_dir, passphrase)
+
+
+def _check_role(role: Role, keys_dir: Path) -> None:
+    if role is not Role.TARGET:
+        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a source's keys; name this site's keys folder.")

@@ -154,7 +154,7 @@ def _take_delivery(source: SourceClient, site: Site, out: Path, replace: bool) -
     partial = PartialDownload(out)
     verified, receipt = _take(site, out, offer.grant, offer.digest, lambda: _download(source, offer, partial), replace)
     known = site.last_seen()
-    site.saw(source.ack(receipt), since=known)
+    site.saw(source.ack(receipt, seen=known.seq), since=known)
     return verified
 
 

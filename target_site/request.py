@@ -5,9 +5,9 @@ import secrets
 from pathlib import Path
 
 from ecan_core.errors import UsageFault
-from protocol.errors import Code, ProtocolError, StorageFault
-from protocol.files import lies_within, read_bounded, write_atomic
-from protocol.request import MAX_REQUEST_BYTES, NONCE_BYTES, grant_id, open_request, seal_request
+from protocol.errors import Code, StorageFault
+from protocol.files import lies_within, write_atomic
+from protocol.request import NONCE_BYTES, grant_id, sign_request
 from target_site.keys import load_or_create_keys
 
 REQUESTS = "requests"
@@ -20,7 +20,7 @@ def write_request(keys_dir: Path, out: Path, *, today: int, passphrase: bytes | 
 
     Args:
         keys_dir: the target's keys, created on first use.
-        out: the request file, for the source; an older request is replaced.
+        out: the request file, for the source; a new one.
         today: days since 1970.
         passphrase: opens the private keys, or encrypts new ones.
 
@@ -28,13 +28,13 @@ def write_request(keys_dir: Path, out: Path, *, today: int, passphrase: bytes | 
         The target's fingerprint in hexadecimal, for the source to compare.
 
     Raises:
-        UsageFault: there is something else at ``out``, or it lies among the keys.
+        UsageFault: there is something at ``out``, or it lies among the keys.
         KeyFault: the keys are damaged or locked, or they are a source's.
         StorageFault: a file cannot be written.
     """
     _check_place(out, keys_dir)
     identity = load_or_create_keys(keys_dir, passphrase)
-    request = seal_request(identity, nonce=secrets.token_bytes(NONCE_BYTES), day=today)
+    request = sign_request(identity, nonce=secrets.token_bytes(NONCE_BYTES), day=today)
     folder = keys_dir / REQUESTS
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -58,8 +58,5 @@ def requested_grants(keys_dir: Path) -> tuple[bytes, ...]:
 def _check_place(out: Path, keys_dir: Path) -> None:
     if lies_within(out, keys_dir):
         raise UsageFault(f"{out} lies in the keys folder {keys_dir}; choose another --out.")
-    try:
-        open_request(read_bounded(out, MAX_REQUEST_BYTES))
-    except ProtocolError as fault:
-        if fault.code is not Code.NOT_FOUND:
-            raise UsageFault(f"{out} is something else than a request; choose another --out.") from fault
+    if out.exists() or out.is_symlink():
+        raise UsageFault(f"{out} is there already; name a new file.")

@@ -6,23 +6,40 @@ from pathlib import Path
 from typing import Any
 
 from protocol import revocations, signing, succession
-from protocol.errors import Code, KeyFault, Unauthentic
+from protocol.errors import Code, Unauthentic
 from protocol.files import read_bounded
-from protocol.identity import Role
-from protocol.key_files import load_public
 from protocol.revocations import MAX_REVOCATIONS_BYTES, open_revocations
 from protocol.succession import open_succession
 from target_site.acceptance import trusted_fingerprint
-from target_site.trust_state import NONE, KnownSource, TrustState, load_trust_state, reset_trust, update_trust_state
+from target_site.checkpoints import checkpoint_path
+from target_site.keys import own_fingerprint
+from target_site.trust_state import (
+    NONE,
+    THEN_UPDATE,
+    KnownSource,
+    TrustState,
+    load_trust_state,
+    reset_trust,
+    update_trust_state,
+)
 
 _EPOCH = date(1970, 1, 1)
 
 Change = Callable[[TrustState], TrustState]
 
 
-def listing(state: TrustState) -> list[dict[str, Any]]:
-    """What is known of every source, as JSON values."""
-    return [_listed(source) for source in state.sources]
+def listing(keys_dir: Path) -> list[dict[str, Any]]:
+    """What is known of every source, as JSON values, with the path of its last signed checkpoint if there is one.
+
+    None stands for a revocation list that was lost and not learned again.
+
+    Raises:
+        KeyFault: there are no keys of a target.
+        Unauthentic: this site's memory was lost.
+    """
+    own_fingerprint(keys_dir)
+    state = load_trust_state(keys_dir)
+    return [_listed(source, checkpoint_path(keys_dir, source.issuer), was_lost=state.lost) for source in state.sources]
 
 
 def format_text(sources: list[dict[str, Any]]) -> str:
@@ -44,10 +61,12 @@ def update_from_file(keys_dir: Path, path: Path, trust: str | None) -> dict[str,
         What was learned, and a sentence about it.
 
     Raises:
+        KeyFault: there are no keys of a target, or ``trust`` names no source.
         Unauthentic: it is not signed by a source that is known or named, or it is no such statement.
         Malformed: it is damaged.
-        Refused: something newer is known.
+        Refused: something newer is known, or the key has a successor or was withdrawn.
     """
+    own_fingerprint(keys_dir)
     data = read_bounded(path, MAX_REVOCATIONS_BYTES)
     envelope = signing.parse_envelope(data)
     issuer = envelope.signer if trust is None else trusted_fingerprint(trust)
@@ -74,11 +93,12 @@ def reset_by_hand(keys_dir: Path, trust: str, release: int) -> dict[str, object]
     Raises:
         KeyFault: there are no keys of a target, or ``trust`` names no source.
     """
-    if load_public(keys_dir).role is not Role.TARGET:
-        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a source's keys; name this site's keys folder.")
+    own_fingerprint(keys_dir)
     issuer = trusted_fingerprint(trust)
     reset_trust(keys_dir, issuer, release)
-    said = f"releases of {issuer.hex()[:16]}... before {release} are refused from now on"
+    name = f"{issuer.hex()[:16]}..."
+    rule = f"releases of {name} before {release} are refused" if release else f"any release of {name} may come"
+    said = f"{rule} from now on; run {THEN_UPDATE}"
     return {"source": issuer.hex(), "release": release, "said": said}
 
 
@@ -114,16 +134,17 @@ _READERS = {
 }
 
 
-def _listed(source: KnownSource) -> dict[str, Any]:
+def _listed(source: KnownSource, checkpoint: Path, *, was_lost: bool) -> dict[str, Any]:
     return {
         "source": source.issuer.hex(),
         "release": source.release,
         "weights_sha256": _shown(source.weights),
-        "revocation_list": source.version,
+        "revocation_list": None if was_lost and not source.version else source.version,
         "revoked_weights": sorted(digest.hex() for digest in source.revoked_weights),
         "revoked_keys": sorted(key.hex() for key in source.revoked_keys),
         "ledger_entry": source.seq,
         "ledger_head": _shown(source.head),
+        "checkpoint": str(checkpoint) if checkpoint.is_file() else None,
         "successor": _shown(source.successor),
     }
 
@@ -133,13 +154,25 @@ def _shown(digest: bytes) -> str | None:
 
 
 def _lines(source: dict[str, Any]) -> list[str]:
+    withdrawn = (
+        f"{len(source['revoked_weights'])} models, {len(source['revoked_keys'])} keys "
+        f"(list {source['revocation_list'] or 'none'})"
+    )
+    if source["revocation_list"] is None:
+        withdrawn = "was reset; revocation list not known yet"
     lines = [
         f"source {source['source']}",
         f"  release    {source['release'] or 'none accepted'}",
-        f"  withdrawn  {len(source['revoked_weights'])} models, {len(source['revoked_keys'])} keys "
-        f"(list {source['revocation_list'] or 'none'})",
-        f"  ledger     {'entry ' + str(source['ledger_entry']) if source['ledger_entry'] else 'never seen'}",
+        f"  withdrawn  {withdrawn}",
+        f"  ledger     {_ledger_line(source)}",
+        f"  checkpoint {source['checkpoint'] or 'none kept: receipts that were carried by hand bring none'}",
     ]
     if source["successor"]:
         lines.append(f"  successor  {source['successor']}")
     return lines
+
+
+def _ledger_line(source: dict[str, Any]) -> str:
+    if not source["ledger_entry"]:
+        return "never seen"
+    return f"entry {source['ledger_entry']}, head {source['ledger_head']}"

@@ -34,6 +34,12 @@ MAX_SOURCES = 64
 NONE = bytes(32)
 """No digest at all; nobody knows anything whose SHA-256 it is."""
 
+THEN_UPDATE = (
+    "`ecan-target trust update` with its public/succession, if there is one, and its public/revocations, which have to "
+    "be learned again"
+)
+"""What is left to do after a reset."""
+
 _WHAT = "trust state"
 _HEAD: canonical.Schema = {"v": canonical.OneOf((1,)), "lost": canonical.Int(0, 1), "check": canonical.Hex(32)}
 _SOURCE: canonical.Schema = {
@@ -105,7 +111,7 @@ class TrustState:
             raise Unauthentic(
                 Code.STATE_LOST,
                 f"What this site knew of {issuer.hex()} was lost; ask its operator for the number of its latest "
-                "release and run `ecan-target trust reset` for this source too.",
+                f"release and run `ecan-target trust reset` for this source too, then {THEN_UPDATE}.",
             )
         return KnownSource(issuer=issuer)
 
@@ -175,9 +181,21 @@ class TrustState:
         """Remember a source's revocation list, None if it says that it has none.
 
         Raises:
-            Refused: a newer list is known, or another one with the same number.
+            Refused: the key has a successor or was withdrawn, or the list takes back what is known.
         """
         known = self.of(issuer)
+        if known.successor != NONE:  # whoever stole the old key could withdraw its heir
+            raise Refused(
+                Code.ROLLBACK,
+                f"{issuer.hex()} has handed over to {known.successor.hex()}, and only the heir's lists count; "
+                "ask the source for the newest one.",
+            )
+        if issuer in self.revoked(issuer):
+            raise Refused(
+                Code.REVOKED,
+                f"The list is signed by {issuer.hex()}, which was withdrawn; ask the source's operator for the "
+                "fingerprint of the new key.",
+            )
         version = 0 if newest is None else newest.version
         if version < known.version:
             raise Refused(
@@ -190,6 +208,12 @@ class TrustState:
         if version == known.version and newest.revoked != known.revoked_weights | known.revoked_keys:
             raise Refused(
                 Code.ROLLBACK, f"There are two revocation lists with the number {version}; tell the source's operator."
+            )
+        if not (newest.weights >= known.revoked_weights and newest.keys >= known.revoked_keys):
+            raise Refused(
+                Code.ROLLBACK,
+                f"Revocation list {version} leaves out what list {known.version} named, and lists are not shortened; "
+                "tell the source's operator.",
             )
         return self._with(replace(known, version=version, revoked_weights=newest.weights, revoked_keys=newest.keys))
 
@@ -239,21 +263,24 @@ class TrustState:
         Args:
             issuer: the source.
             checkpoint: what it shows.
-            since: what was known before it was asked, for two answers may arrive in another order.
+            since: what was known when it was asked, for two answers may arrive in another order.
 
         Raises:
             ConnectionFault: the ledger has lost entries, or its past is another one by now.
         """
         known = self.of(issuer)
+        shrank = checkpoint.seq < since.seq
         rewritten = checkpoint.seq == known.seq and checkpoint.head != known.head
-        if checkpoint.seq < since.seq or rewritten:
+        severed = (checkpoint.seen, checkpoint.seen_head) != (since.seq, since.head)
+        if shrank or rewritten or severed:
             raise ConnectionFault(
                 Code.LEDGER,
                 f"ALARM: the source {issuer.hex()} is not to be relied on, its ledger shrank or was rewritten "
-                f"(entry {known.seq} was seen, now {checkpoint.seq} is shown); call its operator.",
+                f"(entry {max(known.seq, since.seq)} was seen and does not stand in the {checkpoint.seq} entries that "
+                "are shown); call its operator.",
             )
-        if checkpoint.seq <= known.seq:
-            return self
+        if (known.seq, known.head) != (since.seq, since.head):
+            return self  # another run saw more meanwhile; whether this one follows on it shows with the next receipt
         return self._with(replace(known, seq=checkpoint.seq, head=checkpoint.head))
 
     def reset(self, issuer: bytes, release: int) -> "TrustState":
@@ -402,8 +429,8 @@ def _lost(keys_dir: Path, why: str) -> Unauthentic:
     return Unauthentic(
         Code.STATE_LOST,
         f"{keys_dir / STATE_FILE} {why}, so this site no longer knows what it has seen; ask the source's operator for "
-        f"the number of its latest release, then run `ecan-target trust reset --keys {keys_dir} --trust FINGERPRINT "
-        "--release N`.",
+        f"the number of its latest release, run `ecan-target trust reset --keys {keys_dir} --trust FINGERPRINT "
+        f"--release N`, then {THEN_UPDATE}.",
     )
 
 

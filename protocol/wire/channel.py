@@ -101,10 +101,7 @@ def start_server(
     try:
         port = server.add_secure_port(str(address), credentials)
     except RuntimeError as error:
-        raise ConnectionFault(
-            Code.ADDRESS,
-            f"{address} cannot be listened on ({_bind_fault(address)}); choose another port.",
-        ) from error
+        raise _bind_fault(address) from error
     server.start()
     return server, Address(address.host, port)
 
@@ -199,12 +196,18 @@ def _shown_certificate(address: Address, timeout_s: float) -> bytes:
     return certificate
 
 
-def _bind_fault(address: Address) -> str:
+def _bind_fault(address: Address) -> ConnectionFault:
     """Why the address cannot be bound, which gRPC does not tell."""
+    why = "the port is in use"
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(place)
+    except socket.gaierror:
+        return ConnectionFault(
+            Code.ADDRESS,
+            f"The name {address.host} is not known on this machine; name an address of this machine, such as 0.0.0.0.",
+        )
     except OSError as error:
-        return error.strerror or "unknown host"
-    return "the port is in use"
+        why = error.strerror or why
+    return ConnectionFault(Code.ADDRESS, f"{address} cannot be listened on ({why}); choose another port.")

@@ -53,7 +53,7 @@ def _check_limits(message: Message) -> None:
     for field, value in message.ListFields():
         limit = FIELD_LIMITS[f"{message.DESCRIPTOR.name}.{field.name}"]
         if isinstance(value, int) and value > limit:
-            raise Malformed(Code.OFFSET, "An offset lies beyond any bundle; run the command again.")
+            raise Malformed(Code.OFFSET, "An offset or a number lies beyond its limit; run the command again.")
         if isinstance(value, bytes) and len(value) > limit:
             raise Malformed(
                 Code.LENGTH,

@@ -9,7 +9,7 @@ from protocol.receipts import MAX_RECEIPT_BYTES
 from protocol.request import GRANT_BYTES
 from protocol.revocations import MAX_REVOCATIONS_BYTES
 from protocol.sealing import MAX_SEALED_BYTES
-from protocol.statements import ENDORSEMENT_BYTES, MAX_STATEMENT_BYTES
+from protocol.statements import ENDORSEMENT_BYTES, MAX_SEQ, MAX_STATEMENT_BYTES
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.proof import NONCE_BYTES, PROOF_BYTES
 
@@ -27,6 +27,7 @@ FIELD_LIMITS: Mapping[str, int] = {
     "Chunk.offset": MAX_SEALED_BYTES,
     "Chunk.data": CHUNK_BYTES,
     "AckRequest.receipt": MAX_RECEIPT_BYTES,
+    "AckRequest.seen": MAX_SEQ,
     "AckReply.checkpoint": MAX_STATEMENT_BYTES,
     "TrustReply.revocations": MAX_REVOCATIONS_BYTES,
 }

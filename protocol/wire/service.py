@@ -118,7 +118,7 @@ def release_handler(release: Release, sites: Pins) -> "grpc.GenericRpcHandler[by
         release: answers the calls.
         sites: who may call; looked up anew in every call, so whoever is taken out is refused from the next one on.
     """
-    gate = _Gate(sites)
+    gate = _Admission(sites)
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
@@ -131,7 +131,7 @@ def release_handler(release: Release, sites: Pins) -> "grpc.GenericRpcHandler[by
 
 
 @dataclass(frozen=True)
-class _Gate:
+class _Admission:
     """What every call passes first. gRPC hands over and takes raw bytes, so nothing is decoded before it.
 
     To gRPC every request is a stream, though it has one message: of any other, gRPC would wait for the message itself,

@@ -184,7 +184,7 @@ def _receipt(data: bytes) -> None:
     from protocol import receipts
 
     read = receipts.open_receipt(signing.sign(receipts.PAYLOAD_TYPE, data, make.RECEIPT), signer=make.AUDIENCE)
-    assert _payload_of(receipts.seal_receipt(read, make.RECEIPT)) == data
+    assert _payload_of(receipts.sign_receipt(read, make.RECEIPT)) == data
 
 
 def _offer(data: bytes) -> None:
@@ -193,7 +193,7 @@ def _offer(data: bytes) -> None:
     read = statements.open_offer(
         signing.sign(statements.OFFER_TYPE, data, make.ONLINE), _statement("endorsement"), ISSUER
     )
-    assert _payload_of(statements.seal_offer(read, make.ONLINE)) == data
+    assert _payload_of(statements.sign_offer(read, make.ONLINE)) == data
 
 
 def _checkpoint(data: bytes) -> None:
@@ -202,14 +202,14 @@ def _checkpoint(data: bytes) -> None:
     read = statements.open_checkpoint(
         signing.sign(statements.CHECKPOINT_TYPE, data, make.ONLINE), _statement("endorsement"), ISSUER
     )
-    assert _payload_of(statements.seal_checkpoint(read, make.ONLINE)) == data
+    assert _payload_of(statements.sign_checkpoint(read, make.ONLINE)) == data
 
 
 def _revocations(data: bytes) -> None:
     from protocol import revocations
 
     read = revocations.open_revocations(signing.sign(revocations.PAYLOAD_TYPE, data, make.RELEASE), ISSUER)
-    assert _payload_of(revocations.seal_revocations(read, make.RELEASE)) == data
+    assert _payload_of(revocations.sign_revocations(read, make.RELEASE)) == data
 
 
 def _succession(data: bytes) -> None:

@@ -10,12 +10,12 @@ from tests.hostile import bundles as b
 from tests.hostile.bundles import MARKER, TODAY
 from tests.protocol.samples import OTHER_KEY, RELEASE_KEY
 
-RECEIVE, ADAPT, CHECK, INSPECT = "receive", "adapt", "check", "inspect"
+RECEIVE, ADAPT, INSPECT = "receive", "adapt", "inspect"
 EVERYWHERE = (RECEIVE, ADAPT, INSPECT)
 BELIEVERS = (RECEIVE, ADAPT)
 """The ways that judge more than a bundle's structure."""
-POLICY = (RECEIVE, CHECK)
-"""The ways that compare with what this site knows."""
+POLICY = (RECEIVE,)
+"""The way that compares with what this site knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Case:
         word: the code word that must be said.
         code: the exit code.
         ways: the commands that must find it: ``receive`` gets it sealed, ``adapt`` with this site's receipt beside
-            it, ``check`` is ``adapt`` without a receipt, ``inspect`` looks at its structure.
+            it, ``inspect`` looks at its structure.
         says: what the message must contain.
     """
 

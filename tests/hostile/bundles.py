@@ -15,9 +15,9 @@ import numpy as np
 
 from protocol import bundle, signing, weights
 from protocol.architecture import tensor_specs
-from protocol.egress import seal_bundle
+from protocol.egress import sign_bundle
 from protocol.manifest import PAYLOAD_TYPE
-from protocol.request import grant_id, seal_request
+from protocol.request import grant_id, sign_request
 from protocol.sealing import HEAD, MAGIC, MAJOR, SUITE, seal
 from protocol.weights import Arrays
 from tests.protocol import samples
@@ -29,7 +29,7 @@ MARKER = "zqEVILzq"
 """Stands in every place where an attacker is free to write; it must never come back."""
 
 SITE = new_site()
-SECOND_REQUEST = seal_request(SITE.identity, nonce=bytes(32), day=TODAY)
+SECOND_REQUEST = sign_request(SITE.identity, nonce=bytes(32), day=TODAY)
 SECOND_GRANT = grant_id(SECOND_REQUEST)
 OTHER_SITE = new_site()
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -64,7 +64,7 @@ def honest(**fields: object) -> bytes:
     stated = {"audience": SITE.identity.fingerprint, "grant": SITE.grant, "day": TODAY} | fields
     seed = stated.pop("seed", 0)
     sealed = samples.dataclasses.replace(samples.FIELDS, **stated)
-    return seal_bundle(samples.random_model(seed=seed), sealed, RELEASE_KEY)
+    return sign_bundle(samples.random_model(seed=seed), sealed, RELEASE_KEY)
 
 
 def delivered(plain: bytes, grant: bytes | None = None) -> bytes:

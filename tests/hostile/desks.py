@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from protocol.receipts import Receipt, Verdict, seal_receipt
+from protocol.receipts import Receipt, Verdict, sign_receipt
 from target_site.trust_state import STATE_FILE, TrustState, update_trust_state
 from tests.hostile import bundles, command_line
 from tests.hostile.bundles import MARKER, SECOND_GRANT, SECOND_REQUEST, SITE, TODAY, sha256
@@ -130,7 +130,7 @@ def receipt(plain: bytes, *, grant: bytes | None = None, key=None, **changes: ob
         "verdict": Verdict.ACCEPTED,
         "day": TODAY,
     }
-    return seal_receipt(Receipt(**(fields | changes)), key or SITE.identity.signing_key)
+    return sign_receipt(Receipt(**(fields | changes)), key or SITE.identity.signing_key)
 
 
 def check_unchanged_refusal(

@@ -32,8 +32,8 @@ from protocol.errors import Code
 from protocol.grants import QUOTA_FACTOR, GrantRecord, SealedFacts
 from protocol.identity import Identity, Role
 from protocol.key_files import load_identity
-from protocol.receipts import Receipt, Verdict, seal_receipt
-from protocol.request import seal_request
+from protocol.receipts import Receipt, Verdict, sign_receipt
+from protocol.request import sign_request
 from protocol.wire.address import Address
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.codec import encode
@@ -97,7 +97,7 @@ class House:
     def issue(self, identity: Identity, data: bytes) -> Site:
         """Another open grant; an exporter knows it from its next start on."""
         return self.issue_request(
-            Site(identity=identity, request=seal_request(identity, nonce=os.urandom(32), day=today())), data
+            Site(identity=identity, request=sign_request(identity, nonce=os.urandom(32), day=today())), data
         )
 
     def issue_request(self, site: Site, data: bytes, plain: bytes | None = None) -> Site:
@@ -187,7 +187,7 @@ class House:
             "verdict": Verdict.ACCEPTED,
             "day": today(),
         }
-        return seal_receipt(Receipt(**(said | changes)), (signer or site.identity).signing_key)
+        return sign_receipt(Receipt(**(said | changes)), (signer or site.identity).signing_key)
 
     def digest(self, site: Site) -> bytes:
         return facts(self.data[site.grant]).sealed_sha256
@@ -197,7 +197,7 @@ class House:
         started = time.monotonic()
         with connect(self.address, site.identity, self.source.fingerprint, Deadline(timeout_s)) as client:
             data = b"".join(map(bytes, client.fetch(client.open([site.grant]), 0)))
-            client.ack(self.receipt(site))
+            client.ack(self.receipt(site), seen=0)
         assert data == self.data[site.grant]
         return time.monotonic() - started
 

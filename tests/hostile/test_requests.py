@@ -23,11 +23,11 @@ from protocol.grants import SealedFacts
 from protocol.identity import Role
 from protocol.key_files import load_identity
 from protocol.ledger import Ledger
-from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, seal_receipt
-from protocol.request import MAX_REQUEST_BYTES, grant_id, seal_request
-from protocol.revocations import MAX_REVOCATIONS_BYTES, Revocations, seal_revocations
+from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, sign_receipt
+from protocol.request import MAX_REQUEST_BYTES, grant_id, sign_request
+from protocol.revocations import MAX_REVOCATIONS_BYTES, Revocations, open_revocations, sign_revocations
 from protocol.revocations import PAYLOAD_TYPE as REVOCATIONS_TYPE
-from protocol.succession import CONSENT_TYPE, Succession, seal_succession
+from protocol.succession import CONSENT_TYPE, Succession, sign_succession
 from protocol.succession import PAYLOAD_TYPE as SUCCESSION_TYPE
 from source_site.keys import LEDGER_FILE, LEDGER_FOLDER, init_keys
 from tests.hostile import bundles as b
@@ -78,8 +78,8 @@ class SourceDesk:
 
 
 STATES = ("carried", "issued", "denied", "closed")
-REQUESTS = {name: seal_request(SITE.identity, nonce=name.encode().ljust(32), day=TODAY) for name in STATES}
-FRESH_REQUEST = seal_request(SITE.identity, nonce=b"fresh".ljust(32), day=TODAY)
+REQUESTS = {name: sign_request(SITE.identity, nonce=name.encode().ljust(32), day=TODAY) for name in STATES}
+FRESH_REQUEST = sign_request(SITE.identity, nonce=b"fresh".ljust(32), day=TODAY)
 
 
 def facts(name: str) -> SealedFacts:
@@ -274,7 +274,7 @@ def receipt_for(name: str, key=SITE_KEY, **changes: object) -> bytes:
         "verdict": Verdict.ACCEPTED,
         "day": TODAY,
     }
-    return seal_receipt(Receipt(**(fields | changes)), key)
+    return sign_receipt(Receipt(**(fields | changes)), key)
 
 
 GOOD_RECEIPT = receipt_for("carried")
@@ -339,7 +339,7 @@ def revocations(*, version: int, weights: int = 0) -> Revocations:
 
 
 def listing(version: int, weights: int = 1, key=RELEASE_KEY) -> bytes:
-    return seal_revocations(revocations(version=version, weights=weights), key)
+    return sign_revocations(revocations(version=version, weights=weights), key)
 
 
 def stating(kind: str, good: bytes, **changes: object) -> bytes:
@@ -358,13 +358,14 @@ def consent(number: int, *, key=OTHER_KEY, old: bytes = ISSUER, kind: str = CONS
 
 DIGESTS = sorted(b.sha256(bytes([number])).hex() for number in range(65))
 GOOD_LIST = listing(4)
-HAND_OVER = seal_succession(RELEASE_KEY, OTHER_KEY, 1)
+HAND_OVER = sign_succession(RELEASE_KEY, OTHER_KEY, 1)
 THIRD_KEY = SITE_KEY
 
 LIST_FAULTS = [
     *envelopes.faults(GOOD_LIST, RELEASE_KEY, max_bytes=MAX_REVOCATIONS_BYTES, other_key_word=(10, "KEY_UNKNOWN")),
     Fault("older list", listing(2), 11, "ROLLBACK"),
     Fault("same number and other content", listing(3, weights=2), 11, "ROLLBACK"),
+    Fault("newer list that is shorter", listing(4, weights=0), 11, "ROLLBACK"),
     Fault("signed by another source", listing(4, key=OTHER_KEY), 10, "KEY_UNKNOWN"),
     Fault("number 0", stating(REVOCATIONS_TYPE, GOOD_LIST, version=0), 12, "RANGE"),
     Fault("number beyond the last", stating(REVOCATIONS_TYPE, GOOD_LIST, version=65536), 12, "RANGE"),
@@ -384,7 +385,7 @@ HAND_OVER_FAULTS = [
     *[
         *envelopes.faults(HAND_OVER, RELEASE_KEY, max_bytes=MAX_REVOCATIONS_BYTES, other_key_word=(10, "KEY_UNKNOWN")),
     ][::3],  # the whole table is given to revocation lists, by the same reader
-    Fault("signed by a stranger", seal_succession(OTHER_KEY, RELEASE_KEY, 1), 10, "KEY_UNKNOWN"),
+    Fault("signed by a stranger", sign_succession(OTHER_KEY, RELEASE_KEY, 1), 10, "KEY_UNKNOWN"),
     Fault("to itself", handing_over(public_key=b.key_text(RELEASE_KEY)), 12, "VALUE"),
     Fault("to a key that did not agree", handing_over(public_key=b.key_text(THIRD_KEY)), 10, "SIG_INVALID"),
     Fault("consent of zeros", handing_over(consent="00" * 64), 10, "SIG_INVALID"),
@@ -399,13 +400,20 @@ HAND_OVER_FAULTS = [
 ]
 
 
+def withdrawing(key, signer, version: int = 4) -> bytes:
+    """A list like the known one that withdraws a key as well."""
+    keys = frozenset([signing.fingerprint_of(signing.raw_public_key(key))])
+    known = revocations(version=version, weights=1)
+    return sign_revocations(Revocations(version=version, day=TODAY, weights=known.weights, keys=keys), signer)
+
+
 def update(desk: Desk, *options: object) -> Callable[[], Ending]:
     return lambda: desk.run("trust", "update", "--keys", "keys", "--statement", "statement", *options)
 
 
 @pytest.mark.parametrize(
     "statement",
-    [GOOD_LIST, listing(3), HAND_OVER, seal_succession(RELEASE_KEY, OTHER_KEY, 7)],
+    [GOOD_LIST, listing(3), HAND_OVER, sign_succession(RELEASE_KEY, OTHER_KEY, 7)],
     ids=["newer-list", "same-list-again", "hand-over", "hand-over-that-leaves-numbers-out"],
 )
 def test_an_untouched_statement_is_learned(desk, statement):
@@ -426,7 +434,7 @@ def test_row_h_hand_over(desk, fault):
     check_unchanged_refusal(desk.folder, update(desk), fault.code, fault.word)
 
 
-@pytest.mark.parametrize("statement", [listing(4, key=OTHER_KEY), seal_succession(OTHER_KEY, RELEASE_KEY, 1)])
+@pytest.mark.parametrize("statement", [listing(4, key=OTHER_KEY), sign_succession(OTHER_KEY, RELEASE_KEY, 1)])
 def test_row_v_statement_for_another_source_than_named(desk, statement):
     desk.lay("statement", statement)
     check_unchanged_refusal(desk.folder, update(desk, "--trust", TRUST), 10, "KEY_UNKNOWN")
@@ -447,27 +455,26 @@ def hand_over_to(desk: Desk, key, number: int) -> None:
 
 def test_row_h_second_successor(desk):
     hand_over_to(desk, OTHER_KEY, 1)
-    desk.lay("statement", seal_succession(RELEASE_KEY, THIRD_KEY, 2))
+    desk.lay("statement", sign_succession(RELEASE_KEY, THIRD_KEY, 2))
     check_unchanged_refusal(desk.folder, update(desk), 11, "ROLLBACK")
 
 
 def test_row_h_back_to_the_old_key(desk):
     hand_over_to(desk, OTHER_KEY, 1)
-    desk.lay("statement", seal_succession(OTHER_KEY, RELEASE_KEY, 2))
+    desk.lay("statement", sign_succession(OTHER_KEY, RELEASE_KEY, 2))
     check_unchanged_refusal(desk.folder, update(desk), 11, "ROLLBACK")
 
 
 @pytest.mark.parametrize("number", [1, 4, 5])
 def test_row_h_older_number(desk, number):
     hand_over_to(desk, OTHER_KEY, 5)
-    desk.lay("statement", seal_succession(OTHER_KEY, THIRD_KEY, number))
+    desk.lay("statement", sign_succession(OTHER_KEY, THIRD_KEY, number))
     check_unchanged_refusal(desk.folder, update(desk), 11, "ROLLBACK")
 
 
 @pytest.mark.parametrize("key", [RELEASE_KEY, OTHER_KEY], ids=["old", "new"])
 def test_row_h_withdrawn_key(desk, key):
-    withdrawn = frozenset([signing.fingerprint_of(signing.raw_public_key(key))])
-    newest = Revocations(version=4, day=TODAY, weights=frozenset(), keys=withdrawn)
+    newest = open_revocations(withdrawing(key, RELEASE_KEY), ISSUER)
     desk.remember(lambda state: state.learned(ISSUER, newest))
     desk.lay("statement", HAND_OVER)
     check_unchanged_refusal(desk.folder, update(desk), 11, "REVOKED")
@@ -476,12 +483,26 @@ def test_row_h_withdrawn_key(desk, key):
 def test_row_h_bundle_of_the_old_key_after_the_hand_over(desk):
     hand_over_to(desk, OTHER_KEY, 1)
     desk.lay("sealed", delivered(b.honest()))
-    check_unchanged_refusal(desk.folder, desk.receive, 10, "KEY_UNKNOWN")
+    check_unchanged_refusal(desk.folder, desk.receive, 10, "KEY_UNKNOWN", says="make a new request")
+
+
+def test_row_v_stolen_old_key_withdraws_its_heir(desk):
+    hand_over_to(desk, OTHER_KEY, 1)
+    desk.lay("statement", withdrawing(OTHER_KEY, RELEASE_KEY))
+    for options in ((), ("--trust", TRUST)):
+        check_unchanged_refusal(desk.folder, update(desk, *options), 11, "ROLLBACK", says="only the heir")
+
+
+def test_row_v_list_of_a_withdrawn_key(desk):
+    desk.lay("statement", withdrawing(RELEASE_KEY, RELEASE_KEY))
+    assert update(desk)().code == 0
+    desk.lay("statement", withdrawing(RELEASE_KEY, RELEASE_KEY, version=5))
+    check_unchanged_refusal(desk.folder, update(desk), 11, "REVOKED")
 
 
 def test_row_h_list_of_the_old_key_cannot_bring_back_what_was_withdrawn(desk):
     hand_over_to(desk, OTHER_KEY, 1)
-    desk.lay("statement", seal_revocations(revocations(version=2), OTHER_KEY))
+    desk.lay("statement", sign_revocations(revocations(version=2), OTHER_KEY))
     check_unchanged_refusal(desk.folder, update(desk), 11, "ROLLBACK")
 
 

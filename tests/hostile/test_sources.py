@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protocol.errors import Code, ProtocolError, Refused
 from protocol.grants import GrantState
 from protocol.identity import Role, endorse_online
-from protocol.revocations import Revocations, open_revocations, seal_revocations
+from protocol.revocations import Revocations, open_revocations, sign_revocations
 from protocol.sandbox import landlock_abi
 from protocol.sealing import MAX_SEALED_BYTES
-from protocol.statements import CheckpointFields, seal_checkpoint, seal_offer
+from protocol.statements import NO_HEAD, CheckpointFields, sign_checkpoint, sign_offer
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.ecan.v1.release_pb2 import AckReply, Chunk, Offer
+from target_site.checkpoints import checkpoint_path
 from target_site.client import read_offer
 from target_site.receive import receive
 from target_site.trust_state import load_trust_state, update_trust_state
@@ -158,22 +159,24 @@ def answering_open(answer):
 
 def stranger(self, offer):
     """Signed by a key that the release key has not endorsed."""
-    return Offer(statement=seal_offer(offer, OTHER_SOURCE.online_key), endorsement=SOURCE.online_endorsement)
+    return Offer(statement=sign_offer(offer, OTHER_SOURCE.online_key), endorsement=SOURCE.online_endorsement)
 
 
 def endorsed_by_another(self, offer):
     endorsement = endorse_online(SOURCE.online_key, OTHER_SOURCE.signing_key)
-    return Offer(statement=seal_offer(offer, SOURCE.online_key), endorsement=endorsement)
+    return Offer(statement=sign_offer(offer, SOURCE.online_key), endorsement=endorsement)
 
 
 def by_the_release_key(self, offer):
     """The release key may sign releases; offers are the online key's."""
-    return Offer(statement=seal_offer(offer, SOURCE.signing_key), endorsement=SOURCE.online_endorsement)
+    return Offer(statement=sign_offer(offer, SOURCE.signing_key), endorsement=SOURCE.online_endorsement)
 
 
 def as_a_checkpoint(self, offer):
-    checkpoint = CheckpointFields(grant=offer.grant, seq=1, head=offer.sealed_sha256, day=today())
-    return Offer(statement=seal_checkpoint(checkpoint, SOURCE.online_key), endorsement=SOURCE.online_endorsement)
+    checkpoint = CheckpointFields(
+        grant=offer.grant, seq=1, head=offer.sealed_sha256, seen=0, seen_head=NO_HEAD, day=today()
+    )
+    return Offer(statement=sign_checkpoint(checkpoint, SOURCE.online_key), endorsement=SOURCE.online_endorsement)
 
 
 OFFERS = {
@@ -240,9 +243,10 @@ def acknowledging(reply):
     return hostile(ack=lambda self, request: reply)
 
 
-def checkpoint(seq=6, head=b"h" * 32, key=SOURCE, grant=SITE.grant):
-    fields = CheckpointFields(grant=grant, seq=seq, head=head, day=today())
-    return seal_checkpoint(fields, key.online_key)
+def checkpoint(seq=6, head=b"h" * 32, key=SOURCE, grant=SITE.grant, seen=5, seen_head=b"h" * 32):
+    """What a source shows that the site has last seen at line 5."""
+    fields = CheckpointFields(grant=grant, seq=seq, head=head, seen=seen, seen_head=seen_head, day=today())
+    return sign_checkpoint(fields, key.online_key)
 
 
 CHECKPOINTS = {
@@ -254,12 +258,24 @@ CHECKPOINTS = {
     "G31f-none": (AckReply(), "PROTOCOL"),
     "G31g-noise": (AckReply(checkpoint=MARKER.encode()), "PROTOCOL"),
     "G31h-a-bit-flipped": (AckReply(checkpoint=tampered(checkpoint())), "PROTOCOL"),
+    "G31p-rewritten-with-one-line-more": (
+        AckReply(checkpoint=checkpoint(seq=6, head=b"x" * 32, seen_head=b"y" * 32)),
+        "LEDGER",
+    ),
+    "G31q-rewritten-with-many-lines-more": (
+        AckReply(checkpoint=checkpoint(seq=5000, head=b"x" * 32, seen_head=b"y" * 32)),
+        "LEDGER",
+    ),
+    "G31r-longer-and-shows-no-line": (AckReply(checkpoint=checkpoint(seen_head=NO_HEAD)), "LEDGER"),
+    "G31s-shorter-and-shows-no-line": (AckReply(checkpoint=checkpoint(seq=3, seen_head=NO_HEAD)), "LEDGER"),
+    "G31t-speaks-of-another-line": (AckReply(checkpoint=checkpoint(seen=4)), "PROTOCOL"),
+    "G31u-as-if-nothing-had-been-seen": (AckReply(checkpoint=checkpoint(seen=0, seen_head=NO_HEAD)), "PROTOCOL"),
 }
 
 
 @pytest.mark.parametrize(("reply", "word"), [pytest.param(*row, id=name) for name, row in CHECKPOINTS.items()])
 def test_row_a_checkpoint_that_does_not_follow_is_an_alarm(desk, reply, word):
-    seen = CheckpointFields(grant=SITE.grant, seq=5, head=b"h" * 32, day=today())
+    seen = CheckpointFields(grant=SITE.grant, seq=5, head=b"h" * 32, seen=0, seen_head=NO_HEAD, day=today())
     remember = load_trust_state(desk.keys).of(SOURCE.fingerprint)
     update_trust_state(desk.keys, lambda state: state.saw(SOURCE.fingerprint, seen, since=remember))
     with acknowledging(reply).listening() as address:
@@ -268,19 +284,24 @@ def test_row_a_checkpoint_that_does_not_follow_is_an_alarm(desk, reply, word):
     assert ("ALARM" in ending.stderr) == (word == "LEDGER")
     known = load_trust_state(desk.keys).of(SOURCE.fingerprint)
     assert (known.seq, known.head) == (5, b"h" * 32)
+    kept = checkpoint_path(desk.keys, SOURCE.fingerprint)
+    assert not kept.exists()
     desk.receives_honestly(acknowledging(AckReply(checkpoint=checkpoint(seq=6))))
+    assert kept.read_bytes() == checkpoint(seq=6)
 
 
 def revocations(version, key=SOURCE, weights=frozenset()):
-    return seal_revocations(
+    return sign_revocations(
         Revocations(version=version, day=today(), weights=weights, keys=frozenset()), key.signing_key
     )
 
 
+KNOWN_LIST = revocations(2, weights=frozenset({bytes(range(32))}))
 LISTS = {
     "G31i-an-older-revocation-list": (revocations(1), 11, "ROLLBACK"),
     "G31j-no-revocation-list-any-more": (b"", 11, "ROLLBACK"),
-    "G31k-another-list-with-the-same-number": (revocations(2, weights=frozenset({bytes(32)})), 11, "ROLLBACK"),
+    "G31k-another-list-with-the-same-number": (revocations(2), 11, "ROLLBACK"),
+    "G31p-a-newer-list-that-is-shorter": (revocations(3), 11, "ROLLBACK"),
     "G31l-a-list-of-another-source": (revocations(3, key=OTHER_SOURCE), 10, "KEY_UNKNOWN"),
     "G31m-no-list-but-text": (MARKER.encode(), 12, None),
     "G31n-no-list-but-zeros": (bytes(16 * 1024), 12, None),
@@ -292,7 +313,7 @@ LISTS = {
 def test_row_a_revocation_list_that_does_not_follow_is_refused(desk, shown, code, word):
     update_trust_state(
         desk.keys,
-        lambda state: state.learned(SOURCE.fingerprint, open_revocations(revocations(2), SOURCE.fingerprint)),
+        lambda state: state.learned(SOURCE.fingerprint, open_revocations(KNOWN_LIST, SOURCE.fingerprint)),
     )
     source = SimulatedSource(SOURCE, SITE.request, SEALED)
     source.revocations = shown
@@ -302,7 +323,7 @@ def test_row_a_revocation_list_that_does_not_follow_is_refused(desk, shown, code
     assert source.fetches == []
     assert not desk.out.exists()
     honest = SimulatedSource(SOURCE, SITE.request, SEALED)
-    honest.revocations = revocations(2)
+    honest.revocations = KNOWN_LIST
     desk.receives_honestly(honest)
 
 

@@ -1,6 +1,7 @@
 """Both sites as real processes: a bundle crosses once, whatever is killed on the way."""
 
 import hashlib
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import target_site.receive as receive_module
 from protocol.grants import GrantState
 from protocol.key_files import load_server_identity
+from protocol.ledger import Ledger
 from protocol.request import grant_id
 from protocol.wire.address import parse_address
 from source_site import exporter
@@ -17,6 +19,7 @@ from source_site.export import close_by_receipt, export_to_file, grant
 from source_site.keys import init_keys, open_ledger, released_file
 from target_site.request import write_request
 from tests.source_site.runs import write_run
+from tests.support import cli
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.loopback import needs_loopback
 from tests.support.processes import ended, killed_at, preload, run, start
@@ -110,6 +113,22 @@ def test_a_bundle_crosses_once_and_both_sides_know_it(sites):
     record = sites.record()
     assert record.receipt == (sites.folder / "target" / "model.ecan.receipt").read_bytes()
     assert record.bundle_sha256 == hashlib.sha256(sites.out.read_bytes()).digest()
+
+
+def test_what_the_target_keeps_of_the_ledger_is_what_the_source_reads(sites):
+    export, address = sites.exporting()
+    assert sites.receiving(address) == 0
+    assert ended(export) == 0
+    keys = sites.folder / "source"
+    head = open_ledger(keys).head()
+    (shown,) = cli.target("trust", "show", "--keys", sites.folder / "keys", "--format", "json").json()
+    assert (shown["ledger_entry"], shown["ledger_head"]) == (head.seq, head.digest.hex())
+    verify = ("ledger", "verify", "--keys", keys, "--checkpoint", shown["checkpoint"], "--format", "json")
+    assert cli.source(*verify).json()["checkpoint"] == head.seq
+    shutil.rmtree(keys / "ledger")
+    (keys / "ledger").mkdir()
+    Ledger.create(keys / "ledger" / "ledger.sqlite")  # written anew from its start
+    assert cli.source(*verify).code == 16
 
 
 def test_a_second_crossing_of_the_same_grant_is_refused_at_both_ends(sites):

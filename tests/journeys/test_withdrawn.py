@@ -55,7 +55,7 @@ def test_a_withdrawn_model_is_not_adapted_or_used_with_the_sites_keys(crossing, 
 
 
 def test_a_model_that_was_not_withdrawn_is_used_with_the_sites_keys(crossing, adapted, keys):
-    update(keys, revoke(keys, "--key", "ab" * 32))
+    update(keys, revoke(keys, "--key", "ab" * 32, "--unknown"))
     own = ("--keys", keys / "target-keys")
     assert adapt(crossing, keys, *own).code == 0
     predict = ("predict", "--model", adapted, "--audio", crossing.target_labels, "--out", keys / "predicted")

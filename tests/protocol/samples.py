@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import bundle, signing, weights
 from protocol.architecture import model_shapes
-from protocol.egress import seal_bundle
+from protocol.egress import sign_bundle
 from protocol.errors import ProtocolError
 from protocol.manifest import PAYLOAD_TYPE, Manifest, ManifestFields, label_mask
 from protocol.trust import Anchor
@@ -59,7 +59,7 @@ def random_model(arch: str = ARCH, num_classes: int = NUM_CLASSES, norm: str = N
 @functools.cache
 def sealed() -> bytes:
     """A bundle as the source makes it."""
-    return seal_bundle(random_model(), FIELDS, RELEASE_KEY)
+    return sign_bundle(random_model(), FIELDS, RELEASE_KEY)
 
 
 def packed() -> bytes:

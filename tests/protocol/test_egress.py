@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from protocol import trust, weights
 from protocol.architecture import ARCHITECTURES, NORMALIZATIONS, model_shapes
-from protocol.egress import EgressRefused, seal_bundle, violations
+from protocol.egress import EgressRefused, sign_bundle, violations
 from protocol.errors import Malformed
 from protocol.manifest import label_mask
 from protocol.weights import Arrays
@@ -30,7 +30,7 @@ def test_what_the_source_seals_the_target_verifies(arch: str, norm: str, classes
     fields = dataclasses.replace(FIELDS, arch=arch, norm=norm, labels=label_mask(classes))
     tensors = random_model(arch, len(classes), norm)
     assert violations(tensors, arch, len(classes), norm) == ()
-    sealed = seal_bundle(tensors, fields, RELEASE_KEY)
+    sealed = sign_bundle(tensors, fields, RELEASE_KEY)
     verified = trust.verify(sealed, ANCHOR)
     assert verified.manifest.classes == classes
     assert {name: array.shape for name, array in verified.tensors().items()} == model_shapes(arch, len(classes), norm)
@@ -38,7 +38,7 @@ def test_what_the_source_seals_the_target_verifies(arch: str, norm: str, classes
 
 
 def test_the_same_model_is_sealed_to_the_same_bytes() -> None:
-    assert seal_bundle(random_model(), FIELDS, RELEASE_KEY) == seal_bundle(random_model(), FIELDS, RELEASE_KEY)
+    assert sign_bundle(random_model(), FIELDS, RELEASE_KEY) == sign_bundle(random_model(), FIELDS, RELEASE_KEY)
 
 
 def add(name: str, array: object) -> Callable[[Arrays], None]:
@@ -78,7 +78,7 @@ def test_a_model_that_breaks_a_rule_may_not_leave(
     change(tensors)
     assert {(violation.rule, violation.where) for violation in violations(tensors, *FORM)} == broken
     with pytest.raises(EgressRefused) as caught:
-        seal_bundle(tensors, FIELDS, RELEASE_KEY)
+        sign_bundle(tensors, FIELDS, RELEASE_KEY)
     assert caught.value.exit_code == 11
     assert caught.value.code == "EGRESS"
 
@@ -90,7 +90,7 @@ def test_all_broken_rules_are_listed_at_once() -> None:
     tensors["bottleneck.bias"] = tensors["bottleneck.bias"].astype(np.float16)
     tensors["head.weight"][1] = 0
     with pytest.raises(EgressRefused) as caught:
-        seal_bundle(tensors, FIELDS, RELEASE_KEY)
+        sign_bundle(tensors, FIELDS, RELEASE_KEY)
     listed = {violation.where for violation in caught.value.violations}
     assert listed == {"encoder.0.bias", "bank.scores", "bottleneck.bias", "head.weight"}
     assert str(caught.value) == (
@@ -153,11 +153,11 @@ def test_a_fault_in_the_encoder_is_caught_before_anything_leaves(monkeypatch: py
     honest_pack = weights.pack
     monkeypatch.setattr(weights, "pack", lambda *model: honest_pack(*model)[:-1] + b"\x80")
     with pytest.raises(Malformed) as caught:
-        seal_bundle(random_model(), FIELDS, RELEASE_KEY)
+        sign_bundle(random_model(), FIELDS, RELEASE_KEY)
     assert caught.value.code == "VALUE"
 
 
 @pytest.mark.parametrize("change", [{"release": 0}, {"grant": b"short"}, {"hours": 99}])
 def test_a_manifest_out_of_range_is_not_sealed(change: dict[str, object]) -> None:
     with pytest.raises(Malformed):
-        seal_bundle(random_model(), dataclasses.replace(FIELDS, **change), RELEASE_KEY)  # type: ignore[arg-type]
+        sign_bundle(random_model(), dataclasses.replace(FIELDS, **change), RELEASE_KEY)  # type: ignore[arg-type]

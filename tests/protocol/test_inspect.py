@@ -11,7 +11,7 @@ import pytest
 
 from protocol import sealing
 from protocol.architecture import ARCHITECTURES
-from protocol.egress import seal_bundle
+from protocol.egress import sign_bundle
 from protocol.errors import Malformed, StorageFault, Unauthentic
 from protocol.identity import Role, create_identity
 from protocol.inspect import format_text, inspect
@@ -211,7 +211,7 @@ def test_the_page_is_one_page(arch, tmp_path):
     if chromium is None:
         pytest.skip("no Chromium here")
     fields = dataclasses.replace(FIELDS, arch=arch, norm="none", labels=0xFFF)
-    (tmp_path / "model.ecan").write_bytes(seal_bundle(random_model(arch, 12, "none"), fields, RELEASE_KEY))
+    (tmp_path / "model.ecan").write_bytes(sign_bundle(random_model(arch, 12, "none"), fields, RELEASE_KEY))
     (tmp_path / "page.html").write_text(format_html(inspect(tmp_path / "model.ecan")))
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
     target = tmp_path / "page.pdf"

@@ -266,6 +266,21 @@ def test_nothing_leaves_after_the_receipt(ledger):
     assert "revoke" in refused(Code.STATE, ledger.deny, GRANT, now_s=NOW)
 
 
+def test_open_grants_are_taken_back_together_and_those_that_have_ended_stay(ledger):
+    stream(ledger)
+    ledger.close(GRANT, b"receipt", now_s=NOW)
+    others = [bytes([number]) * 16 for number in (1, 2)]
+    for grant in others:
+        issue(ledger, grant)
+    assert ledger.deny_open(now_s=NOW, fits=lambda record: record.grant == GRANT) == ()
+    (first,) = ledger.deny_open(now_s=NOW, fits=lambda record: record.grant == others[0])
+    (second,) = ledger.deny_open(now_s=NOW)
+    assert [(one.grant, one.state) for one in (first, second)] == [(grant, GrantState.DENIED) for grant in others]
+    assert ledger.deny_open(now_s=NOW) == ()
+    assert ledger.find(GRANT).state is GrantState.CLOSED
+    ledger.verify()
+
+
 def test_the_first_receipt_stays(ledger):
     stream(ledger)
     first = ledger.close(GRANT, b"first", now_s=NOW)

@@ -4,7 +4,7 @@ import pytest
 
 from protocol import signing
 from protocol.errors import Malformed, Unauthentic
-from protocol.receipts import Receipt, Verdict, open_receipt, seal_receipt
+from protocol.receipts import Receipt, Verdict, open_receipt, sign_receipt
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY
 
 RECEIPT = Receipt(
@@ -20,19 +20,19 @@ RECEIPT = Receipt(
 @pytest.mark.parametrize("verdict", Verdict)
 def test_a_receipt_reads_back_as_it_was_sealed(verdict: Verdict) -> None:
     receipt = dataclasses.replace(RECEIPT, verdict=verdict)
-    opened = open_receipt(seal_receipt(receipt, RELEASE_KEY), signer=ISSUER)
+    opened = open_receipt(sign_receipt(receipt, RELEASE_KEY), signer=ISSUER)
     assert opened == receipt
     assert isinstance(opened.verdict, Verdict)
 
 
 def test_a_receipt_of_another_key_is_refused() -> None:
     with pytest.raises(Unauthentic) as caught:
-        open_receipt(seal_receipt(RECEIPT, OTHER_KEY), signer=ISSUER)
+        open_receipt(sign_receipt(RECEIPT, OTHER_KEY), signer=ISSUER)
     assert caught.value.code == "KEY_UNKNOWN"
 
 
 def test_a_signed_manifest_is_no_receipt() -> None:
-    payload = signing.parse_envelope(seal_receipt(RECEIPT, RELEASE_KEY)).payload
+    payload = signing.parse_envelope(sign_receipt(RECEIPT, RELEASE_KEY)).payload
     with pytest.raises(Unauthentic) as caught:
         open_receipt(signing.sign("application/vnd.ecan.manifest.v1+json", payload, RELEASE_KEY), signer=ISSUER)
     assert caught.value.code == "PAYLOAD_TYPE"
@@ -44,4 +44,4 @@ def test_a_signed_manifest_is_no_receipt() -> None:
 )
 def test_a_receipt_out_of_range_is_not_sealed(change: dict[str, object]) -> None:
     with pytest.raises(Malformed):
-        seal_receipt(dataclasses.replace(RECEIPT, **change), RELEASE_KEY)  # type: ignore[arg-type]
+        sign_receipt(dataclasses.replace(RECEIPT, **change), RELEASE_KEY)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import pytest
 from protocol import signing
 from protocol.errors import KeyFault, Malformed, ProtocolError, Unauthentic
 from protocol.identity import Identity, Role, create_identity
-from protocol.request import MAX_REQUEST_BYTES, PAYLOAD_TYPE, grant_id, open_request, seal_request
+from protocol.request import MAX_REQUEST_BYTES, PAYLOAD_TYPE, grant_id, open_request, sign_request
 from protocol.sealing import seal, unseal
 from tests.protocol.samples import flipped
 
@@ -15,7 +15,7 @@ SITE = create_identity(Role.TARGET, NOW)
 OTHER_SITE = create_identity(Role.TARGET, NOW)
 SOURCE = create_identity(Role.SOURCE, NOW)
 NONCE = bytes(range(32))
-REQUEST = seal_request(SITE, nonce=NONCE, day=20_500)
+REQUEST = sign_request(SITE, nonce=NONCE, day=20_500)
 RAW = SITE.sealing_key.public_key.raw if SITE.sealing_key else b""
 
 
@@ -44,7 +44,7 @@ def test_a_request_is_far_smaller_than_the_largest() -> None:
 
 
 def test_each_request_is_a_grant_of_its_own() -> None:
-    another = seal_request(SITE, nonce=bytes(32), day=20_500)
+    another = sign_request(SITE, nonce=bytes(32), day=20_500)
     assert grant_id(REQUEST) != grant_id(another)
     assert len(grant_id(REQUEST)) == 16
 
@@ -57,7 +57,7 @@ def test_a_certificate_of_another_site_is_refused() -> None:
 
 def test_a_source_cannot_ask() -> None:
     with pytest.raises(KeyFault, match="use a target's keys"):
-        seal_request(SOURCE, nonce=NONCE, day=20_500)
+        sign_request(SOURCE, nonce=NONCE, day=20_500)
     with pytest.raises(Unauthentic) as caught:
         open_request(resigned(SOURCE, certificate=SOURCE.certificate_pem.decode()))
     assert caught.value.code == "IDENTITY"

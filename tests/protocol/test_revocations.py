@@ -12,13 +12,13 @@ from protocol.revocations import (
     Revocations,
     join_digests,
     open_revocations,
-    seal_revocations,
+    sign_revocations,
 )
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, TODAY, code_only, flipped
 
 LOW, HIGH = bytes(32), bytes([255]) * 32
 LIST = Revocations(version=3, day=TODAY, weights=frozenset({HIGH, LOW}), keys=frozenset({ISSUER}))
-SEALED = seal_revocations(LIST, RELEASE_KEY)
+SEALED = sign_revocations(LIST, RELEASE_KEY)
 
 
 def signed(payload_type: str = PAYLOAD_TYPE, **changes: object) -> bytes:
@@ -35,29 +35,29 @@ def test_what_was_withdrawn_is_read_as_it_was_written() -> None:
 
 def test_an_empty_list_is_a_list() -> None:
     empty = Revocations(version=1, day=TODAY, weights=frozenset(), keys=frozenset())
-    assert open_revocations(seal_revocations(empty, RELEASE_KEY), ISSUER) == empty
+    assert open_revocations(sign_revocations(empty, RELEASE_KEY), ISSUER) == empty
 
 
 def test_the_longest_list_fits_and_a_longer_one_is_not_written() -> None:
     digests = frozenset(bytes([number]) * 32 for number in range(MAX_REVOKED))
     longest = replace(LIST, weights=digests, keys=digests)
-    data = seal_revocations(longest, RELEASE_KEY)
+    data = sign_revocations(longest, RELEASE_KEY)
     assert len(data) <= MAX_REVOCATIONS_BYTES
     assert open_revocations(data, ISSUER) == longest
     with pytest.raises(Malformed):
-        seal_revocations(replace(longest, keys=digests | {HIGH}), RELEASE_KEY)
+        sign_revocations(replace(longest, keys=digests | {HIGH}), RELEASE_KEY)
 
 
 @pytest.mark.parametrize("version", [0, -1, 1 << 16])
 def test_a_number_that_is_out_of_range_is_not_written(version: int) -> None:
     with pytest.raises(Malformed) as caught:
-        seal_revocations(replace(LIST, version=version), RELEASE_KEY)
+        sign_revocations(replace(LIST, version=version), RELEASE_KEY)
     assert caught.value.code == "RANGE"
 
 
 def test_the_list_of_another_source_is_refused() -> None:
     with pytest.raises(Unauthentic) as caught:
-        open_revocations(seal_revocations(LIST, OTHER_KEY), ISSUER)
+        open_revocations(sign_revocations(LIST, OTHER_KEY), ISSUER)
     assert caught.value.code == "KEY_UNKNOWN"
 
 

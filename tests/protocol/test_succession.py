@@ -5,11 +5,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import signing
 from protocol.errors import Malformed, ProtocolError, Unauthentic
-from protocol.succession import PAYLOAD_TYPE, Succession, open_succession, seal_succession
+from protocol.succession import PAYLOAD_TYPE, Succession, open_succession, sign_succession
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, code_only, flipped
 
 NEW = signing.fingerprint_of(signing.raw_public_key(OTHER_KEY))
-SEALED = seal_succession(RELEASE_KEY, OTHER_KEY, 2)
+SEALED = sign_succession(RELEASE_KEY, OTHER_KEY, 2)
 THIRD_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(2, 34)))
 
 
@@ -42,7 +42,7 @@ def test_a_hand_over_by_another_key_than_the_trusted_one_is_refused() -> None:
         ),
         pytest.param(signed(number=3), "SIG_INVALID", id="another number than agreed"),
         pytest.param(
-            signed(consent=consent_in(seal_succession(THIRD_KEY, OTHER_KEY, 2))), "SIG_INVALID", id="agreed elsewhere"
+            signed(consent=consent_in(sign_succession(THIRD_KEY, OTHER_KEY, 2))), "SIG_INVALID", id="agreed elsewhere"
         ),
         pytest.param(signed(public_key="00" * 32), "SIG_INVALID", id="no key at all"),
         pytest.param(signed("application/vnd.ecan.receipt.v1+json"), "PAYLOAD_TYPE", id="another type"),
@@ -74,7 +74,7 @@ def test_a_hand_over_has_one_form_only(data: bytes, code: str) -> None:
 
 def test_a_key_does_not_succeed_itself() -> None:
     with pytest.raises(Malformed, match="itself"):
-        seal_succession(RELEASE_KEY, RELEASE_KEY, 1)
+        sign_succession(RELEASE_KEY, RELEASE_KEY, 1)
     with pytest.raises(Malformed, match="itself"):
         open_succession(signed(public_key=signing.raw_public_key(RELEASE_KEY).hex()), ISSUER)
 
@@ -82,7 +82,7 @@ def test_a_key_does_not_succeed_itself() -> None:
 @pytest.mark.parametrize("number", [0, 1 << 16])
 def test_a_number_that_is_out_of_range_is_not_written(number: int) -> None:
     with pytest.raises(Malformed):
-        seal_succession(RELEASE_KEY, OTHER_KEY, number)
+        sign_succession(RELEASE_KEY, OTHER_KEY, number)
 
 
 def test_every_flipped_bit_is_refused() -> None:

@@ -10,18 +10,19 @@ import pytest
 from ecan_core.errors import ModelError, UsageFault
 from protocol import bundle
 from protocol.egress import EgressRefused
-from protocol.errors import Code, ConnectionFault, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, ConnectionFault, KeyFault, Malformed, Refused, StorageFault, Unauthentic
 from protocol.grants import GrantState
 from protocol.identity import Role
-from protocol.key_files import load_identity, load_server_identity
+from protocol.key_files import load_identity, load_server_identity, write_identity
 from protocol.sandbox import landlock_abi
 from protocol.sealing import outline, unseal
 from protocol.trust import Anchor, verify
 from protocol.wire.address import parse_address
 from source_site import exporter
 from source_site.export import close_by_receipt, export_to_file, grant, manifest_fields
-from source_site.keys import init_keys, open_ledger
+from source_site.keys import init_keys, load_keys, open_ledger
 from source_site.outbox import read_kept_request, summary
+from source_site.revoke import revoke_key, revoke_release
 from source_site.store import save_run
 from tests.protocol.samples import random_model
 from tests.source_site.runs import FACTS, write_run
@@ -432,3 +433,67 @@ def test_only_the_same_bundle_is_written_over(place):
         with pytest.raises(UsageFault, match="not there yet"):
             to_file(place, out)
     assert (place / "model.ecsl").read_bytes() == sealed + b"x"
+
+
+def listed_but_not_denied(place):
+    """What a revocation that was killed after it wrote its list leaves."""
+    ledger = place / "keys" / "ledger"
+    before = {path: path.read_bytes() for path in ledger.iterdir()}
+    revoke_release(place / "keys", 1, now_s=NOW_S)
+    for path in ledger.iterdir():
+        path.unlink()
+    for path, data in before.items():
+        path.write_bytes(data)
+
+
+def test_a_withdrawn_model_does_not_leave_even_if_its_grants_are_still_open(place):
+    grants(place)
+    kept = {path: path.read_bytes() for path in (place / "keys" / "outbox").iterdir()}
+    listed_but_not_denied(place)
+    for path, data in kept.items():
+        path.write_bytes(data)
+    assert record_of(place).state is GrantState.ISSUED
+    for leave in (
+        lambda: to_file(place),
+        lambda: grants(place),
+        lambda: grants(place, "other.request", "site.request"),
+        lambda: serve(place),
+        lambda: serve(place, SITE.grant),
+    ):
+        with pytest.raises(Refused, match="withdrawn") as caught:
+            leave()
+        assert (caught.value.code, caught.value.exit_code) == (Code.REVOKED, 11)
+    assert not (place / "model.ecsl").exists()
+    assert record_of(place, OTHER_SITE) is None
+
+
+def test_a_withdrawn_model_is_not_granted_again(place):
+    to_file(place)
+    revoke_release(place / "keys", 1, now_s=NOW_S)
+    with pytest.raises(Refused) as caught:
+        grants(place, "other.request")
+    assert caught.value.code is Code.REVOKED
+    assert record_of(place, OTHER_SITE) is None
+
+
+def test_with_a_withdrawn_release_key_nothing_is_granted_or_served(place):
+    grants(place)
+    key = load_keys(place / "keys").fingerprint
+    assert [record.grant for record in revoke_key(place / "keys", key, now_s=NOW_S).denied] == [SITE.grant]
+    for leave in (lambda: grants(place, "other.request"), lambda: serve(place, SITE.grant)):
+        with pytest.raises(Refused, match="keys rotate") as caught:
+            leave()
+        assert caught.value.code is Code.REVOKED
+    assert record_of(place, OTHER_SITE) is None
+
+
+def test_nothing_is_granted_between_two_identities(place):
+    write_identity(new_identity(Role.SOURCE), place / "keys" / ".next")
+    with pytest.raises(KeyFault, match="keys rotate"):
+        grants(place)
+
+
+def test_a_file_that_is_no_request_is_named(place):
+    (place / "c.yaml").write_text("epochs: 1\n")
+    with pytest.raises(Malformed, match=r"c\.yaml is not a request"):
+        grants(place, "c.yaml")

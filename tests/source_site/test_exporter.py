@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -91,6 +92,7 @@ def test_what_was_granted_before_is_served_without_the_model(place):
     (one,) = granted.json()["grants"]
     assert (one["state"], one["audience"]) == ("ISSUED", SITE.identity.fingerprint.hex())
     assert SITE.identity.fingerprint.hex() in granted.stderr
+    assert "compare each site's fingerprint" in granted.stderr
     export = Command(place, "ecan-source", "export", "--keys", place / "keys", "--listen", "127.0.0.1:0")
     assert one["bytes"] == len(take(place, export))
     export.wait()
@@ -163,7 +165,10 @@ def test_a_signal_ends_it_and_the_same_command_goes_on(place, number, code):
     first.port()
     sealed = (place / "keys" / "outbox" / f"{SITE.grant.hex()}.sealed").read_bytes()
     first.process.send_signal(number)
-    assert "Traceback" not in first.wait(expect=code).stderr
+    said = first.wait(expect=code).stderr
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("error: ")
+    assert "run the same command again" in said
     assert state(place) is GrantState.ISSUED
     second = exporting(place)
     assert take(place, second) == sealed
@@ -249,8 +254,9 @@ def test_a_file_of_one_request_is_told_to_machines_and_closed_by_hand(place):
     assert (one["closed"], one["state"]) == (False, "STREAMING")
     data = (place / "model.ecsl").read_bytes()
     (place / "receipt").write_bytes(receipt_of(data))
-    by_hand = ("--keys", place / "keys", "--request", place / "site.request", "--receipt", place / "receipt")
-    closed = cli.source("close", *by_hand)
+    program, *copied = shlex.split(result.stderr.splitlines()[-1].removeprefix("next: "))
+    assert (program, copied[-1]) == ("ecan-source", "OUT.receipt")
+    closed = cli.source(*copied[:-1], place / "receipt")
     assert (closed.code, "is closed" in closed.stderr) == (0, True)
 
 

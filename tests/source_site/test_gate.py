@@ -245,3 +245,11 @@ def test_a_gate_knows_no_network_library_and_no_speech():
     loaded = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
     for name in ("ecan_core", "torch", "grpc", "google", "soundfile", "sqlite3", "ssl", "http", "urllib3", "requests"):
         assert repr(name) not in loaded
+
+
+def test_a_refusal_without_a_code_is_a_failure_of_the_gate(keys, monkeypatch):
+    said = Answer(kind="Refused", message="No.").to_bytes()
+    monkeypatch.setattr("source_site.export._talk_to_gate", lambda frame, timeout_s: said)
+    with pytest.raises(ProtocolError, match="without a finding") as caught:
+        ask(task(keys))
+    assert caught.value.code is Code.INTERNAL

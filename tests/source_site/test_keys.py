@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from protocol import signing
 from protocol.errors import Code, KeyFault, StorageFault
+from protocol.grants import GrantState, SealedFacts
 from protocol.identity import Role, endorsed_fingerprint
 from protocol.key_files import PASSPHRASE_VARIABLE, is_locked, load_server_identity, write_identity
 from protocol.ledger import Ledger
@@ -33,6 +35,16 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 GRANT = bytes(range(16))
 WORDS = b"correct horse battery staple"
 FOLDERS = ("ledger", "outbox", "released", "public", "retired")
+
+
+def issue(keys: Path) -> None:
+    facts = SealedFacts(sealed_sha256=bytes(32), size=6, bundle_sha256=bytes(32), weights_sha256=bytes(32))
+    outbox_file(keys, GRANT).write_bytes(b"sealed")
+    open_ledger(keys).issue(GRANT, bytes(32), bytes(32), lambda release: facts, now_s=int(NOW.timestamp()))
+
+
+def online_fingerprint(keys: Path) -> str:
+    return signing.fingerprint_of(signing.raw_public_key(load_server_identity(keys).online_key)).hex()
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -109,8 +121,8 @@ def test_rotation_makes_new_keys_that_the_old_ones_vouch_for(tmp_path, passphras
     keys = tmp_path / "keys"
     first = init_keys(keys, passphrase=passphrase)
     before = modes(keys)
-    second = rotate_keys(keys, now=NOW, passphrase=passphrase)
-    third = rotate_keys(keys, now=NOW, passphrase=passphrase)
+    second = rotate_keys(keys, now=NOW, passphrase=passphrase).fingerprint.hex()
+    third = rotate_keys(keys, now=NOW, passphrase=passphrase).fingerprint.hex()
     assert len({first, second, third}) == 3
     assert load_keys(keys, passphrase).fingerprint.hex() == third
     assert load_server_identity(keys, passphrase).fingerprint.hex() == third
@@ -222,7 +234,8 @@ while killed:
 
         def kill(event, arguments):
             global left
-            if event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir") or (event == "open" and arguments[2] & 3):
+            changes = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "sqlite3.connect")
+            if event in changes or (event == "open" and arguments[2] & 3):
                 left -= 1
                 if left < 0:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -248,8 +261,9 @@ def present(keys: Path) -> str:
 @pytest.mark.slow
 def test_a_rotation_that_was_killed_at_any_moment_is_finished_by_the_next_run(tmp_path):
     first = init_keys(tmp_path / "keys")
-    second = rotate_keys(tmp_path / "keys", now=NOW)
+    second = rotate_keys(tmp_path / "keys", now=NOW).fingerprint.hex()
     revoke_key(tmp_path / "keys", bytes(32), now_s=int(NOW.timestamp()))
+    issue(tmp_path / "keys")
     subprocess.run(
         [sys.executable, "-c", KILL_AT_EVERY_MOMENT, str(tmp_path)], check=True, cwd=Path(__file__).parents[2]
     )
@@ -262,9 +276,11 @@ def test_a_rotation_that_was_killed_at_any_moment_is_finished_by_the_next_run(tm
         is_mixed = interrupted.endswith("run `ecan-source keys rotate` again.")
         outcomes.append("old" if interrupted == second else "mixed" if is_mixed else "new")
         if outcomes[-1] == "new" and not (keys / ".next" / "signing.key").exists():
-            continue  # nothing was left to finish: the next run is the next rotation
+            # Nothing was left to finish: the next run is the next rotation.
+            assert open_ledger(keys).find(GRANT).state is GrantState.DENIED
+            continue
 
-        third = rotate_keys(keys, now=NOW)
+        third = rotate_keys(keys, now=NOW).fingerprint.hex()
         assert third == present(keys) == load_server_identity(keys).fingerprint.hex()
         assert interrupted == third if outcomes[-1] == "new" else third != second
         assert [present(keys / "retired" / number) for number in ("1", "2")] == [first, second]
@@ -272,8 +288,30 @@ def test_a_rotation_that_was_killed_at_any_moment_is_finished_by_the_next_run(tm
         succession = open_succession(succession_file(keys).read_bytes(), bytes.fromhex(second))
         assert (succession.new.hex(), succession.number) == (third, 2)
         assert open_revocations(revocations_file(keys).read_bytes(), bytes.fromhex(third)).keys == {bytes(32)}
+        assert open_ledger(keys).find(GRANT).state is GrantState.DENIED
+        assert not outbox_file(keys, GRANT).exists()
         assert not (keys / ".next").exists()
     assert list(dict.fromkeys(outcomes)) == ["old", "mixed", "new"]
+
+
+def test_what_was_granted_under_the_old_keys_is_denied_and_that_is_said(tmp_path):
+    keys = tmp_path / "keys"
+    init_keys(keys)
+    issue(keys)
+    (denied,) = rotate_keys(keys, now=NOW).denied
+    assert (denied.grant, denied.state) == (GRANT, GrantState.DENIED)
+    assert not outbox_file(keys, GRANT).exists()
+    assert rotate_keys(keys, now=NOW).denied == ()
+    open_ledger(keys).verify()
+
+
+def test_keys_without_their_ledger_are_not_rotated(tmp_path):
+    keys = tmp_path / "keys"
+    fingerprint = init_keys(keys)
+    shutil.rmtree(keys / "ledger")
+    with pytest.raises(StorageFault, match="holds no ledger"):
+        rotate_keys(keys, now=NOW)
+    assert load_keys(keys).fingerprint.hex() == fingerprint
 
 
 def test_a_staged_rotation_goes_on_with_the_same_new_keys(tmp_path):
@@ -282,18 +320,40 @@ def test_a_staged_rotation_goes_on_with_the_same_new_keys(tmp_path):
     init_keys(keys)
     staged = new_identity(Role.SOURCE)
     write_identity(staged, keys / ".next")
-    assert rotate_keys(keys, now=NOW) == staged.fingerprint.hex()
+    assert rotate_keys(keys, now=NOW).fingerprint == staged.fingerprint
 
 
 def test_an_operator_rotates_on_the_command_line(tmp_path):
     keys = tmp_path / "keys"
     old = cli.source("keys", "init", "--out", keys).stdout.strip()
+    issue(keys)
     result = cli.source("keys", "rotate", "--keys", keys)
     assert result.code == 0, result.stderr
+    assert "denied now: 1; their sites must ask again" in result.stderr
     new = result.stdout.strip()
     assert cli.source("keys", "show", "--keys", keys).stdout.strip() == new != old
     assert str(succession_file(keys)) in result.stderr
     assert open_succession(succession_file(keys).read_bytes(), bytes.fromhex(old)).new.hex() == new
+
+
+def test_an_operator_sees_every_key_that_can_be_stolen(tmp_path):
+    keys = tmp_path / "keys"
+    old, old_online = init_keys(keys), online_fingerprint(keys)
+    assert cli.source("keys", "show", "--keys", keys, "--all").stdout.split("\n") == [
+        old,
+        f"{old_online}  online key",
+        "",
+    ]
+    new, new_online = rotate_keys(keys, now=NOW).fingerprint.hex(), online_fingerprint(keys)
+    (keys / "retired" / "2").mkdir()  # of a rotation that was killed
+    shown = cli.source("keys", "show", "--keys", keys, "--all").stdout.splitlines()
+    assert [line.split()[0] for line in shown] == [new, new_online, old, old_online]
+    assert shown[0] == cli.source("keys", "show", "--keys", keys).stdout.strip() == new
+    assert cli.source("keys", "show", "--keys", keys, "--format", "json").json() == {
+        "release": new,
+        "online": new_online,
+        "retired": [{"number": 1, "release": old, "online": old_online}],
+    }
 
 
 def test_an_operator_locks_the_keys_on_the_command_line(tmp_path, monkeypatch):

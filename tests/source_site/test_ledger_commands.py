@@ -9,7 +9,7 @@ import pytest
 from protocol.grants import WINDOW_S, SealedFacts
 from protocol.key_files import load_server_identity
 from protocol.ledger import Ledger
-from protocol.statements import CheckpointFields, seal_checkpoint
+from protocol.statements import NO_HEAD, CheckpointFields, sign_checkpoint
 from source_site.keys import init_keys, open_ledger, outbox_file, rotate_keys
 from source_site.outbox import request_file
 from tests.support import cli
@@ -58,10 +58,12 @@ def checkpoint(keys, ledger, tmp_path):
     return write_checkpoint(keys, ledger, tmp_path / "site.checkpoint")
 
 
-def write_checkpoint(keys, ledger, path):
+def write_checkpoint(keys, ledger, path, *, seen=0, seen_head=NO_HEAD):
     head = ledger.head()
-    fields = CheckpointFields(grant=GRANT, seq=head.seq, head=head.digest, day=NOW // 86_400)
-    path.write_bytes(seal_checkpoint(fields, load_server_identity(keys).online_key))
+    fields = CheckpointFields(
+        grant=GRANT, seq=head.seq, head=head.digest, seen=seen, seen_head=seen_head, day=NOW // 86_400
+    )
+    path.write_bytes(sign_checkpoint(fields, load_server_identity(keys).online_key))
     return path
 
 
@@ -113,6 +115,12 @@ def test_a_ledger_that_holds_is_said_to_hold(keys, ledger):
     assert verified.stdout == f"the ledger holds: 3 lines, the last one is {head.digest.hex()}\n"
     told = cli.source("ledger", "verify", "--keys", keys, "--format", "json").json()
     assert told == {"lines": 3, "head": head.digest.hex(), "checkpoint": None}
+
+
+def test_a_folder_without_a_ledger_is_named(tmp_path):
+    listed = cli.source("ledger", "list", "--keys", tmp_path)
+    assert listed.code == 16
+    assert f"{tmp_path} holds no ledger; name the source's keys folder" in listed.refusal()
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -170,6 +178,16 @@ def test_a_ledger_that_was_put_back_to_an_earlier_day_is_found_by_a_checkpoint(k
     assert verified.stdout == ""
 
 
+def test_a_source_that_signed_a_line_which_its_ledger_does_not_hold_is_found_out(keys, ledger, checkpoint, tmp_path):
+    """A server can say what it likes of an earlier line, but not without signing it."""
+    told = write_checkpoint(keys, ledger, tmp_path / "told.checkpoint", seen=2, seen_head=b"x" * 32)
+    verified = cli.source("ledger", "verify", "--keys", keys, "--checkpoint", told)
+    assert verified.code == 16
+    assert "line 2 of the checkpoint" in verified.refusal()
+    true = write_checkpoint(keys, ledger, tmp_path / "true.checkpoint", seen=2, seen_head=ledger.digest_at(2))
+    assert cli.source("ledger", "verify", "--keys", keys, "--checkpoint", true).code == 0
+
+
 def test_the_checkpoint_of_another_source_is_refused(keys, ledger, tmp_path):
     init_keys(tmp_path / "other")
     foreign = open_ledger(tmp_path / "other")
@@ -210,7 +228,7 @@ def test_an_unknown_grant_is_refused(keys, ledger):
     issue(ledger)
     denied = cli.source("deny", "--keys", keys, "--grant", OTHER.hex())
     assert denied.code == 11
-    assert "not in the ledger" in denied.refusal()
+    assert "ecan-source ledger list" in denied.refusal()
 
 
 def test_a_delivered_grant_cannot_be_taken_back(keys, ledger):

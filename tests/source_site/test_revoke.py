@@ -1,16 +1,17 @@
 import hashlib
 import json
+import threading
 from datetime import UTC, datetime
 
 import pytest
 
 from ecan_core.errors import UsageFault
 from protocol import signing
-from protocol.errors import KeyFault, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, KeyFault, Refused, StorageFault, Unauthentic
 from protocol.grants import GrantState, SealedFacts
 from protocol.revocations import MAX_REVOKED, open_revocations
 from source_site.keys import init_keys, load_keys, open_ledger, outbox_file, revocations_file, rotate_keys
-from source_site.revoke import renew_revocations, revoke_key, revoke_release
+from source_site.revoke import refuse_withdrawn, renew_revocations, revoke_key, revoke_release
 from tests.support import cli
 
 NOW_S = 20_500 * 86_400
@@ -87,6 +88,49 @@ def test_to_withdraw_again_changes_nothing_but_finishes_what_was_cut_short(keys)
     assert not withdrawal.is_new
     assert [record.grant for record in withdrawal.denied] == [late]
     assert revocations_file(keys).read_bytes() == before
+
+
+def test_a_grant_that_is_issued_while_its_release_is_withdrawn_is_denied(keys):
+    open_before, meanwhile = issue(keys, 1, model=1), (2).to_bytes(16)
+    ledger, withdrawals = open_ledger(keys), []
+    revoking = threading.Thread(target=lambda: withdrawals.append(revoke_release(keys, 1, now_s=NOW_S)))
+
+    def seal(release: int) -> SealedFacts:
+        revoking.start()
+        while not ledger.find(open_before).state.has_ended:  # it does not wait for us to take the others back
+            revoking.join(0.01)
+        return SealedFacts(sealed_sha256=bytes(32), size=6, bundle_sha256=bytes(32), weights_sha256=weights_of(release))
+
+    open_ledger(keys).issue(meanwhile, bytes(32), hashlib.sha256(b"model 1").digest(), seal, now_s=NOW_S)
+    revoking.join(20)
+    assert [record.grant for record in withdrawals[0].denied] == [open_before, meanwhile]
+    assert {record.state for record in ledger.records()} == {GrantState.DENIED}
+    ledger.verify()
+
+
+def test_a_withdrawal_that_was_killed_after_its_list_lets_nothing_leave(keys):
+    issue(keys, 1, model=1)
+    issue(keys, 2, model=2)
+    issuer, (first, second) = load_keys(keys).fingerprint, open_ledger(keys).records()
+    revoke_release(keys, 1, now_s=NOW_S)
+    refuse_withdrawn(keys, issuer, [second])
+    with pytest.raises(Refused, match="revoke --release 1") as caught:
+        refuse_withdrawn(keys, issuer, [second, first])
+    assert (caught.value.code, caught.value.exit_code) == (Code.REVOKED, 11)
+
+
+def test_with_the_present_release_key_every_open_grant_is_withdrawn(keys):
+    grants = [issue(keys, 1, model=1), issue(keys, 2, model=2)]
+    own = load_keys(keys)
+    online = signing.fingerprint_of(signing.raw_public_key(own.online_key))
+    assert revoke_key(keys, online, now_s=NOW_S).denied == ()
+    assert [record.grant for record in revoke_key(keys, own.fingerprint, now_s=NOW_S).denied] == grants
+    assert not outbox_file(keys, grants[0]).exists()
+    with pytest.raises(Refused, match="keys rotate") as caught:
+        refuse_withdrawn(keys, own.fingerprint, [])
+    assert caught.value.code is Code.REVOKED
+    late = issue(keys, 3, model=1)
+    assert [record.grant for record in revoke_key(keys, own.fingerprint, now_s=NOW_S).denied] == [late]
 
 
 def test_keys_and_releases_add_up_on_one_list_with_a_rising_number(keys):
@@ -195,3 +239,30 @@ def test_a_denied_grant_is_not_served_any_more(keys):
     revoke_release(keys, 1, now_s=NOW_S)
     with pytest.raises(Refused):
         open_ledger(keys).open(grant, now_s=NOW_S)
+
+
+def test_the_command_withdraws_no_key_that_is_not_this_sources_unless_that_is_meant(keys):
+    refused = cli.source("revoke", "--keys", keys, "--key", KEY.hex())
+    assert (refused.code, "keys show --all" in refused.refusal()) == (2, True)
+    assert not revocations_file(keys).exists()
+    assert cli.source("revoke", "--keys", keys, "--key", KEY.hex(), "--unknown").code == 0
+    assert listed(keys).keys == {KEY}
+
+
+def test_the_command_withdraws_the_present_release_key_only_if_that_is_meant(keys):
+    grant, present = issue(keys, 1, model=1), load_keys(keys).fingerprint
+    words = ("revoke", "--keys", keys, "--key", present.hex())
+    for more in ((), ("--unknown",)):
+        refused = cli.source(*words, *more)
+        assert (refused.code, "--yes" in refused.refusal()) == (2, True)
+    assert not revocations_file(keys).exists()
+    assert cli.source(*words, "--yes", "--format", "json").json()["denied"] == [grant.hex()]
+
+
+def test_keys_of_before_a_rotation_are_still_this_sources(keys):
+    old = load_keys(keys)
+    rotate_keys(keys, now=datetime.now(UTC))
+    online = signing.fingerprint_of(signing.raw_public_key(old.online_key))
+    for key in (old.fingerprint, online):
+        assert cli.source("revoke", "--keys", keys, "--key", key.hex()).code == 0
+    assert listed(keys).keys == {old.fingerprint, online}

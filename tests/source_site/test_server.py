@@ -15,14 +15,14 @@ from protocol.errors import Code, ConnectionFault, Malformed, Refused, StorageFa
 from protocol.grants import MAX_FETCHES, QUOTA_FACTOR, WINDOW_S, GrantState, SealedFacts
 from protocol.identity import Role, ServerIdentity
 from protocol.ledger import Ledger
-from protocol.receipts import Receipt, Verdict, seal_receipt
+from protocol.receipts import Receipt, Verdict, sign_receipt
 from protocol.request import open_request
-from protocol.statements import open_checkpoint
+from protocol.statements import MAX_SEQ, NO_HEAD, open_checkpoint
 from protocol.wire.address import Address, parse_address
 from protocol.wire.channel import start_server
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.codec import encode
-from protocol.wire.ecan.v1.release_pb2 import FetchRequest
+from protocol.wire.ecan.v1.release_pb2 import AckRequest, FetchRequest
 from protocol.wire.proof import prove
 from protocol.wire.service import ACK, FETCH, OPEN, Call, pins, release_handler
 from protocol.wire.status import PUBLIC_FAULTS
@@ -73,7 +73,7 @@ def receipt(site: Site = SITE, *, signer: Site | None = None, **changes: object)
         "verdict": Verdict.ACCEPTED,
         "day": TODAY,
     }
-    return seal_receipt(Receipt(**(said | changes)), (signer or site).identity.signing_key)
+    return sign_receipt(Receipt(**(said | changes)), (signer or site).identity.signing_key)
 
 
 @dataclass
@@ -160,7 +160,32 @@ def test_the_bundle_is_offered_fetched_and_receipted(calls, desk):
     checkpoint = open_checkpoint(reply.checkpoint, SOURCE.online_endorsement, SOURCE.fingerprint)
     head = desk.ledger.head()
     assert (checkpoint.grant, checkpoint.seq, checkpoint.head) == (SITE.grant, head.seq, head.digest)
+    assert (checkpoint.seen, checkpoint.seen_head) == (0, NO_HEAD)
     assert desk.state() is GrantState.CLOSED
+
+
+def test_the_answer_to_a_receipt_shows_what_stands_where_the_site_has_last_seen_the_ledger(calls, desk):
+    before = desk.ledger.head()
+    calls.open()
+    fetched(calls)
+    for seen in (before.seq, before.seq + 1):
+        reply = calls.ack(receipt(), seen)
+        checkpoint = open_checkpoint(reply.checkpoint, SOURCE.online_endorsement, SOURCE.fingerprint)
+        assert checkpoint.seq > seen
+        assert (checkpoint.seen, checkpoint.seen_head) == (seen, desk.ledger.digest_at(seen))
+    assert desk.ledger.digest_at(before.seq) == before.digest
+
+
+@pytest.mark.parametrize("beyond", [1, MAX_SEQ], ids=["by one line", "by far"])
+def test_of_a_line_that_the_ledger_has_lost_nothing_can_be_said(calls, desk, beyond):
+    calls.open()
+    fetched(calls)
+    calls.ack(receipt())
+    seen = min(desk.ledger.head().seq + beyond, MAX_SEQ)
+    reply = calls.ack(receipt(), seen)
+    checkpoint = open_checkpoint(reply.checkpoint, SOURCE.online_endorsement, SOURCE.fingerprint)
+    assert checkpoint.seq < seen
+    assert (checkpoint.seen, checkpoint.seen_head) == (seen, NO_HEAD)
 
 
 def test_two_sites_are_served_side_by_side_each_its_own(calls, others):
@@ -441,7 +466,7 @@ def test_no_byte_leaves_a_running_stream_once_the_grant_is_closed(served, desk):
     second = served.fetch(FetchRequest(grant=OTHER.grant, digest=digest(OTHER)), direct_call(cut, OTHER))
     desk.ledger.open(OTHER.grant, now_s=NOW_S)
     next(second)
-    reply = served.ack(type("Request", (), {"receipt": receipt()}), call)
+    reply = served.ack(AckRequest(receipt=receipt()), call)
     assert reply.checkpoint
     assert cut == [SITE.grant]  # what gRPC holds back is dropped
     with pytest.raises((Refused, StopIteration)):

@@ -59,8 +59,8 @@ class Calls:
         with explained_faults("the source"):
             yield from self.channel.unary_stream(FETCH, encode, decoder(Chunk))(request, timeout=TIMEOUT_S)
 
-    def ack(self, receipt: bytes) -> AckReply:
-        return self._unary(ACK, AckRequest(receipt=receipt), AckReply)
+    def ack(self, receipt: bytes, seen: int = 0) -> AckReply:
+        return self._unary(ACK, AckRequest(receipt=receipt, seen=seen), AckReply)
 
     def trust(self) -> bytes:
         return self._unary(TRUST, TrustRequest(), TrustReply).revocations

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from protocol.errors import Code, Refused
 from protocol.identity import Identity
 from protocol.request import grant_id, open_request
-from protocol.statements import CheckpointFields, OfferFields, seal_checkpoint, seal_offer
+from protocol.statements import NO_HEAD, CheckpointFields, OfferFields, sign_checkpoint, sign_offer
 from protocol.wire.address import Address
 from protocol.wire.channel import start_server
 from protocol.wire.chunks import CHUNK_BYTES
@@ -28,10 +28,11 @@ from protocol.wire.service import Call, Pins, pins, release_handler
 from tests.support.loopback import require_loopback
 
 DAY = 20_000
+HEAD = b"h" * 32
 
 
 class SimulatedSource:
-    """An honest source without a ledger; a test overrides the method in which its own does not behave.
+    """An honest source, in whose ledger all lines have one hash; a test overrides what its own does differently.
 
     Attributes:
         fetches: the offset of every Fetch, in order.
@@ -63,7 +64,7 @@ class SimulatedSource:
     def signed(self, offer: OfferFields) -> Offer:
         """An offer as the source signs it."""
         return Offer(
-            statement=seal_offer(offer, self.identity.online_key), endorsement=self.identity.online_endorsement
+            statement=sign_offer(offer, self.identity.online_key), endorsement=self.identity.online_endorsement
         )
 
     def open(self, request: OpenRequest) -> Offer:
@@ -79,8 +80,15 @@ class SimulatedSource:
 
     def ack(self, request: AckRequest) -> AckReply:
         self.receipts.append(request.receipt)
-        checkpoint = CheckpointFields(grant=grant_id(self.request), seq=len(self.receipts), head=b"h" * 32, day=DAY)
-        return AckReply(checkpoint=seal_checkpoint(checkpoint, self.identity.online_key))
+        checkpoint = CheckpointFields(
+            grant=grant_id(self.request),
+            seq=len(self.receipts),
+            head=HEAD,
+            seen=request.seen,
+            seen_head=HEAD if 0 < request.seen <= len(self.receipts) else NO_HEAD,
+            day=DAY,
+        )
+        return AckReply(checkpoint=sign_checkpoint(checkpoint, self.identity.online_key))
 
     def trust(self, request: TrustRequest) -> TrustReply:
         return TrustReply(revocations=self.revocations)

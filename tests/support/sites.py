@@ -8,12 +8,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from protocol.egress import seal_bundle
+from protocol.egress import sign_bundle
 from protocol.identity import Identity, Role, create_identity
 from protocol.key_files import write_identity
 from protocol.manifest import ManifestFields
-from protocol.receipts import Receipt, Verdict, seal_receipt
-from protocol.request import grant_id, seal_request
+from protocol.receipts import Receipt, Verdict, sign_receipt
+from protocol.request import grant_id, sign_request
 from protocol.sealing import seal
 from target_site.trust_state import create_trust_state
 from tests.protocol.samples import FIELDS, TODAY, random_model
@@ -47,13 +47,13 @@ def new_identity(role: Role) -> Identity:
 
 def new_site() -> Site:
     identity = new_identity(Role.TARGET)
-    return Site(identity=identity, request=seal_request(identity, nonce=os.urandom(32), day=TODAY))
+    return Site(identity=identity, request=sign_request(identity, nonce=os.urandom(32), day=TODAY))
 
 
 def sealed_for(site: Site, source: Identity, *, seed: int = 0, **fields: object) -> bytes:
     """The bundle that the source makes for the site; `fields` change what its manifest says."""
     stated: ManifestFields = replace(FIELDS, **{"audience": site.identity.fingerprint, "grant": site.grant, **fields})
-    return seal_bundle(random_model(seed=seed), stated, source.signing_key)
+    return sign_bundle(random_model(seed=seed), stated, source.signing_key)
 
 
 def delivered_for(site: Site, source: Identity, *, plain: bytes | None = None, **fields: object) -> bytes:
@@ -82,7 +82,7 @@ def receipt_for(
         "day": TODAY,
     }
     receipt = Receipt(**(fields | changes))  # type: ignore[arg-type]
-    return seal_receipt(receipt, (signer or site.identity).signing_key)
+    return sign_receipt(receipt, (signer or site.identity).signing_key)
 
 
 def der(identity: Identity) -> bytes:

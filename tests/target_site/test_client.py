@@ -10,7 +10,7 @@ import pytest
 from protocol.errors import Code, ConnectionFault, Refused, TimedOut
 from protocol.identity import Role
 from protocol.sealing import MAX_SEALED_BYTES
-from protocol.statements import CheckpointFields, seal_checkpoint
+from protocol.statements import NO_HEAD, CheckpointFields, open_checkpoint, sign_checkpoint
 from protocol.wire.address import Address
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.codec import encode
@@ -19,7 +19,7 @@ from protocol.wire.service import OPEN, SERVICE
 from target_site import client as client_module
 from target_site.client import Deadline, connect, read_offer
 from tests.support.loopback import needs_loopback
-from tests.support.simulated_source import SimulatedSource
+from tests.support.simulated_source import HEAD, SimulatedSource
 from tests.support.sites import new_identity, new_site
 
 pytestmark = needs_loopback
@@ -211,33 +211,41 @@ def test_the_receipt_is_answered_with_a_checkpoint():
     source = SimulatedSource(SOURCE, SITE.request, DATA)
     with source.listening() as address, connected(address) as client:
         client.open([SITE.grant])
-        checkpoint = client.ack(b"receipt")
-    assert (checkpoint.grant, checkpoint.seq) == (SITE.grant, 1)
-    assert source.receipts == [b"receipt"]
+        first, second = (client.ack(b"receipt", seen=seen) for seen in (0, 1))
+    assert (first.stated.grant, first.stated.seq) == (SITE.grant, 1)
+    assert (first.stated.seen, first.stated.seen_head) == (0, NO_HEAD)
+    assert (second.stated.seen, second.stated.seen_head) == (1, HEAD)
+    for checkpoint in (first, second):
+        assert open_checkpoint(checkpoint.statement, checkpoint.endorsement, SOURCE.fingerprint) == checkpoint.stated
+    assert source.receipts == [b"receipt"] * 2
 
 
-CHECKPOINT = CheckpointFields(grant=SITE.grant, seq=1, head=b"h" * 32, day=20_000)
+CHECKPOINT = CheckpointFields(grant=SITE.grant, seq=2, head=HEAD, seen=1, seen_head=HEAD, day=20_000)
 
 
 @pytest.mark.parametrize(
     "reply",
     [
         pytest.param(AckReply(), id="none"),
-        pytest.param(AckReply(checkpoint=seal_checkpoint(CHECKPOINT, OTHER.online_key)), id="of another source"),
+        pytest.param(AckReply(checkpoint=sign_checkpoint(CHECKPOINT, OTHER.online_key)), id="of another source"),
         pytest.param(
-            AckReply(checkpoint=seal_checkpoint(replace(CHECKPOINT, grant=bytes(16)), SOURCE.online_key)),
+            AckReply(checkpoint=sign_checkpoint(replace(CHECKPOINT, grant=bytes(16)), SOURCE.online_key)),
             id="of another grant",
+        ),
+        pytest.param(
+            AckReply(checkpoint=sign_checkpoint(replace(CHECKPOINT, seen=2), SOURCE.online_key)),
+            id="of another line",
         ),
     ],
 )
-def test_a_checkpoint_that_the_source_has_not_signed_for_this_grant_is_refused(reply):
+def test_a_checkpoint_that_the_source_has_not_signed_for_this_grant_and_line_is_refused(reply):
     class Acknowledging(SimulatedSource):
         def ack(self, request):
             return reply
 
     def work(client):
         client.open([SITE.grant])
-        client.ack(b"receipt")
+        client.ack(b"receipt", seen=1)
 
     assert refused(Acknowledging(SOURCE, SITE.request, DATA), work).code is Code.PROTOCOL
 
@@ -286,7 +294,7 @@ def test_a_busy_source_is_asked_again_after_growing_pauses(monkeypatch):
     with source.listening() as address, connected(address) as client:
         offer = client.open([SITE.grant])
         assert b"".join(client.fetch(offer, 0)) == DATA
-        client.ack(b"receipt")
+        client.ack(b"receipt", seen=0)
         client.trust()
     assert source.fetches == [0]
     assert len(pauses) == 32

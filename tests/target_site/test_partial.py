@@ -6,7 +6,7 @@ import pytest
 
 from protocol.errors import Code, ConnectionFault, StorageFault
 from protocol.identity import Role
-from protocol.statements import OfferFields, seal_offer
+from protocol.statements import OfferFields, sign_offer
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.codec import encode
 from protocol.wire.ecan.v1.release_pb2 import Offer
@@ -22,7 +22,7 @@ def accepted(source=SOURCE, **changes) -> AcceptedOffer:
     """An offer as the client hands it over; the nonce is another one each time."""
     said = {"grant": b"g" * 16, "sealed_sha256": b"d" * 32, "size": SIZE, "release": 1, "expires_s": 10**9}
     fields = OfferFields(nonce=os.urandom(32), **(said | changes))
-    message = encode(Offer(statement=seal_offer(fields, source.online_key), endorsement=source.online_endorsement))
+    message = encode(Offer(statement=sign_offer(fields, source.online_key), endorsement=source.online_endorsement))
     return AcceptedOffer(
         grant=fields.grant,
         digest=fields.sealed_sha256,

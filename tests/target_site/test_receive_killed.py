@@ -75,7 +75,7 @@ def visible(folder):
 def assert_received(out):
     assert out.read_bytes() == BUNDLE
     assert visible(out.parent) == ["model.ecan", "model.ecan.receipt"]
-    assert open_accepted(out, keys_dir=None, trust=None, today=TODAY).digest == hashlib.sha256(BUNDLE).digest()
+    assert open_accepted(out, keys_dir=None).digest == hashlib.sha256(BUNDLE).digest()
 
 
 @pytest.mark.parametrize(

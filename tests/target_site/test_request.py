@@ -63,14 +63,14 @@ def test_whoever_has_keys_has_a_trust_state(tmp_path):
 def test_a_lost_trust_state_is_not_made_again_beside_old_keys(tmp_path):
     write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
     (tmp_path / "keys" / STATE_FILE).unlink()
-    write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
+    write_request(tmp_path / "keys", tmp_path / "again.request", today=TODAY)
     assert not (tmp_path / "keys" / STATE_FILE).exists()
 
 
 def test_a_run_that_was_killed_before_the_keys_were_there_is_repeated(tmp_path):
     write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
     (tmp_path / "keys" / "signing.key").unlink()
-    fingerprint = write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
+    fingerprint = write_request(tmp_path / "keys", tmp_path / "again.request", today=TODAY)
     assert load_keys(tmp_path / "keys").fingerprint.hex() == fingerprint
 
 
@@ -80,7 +80,7 @@ def test_new_keys_are_locked_with_a_passphrase(tmp_path):
     assert is_locked(tmp_path / "keys")
     assert load_keys(tmp_path / "keys", words).fingerprint.hex() == fingerprint
     with pytest.raises(KeyFault, match=PASSPHRASE_VARIABLE):
-        write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
+        write_request(tmp_path / "keys", tmp_path / "again.request", today=TODAY)
 
 
 def test_an_operator_locks_the_keys_on_the_command_line(tmp_path, monkeypatch):
@@ -89,13 +89,16 @@ def test_an_operator_locks_the_keys_on_the_command_line(tmp_path, monkeypatch):
     words.chmod(0o600)
     monkeypatch.setattr(sys, "stdin", None)
     monkeypatch.setenv(PASSPHRASE_VARIABLE, str(words))
-    ask = ("request", "--keys", tmp_path / "keys", "--out", tmp_path / "site.request")
-    first = cli.target(*ask, "--passphrase")
+
+    def ask(out, *words):
+        return cli.target("request", "--keys", tmp_path / "keys", "--out", tmp_path / out, *words)
+
+    first = ask("1.request", "--passphrase")
     assert first.code == 0, first.stderr
     assert is_locked(tmp_path / "keys")
-    assert cli.target(*ask).stdout == cli.target(*ask, "--passphrase").stdout == first.stdout
+    assert ask("2.request").stdout == ask("3.request", "--passphrase").stdout == first.stdout
     monkeypatch.delenv(PASSPHRASE_VARIABLE)
-    locked = cli.target(*ask)
+    locked = ask("4.request")
     assert locked.code == 3
     assert PASSPHRASE_VARIABLE in locked.refusal()
 
@@ -107,7 +110,7 @@ def test_requests_that_cannot_be_kept_are_a_storage_fault(tmp_path):
         (tmp_path / "keys" / name).rename(tmp_path / "other" / name)
     (tmp_path / "other" / "requests").touch()
     with pytest.raises(StorageFault, match="check the keys folder"):
-        write_request(tmp_path / "other", tmp_path / "site.request", today=TODAY)
+        write_request(tmp_path / "other", tmp_path / "again.request", today=TODAY)
 
 
 def test_keys_that_were_made_without_a_passphrase_are_not_passed_off_as_locked(tmp_path):
@@ -129,18 +132,31 @@ def test_a_request_that_cannot_be_written_is_a_storage_fault(tmp_path):
         write_request(tmp_path / "keys", tmp_path / "missing" / "site.request", today=TODAY)
 
 
-@pytest.mark.parametrize("out", ["keys/signing.key", "keys/new.request", "thesis", "folder", "link"])
-def test_nothing_but_an_older_request_is_written_over(tmp_path, out):
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("keys/signing.key", "choose another --out"),
+        ("keys/new.request", "choose another --out"),
+        *((name, "is there already; name a new file") for name in ("site.request", "thesis", "folder", "link")),
+    ],
+)
+def test_nothing_is_written_over_not_even_an_older_request(tmp_path, out, says):
     (tmp_path / "folder").mkdir()
     (tmp_path / "thesis").write_bytes(b"my thesis")
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
-    older = (tmp_path / "site.request").read_bytes()
-    key = (tmp_path / "keys" / "signing.key").read_bytes()
-    with pytest.raises(UsageFault, match="choose another --out"):
+    kept = [tmp_path / name for name in ("site.request", "thesis", "keys/signing.key")]
+    before = [path.read_bytes() for path in kept]
+    with pytest.raises(UsageFault, match=says):
         write_request(tmp_path / "keys", tmp_path / out, today=TODAY)
-    assert (tmp_path / "thesis").read_bytes() == b"my thesis"
-    assert (tmp_path / "keys" / "signing.key").read_bytes() == key
+    assert [path.read_bytes() for path in kept] == before
+    assert not (tmp_path / "nothing").exists()
     assert len(requested_grants(tmp_path / "keys")) == 1
-    write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
-    assert (tmp_path / "site.request").read_bytes() != older
+
+
+def test_an_operator_who_names_an_old_request_is_asked_for_a_new_file(tmp_path):
+    ask = ("request", "--keys", tmp_path / "keys", "--out", tmp_path / "site.request")
+    assert cli.target(*ask).code == 0
+    refused = cli.target(*ask)
+    assert refused.code == 2
+    assert "is there already; name a new file" in refused.stderr

@@ -1,12 +1,16 @@
 """``ecan-target trust``: what a person sees and changes of the trust state."""
 
+from pathlib import Path
+
 import pytest
 
 from protocol import signing
 from protocol.identity import Role
 from protocol.key_files import write_identity
-from protocol.revocations import Revocations, seal_revocations
-from protocol.succession import seal_succession
+from protocol.revocations import Revocations, sign_revocations
+from protocol.statements import NO_HEAD, CheckpointFields, sign_checkpoint
+from protocol.succession import sign_succession
+from target_site.checkpoints import SignedCheckpoint, keep_checkpoint
 from target_site.trust_state import STATE_FILE, load_trust_state, update_trust_state
 from tests.support import cli
 from tests.support.sites import TODAY, new_identity, new_site
@@ -17,7 +21,7 @@ WEIGHTS = b"w" * 32
 
 def listed(version=1, signer=SOURCE):
     revocations = Revocations(version=version, day=TODAY, weights=frozenset({WEIGHTS}), keys=frozenset())
-    return seal_revocations(revocations, signer.signing_key)
+    return sign_revocations(revocations, signer.signing_key)
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_a_new_site_knows_nothing_and_says_so(keys):
 
 def test_what_is_known_of_a_source_is_listed(known, tmp_path):
     assert update(known, tmp_path, listed(3)).code == 0
-    assert update(known, tmp_path, seal_succession(SOURCE.signing_key, HEIR.signing_key, 1)).code == 0
+    assert update(known, tmp_path, sign_succession(SOURCE.signing_key, HEIR.signing_key, 1)).code == 0
     sources = {entry["source"]: entry for entry in trust("show", known, "--format", "json").json()}
     old = sources[SOURCE.fingerprint.hex()]
     assert (old["release"], old["weights_sha256"], old["revocation_list"]) == (5, None, 3)
@@ -59,6 +63,24 @@ def test_what_is_known_of_a_source_is_listed(known, tmp_path):
     assert f"source {SOURCE.fingerprint.hex()}" in text
     assert "1 models, 0 keys (list 3)" in text
     assert f"successor  {HEIR.fingerprint.hex()}" in text
+
+
+def test_the_last_checkpoint_is_shown_with_the_file_that_proves_it(known):
+    (entry,) = trust("show", known, "--format", "json").json()
+    assert (entry["ledger_entry"], entry["ledger_head"], entry["checkpoint"]) == (0, None, None)
+    assert "none kept" in trust("show", known).stdout
+    stated = CheckpointFields(grant=bytes(16), seq=4, head=b"h" * 32, seen=0, seen_head=NO_HEAD, day=TODAY)
+    statement = sign_checkpoint(stated, SOURCE.online_key)
+    signed = SignedCheckpoint(stated=stated, statement=statement, endorsement=SOURCE.online_endorsement)
+    keep_checkpoint(known, SOURCE.fingerprint, signed)
+    since = load_trust_state(known).of(SOURCE.fingerprint)
+    update_trust_state(known, lambda state: state.saw(SOURCE.fingerprint, stated, since=since))
+    (entry,) = trust("show", known, "--format", "json").json()
+    assert (entry["ledger_entry"], entry["ledger_head"]) == (4, stated.head.hex())
+    text = trust("show", known).stdout
+    assert f"entry 4, head {stated.head.hex()}" in text
+    assert entry["checkpoint"] in text
+    assert Path(entry["checkpoint"]).read_bytes() == statement
 
 
 def test_a_revocation_list_is_learned_by_hand(known, tmp_path):
@@ -77,7 +99,7 @@ def test_an_older_list_is_refused(known, tmp_path):
 
 
 def test_a_succession_is_learned_by_hand(known, tmp_path):
-    result = update(known, tmp_path, seal_succession(SOURCE.signing_key, HEIR.signing_key, 1), "--format", "json")
+    result = update(known, tmp_path, sign_succession(SOURCE.signing_key, HEIR.signing_key, 1), "--format", "json")
     assert result.json()["successor"] == HEIR.fingerprint.hex()
     assert "handed over" in result.stderr
     assert load_trust_state(known).follow(SOURCE.fingerprint) == HEIR.fingerprint
@@ -119,12 +141,40 @@ def test_a_lost_memory_is_reset_by_a_person(keys):
     lost = trust("show", keys)
     assert lost.code == 10
     assert "ecan-target trust reset" in lost.refusal()
+    assert "public/revocations" in lost.refusal()
     result = trust("reset", keys, "--trust", SOURCE.fingerprint.hex(), "--release", 4, "--format", "json")
     assert result.code == 0
     assert result.json()["release"] == 4
     assert "before 4 are refused" in result.stderr
+    assert "`ecan-target trust update` with its public/succession" in result.stderr
+    assert "public/revocations" in result.stderr
     assert load_trust_state(keys).lost
     assert load_trust_state(keys).of(SOURCE.fingerprint).release == 4
+
+
+def test_what_was_withdrawn_before_a_loss_is_not_known_until_it_is_learned_again(keys, tmp_path):
+    (keys / STATE_FILE).unlink()
+    trust("reset", keys, "--trust", SOURCE.fingerprint.hex(), "--release", 4)
+    assert "was reset; revocation list not known yet" in trust("show", keys).stdout
+    assert trust("show", keys, "--format", "json").json()[0]["revocation_list"] is None
+    assert update(keys, tmp_path, sign_succession(SOURCE.signing_key, HEIR.signing_key, 1)).code == 0
+    assert update(keys, tmp_path, listed(3, signer=HEIR)).code == 0
+    assert "1 models, 0 keys (list 3)" in trust("show", keys).stdout
+
+
+def test_a_reset_of_a_source_without_a_release_says_that_any_may_come(keys):
+    result = trust("reset", keys, "--trust", SOURCE.fingerprint.hex(), "--release", 0)
+    assert "any release of" in result.stderr
+    assert "before 0" not in result.stderr
+
+
+def test_a_list_of_a_key_that_has_handed_over_is_refused(known, tmp_path):
+    update(known, tmp_path, sign_succession(SOURCE.signing_key, HEIR.signing_key, 1))
+    for words in ((), ("--trust", SOURCE.fingerprint.hex())):
+        result = update(known, tmp_path, listed(9), *words)
+        assert result.code == 11
+        assert "only the heir's lists count" in result.refusal()
+    assert load_trust_state(known).revoked(SOURCE.fingerprint) == frozenset()
 
 
 @pytest.mark.parametrize("words", [["--release", 4], ["--trust", "ab" * 32], ["--trust", "ab" * 32, "--release", -1]])
@@ -139,6 +189,14 @@ def test_a_reset_of_a_source_by_another_name_or_in_another_folder_is_refused(key
     assert result.code == 3
     assert "this site's keys" in result.refusal()
     assert not (tmp_path / "source" / STATE_FILE).exists()
+
+
+def test_a_sources_folder_is_called_one_and_not_a_lost_memory(tmp_path):
+    write_identity(SOURCE, tmp_path / "source")
+    for result in (trust("show", tmp_path / "source"), update(tmp_path / "source", tmp_path, listed())):
+        assert result.code == 3
+        assert "holds a source's keys" in result.refusal()
+        assert "trust reset" not in result.stderr
 
 
 @pytest.mark.parametrize("command", ["show", "update", "reset"])

@@ -7,7 +7,7 @@ import pytest
 from protocol.errors import Code, ConnectionFault, Refused, StorageFault, Unauthentic
 from protocol.manifest import Manifest
 from protocol.revocations import Revocations
-from protocol.statements import CheckpointFields
+from protocol.statements import NO_HEAD, CheckpointFields
 from protocol.succession import Succession
 from target_site.trust_state import (
     MAX_SOURCES,
@@ -39,12 +39,15 @@ def handed_over(old: bytes = ISSUER, new: bytes = OTHER, number: int = 1) -> Suc
     return Succession(old=old, new=new, number=number)
 
 
-def checkpoint(seq: int, head: bytes = b"h" * 32) -> CheckpointFields:
-    return CheckpointFields(grant=bytes(16), seq=seq, head=head, day=TODAY)
+def checkpoint(seq: int, head: bytes, since: KnownSource, seen_head: bytes | None = None) -> CheckpointFields:
+    """What a source shows to a site that knows this much; it holds the same line as ever if not another is named."""
+    shown = since.head if seen_head is None else seen_head
+    return CheckpointFields(grant=bytes(16), seq=seq, head=head, seen=since.seq, seen_head=shown, day=TODAY)
 
 
-def saw(state: TrustState, seq: int, head: bytes = b"h" * 32) -> TrustState:
-    return state.saw(ISSUER, checkpoint(seq, head), since=state.of(ISSUER))
+def saw(state: TrustState, seq: int, head: bytes = b"h" * 32, seen_head: bytes | None = None) -> TrustState:
+    since = state.of(ISSUER)
+    return state.saw(ISSUER, checkpoint(seq, head, since, seen_head), since=since)
 
 
 def anchor(state: TrustState, issuer: bytes = ISSUER):
@@ -104,13 +107,36 @@ def test_a_source_that_never_withdrew_anything_may_say_so():
         pytest.param(None, id="no list"),
         pytest.param(listed(2, {WEIGHTS}), id="an older list"),
         pytest.param(listed(3, {OTHER_WEIGHTS}), id="another list of the same number"),
+        pytest.param(listed(4, {OTHER_WEIGHTS}, {THIRD}), id="a newer list without the weights"),
+        pytest.param(listed(4, {WEIGHTS, OTHER_WEIGHTS}), id="a newer list without the key"),
     ],
 )
 def test_a_known_list_is_not_taken_back(shown):
-    state = EMPTY.learned(ISSUER, listed(3, {WEIGHTS}))
+    state = EMPTY.learned(ISSUER, listed(3, {WEIGHTS}, {THIRD}))
     with pytest.raises(Refused) as caught:
         state.learned(ISSUER, shown)
     assert caught.value.code is Code.ROLLBACK
+
+
+def test_a_newer_list_that_leaves_something_out_is_refused_by_name():
+    with pytest.raises(Refused, match="lists are not shortened"):
+        EMPTY.learned(ISSUER, listed(1, {WEIGHTS})).learned(ISSUER, listed(2))
+
+
+@pytest.mark.parametrize("shown", [None, listed(1, keys={ISSUER}), listed(2, {WEIGHTS}, {ISSUER})])
+def test_a_withdrawn_key_withdraws_nothing_more(shown):
+    state = EMPTY.learned(ISSUER, listed(1, keys={ISSUER}))
+    with pytest.raises(Refused) as caught:
+        state.learned(ISSUER, shown)
+    assert caught.value.code is Code.REVOKED
+
+
+def test_a_key_that_another_one_of_its_line_has_withdrawn_withdraws_nothing():
+    state = EMPTY.learned(ISSUER, listed(1, keys={THIRD})).succeeded(handed_over(OTHER, THIRD, 2))
+    state = state.succeeded(handed_over())
+    with pytest.raises(Refused) as caught:
+        state.learned(THIRD, listed(2, {WEIGHTS}))
+    assert caught.value.code is Code.REVOKED
 
 
 def test_one_source_withdraws_nothing_of_another():
@@ -151,6 +177,16 @@ def test_what_a_successor_withdraws_is_withdrawn_for_bundles_of_the_old_key_too(
     assert state.follow(ISSUER) == OTHER
 
 
+@pytest.mark.parametrize("shown", [None, listed(1, keys={OTHER}), listed(9, {WEIGHTS})])
+def test_a_key_that_has_handed_over_withdraws_nothing_more(shown):
+    state = EMPTY.succeeded(handed_over()).succeeded(handed_over(OTHER, THIRD, 2))
+    for older in (ISSUER, OTHER):
+        with pytest.raises(Refused, match="only the heir's lists count") as caught:
+            state.learned(older, shown)
+        assert caught.value.code is Code.ROLLBACK
+    assert state.follow(ISSUER) == THIRD
+
+
 def test_the_same_hand_over_again_changes_nothing():
     state = EMPTY.succeeded(handed_over())
     assert state.succeeded(handed_over()) == state
@@ -187,10 +223,21 @@ def test_a_ledger_that_grows_is_remembered():
     assert saw(state, 7, b"i" * 32) == state
 
 
-@pytest.mark.parametrize(("seq", "head"), [(6, b"h" * 32), (7, b"j" * 32)], ids=["shrank", "rewritten"])
-def test_a_ledger_that_lost_its_past_is_an_alarm(seq, head):
+@pytest.mark.parametrize(
+    ("seq", "head", "seen_head"),
+    [
+        pytest.param(6, b"h" * 32, None, id="shrank"),
+        pytest.param(6, b"h" * 32, NO_HEAD, id="shrank and says so"),
+        pytest.param(7, b"j" * 32, None, id="rewritten"),
+        pytest.param(8, b"j" * 32, b"x" * 32, id="rewritten with one line more"),
+        pytest.param(10**6, b"j" * 32, b"x" * 32, id="rewritten with many lines more"),
+        pytest.param(8, b"j" * 32, NO_HEAD, id="longer but without the line"),
+        pytest.param(7, b"h" * 32, b"x" * 32, id="the same head over another line"),
+    ],
+)
+def test_a_ledger_that_lost_its_past_is_an_alarm(seq, head, seen_head):
     with pytest.raises(ConnectionFault, match="its ledger shrank or was rewritten") as caught:
-        saw(saw(EMPTY, 7), seq, head)
+        saw(saw(EMPTY, 7), seq, head, seen_head)
     assert caught.value.code is Code.LEDGER
     assert caught.value.exit_code == 4
 
@@ -198,7 +245,22 @@ def test_a_ledger_that_lost_its_past_is_an_alarm(seq, head):
 def test_answers_that_arrive_in_another_order_are_no_alarm():
     asked = saw(EMPTY, 3)
     later = saw(asked, 8, b"i" * 32)
-    assert later.saw(ISSUER, checkpoint(7), since=asked.of(ISSUER)) == later
+    since = asked.of(ISSUER)
+    assert later.saw(ISSUER, checkpoint(7, b"j" * 32, since), since=since) == later
+
+
+def test_what_may_not_follow_on_what_is_known_is_not_remembered():
+    asked = saw(EMPTY, 3)
+    later = saw(asked, 8, b"i" * 32)
+    since = asked.of(ISSUER)
+    assert later.saw(ISSUER, checkpoint(9, b"x" * 32, since), since=since) == later  # it may leave line 8 out
+
+
+def test_an_answer_about_another_line_proves_nothing():
+    state = saw(EMPTY, 7)
+    stated = checkpoint(8, b"i" * 32, EMPTY.of(ISSUER))
+    with pytest.raises(ConnectionFault):
+        state.saw(ISSUER, stated, since=state.of(ISSUER))
 
 
 # On the disk.
@@ -258,7 +320,7 @@ def test_a_lost_memory_asks_for_a_person(keys, how):
     update_trust_state(keys, lambda _: full_state())
     damaged(keys, how)
     for use in (load_trust_state, lambda folder: update_trust_state(folder, lambda state: state)):
-        with pytest.raises(Unauthentic, match="ecan-target trust reset") as caught:
+        with pytest.raises(Unauthentic, match=r"ecan-target trust reset .* then `ecan-target trust update`") as caught:
             use(keys)
         assert caught.value.code is Code.STATE_LOST
         assert caught.value.exit_code == 10
@@ -280,7 +342,9 @@ def test_every_flipped_bit_is_a_lost_memory(keys):
 def test_after_a_loss_each_source_has_to_be_named_by_a_person(keys):
     (keys / STATE_FILE).unlink()
     state = reset_trust(keys, ISSUER, 5)
-    with pytest.raises(Unauthentic, match="for this source too") as caught:
+    with pytest.raises(
+        Unauthentic, match="for this source too, then `ecan-target trust update` with its public/"
+    ) as caught:
         state.of(OTHER)
     assert caught.value.code is Code.STATE_LOST
     assert reset_trust(keys, OTHER, 0).of(OTHER).release == 0

@@ -19,10 +19,10 @@ from protocol import bundle, request, sealing, signing
 from protocol.architecture import layers, tensor_specs
 from protocol.identity import Role, create_identity, endorse_online
 from protocol.manifest import PAYLOAD_TYPE, Manifest, label_mask
-from protocol.receipts import Receipt, Verdict, seal_receipt
-from protocol.revocations import Revocations, seal_revocations
-from protocol.statements import CheckpointFields, OfferFields, seal_checkpoint, seal_offer
-from protocol.succession import seal_succession
+from protocol.receipts import Receipt, Verdict, sign_receipt
+from protocol.revocations import Revocations, sign_revocations
+from protocol.statements import CheckpointFields, OfferFields, sign_checkpoint, sign_offer
+from protocol.succession import sign_succession
 from protocol.weights import header
 
 FILE = Path(__file__).parent / "v1.json"
@@ -111,7 +111,14 @@ OFFER_FIELDS = OfferFields(
     release=7,
     expires_s=86_400 * (TODAY + 1),
 )
-CHECKPOINT_FIELDS = CheckpointFields(grant=GRANT, seq=3, head=hashlib.sha256(b"head").digest(), day=TODAY)
+CHECKPOINT_FIELDS = CheckpointFields(
+    grant=GRANT,
+    seq=3,
+    head=hashlib.sha256(b"head").digest(),
+    seen=2,
+    seen_head=hashlib.sha256(b"seen head").digest(),
+    day=TODAY,
+)
 REVOCATIONS = Revocations(
     version=2,
     day=TODAY,
@@ -123,12 +130,12 @@ REVOCATIONS = Revocations(
 def make_repeatable() -> dict[str, bytes]:
     """The statements whose bytes all follow from this file."""
     return {
-        "receipt": seal_receipt(RECEIPT_FIELDS, RECEIPT),
-        "offer": seal_offer(OFFER_FIELDS, ONLINE),
-        "checkpoint": seal_checkpoint(CHECKPOINT_FIELDS, ONLINE),
+        "receipt": sign_receipt(RECEIPT_FIELDS, RECEIPT),
+        "offer": sign_offer(OFFER_FIELDS, ONLINE),
+        "checkpoint": sign_checkpoint(CHECKPOINT_FIELDS, ONLINE),
         "endorsement": endorse_online(ONLINE, RELEASE),
-        "revocations": seal_revocations(REVOCATIONS, RELEASE),
-        "succession": seal_succession(RELEASE, NEXT, 1),
+        "revocations": sign_revocations(REVOCATIONS, RELEASE),
+        "succession": sign_succession(RELEASE, NEXT, 1),
     }
 
 
@@ -152,7 +159,7 @@ def _unrepeatable() -> dict[str, Any]:
     """A request and a sealed file: a certificate and a ciphertext come out differently each time."""
     identity = create_identity(Role.TARGET, datetime(2026, 2, 16, tzinfo=UTC))
     assert identity.sealing_key is not None
-    asked = request.seal_request(identity, nonce=bytes(range(32)), day=TODAY)
+    asked = request.sign_request(identity, nonce=bytes(range(32)), day=TODAY)
     signer = identity.signing_key.private_bytes_raw()
     plain = b"This stands for a bundle."
     return {

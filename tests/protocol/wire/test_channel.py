@@ -193,6 +193,12 @@ def test_an_address_of_another_machine_is_named_with_the_reason():
         listen_on(Address("192.0.2.1", 0))
 
 
+def test_a_name_that_nobody_knows_is_named():
+    with pytest.raises(ConnectionFault, match=r"The name no-such-host\.invalid is not known on this machine") as caught:
+        listen_on(Address("no-such-host.invalid", 7443))
+    assert caught.value.code is Code.ADDRESS
+
+
 def test_roots_of_the_machine_are_never_believed(source, monkeypatch, tmp_path):
     roots = tmp_path / "roots.pem"
     roots.write_bytes(STRANGER.certificate_pem + SOURCE.certificate_pem)

@@ -9,14 +9,14 @@ from protocol.wire.ecan.v1 import release_pb2
 from protocol.wire.limits import FIELD_LIMITS, MAX_REPLY_BYTES, MAX_REQUEST_BYTES
 from protocol.wire.service import ACK, FETCH, OPEN, TRUST
 
-DIGEST = "ce35438ce56b0e3e63b5d6ce7aaa9bccb20b40515ded74623ccc4a40987fd4b8"
+DIGEST = "4798064c7366bed61e9bb76e89b01554f5c75b41b190b0e2f7ddf9c6f5975ec5"
 
 FIELDS = {
     "OpenRequest": {"grant": "bytes", "nonce": "bytes", "proof": "bytes"},
     "Offer": {"statement": "bytes", "endorsement": "bytes"},
     "FetchRequest": {"grant": "bytes", "digest": "bytes", "offset": "uint64"},
     "Chunk": {"offset": "uint64", "data": "bytes"},
-    "AckRequest": {"receipt": "bytes"},
+    "AckRequest": {"receipt": "bytes", "seen": "uint64"},
     "AckReply": {"checkpoint": "bytes"},
     "TrustRequest": {},
     "TrustReply": {"revocations": "bytes"},

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protocol/wire/ecan/v1/release.proto\x12\x07\x65\x63\x61n.v1\":\n\x0bOpenRequest\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\"/\n\x05Offer\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x13\n\x0b\x65ndorsement\x18\x02 \x01(\x0c\"=\n\x0c\x46\x65tchRequest\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x1d\n\nAckRequest\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\"\x1e\n\x08\x41\x63kReply\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\"\x0e\n\x0cTrustRequest\"!\n\nTrustReply\x12\x13\n\x0brevocations\x18\x01 \x01(\x0c\x32\xcd\x01\n\x07Release\x12,\n\x04Open\x12\x14.ecan.v1.OpenRequest\x1a\x0e.ecan.v1.Offer\x12\x30\n\x05\x46\x65tch\x12\x15.ecan.v1.FetchRequest\x1a\x0e.ecan.v1.Chunk0\x01\x12-\n\x03\x41\x63k\x12\x13.ecan.v1.AckRequest\x1a\x11.ecan.v1.AckReply\x12\x33\n\x05Trust\x12\x15.ecan.v1.TrustRequest\x1a\x13.ecan.v1.TrustReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protocol/wire/ecan/v1/release.proto\x12\x07\x65\x63\x61n.v1\":\n\x0bOpenRequest\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\"/\n\x05Offer\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x13\n\x0b\x65ndorsement\x18\x02 \x01(\x0c\"=\n\x0c\x46\x65tchRequest\x12\r\n\x05grant\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"+\n\nAckRequest\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x0c\n\x04seen\x18\x02 \x01(\x04\"\x1e\n\x08\x41\x63kReply\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\"\x0e\n\x0cTrustRequest\"!\n\nTrustReply\x12\x13\n\x0brevocations\x18\x01 \x01(\x0c\x32\xcd\x01\n\x07Release\x12,\n\x04Open\x12\x14.ecan.v1.OpenRequest\x1a\x0e.ecan.v1.Offer\x12\x30\n\x05\x46\x65tch\x12\x15.ecan.v1.FetchRequest\x1a\x0e.ecan.v1.Chunk0\x01\x12-\n\x03\x41\x63k\x12\x13.ecan.v1.AckRequest\x1a\x11.ecan.v1.AckReply\x12\x33\n\x05Trust\x12\x15.ecan.v1.TrustRequest\x1a\x13.ecan.v1.TrustReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,13 +40,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNK']._serialized_start=220
   _globals['_CHUNK']._serialized_end=257
   _globals['_ACKREQUEST']._serialized_start=259
-  _globals['_ACKREQUEST']._serialized_end=288
-  _globals['_ACKREPLY']._serialized_start=290
-  _globals['_ACKREPLY']._serialized_end=320
-  _globals['_TRUSTREQUEST']._serialized_start=322
-  _globals['_TRUSTREQUEST']._serialized_end=336
-  _globals['_TRUSTREPLY']._serialized_start=338
-  _globals['_TRUSTREPLY']._serialized_end=371
-  _globals['_RELEASE']._serialized_start=374
-  _globals['_RELEASE']._serialized_end=579
+  _globals['_ACKREQUEST']._serialized_end=302
+  _globals['_ACKREPLY']._serialized_start=304
+  _globals['_ACKREPLY']._serialized_end=334
+  _globals['_TRUSTREQUEST']._serialized_start=336
+  _globals['_TRUSTREQUEST']._serialized_end=350
+  _globals['_TRUSTREPLY']._serialized_start=352
+  _globals['_TRUSTREPLY']._serialized_end=385
+  _globals['_RELEASE']._serialized_start=388
+  _globals['_RELEASE']._serialized_end=593
 # @@protoc_insertion_point(module_scope)

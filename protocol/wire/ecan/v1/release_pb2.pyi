@@ -41,10 +41,12 @@ class Chunk(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class AckRequest(_message.Message):
-    __slots__ = ("receipt",)
+    __slots__ = ("receipt", "seen")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     receipt: bytes
-    def __init__(self, receipt: _Optional[bytes] = ...) -> None: ...
+    seen: int
+    def __init__(self, receipt: _Optional[bytes] = ..., seen: _Optional[int] = ...) -> None: ...
 
 class AckReply(_message.Message):
     __slots__ = ("checkpoint",)

@@ -1,0 +1,54 @@
+"""The last checkpoint of every source's ledger as the source has signed it (``KEYS/checkpoints/``).
+
+What is compared is remembered in the trust state. These files are for people: with one of them, `ecan-source ledger
+verify --checkpoint` finds out whether a ledger still holds what this site has seen, and a source that rewrote its
+ledger cannot deny what it has signed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.files import cannot_write, write_atomic
+from protocol.statements import CheckpointFields
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedCheckpoint:
+    """A checkpoint that was verified, and the bytes that prove it to anybody.
+
+    Attributes:
+        stated: what it says.
+        statement: the signed statement as it came.
+        endorsement: the release key's word on the key that signed it, 96 bytes.
+    """
+
+    stated: CheckpointFields
+    statement: bytes
+    endorsement: bytes
+
+
+def checkpoint_path(keys_dir: Path, issuer: bytes) -> Path:
+    """Where the last checkpoint of a source lies, in the form that ``ecan-source ledger verify`` reads."""
+    return keys_dir / CHECKPOINTS / issuer.hex()
+
+
+def endorsement_path(keys_dir: Path, issuer: bytes) -> Path:
+    """Where the endorsement of the key that signed the last checkpoint lies."""
+    return keys_dir / CHECKPOINTS / f"{issuer.hex()}.endorsement"
+
+
+def keep_checkpoint(keys_dir: Path, issuer: bytes, checkpoint: SignedCheckpoint) -> None:
+    """Keep a source's last checkpoint in the place of the one before.
+
+    Raises:
+        StorageFault: it cannot be written.
+    """
+    folder = keys_dir / CHECKPOINTS
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    write_atomic(endorsement_path(keys_dir, issuer), checkpoint.endorsement)
+    write_atomic(checkpoint_path(keys_dir, issuer), checkpoint.statement)
