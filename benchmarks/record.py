@@ -14,15 +14,17 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def circumstances() -> dict[str, str]:
     """When and where a figure was made."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    changed = _git("status", "--porcelain", "--", ".", f":!{RESULTS.relative_to(ROOT)}")
     return {
-        "commit": commit,
+        "commit": _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else ""),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "day": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def record(path: Path, row: dict[str, Any]) -> None:
