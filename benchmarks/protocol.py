@@ -3,7 +3,6 @@
 import argparse
 import subprocess
 import sys
-from typing import Any
 
 from benchmarks.record import ROOT, latest, write_section
 
@@ -72,7 +71,7 @@ def table() -> str:
             half_open,
         ),
         (
-            "every single bit of a bundle flipped",
+            "every bit of a bundle flipped",
             f"{flips['accepted']} of {flips['bits_flipped']} accepted",
             "0",
             flips,
@@ -88,8 +87,8 @@ def table() -> str:
     ]
     lines = ["| question | measured | bar | commit |", "|---|---|---|---|"]
     lines += [f"| {what} | {figure} | {bar} | {row['commit']} |" for what, figure, bar, row in rows]
-    days: list[dict[str, Any]] = [row for *_, row in rows]
-    return "\n".join(lines) + f"\n\n{days[0]['day']} to {days[-1]['day']}, {days[-1]['machine']}, shared."
+    days = sorted({row["day"] for *_, row in rows})
+    return "\n".join(lines) + f"\n\n{' to '.join(days)}, {kills['machine']}."
 
 
 if __name__ == "__main__":
