@@ -5,10 +5,11 @@ import io
 import tokenize
 from pathlib import Path
 
-PROTOCOL = Path(__file__).resolve().parents[2] / "protocol"
+ROOT = Path(__file__).resolve().parents[2]
 TRUSTED = (
-    *("architecture", "bundle", "canonical", "egress", "manifest", "signing", "trust", "weights"),
-    *("sealing", "sealing_keys"),
+    *("protocol/architecture", "protocol/bundle", "protocol/canonical", "protocol/egress", "protocol/manifest"),
+    *("protocol/signing", "protocol/trust", "protocol/weights", "protocol/sealing", "protocol/sealing_keys"),
+    "source_site/gate",
 )
 MAX_LINES = 1500
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
@@ -32,7 +33,7 @@ def code_lines(source: str) -> int:
 
 
 def test_verifier_and_gate_have_at_most_1500_lines_of_code(record_property, capsys):
-    sizes = {name: code_lines((PROTOCOL / f"{name}.py").read_text()) for name in TRUSTED}
+    sizes = {name: code_lines((ROOT / f"{name}.py").read_text()) for name in TRUSTED}
     record_property("lines", sum(sizes.values()))
     with capsys.disabled():
         print(f"\ncode lines of verifier and gate: {sum(sizes.values())} of {MAX_LINES}, {sizes}")
