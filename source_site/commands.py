@@ -103,10 +103,11 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
     narrator = Narrator(quiet=quiet)
     for record in rotation.denied:
         narrator.say(f"the grant {record.grant.hex()} to site {record.audience.hex()} is denied")
-    narrator.say(
-        f"open grants that were sealed under the old keys and are denied now: {len(rotation.denied)}"
-        + ("; their sites must ask again, with a new request" if rotation.denied else "")
-    )
+    if rotation.denied:
+        narrator.say(
+            f"{len(rotation.denied)} open grants were sealed under the old keys and are denied now: "
+            "their sites must ask again, with a new request"
+        )
     narrator.say(
         f"next: send {succession_file(keys_dir)} to every site that trusts the old fingerprint, "
         "and tell them the new one over another channel"
