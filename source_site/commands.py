@@ -105,7 +105,7 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
         narrator.say(f"the grant {record.grant.hex()} to site {record.audience.hex()} is denied")
     if rotation.denied:
         narrator.say(
-            f"{len(rotation.denied)} open grants were sealed under the old keys and are denied now: "
+            f"grants that were sealed under the old keys and are denied now: {len(rotation.denied)}; "
             "their sites must ask again, with a new request"
         )
     narrator.say(
