@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from protocol.grants import SealedFacts
+from protocol.grants import SECONDS_PER_DAY, SealedFacts
 from protocol.identity import Identity, Role, create_identity
 from protocol.key_files import load_server_identity, write_identity
 from protocol.ledger import Ledger
@@ -23,7 +23,6 @@ from protocol.request import grant_id, open_request, sign_request
 from protocol.wire.address import Address, parse_address
 
 PATIENCE_S = 120.0
-SECONDS_PER_DAY = 86_400
 BLOCK_BYTES = 2**20
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -77,6 +78,33 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, mode: int = 0
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder for its owner alone, with those above it; one that is there stays as it is.
+
+    Raises:
+        StorageFault: it cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFault(
+            Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place."
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """Wait for the lock of an open file or folder and hold it; it is closed in the end.
+
+    The system lets go even of a killed process.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def cannot_write(path: Path, error: OSError) -> StorageFault:

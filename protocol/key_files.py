@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from protocol import signing
 from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
-from protocol.files import read_bounded, write_atomic
+from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity import (
     MAX_CERTIFICATE_BYTES,
     ONLINE_ENDORSEMENT_BYTES,
@@ -83,12 +83,7 @@ def write_identity(identity: Identity, folder: Path, passphrase: bytes | None = 
     """
     if has_identity(folder):
         raise KeyFault(Code.KEY_EXISTS, f"{folder} holds an identity already; use it or name another folder.")
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFault(
-            Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place."
-        ) from error
+    make_private_folder(folder)
     write_atomic(folder / PUBLIC_FILE, identity.certificate_pem, 0o644)
     write_atomic(folder / TLS_KEY_FILE, private_pem(identity.tls_key, passphrase))
     if identity.online_endorsement is not None:

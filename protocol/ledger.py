@@ -12,7 +12,6 @@ checkpoint and asks for the hash of its line with every receipt, see `Ledger.dig
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import os
@@ -26,6 +25,7 @@ from typing import Any, NoReturn
 
 from protocol import ledger_check
 from protocol.errors import Code, Refused, StorageFault
+from protocol.files import locked
 from protocol.grants import (
     CLOCK_SLACK_S,
     MAX_FETCHES,
@@ -329,11 +329,8 @@ class Ledger:
             folder = os.open(self._path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise self._unusable(error.strerror) from error
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        with locked(folder):
             yield
-        finally:
-            os.close(folder)
 
     @contextlib.contextmanager
     def _transaction(self, how: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:

@@ -17,7 +17,6 @@ from protocol.identity import check_online
 OFFER_TYPE = "application/vnd.ecan.offer.v1+json"
 CHECKPOINT_TYPE = "application/vnd.ecan.checkpoint.v1+json"
 MAX_STATEMENT_BYTES = 2048
-ENDORSEMENT_BYTES = 96
 
 _MAX_INTEGER = 10**15 - 1
 

@@ -557,15 +557,16 @@ def _open_checkpoint(keys_dir: Path, path: Path) -> "CheckpointFields":
     """A checkpoint of this source, signed by the present online key or by one from before a rotation."""
     from protocol.errors import Unauthentic
     from protocol.files import read_bounded
+    from protocol.identity import ONLINE_ENDORSEMENT_BYTES
     from protocol.key_files import ONLINE_ENDORSEMENT_FILE, load_public
     from protocol.signing import MAX_ENVELOPE_BYTES
-    from protocol.statements import ENDORSEMENT_BYTES, open_checkpoint
+    from protocol.statements import open_checkpoint
     from source_site.keys import RETIRED
 
     data = read_bounded(path, MAX_ENVELOPE_BYTES)
     refusals = []
     for keys in (keys_dir, *sorted((keys_dir / RETIRED).glob("*/"))):
-        endorsement = read_bounded(keys / ONLINE_ENDORSEMENT_FILE, ENDORSEMENT_BYTES)
+        endorsement = read_bounded(keys / ONLINE_ENDORSEMENT_FILE, ONLINE_ENDORSEMENT_BYTES)
         try:
             return open_checkpoint(data, endorsement, load_public(keys).fingerprint)
         except Unauthentic as refusal:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from protocol import signing
 from protocol.errors import Code, KeyFault, Malformed, StorageFault
-from protocol.files import cannot_write, read_bounded, write_atomic
+from protocol.files import cannot_write, make_private_folder, read_bounded, write_atomic
 from protocol.grants import GrantRecord
 from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, create_identity
 from protocol.key_files import (
@@ -98,7 +98,7 @@ def init_keys(out: Path, *, passphrase: bytes | None = None) -> str:
     if has_identity(out):
         raise KeyFault(Code.KEY_EXISTS, f"{out} holds keys already; use them or choose another folder.")
     for folder in (out, *(out / name for name in _SUBFOLDERS)):
-        _make_folder(folder)
+        make_private_folder(folder)
     # Before the keys: whoever has keys has a ledger, even if this run is killed here.
     Ledger.create(_ledger_file(out))
     identity = create_identity(Role.SOURCE, datetime.now(UTC))
@@ -243,14 +243,14 @@ def _is_committed(keys_dir: Path, staged: Path) -> bool:
 
 def _retire(keys_dir: Path) -> Path:
     """Copy the present keys to ``retired/NUMBER``, unless a killed run has done it."""
-    _make_folder(keys_dir / RETIRED)
+    make_private_folder(keys_dir / RETIRED)
     last = max((int(path.name) for path in (keys_dir / RETIRED).iterdir() if path.name.isdecimal()), default=0)
     retired = keys_dir / RETIRED / str(last)
     if last and not has_identity(retired):  # begun, but not finished
         _copy_keys(keys_dir, retired)
     elif not last or _signing_key(retired) != _signing_key(keys_dir):
         retired = keys_dir / RETIRED / str(last + 1)
-        _make_folder(retired)
+        make_private_folder(retired)
         _copy_keys(keys_dir, retired)
     return retired
 
@@ -260,7 +260,7 @@ def _publish_succession(keys_dir: Path, retired: Path, new: Identity, passphrase
 
     old = load_keys(retired, passphrase)
     statement = sign_succession(old.signing_key, new.signing_key, int(retired.name))
-    _make_folder(keys_dir / PUBLIC)
+    make_private_folder(keys_dir / PUBLIC)
     write_atomic(retired / SUCCESSION_FILE, statement, 0o644)  # outlives the next rotation
     write_atomic(succession_file(keys_dir), statement, 0o644)
 
@@ -304,15 +304,6 @@ def _read(path: Path) -> bytes:
 
 def _ledger_file(keys_dir: Path) -> Path:
     return keys_dir / LEDGER_FOLDER / LEDGER_FILE
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFault(
-            Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place."
-        ) from error
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ What a target has, it has; its own verifier refuses what the list names, see `pr
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from ecan_core.errors import UsageFault
 from protocol.errors import Code, Refused, StorageFault, Unauthentic
-from protocol.files import read_bounded, write_atomic
+from protocol.files import locked, read_bounded, write_atomic
 from protocol.grants import SECONDS_PER_DAY, GrantRecord
 from protocol.identity import Identity
 from protocol.revocations import (
@@ -209,8 +208,5 @@ def _alone(keys_dir: Path) -> Iterator[None]:
         raise StorageFault(
             Code.STORAGE, f"{folder} cannot be opened ({error.strerror}); check the keys folder."
         ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(descriptor):
         yield
-    finally:
-        os.close(descriptor)

@@ -69,7 +69,6 @@ class AcceptedOffer:
         digest: SHA-256 of the sealed bundle.
         size: its size in bytes.
         release: number of the release.
-        expires_s: when the offer ends, in seconds since 1970.
         issuer: fingerprint of the source, 32 bytes.
         message: the Offer message as it came: the source's signed word, to be kept as evidence.
     """
@@ -78,7 +77,6 @@ class AcceptedOffer:
     digest: bytes
     size: int
     release: int
-    expires_s: int
     issuer: bytes
     message: bytes
 
@@ -231,7 +229,6 @@ class SourceClient:
             digest=offer.sealed_sha256,
             size=offer.size,
             release=offer.release,
-            expires_s=offer.expires_s,
             issuer=self._trusted,
             message=message,
         )

@@ -8,7 +8,6 @@ import click
 
 from ecan_core.narrator import Narrator
 
-SECONDS_PER_DAY = 86_400
 METHOD_NAMES = ("ecan", "none", "shot-im", "aad")
 
 folder = click.Path(path_type=Path, file_okay=False)
@@ -297,4 +296,6 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, form: str, quiet
 
 
 def _today() -> int:
+    from protocol.grants import SECONDS_PER_DAY
+
     return int(time.time()) // SECONDS_PER_DAY

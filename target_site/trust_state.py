@@ -8,7 +8,6 @@ docs/decisions/0006-trust-state-and-sealing.md.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import os
 import stat
@@ -19,7 +18,7 @@ from typing import Any
 
 from protocol import canonical, revocations
 from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
-from protocol.files import cannot_write, read_bounded, write_atomic
+from protocol.files import cannot_write, locked, make_private_folder, read_bounded, write_atomic
 from protocol.manifest import Manifest
 from protocol.revocations import Revocations
 from protocol.statements import CheckpointFields
@@ -311,12 +310,7 @@ def create_trust_state(keys_dir: Path) -> None:
     Raises:
         StorageFault: it cannot be written.
     """
-    try:
-        keys_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFault(
-            Code.STORAGE, f"{keys_dir} cannot be made ({error.strerror}); choose another place."
-        ) from error
+    make_private_folder(keys_dir)
     with _alone(keys_dir):
         try:
             load_trust_state(keys_dir)
@@ -442,8 +436,5 @@ def _alone(keys_dir: Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise cannot_write(path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(descriptor):
         yield
-    finally:
-        os.close(descriptor)

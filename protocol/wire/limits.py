@@ -5,11 +5,12 @@ One table for both sites. A field that is not in it cannot be sent or read, so n
 
 from collections.abc import Mapping
 
+from protocol.identity import ONLINE_ENDORSEMENT_BYTES
 from protocol.receipts import MAX_RECEIPT_BYTES
 from protocol.request import GRANT_BYTES
 from protocol.revocations import MAX_REVOCATIONS_BYTES
 from protocol.sealing import MAX_SEALED_BYTES
-from protocol.statements import ENDORSEMENT_BYTES, MAX_SEQ, MAX_STATEMENT_BYTES
+from protocol.statements import MAX_SEQ, MAX_STATEMENT_BYTES
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.proof import NONCE_BYTES, PROOF_BYTES
 
@@ -20,7 +21,7 @@ FIELD_LIMITS: Mapping[str, int] = {
     "OpenRequest.nonce": NONCE_BYTES,
     "OpenRequest.proof": PROOF_BYTES,
     "Offer.statement": MAX_STATEMENT_BYTES,
-    "Offer.endorsement": ENDORSEMENT_BYTES,
+    "Offer.endorsement": ONLINE_ENDORSEMENT_BYTES,
     "FetchRequest.grant": GRANT_BYTES,
     "FetchRequest.digest": DIGEST_BYTES,
     "FetchRequest.offset": MAX_SEALED_BYTES,

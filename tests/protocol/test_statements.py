@@ -4,11 +4,10 @@ import pytest
 
 from protocol import canonical, signing
 from protocol.errors import Code, Malformed, ProtocolError, Unauthentic
-from protocol.identity import Role
+from protocol.identity import ONLINE_ENDORSEMENT_BYTES, Role
 from protocol.statements import (
     _CHECKPOINT,
     CHECKPOINT_TYPE,
-    ENDORSEMENT_BYTES,
     MAX_SEQ,
     MAX_STATEMENT_BYTES,
     NO_HEAD,
@@ -35,7 +34,7 @@ def test_an_offer_comes_back_as_it_was_signed(offer):
     signed = sign_offer(offer, SOURCE.online_key)
     assert open_offer(signed, ENDORSEMENT, ISSUER) == offer
     assert len(signed) <= MAX_STATEMENT_BYTES
-    assert len(ENDORSEMENT) == ENDORSEMENT_BYTES
+    assert len(ENDORSEMENT) == ONLINE_ENDORSEMENT_BYTES
 
 
 @pytest.mark.parametrize(

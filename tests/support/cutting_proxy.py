@@ -2,16 +2,14 @@
 
 import contextlib
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from protocol.wire.address import Address
+from tests.support.detour import PATIENCE_S, Detour, shut
 
-_PATIENCE_S = 10.0
 
-
-class CuttingProxy:
+class CuttingProxy(Detour):
     """Forwards connections; the n-th is cut when so many bytes have come from the source.
 
     Args:
@@ -23,48 +21,19 @@ class CuttingProxy:
     """
 
     def __init__(self, target: Address, limits: Sequence[int | None], until: Callable[[], bool] = lambda: True) -> None:
-        self._target = target
+        super().__init__(target)
         self._limits = list(limits)
         self._until = until
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._sockets = [self._listener]
-        self._threads: list[threading.Thread] = []
-        self.address = Address("127.0.0.1", self._listener.getsockname()[1])
 
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[Address]:
-        self._start(self._accept)
+    def take(self, near: socket.socket) -> None:
         try:
-            yield self.address
-        finally:
-            for end in self._sockets:
-                _shut(end)
-            for thread in self._threads:
-                thread.join(_PATIENCE_S)
-            for end in self._sockets:
-                end.close()
-
-    def _start(self, work: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                self._sockets.append(near)
-                self._forward(near)
-
-    def _forward(self, near: socket.socket) -> None:
-        try:
-            far = socket.create_connection((self._target.host, self._target.port))
+            far = socket.create_connection((self._source.host, self._source.port))
         except OSError:
-            _shut(near)
+            shut(near)
             return
-        self._sockets.append(far)
-        self._start(self._pump, near, far, None)
-        self._start(self._pump, far, near, self._limits.pop(0) if self._limits else None)
+        self.keep(far)
+        self.start(self._pump, near, far, None)
+        self.start(self._pump, far, near, self._limits.pop(0) if self._limits else None)
 
     def _pump(self, origin: socket.socket, sink: socket.socket, limit: int | None) -> None:
         passed = 0
@@ -75,15 +44,10 @@ class CuttingProxy:
                     self._wait()
                     break
                 sink.sendall(data)
-        _shut(origin)
-        _shut(sink)
+        shut(origin)
+        shut(sink)
 
     def _wait(self) -> None:
-        end = time.monotonic() + _PATIENCE_S
+        end = time.monotonic() + PATIENCE_S
         while not self._until() and time.monotonic() < end:
             time.sleep(0.005)
-
-
-def _shut(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)

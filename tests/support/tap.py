@@ -7,8 +7,6 @@ other: the certificates, and so all pins and proofs, stay those of the sites.
 import contextlib
 import socket
 import ssl
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +14,8 @@ import hpack
 
 from protocol.key_files import PUBLIC_FILE, TLS_KEY_FILE
 from protocol.wire.address import Address
+from tests.support.detour import PATIENCE_S, Detour, shut
 
-_PATIENCE_S = 10.0
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _CONTINUATION = 0x0, 0x1, 0x9
 _END_HEADERS, _PADDED, _PRIORITY = 0x4, 0x8, 0x20
@@ -31,7 +29,7 @@ class Conversation:
     to_target: bytearray = field(default_factory=bytearray)
 
 
-class Tap:
+class Tap(Detour):
     """Listens between a target and a source.
 
     Args:
@@ -41,28 +39,10 @@ class Tap:
     """
 
     def __init__(self, source: Address, source_keys: Path, target_keys: Path) -> None:
-        self._source = source
+        super().__init__(source)
         self._server = _context(ssl.PROTOCOL_TLS_SERVER, source_keys)
         self._client = _context(ssl.PROTOCOL_TLS_CLIENT, target_keys)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = [self._listener]
-        self._threads: list[threading.Thread] = []
-        self.address = Address("127.0.0.1", self._listener.getsockname()[1])
         self.conversations: list[Conversation] = []
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[Address]:
-        self._start(self._accept)
-        try:
-            yield self.address
-        finally:
-            for end in self._open:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-            for thread in self._threads:
-                thread.join(_PATIENCE_S)
-            for end in self._open:
-                end.close()
 
     @property
     def to_target(self) -> bytes:
@@ -74,30 +54,21 @@ class Tap:
         """Every decrypted byte that the target sent."""
         return b"".join(bytes(one.to_source) for one in self.conversations)
 
-    def _start(self, work, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                self._open.append(near)
-                self._start(self._join, near)
+    def take(self, near: socket.socket) -> None:
+        self.start(self._join, near)
 
     def _join(self, near: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            near.settimeout(_PATIENCE_S)
-            far = socket.create_connection((self._source.host, self._source.port), _PATIENCE_S)
-            self._open.append(far)
+            near.settimeout(PATIENCE_S)
+            far = socket.create_connection((self._source.host, self._source.port), PATIENCE_S)
+            self.keep(far)
             target_end = self._server.wrap_socket(near, server_side=True)
-            self._open.append(target_end)
+            self.keep(target_end)
             source_end = self._client.wrap_socket(far)
-            self._open.append(source_end)
+            self.keep(source_end)
             conversation = Conversation()
             self.conversations.append(conversation)
-            self._start(_pump, target_end, source_end, conversation.to_source)
+            self.start(_pump, target_end, source_end, conversation.to_source)
             _pump(source_end, target_end, conversation.to_target)
 
 
@@ -165,5 +136,4 @@ def _pump(near: ssl.SSLSocket, far: ssl.SSLSocket, heard: bytearray) -> None:
         while data := near.recv(1 << 16):
             heard += data
             far.sendall(data)
-    with contextlib.suppress(OSError):
-        far.shutdown(socket.SHUT_RDWR)
+    shut(far)

@@ -28,7 +28,6 @@ def accepted(source=SOURCE, **changes) -> AcceptedOffer:
         digest=fields.sealed_sha256,
         size=fields.size,
         release=fields.release,
-        expires_s=fields.expires_s,
         issuer=source.fingerprint,
         message=message,
     )
