@@ -7,10 +7,10 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check format stubs bench bench-protocol fuzz clean
+.PHONY: help setup demo test test-slow test-all check format stubs bench bench-tasks bench-robustness bench-ablation bench-tables bench-protocol fuzz clean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 setup: $(READY) ## install everything into .venv
 
@@ -40,8 +40,22 @@ format: $(READY) ## mend what a formatter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## the result tables on real corpora (CORPORA=folder)
-	$(BIN)/python -m benchmarks.pairs --corpora $(or $(CORPORA),../shared/corpora)
+CORPORA ?= ../shared/corpora
+
+bench: $(READY) ## the default method on real corpora through the commands (CORPORA=folder)
+	$(BIN)/python -m benchmarks.pairs --corpora $(CORPORA)
+
+bench-tasks: $(READY) ## every method on every ordered pair of CORPORA, in process (20 minutes)
+	$(BIN)/python -m benchmarks.tasks --corpora $(CORPORA)
+
+bench-robustness: $(READY) ## targets that are not as a benchmark has them (30 minutes)
+	$(BIN)/python -m benchmarks.robustness --corpora $(CORPORA)
+
+bench-ablation: $(READY) ## the terms and forms of ECAN's losses one by one (30 minutes)
+	$(BIN)/python -m benchmarks.ablation --corpora $(CORPORA)
+
+bench-tables: $(READY) ## rewrite the tables of the documents from benchmarks/results
+	for name in tasks pairs robustness ablation; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
 bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills (25 minutes)
 	$(BIN)/python -m benchmarks.protocol --run

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,6 +52,8 @@ class AdaptSettings:
         train_head: False keeps the source's head as it is (SHOT).
         num_neighbors: K of the neighbor loss.
         num_voters: K' of the vote for pseudo-labels.
+        candidates: neighbors are searched among the mini-batch and at most so many other bank rows, drawn afresh
+            for every epoch, so that an epoch's cost is linear in N; a smaller corpus is searched whole.
         temperature: of both contrastive losses.
         neighbor_form: form of the neighbor loss, see ``ecan_core.losses.neighbor``.
         supervised_form: ``scl-1`` contrasts within the mini-batch, ``scl-2`` with the whole bank.
@@ -63,7 +66,7 @@ class AdaptSettings:
         certainty_weight: weight of the mean entropy of the scores; 0 in the paper.
     """
 
-    epochs: int = 30
+    epochs: int = 15
     batch_size: int = 64
     optimizer: str = "adamw"
     learning_rate: float = 3e-4
@@ -72,6 +75,7 @@ class AdaptSettings:
     train_head: bool = True
     num_neighbors: int = 5
     num_voters: int = 10
+    candidates: int = 16384
     temperature: float = 0.07
     neighbor_form: str = "ncl-3"
     supervised_form: str = "scl-1"
@@ -85,7 +89,7 @@ class AdaptSettings:
 
     def __post_init__(self) -> None:
         at_least(self, "batch_size", 2)
-        positive(self, "epochs", "learning_rate", "num_neighbors", "num_voters", "temperature")
+        positive(self, "epochs", "learning_rate", "num_neighbors", "num_voters", "candidates", "temperature")
         non_negative(self, "encoder_rate", "weight_decay", "dispersion", "dispersion_decay")
         non_negative(self, "diversity_weight", "neighbor_weight", "supervised_weight", "certainty_weight")
         one_of(self, "optimizer", ("adamw", "sgd"))
@@ -98,10 +102,11 @@ class Step(NamedTuple):
     """A mini-batch under adaptation.
 
     Attributes:
-        rows: bank rows of the mini-batch ``[B]``.
+        rows: which utterances of the target corpus these are ``[B]``.
         features: unit-length features ``[B, D]``.
         scores: softmax outputs ``[B, C]``.
-        banks: memory banks, already updated with this mini-batch.
+        banks: memory banks, already updated with this mini-batch; a part of those of a large corpus.
+        bank_rows: where the mini-batch stands in ``banks`` ``[B]``.
         progress: share of the run that is done, in [0, 1).
     """
 
@@ -109,7 +114,12 @@ class Step(NamedTuple):
     features: Tensor
     scores: Tensor
     banks: MemoryBanks
+    bank_rows: Tensor
     progress: float
+
+    def neighborhood(self, num_neighbors: int) -> Neighborhood:
+        """The K nearest bank rows of every utterance of the mini-batch (E6)."""
+        return neighborhood(self.features, self.bank_rows, self.banks, num_neighbors)
 
 
 LossTerms = dict[str, Tensor]
@@ -126,7 +136,22 @@ class EpochRecord:
     health: Health
 
 
-OnEpoch = Callable[[EpochRecord], None]
+OnEpoch = Callable[[EpochRecord, np.ndarray], None]
+"""Told each epoch and the scores ``[N, C]`` after it."""
+
+
+class Adaptation(NamedTuple):
+    """What a method did.
+
+    Attributes:
+        records: one per epoch; one in all for a method that changes the network in a single pass, none for one that
+            leaves it as it is.
+        scores: softmax scores ``[N, C]`` of the utterances that it was given. Those of the network as it is now,
+            except where the method's docstring says otherwise.
+    """
+
+    records: list[EpochRecord]
+    scores: np.ndarray
 
 
 def adapt(
@@ -136,7 +161,7 @@ def adapt(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
-) -> list[EpochRecord]:
+) -> Adaptation:
     """Adapt ``network`` in place by ECAN: diversity + lambda * neighbor + beta * supervised (E11).
 
     Args:
@@ -144,15 +169,12 @@ def adapt(
         inputs: N normalized target utterances, without labels.
         settings: how to adapt.
         seed: seed of the shuffling and of dropout.
-        on_epoch: called with each epoch's record.
-
-    Returns:
-        One record per epoch.
+        on_epoch: called after each epoch.
     """
 
     def objective(step: Step) -> LossTerms:
         widest = max(settings.num_neighbors, settings.num_voters)
-        hood = neighborhood(step.features, step.rows, step.banks, min(widest, len(inputs) - 1))
+        hood = step.neighborhood(widest)
         near = hood._replace(neighbors=hood.neighbors[:, : settings.num_neighbors])
         return {
             "diversity": settings.diversity_weight * diversity_loss(step.scores),
@@ -172,23 +194,27 @@ def minimize(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
-) -> list[EpochRecord]:
+    on_start_of_epoch: Callable[[], None] | None = None,
+) -> Adaptation:
     """The adaptation loop that ECAN and the iterative baselines share: minimize ``objective`` over the target.
 
     The banks are filled by the source model and, in every step, overwritten with the mini-batch's outputs before
-    anything is retrieved from them (E5).
+    anything is retrieved from them (E5). ``on_start_of_epoch`` may refresh what the objective closes over.
     """
     banks = fill_banks(network, inputs)
-    source_scores = banks.scores.numpy().copy()
+    scores = source_scores = banks.scores.numpy().copy()
     optimizer = make_optimizer(
         settings.optimizer, _trained_parameters(network, settings), settings.learning_rate, settings.weight_decay
     )
     base_rates = [group["lr"] for group in optimizer.param_groups]
     records = []
     for epoch in range(settings.epochs):
+        if on_start_of_epoch is not None:
+            on_start_of_epoch()
         network.train()
         sums: dict[str, float] = {}
         with seeded(seed, stream=epoch):
+            drawn = banks.draw(settings.candidates)
             plan = list(batches(len(inputs), settings.batch_size))
             for index, rows in enumerate(plan):
                 progress = (epoch + index / len(plan)) / settings.epochs
@@ -197,17 +223,27 @@ def minimize(
                 output = network(inputs.batch(rows))
                 scores = output.logits.softmax(dim=1)
                 banks.update(rows, output.features, scores)
-                terms = objective(Step(rows, output.features, scores, banks, progress))
+                near, bank_rows = banks.around(rows, drawn)
+                terms = objective(Step(rows, output.features, scores, near, bank_rows, progress))
                 optimizer.zero_grad()
                 torch.stack(list(terms.values())).sum().backward()
                 optimizer.step()
                 for name, value in terms.items():
                     sums[name] = sums.get(name, 0.0) + value.item() / len(plan)
-        health = examine(predict_scores(network, inputs), source_scores)
+        scores = predict_scores(network, inputs)
+        health = examine(scores, source_scores)
         records.append(EpochRecord(epoch=epoch + 1, losses=sums, health=health))
         if on_epoch is not None:
-            on_epoch(records[-1])
-    return records
+            on_epoch(records[-1], scores)
+    return Adaptation(records, scores)
+
+
+def single_pass(scores: np.ndarray, source_scores: np.ndarray, on_epoch: OnEpoch | None) -> Adaptation:
+    """What a method did that has no epochs: one record without losses, beside the scores ``[N, C]`` of the source."""
+    record = EpochRecord(epoch=1, losses={}, health=examine(scores, source_scores))
+    if on_epoch is not None:
+        on_epoch(record, scores)
+    return Adaptation([record], scores)
 
 
 def _neighbor_loss(step: Step, hood: Neighborhood, settings: AdaptSettings) -> Tensor:

@@ -6,6 +6,7 @@ A bank is a plain object and never a module buffer: per-utterance rows must not 
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ecan_core.data.inputs import Inputs
@@ -24,6 +25,31 @@ class MemoryBanks:
         """Overwrite the rows ``indices`` ``[B]`` with the mini-batch's detached outputs (E5)."""
         self.features[indices] = features.detach()
         self.scores[indices] = scores.detach()
+
+    def draw(self, limit: int) -> Tensor | None:
+        """At most ``limit`` rows to search, drawn from torch's global generator; None where that is all of them."""
+        count = len(self.features)
+        return None if count <= limit else torch.randperm(count)[:limit]
+
+    def around(self, indices: Tensor, drawn: Tensor | None) -> "tuple[MemoryBanks, Tensor]":
+        """The banks that a mini-batch is compared with: its own rows and the drawn ones, as if there were no others.
+
+        So a neighborhood, its own utterance and the neighbors of neighbors all lie in one set of rows, whose size
+        does not grow with N.
+
+        Args:
+            indices: bank rows of the mini-batch ``[B]``.
+            drawn: rows to search ``[M]``, as ``draw`` gave them.
+
+        Returns:
+            Banks of at most ``M + B`` rows, and the rows of the mini-batch in them ``[B]``; these banks
+            themselves and ``indices`` where nothing was drawn.
+        """
+        if drawn is None:
+            return self, indices
+        rows = torch.cat([indices, drawn[~torch.isin(drawn, indices)]])
+        near = MemoryBanks(features=self.features.index_select(0, rows), scores=self.scores.index_select(0, rows))
+        return near, torch.arange(len(indices))
 
 
 def fill_banks(network: Network, inputs: Inputs) -> MemoryBanks:

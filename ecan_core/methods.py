@@ -2,16 +2,24 @@
 
 from typing import Protocol
 
-from ecan_core.adapt import AdaptSettings, EpochRecord, OnEpoch, adapt
+from ecan_core.adapt import Adaptation, AdaptSettings, OnEpoch, adapt
 from ecan_core.baselines.aad import adapt_aad
-from ecan_core.baselines.shot import adapt_shot_im
+from ecan_core.baselines.adabn import adapt_adabn
+from ecan_core.baselines.cahtn import adapt_cahtn
+from ecan_core.baselines.cowa import adapt_cowa
+from ecan_core.baselines.lame import adapt_lame
+from ecan_core.baselines.nrc import adapt_nrc
+from ecan_core.baselines.shot import adapt_shot, adapt_shot_im
 from ecan_core.baselines.source_only import adapt_none
+from ecan_core.baselines.t3a import adapt_t3a
+from ecan_core.baselines.tent import adapt_tent
+from ecan_core.baselines.ucon import adapt_ucon
 from ecan_core.data.inputs import Inputs
 from ecan_core.model.network import Network
 
 
 class Method(Protocol):
-    """Adapts a network in place to unlabelled inputs; returns one record per epoch."""
+    """Adapts a network in place to unlabelled inputs."""
 
     def __call__(
         self,
@@ -21,12 +29,28 @@ class Method(Protocol):
         *,
         seed: int,
         on_epoch: OnEpoch | None = None,
-    ) -> list[EpochRecord]: ...
+    ) -> Adaptation: ...
 
 
 METHODS: dict[str, Method] = {
     "ecan": adapt,
     "none": adapt_none,
+    "adabn": adapt_adabn,
+    "t3a": adapt_t3a,
+    "tent": adapt_tent,
     "shot-im": adapt_shot_im,
+    "shot": adapt_shot,
+    "nrc": adapt_nrc,
     "aad": adapt_aad,
+    "ucon": adapt_ucon,
+    "cahtn": adapt_cahtn,
+    "cowa": adapt_cowa,
 }
+"""What ``--method`` takes: each leaves a network that can be saved and used again."""
+
+DEFAULT_METHOD = "shot-im"
+"""The method that wins on the development pairs under one setting for all (docs/method.md)."""
+
+SCORING_METHODS: dict[str, Method] = {"lame": adapt_lame}
+"""What leaves the network as it is and gives these utterances other scores; no command offers it, because there is
+nothing to save."""

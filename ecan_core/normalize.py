@@ -1,7 +1,8 @@
-"""Normalization of front-end outputs: by nothing, by the corpus, or by the speaker.
+"""Normalization of front-end outputs: by nothing, by the corpus, by the speaker, or by voices that a site estimates.
 
 Each site normalizes by its own statistics, so none of them crosses. A speaker's statistics are shrunk towards the
-corpus as their evidence shrinks: few utterances say little about a voice.
+corpus as their evidence shrinks: few utterances say little about a voice, and utterances in one mood say nothing about
+it, because the mood would be normalized away.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,11 +12,19 @@ import numpy as np
 
 from ecan_core.errors import UsageFault
 
-MODES = ("none", "corpus", "speaker")
+SOURCE_MODES = ("none", "corpus", "speaker")
+"""What a source site may normalize by."""
+SITE_MODES = (*SOURCE_MODES, "voice")
+"""What a target site may normalize by; voices: see `ecan_core.voices`."""
 CLAMP = 4.0
 """Normalized values are clamped to this many deviations."""
 SPEAKER_EVIDENCE = 4.0
 """Number of utterances at which a speaker's own statistics and the corpus weigh the same."""
+SPEAKER_VARIETY = (0.35, 0.5)
+"""How many emotions are heard from a speaker, as a share of all (`variety`): at the first its statistics are not
+trusted at all, at the second fully."""
+SITE_VARIETY = (0.42, 0.5)
+"""The same for the mean over a site's utterances: speakers who are split by mood look alike everywhere in a site."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +40,9 @@ class Normalizer:
     """Fitted statistics of one site.
 
     Attributes:
-        mode: ``none``, ``corpus`` or ``speaker``.
+        mode: one of ``SITE_MODES``.
         corpus: statistics over all utterances.
-        speakers: statistics per speaker, already shrunk; empty unless the mode is ``speaker``.
+        speakers: statistics per speaker or voice, already shrunk; empty in the other modes.
     """
 
     mode: str
@@ -47,6 +56,10 @@ class Normalizer:
         unknown = _by_speaker(features, speakers, skip=self.speakers.keys())
         fitted = {name: _shrunk(rows, self.corpus) for name, rows in unknown.items()}
         return replace(self, speakers=dict(self.speakers) | fitted)
+
+    def by_corpus(self) -> "Normalizer":
+        """The same site without its speakers."""
+        return Normalizer(mode="corpus", corpus=self.corpus)
 
     def apply(self, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> list[np.ndarray]:
         """Normalize and clamp utterances, each ``[S]`` or ``[F, M]``; returns float32 arrays.
@@ -67,7 +80,7 @@ def fit_normalizer(mode: str, features: Sequence[np.ndarray], speakers: Sequence
     """Fit a normalizer to a site's utterances.
 
     Args:
-        mode: one of ``MODES``.
+        mode: one of ``SITE_MODES``; voices are not known yet.
         features: one array per utterance, ``[S]`` statistics or ``[F, M]`` frames.
         speakers: who speaks, None where unknown.
 
@@ -77,6 +90,39 @@ def fit_normalizer(mode: str, features: Sequence[np.ndarray], speakers: Sequence
     require_speakers(mode, speakers)
     normalizer = Normalizer(mode=mode, corpus=moments_of(features))
     return normalizer.knowing(features, speakers)
+
+
+def normalize_by_speakers(
+    corpus: Normalizer, features: Sequence[np.ndarray], speakers: Sequence[str | None], scores: np.ndarray
+) -> Normalizer:
+    """Fit a normalizer by speaker that trusts only speakers who are heard in several moods.
+
+    Args:
+        corpus: the site's normalizer by the corpus.
+        features: one array per utterance.
+        speakers: who speaks, None where unknown.
+        scores: guessed emotions ``[N, C]``.
+    """
+    guesses = _by_speaker(list(np.eye(scores.shape[1])[scores.argmax(axis=1)]), speakers, skip=())
+    heard = {name: variety(np.mean(rows, axis=0)) for name, rows in guesses.items()}
+    site = float(np.average(list(heard.values()), weights=[len(rows) for rows in guesses.values()]))
+    fitted = {
+        name: _shrunk(rows, corpus.corpus, share=_ramp(heard[name], SPEAKER_VARIETY) * _ramp(site, SITE_VARIETY))
+        for name, rows in _by_speaker(features, speakers, skip=()).items()
+    }
+    return replace(corpus, mode="speaker", speakers=fitted)
+
+
+def variety(shares: np.ndarray) -> float:
+    """Effective number of classes of which ``[C]`` are the shares, as a share of C: ``exp(entropy) / C``."""
+    positive = shares[shares > 0]
+    return float(np.exp(-(positive * np.log(positive)).sum()) / len(shares))
+
+
+def _ramp(value: float, ends: tuple[float, float]) -> float:
+    """0 below the first end, 1 above the second, straight in between."""
+    low, high = ends
+    return float(np.clip((value - low) / (high - low), 0.0, 1.0))
 
 
 def require_speakers(mode: str, speakers: Sequence[str | None]) -> None:
@@ -101,10 +147,10 @@ def moments_of(features: Sequence[np.ndarray]) -> Moments:
     )
 
 
-def _shrunk(utterances: list[np.ndarray], corpus: Moments) -> Moments:
-    """A speaker's moments, pooled with ``SPEAKER_EVIDENCE`` utterances' worth of the corpus."""
+def _shrunk(utterances: list[np.ndarray], corpus: Moments, share: float = 1.0) -> Moments:
+    """A share of a speaker's moments, pooled with ``SPEAKER_EVIDENCE`` utterances' worth of the corpus."""
     rows = _rows(utterances)
-    trust = len(utterances) / (len(utterances) + SPEAKER_EVIDENCE)
+    trust = share * len(utterances) / (len(utterances) + SPEAKER_EVIDENCE)
     center = trust * rows.mean(axis=0) + (1.0 - trust) * corpus.center
     variance = trust * rows.var(axis=0) + (1.0 - trust) * corpus.scale.astype(np.float64) ** 2
     return Moments(center=center.astype(np.float32), scale=np.sqrt(variance).astype(np.float32))

@@ -1,5 +1,6 @@
 """Mini-batches, optimizers and the learning-rate schedule."""
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,11 @@ def make_optimizer(
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
     return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+
+
+def cosine(progress: float) -> float:
+    """Learning-rate factor that falls from 1 to 0 along half a cosine at ``progress`` in [0, 1]."""
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def decay(progress: float) -> float:

@@ -1,5 +1,7 @@
 """Run a network over a whole corpus in evaluation mode (E12)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -21,3 +23,14 @@ def predict_scores(network: Network, inputs: Inputs) -> np.ndarray:
     """Softmax scores ``[N, C]`` of all utterances."""
     scores: np.ndarray = run(network, inputs).logits.softmax(dim=1).numpy()
     return scores
+
+
+def committee_scores(networks: Sequence[Network], inputs: Inputs) -> np.ndarray:
+    """Mean softmax scores ``[N, C]`` of networks that were adapted alike."""
+    return mean_scores([predict_scores(network, inputs) for network in networks])
+
+
+def mean_scores(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of the scores ``[N, C]`` of several networks."""
+    mean: np.ndarray = np.mean(scores, axis=0)
+    return mean

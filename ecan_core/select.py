@@ -1,9 +1,11 @@
 """Judge an adaptation without labels: keep it, doubt it, or go back to the source model.
 
-Source: method section 7 (gate against collapse, then information maximization). The thresholds are first values;
-measuring how well the verdict predicts a gain is future work (docs/method.md).
+A panel of adaptations by the default method votes, and what an adaptation gains over the source model is estimated by
+the UAR of both against that vote. A plain agreement with the vote says little; the difference between the two does.
+docs/method.md has the measurements, and what this cannot see: harm that the whole panel shares.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +13,8 @@ import numpy as np
 
 from ecan_core.health import Health, examine
 
+SURE_GAIN = 2.0
+"""Estimated gain in points of UAR from which an adaptation counts as improved; below zero it is reverted."""
 MIN_BALANCE = 0.8
 """Entropy of the mean score, as a share of log C, below which predictions count as collapsed."""
 MIN_SHARE = 0.25
@@ -35,10 +39,15 @@ class Judgement:
     reason: str
 
 
-def judge(source_scores: np.ndarray, adapted_scores: np.ndarray) -> Judgement:
+def judge(source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float) -> Judgement:
     """Compare the scores ``[N, C]`` of the source and the adapted model on the same utterances.
 
     A fault that the source model shows already is not held against the adaptation.
+
+    Args:
+        source_scores: of the model as it was received.
+        adapted_scores: of the adapted one.
+        gain: as the panel estimates it, by `estimated_gain` or `estimated_gain_of_panel`.
     """
     if not np.isfinite(adapted_scores).all():
         return Judgement(verdict=Verdict.REVERTED, reason="the adaptation diverged: lower learning_rate")
@@ -46,11 +55,37 @@ def judge(source_scores: np.ndarray, adapted_scores: np.ndarray) -> Judgement:
     fault = _collapse(adapted, source)
     if fault is not None:
         return Judgement(verdict=Verdict.REVERTED, reason=fault)
-    if information(adapted_scores) > information(source_scores):
-        return Judgement(
-            verdict=Verdict.IMPROVED, reason="predictions are more certain and still spread over the classes"
-        )
-    return Judgement(verdict=Verdict.INCONCLUSIVE, reason="predictions are no more certain and balanced than before")
+    estimate = f"by an estimate without labels the recognition rate changes by {gain:+.1f} points"
+    if gain < 0:
+        return Judgement(verdict=Verdict.REVERTED, reason=estimate)
+    if gain < SURE_GAIN:
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason=f"{estimate}, which is too little to be sure")
+    return Judgement(verdict=Verdict.IMPROVED, reason=estimate)
+
+
+def estimated_gain(source_scores: np.ndarray, adapted_scores: np.ndarray, panel_scores: np.ndarray) -> float:
+    """UAR of the adapted model minus that of the source model, in points, if the panel's scores were the truth.
+
+    All scores are ``[N, C]``; the panel must not hold the run that is judged.
+    """
+    return _soft_uar(adapted_scores, panel_scores) - _soft_uar(source_scores, panel_scores)
+
+
+def estimated_gain_of_panel(source_scores: np.ndarray, member_scores: Sequence[np.ndarray]) -> float:
+    """The gain of a panel's members, each judged by the others; means over members of `estimated_gain`."""
+    gains = [
+        estimated_gain(source_scores, own, np.mean([*member_scores[:index], *member_scores[index + 1 :]], axis=0))
+        for index, own in enumerate(member_scores)
+    ]
+    return float(np.mean(gains))
+
+
+def _soft_uar(scores: np.ndarray, panel_scores: np.ndarray) -> float:
+    """Mean over classes of the share of the panel's belief in the class that falls on utterances called so, in %."""
+    belief = panel_scores.sum(axis=0)
+    called = scores.argmax(axis=1)
+    found = [panel_scores[called == index, index].sum() for index in range(len(belief))]
+    return float(100 * np.mean(np.array(found) / belief.clip(1e-12)))
 
 
 def information(scores: np.ndarray) -> float:

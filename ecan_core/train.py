@@ -11,7 +11,7 @@ from ecan_core.checks import at_least, fraction, non_negative, positive
 from ecan_core.data.inputs import Inputs
 from ecan_core.errors import SettingsError
 from ecan_core.model.network import Network
-from ecan_core.optim import batches, decay, make_optimizer
+from ecan_core.optim import batches, cosine, make_optimizer
 from ecan_core.seeding import seeded
 
 
@@ -22,14 +22,14 @@ class TrainSettings:
     Attributes:
         epochs: passes over the corpus.
         batch_size: utterances per step.
-        learning_rate: initial learning rate of AdamW, decayed as ``(1 + 10 t/T)^-0.75``.
+        learning_rate: initial learning rate of AdamW, which falls to 0 along half a cosine.
         weight_decay: decoupled weight decay.
         label_smoothing: epsilon of E2.
     """
 
-    epochs: int = 40
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    epochs: int = 30
+    batch_size: int = 128
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     label_smoothing: float = 0.1
 
@@ -71,7 +71,11 @@ def train(
     for epoch in range(settings.epochs):
         with seeded(seed, stream=epoch):
             total = 0.0
-            for rows in batches(len(inputs), settings.batch_size):
+            plan = list(batches(len(inputs), settings.batch_size))
+            for index, rows in enumerate(plan):
+                progress = (epoch + index / len(plan)) / settings.epochs
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate * cosine(progress)
                 loss = functional.cross_entropy(
                     network(inputs.batch(rows)).logits,
                     labels[rows],
@@ -82,8 +86,6 @@ def train(
                 loss.backward()
                 optimizer.step()
                 total += loss.item() * len(rows)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * decay((epoch + 1) / settings.epochs)
         if on_epoch is not None:
             on_epoch(epoch + 1, total / len(inputs))
     network.eval()

@@ -1,6 +1,7 @@
 """Adapt a verified bundle to a site's own unlabelled audio, and report what happened."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,16 +13,18 @@ import torch
 from ecan_core.adapt import AdaptSettings, EpochRecord
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable, extract_features
-from ecan_core.data.inputs import Inputs, inputs_of
+from ecan_core.data.inputs import Inputs
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
-from ecan_core.methods import METHODS
+from ecan_core.methods import DEFAULT_METHOD
 from ecan_core.model.network import Network
 from ecan_core.model.weights import to_arrays
 from ecan_core.narrator import Narrator
-from ecan_core.normalize import fit_normalizer, require_speakers
-from ecan_core.predict import run
-from ecan_core.select import Judgement, Verdict, judge
+from ecan_core.normalize import require_speakers
+from ecan_core.predict import committee_scores, run
+from ecan_core.rounds import SiteAdaptation, adapt_site, num_epochs
+from ecan_core.select import Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
+from ecan_core.voices import MIN_VOICE_UTTERANCES
 from protocol.files import write_atomic
 from protocol.trust import VerifiedBundle
 from target_site.adapted import CACHE_FILE, AdaptedModel, discard_adapted, save_adapted
@@ -56,7 +59,7 @@ def adapt_bundle(
         audio: folder, file or list of utterances; labels in a list are never read.
         out: folder of the adapted model.
         crossed: every run of bytes of the bundle, as ``protocol.inspect`` lists them, for the report.
-        normalization: ``corpus`` or ``speaker``; None decides by the model and the list.
+        normalization: ``corpus``, ``speaker`` or ``voice``; None decides by the model and the list.
         method: a name in ``METHODS``.
         settings: how to adapt.
         seed: seed of the shuffling and of dropout.
@@ -73,11 +76,9 @@ def adapt_bundle(
     card = model_card(bundle)
     listing = list_utterances(audio)
     say_ignored(listing.ignored_columns, narrator)
-    mode = choose_normalization(
-        card.normalization, normalization, speakers_known=any(item.speaker for item in listing.utterances)
-    )
+    mode = choose_normalization(card, normalization, speakers_known=any(item.speaker for item in listing.utterances))
     require_speakers(mode, [item.speaker for item in listing.utterances])
-    network = card.build(bundle.tensors())
+    weights = bundle.tensors()
     out.mkdir(parents=True, exist_ok=True)
     with FeatureCache(cache_path or out / CACHE_FILE) as cache, narrator.progress("features") as tick:
         table = extract_features(listing.utterances, card.front_end(), cache, on_progress=tick)
@@ -89,19 +90,42 @@ def adapt_bundle(
             "use --method none to predict without it"
         )
     speakers = [utterance.speaker for utterance in table.utterances]
-    normalizer = fit_normalizer(mode, table.features, speakers)
+    if mode == "voice" and len(table.utterances) < MIN_VOICE_UTTERANCES:
+        mode = "corpus"
+        narrator.say(f"fewer than {MIN_VOICE_UTTERANCES} utterances tell no voices apart: normalizing by corpus")
     narrator.say(f"{len(table.utterances)} utterances, normalized by {mode}, method {method}")
 
-    inputs = inputs_of(normalizer.apply(table.features, speakers))
-    before = _look(network, inputs, table)
-    with narrator.progress("adaptation epochs") as tick:
-        records = METHODS[method](
-            network, inputs, settings, seed=seed, on_epoch=lambda record: tick(record.epoch, settings.epochs)
-        )
-    after = _look(network, inputs, table)
-    judgement = judge(before.predictions.scores, after.predictions.scores) if records else NOT_ADAPTED
+    def adapted(by_method: str, by_settings: AdaptSettings, what: str) -> SiteAdaptation:
+        total = num_epochs(mode, by_settings)
+        with narrator.progress(what) as tick:
+            return adapt_site(
+                lambda: card.build(weights),
+                table.features,
+                speakers,
+                card.front_end().feature_names,
+                mode=mode,
+                method=by_method,
+                settings=by_settings,
+                seed=seed,
+                on_epoch=lambda record, _: tick(record.epoch, total),
+            )
+
+    site = adapted(method, settings, "adaptation epochs")
+    source, unadapted = card.build(weights), site.preparation.unadapted()
+    before = _look((source,), unadapted.inputs(table.features, speakers), table)
+    after = _look(site.networks, site.preparation.inputs(table.features, speakers), table)
+    if method == "none":
+        judgement = NOT_ADAPTED
+    else:
+        if (method, settings) == (DEFAULT_METHOD, AdaptSettings()):
+            gain = estimated_gain_of_panel(before.predictions.scores, [member.scores for member in site.members])
+        else:
+            panel = adapted(DEFAULT_METHOD, AdaptSettings(), "epochs of the panel that judges it")
+            gain = estimated_gain(before.predictions.scores, after.predictions.scores, panel.scores)
+        judgement = judge(before.predictions.scores, after.predictions.scores, gain)
+    networks, preparation = site.networks, site.preparation
     if judgement.verdict is Verdict.REVERTED:
-        network, after = card.build(bundle.tensors()), before
+        networks, preparation, after = (source,), unadapted, before
     receipt = {
         "bundle_sha256": bundle.digest.hex(),
         "weights_sha256": bundle.manifest.weights_sha256.hex(),
@@ -109,6 +133,7 @@ def adapt_bundle(
         "method": method,
         "settings": asdict(settings),
         "seed": seed,
+        "members": len(networks),
         "threads": torch.get_num_threads(),
         "utterances": len(table.utterances),
         "normalization": mode,
@@ -123,14 +148,14 @@ def adapt_bundle(
     }
     discard_adapted(out)
     write_atomic(out / "segments.csv", segments_csv(after.predictions, card.classes))
-    save_report(out, _content(bundle, crossed, before, after, records, judgement, receipt))
+    save_report(out, _content(bundle, crossed, before, after, site.members[0].records, judgement, receipt))
     save_adapted(
         out,
         AdaptedModel(
             card=card,
-            weights=to_arrays(network),
-            source_weights=bundle.tensors(),
-            normalizer=normalizer,
+            weights=tuple(to_arrays(network) for network in networks),
+            source_weights=weights,
+            preparation=preparation,
             receipt=receipt,
         ),
     )
@@ -138,21 +163,20 @@ def adapt_bundle(
 
 
 class View(NamedTuple):
-    """What a network makes of the target corpus.
+    """What a committee makes of the target corpus.
 
     Attributes:
         predictions: scores of all utterances.
-        plane: the first two principal components of their features ``[N, 2]``.
+        plane: the first two principal components of its first member's features ``[N, 2]``.
     """
 
     predictions: Predictions
     plane: np.ndarray
 
 
-def _look(network: Network, inputs: Inputs, table: FeatureTable) -> View:
-    features, logits = run(network, inputs)
-    predictions = Predictions(table=table, scores=logits.softmax(dim=1).numpy())
-    return View(predictions, principal_plane(features.numpy()))
+def _look(networks: Sequence[Network], inputs: Inputs, table: FeatureTable) -> View:
+    predictions = Predictions(table=table, scores=committee_scores(networks, inputs))
+    return View(predictions, principal_plane(run(networks[0], inputs).features.numpy()))
 
 
 def principal_plane(features: np.ndarray) -> np.ndarray:

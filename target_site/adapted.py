@@ -4,7 +4,8 @@
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from safetensors.numpy import load, save
 
 from ecan_core.errors import ModelError, UsageFault
 from ecan_core.model.network import Network
-from ecan_core.model.weights import Arrays
+from ecan_core.model.weights import Arrays, to_arrays
 from ecan_core.normalize import Moments, Normalizer
+from ecan_core.rounds import Ear, Preparation
+from ecan_core.voices import Voices
 from protocol.files import read_bounded, write_atomic
 from target_site.load import ModelCard
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 1 << 30
 FACTS = "adapted.json"
 CACHE_FILE = "features.cache"
@@ -30,21 +33,21 @@ class AdaptedModel:
 
     Attributes:
         card: how to rebuild the network.
-        weights: the adapted weights, float32.
+        weights: the adapted weights of each member of the committee, float32.
         source_weights: the weights as they were received.
-        normalizer: statistics of the audio it was adapted to.
+        preparation: what its inputs are normalized by, from the audio it was adapted to.
         receipt: what it was made from and how: bundle, method, settings, seed, verdict, versions.
     """
 
     card: ModelCard
-    weights: Arrays
+    weights: tuple[Arrays, ...]
     source_weights: Arrays
-    normalizer: Normalizer
+    preparation: Preparation
     receipt: dict[str, Any]
 
-    def network(self) -> Network:
-        """The adapted network."""
-        return self.card.build(self.weights)
+    def networks(self) -> tuple[Network, ...]:
+        """The adapted committee."""
+        return tuple(self.card.build(weights) for weights in self.weights)
 
     def source_network(self) -> Network:
         """The network as it was received."""
@@ -58,22 +61,26 @@ def discard_adapted(folder: Path) -> None:
 
 def save_adapted(folder: Path, model: AdaptedModel) -> None:
     """Write the model into ``folder``, each file whole or not at all."""
-    speakers = sorted(model.normalizer.speakers)
-    moments = [model.normalizer.corpus, *(model.normalizer.speakers[name] for name in speakers)]
+    normalizer, ear = model.preparation.normalizer, model.preparation.ear
+    speakers = sorted(normalizer.speakers)
+    moments = [normalizer.corpus, *(normalizer.speakers[name] for name in speakers)]
     statistics = {f"{row}.center": item.center for row, item in enumerate(moments)} | {
         f"{row}.scale": item.scale for row, item in enumerate(moments)
     }
     facts = {
         "format": FORMAT,
         "card": asdict(model.card),
-        "normalization": model.normalizer.mode,
+        "normalization": normalizer.mode,
         "speakers": speakers,
         "receipt": model.receipt,
     }
     discard_adapted(folder)
-    write_atomic(folder / "weights.safetensors", save(model.weights))
+    write_atomic(folder / "weights.safetensors", save(_side_by_side(model.weights)))
     write_atomic(folder / "source.safetensors", save(model.source_weights))
     write_atomic(folder / "normalizer.safetensors", save(statistics))
+    if ear is not None:
+        networks = _side_by_side([to_arrays(network) for network in ear.networks])
+        write_atomic(folder / "voices.safetensors", save(networks | asdict(ear.voices)))
     write_atomic(folder / FACTS, json.dumps(facts, indent=2).encode())
 
 
@@ -95,19 +102,44 @@ def load_adapted(folder: Path) -> AdaptedModel:
             Moments(center=statistics[f"{row}.center"], scale=statistics[f"{row}.scale"])
             for row in range(len(facts["speakers"]) + 1)
         ]
+        card = ModelCard(**facts["card"] | {"classes": tuple(facts["card"]["classes"])})
+        normalizer = Normalizer(
+            mode=facts["normalization"],
+            corpus=moments[0],
+            speakers=dict(zip(facts["speakers"], moments[1:], strict=True)),
+        )
         return AdaptedModel(
-            card=ModelCard(**facts["card"] | {"classes": tuple(facts["card"]["classes"])}),
-            weights=_tensors(folder / "weights.safetensors"),
+            card=card,
+            weights=_apart(_tensors(folder / "weights.safetensors")),
             source_weights=_tensors(folder / "source.safetensors"),
-            normalizer=Normalizer(
-                mode=facts["normalization"],
-                corpus=moments[0],
-                speakers=dict(zip(facts["speakers"], moments[1:], strict=True)),
-            ),
+            preparation=Preparation(normalizer=normalizer, ear=_load_ear(folder, card, normalizer)),
             receipt=facts["receipt"],
         )
     except (KeyError, TypeError, ValueError, SafetensorError) as fault:
         raise ModelError(f"the adapted model in {folder} is damaged: adapt again from the bundle") from fault
+
+
+def _load_ear(folder: Path, card: ModelCard, normalizer: Normalizer) -> Ear | None:
+    if normalizer.mode != "voice":
+        return None
+    tensors = _tensors(folder / "voices.safetensors")
+    voices = Voices(**{field.name: tensors.pop(field.name) for field in fields(Voices)})
+    networks = tuple(card.build(weights) for weights in _apart(tensors))
+    return Ear(networks=networks, corpus=normalizer.by_corpus(), voices=voices)
+
+
+def _side_by_side(members: Sequence[Arrays]) -> Arrays:
+    """The weights of a committee under names such as ``0.head.bias``."""
+    return {f"{index}.{name}": array for index, weights in enumerate(members) for name, array in weights.items()}
+
+
+def _apart(tensors: Arrays) -> tuple[Arrays, ...]:
+    """The inverse of `_side_by_side`."""
+    members: dict[int, Arrays] = {}
+    for name, array in tensors.items():
+        index, _, own_name = name.partition(".")
+        members.setdefault(int(index), {})[own_name] = array
+    return tuple(members[index] for index in range(len(members)))
 
 
 def _tensors(path: Path) -> Arrays:

@@ -8,7 +8,7 @@ import click
 
 from ecan_core.narrator import Narrator
 
-METHOD_NAMES = ("ecan", "none", "shot-im", "aad")
+METHOD_NAMES = ("ecan", "none", "adabn", "t3a", "tent", "shot-im", "shot", "nrc", "aad", "ucon", "cahtn", "cowa")
 
 folder = click.Path(path_type=Path, file_okay=False)
 existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -172,10 +172,10 @@ def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) ->
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
 @click.option(
     "--normalize",
-    type=click.Choice(["none", "corpus", "speaker"]),
-    help="Default: as the source did, or by corpus where no speaker is known.",
+    type=click.Choice(["none", "corpus", "speaker", "voice"]),
+    help="Default: by speaker if both sites know theirs, else by voices that are estimated from the sound.",
 )
-@click.option("--method", type=click.Choice(METHOD_NAMES), default="ecan", show_default=True)
+@click.option("--method", type=click.Choice(METHOD_NAMES), default="shot-im", show_default=True)
 @click.option("--config", type=existing_file, help="YAML with adaptation settings.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")

@@ -43,10 +43,10 @@ def evaluate_model(
     # All of the list is predicted, exactly as `predict` would, and only then the labels decide what is counted.
     utterances = list_utterances(labels).utterances
     with FeatureCache(cache_path) as cache:
-        after = predict_utterances(model, model.network(), utterances, cache, narrator)
+        after = predict_utterances(model, model.networks(), utterances, cache, narrator)
     if after.table.refusals:
         narrator.say(f"skipped unusable utterances: {after.table.skipped}")
-    before = score_table(model.source_network(), model.normalizer, after.table)
+    before = score_table((model.source_network(),), model.preparation.unadapted(), after.table)
     counted = [row for row, utterance in enumerate(after.table.utterances) if utterance.id in label_of]
     if not counted:
         raise AudioError("none of the labelled utterances can be used: check the files of the list")

@@ -10,6 +10,7 @@ from ecan_core.errors import ModelError, UsageFault
 from ecan_core.model.architectures import architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays
+from ecan_core.voices import tells_voices_apart
 from protocol.trust import VerifiedBundle
 
 
@@ -56,13 +57,14 @@ def model_card(bundle: VerifiedBundle) -> ModelCard:
     return ModelCard(arch=stated.arch, normalization=stated.norm, classes=stated.classes)
 
 
-def choose_normalization(source: str, wanted: str | None, *, speakers_known: bool) -> str:
+def choose_normalization(card: ModelCard, wanted: str | None, *, speakers_known: bool) -> str:
     """How the target normalizes.
 
     A source that carries its own center and scale (``none``) allows nothing else. Otherwise the operator's wish
-    counts, then the source's own way, and the corpus where nobody knows who speaks.
+    counts; without one, known speakers if the source knew its own, estimated voices where the model reads utterance
+    statistics, and the corpus where it reads frames.
     """
-    if source == "none":
+    if card.normalization == "none":
         if wanted not in (None, "none"):
             raise UsageFault(
                 f"this model was trained with --normalize none and cannot be adapted with --normalize {wanted}: "
@@ -70,7 +72,9 @@ def choose_normalization(source: str, wanted: str | None, *, speakers_known: boo
             )
         return "none"
     if wanted == "none":
-        raise UsageFault(f"this model expects normalized input: use --normalize {source}")
+        raise UsageFault(f"this model expects normalized input: use --normalize {card.normalization}")
     if wanted is not None:
         return wanted
-    return source if source == "corpus" or speakers_known else "corpus"
+    if card.normalization == "speaker" and speakers_known:
+        return "speaker"
+    return "voice" if tells_voices_apart(card.front_end().feature_names) else "corpus"

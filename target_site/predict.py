@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,11 @@ import numpy as np
 
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable, extract_features
-from ecan_core.data.inputs import inputs_of
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.model.network import Network
 from ecan_core.narrator import Narrator
-from ecan_core.normalize import Normalizer
-from ecan_core.predict import predict_scores
+from ecan_core.predict import committee_scores
+from ecan_core.rounds import Preparation
 from ecan_core.utterance import Utterance
 from protocol.files import write_atomic
 from target_site.adapted import AdaptedModel
@@ -32,22 +32,21 @@ class Predictions:
 
 def predict_utterances(
     model: AdaptedModel,
-    network: Network,
+    networks: Sequence[Network],
     utterances: tuple[Utterance, ...],
     cache: FeatureCache,
     narrator: Narrator,
 ) -> Predictions:
-    """Score utterances with ``network``, normalized by what the model knows of this site."""
+    """Score utterances with a committee, normalized by what the model knows of this site."""
     with narrator.progress("features") as tick:
         table = extract_features(utterances, model.card.front_end(), cache, on_progress=tick)
-    return Predictions(table=table, scores=score_table(network, model.normalizer, table))
+    return Predictions(table=table, scores=score_table(networks, model.preparation, table))
 
 
-def score_table(network: Network, normalizer: Normalizer, table: FeatureTable) -> np.ndarray:
+def score_table(networks: Sequence[Network], preparation: Preparation, table: FeatureTable) -> np.ndarray:
     """Scores ``[N, C]`` of extracted utterances."""
     speakers = [utterance.speaker for utterance in table.utterances]
-    known = normalizer.knowing(table.features, speakers)
-    return predict_scores(network, inputs_of(known.apply(table.features, speakers)))
+    return committee_scores(networks, preparation.inputs(table.features, speakers))
 
 
 def predict_audio(
@@ -67,7 +66,7 @@ def predict_audio(
     say_ignored(listing.ignored_columns, narrator)
     out.mkdir(parents=True, exist_ok=True)
     with FeatureCache(cache_path) as cache:
-        predictions = predict_utterances(model, model.network(), listing.utterances, cache, narrator)
+        predictions = predict_utterances(model, model.networks(), listing.utterances, cache, narrator)
     summary = summarize(predictions, model.card.classes)
     write_atomic(out / "segments.csv", segments_csv(predictions, model.card.classes))
     write_atomic(out / "summary.json", json.dumps(summary, indent=2).encode())

@@ -4,9 +4,9 @@ Source: Yang et al. 2022, "Attracting and Dispersing"; method section 6.4.
 Differs: AdamW at the product's learning rate in place of SGD, as for every method here.
 """
 
-from ecan_core.adapt import AdaptSettings, EpochRecord, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adapt import Adaptation, AdaptSettings, LossTerms, OnEpoch, Step, minimize
 from ecan_core.data.inputs import Inputs
-from ecan_core.losses.neighbor import neighborhood, score_loss
+from ecan_core.losses.neighbor import score_loss
 from ecan_core.model.network import Network
 
 
@@ -17,11 +17,11 @@ def adapt_aad(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
-) -> list[EpochRecord]:
+) -> Adaptation:
     """Agree with the K nearest neighbors' scores, disagree with the rest of the mini-batch."""
 
     def objective(step: Step) -> LossTerms:
-        hood = neighborhood(step.features, step.rows, step.banks, min(settings.num_neighbors, len(inputs) - 1))
+        hood = step.neighborhood(settings.num_neighbors)
         dispersion = 1.0 / (1.0 + 10.0 * step.progress)
         return {"neighbor": score_loss(step.scores, hood, step.banks, dispersion)}
 

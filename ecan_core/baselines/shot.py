@@ -1,15 +1,25 @@
-"""SHOT-IM: information maximization with the source's head frozen.
+"""SHOT: information maximization with the source's head frozen, alone (SHOT-IM) or with centroid pseudo-labels.
 
 Source: Liang, Hu & Feng 2020, "Do We Really Need to Access the Source Data?"; method section 6.1.
-Differs: AdamW at the product's learning rate in place of SGD, as for every method here.
+Differs: AdamW at the product's learning rate in place of SGD, as for every method here. The features have unit length
+before the constant is appended to them. A class that loses its last utterance between the two rounds of the
+pseudo-labels takes none in the second, where the published code compares with an undefined centroid.
 """
 
 from dataclasses import replace
 
-from ecan_core.adapt import AdaptSettings, EpochRecord, LossTerms, OnEpoch, Step, minimize
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ecan_core.adapt import Adaptation, AdaptSettings, LossTerms, OnEpoch, Step, minimize
 from ecan_core.data.inputs import Inputs
 from ecan_core.losses.diversity import diversity_loss, mean_entropy
 from ecan_core.model.network import Network
+from ecan_core.predict import run
+
+LABEL_WEIGHT = 0.3
+"""Weight of the cross-entropy on pseudo-labels."""
 
 
 def adapt_shot_im(
@@ -19,12 +29,69 @@ def adapt_shot_im(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
-) -> list[EpochRecord]:
+) -> Adaptation:
     """Make every prediction certain and all predictions together diverse."""
     frozen_head = replace(settings, train_head=False)
     return minimize(information_maximization, network, inputs, frozen_head, seed=seed, on_epoch=on_epoch)
 
 
+def adapt_shot(
+    network: Network,
+    inputs: Inputs,
+    settings: AdaptSettings,
+    *,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> Adaptation:
+    """SHOT-IM, and agree with the class of the nearest centroid, which is found anew for every epoch."""
+    labels = torch.zeros(len(inputs), dtype=torch.long)
+
+    def relabel() -> None:
+        features, logits = run(network, inputs)
+        labels.copy_(centroid_labels(features, logits.softmax(dim=1)))
+
+    def objective(step: Step) -> LossTerms:
+        return information_maximization(step) | {
+            "pseudo_labels": LABEL_WEIGHT * label_loss(step.scores, labels[step.rows])
+        }
+
+    frozen_head = replace(settings, train_head=False)
+    return minimize(objective, network, inputs, frozen_head, seed=seed, on_epoch=on_epoch, on_start_of_epoch=relabel)
+
+
 def information_maximization(step: Step) -> LossTerms:
     """Mean entropy of the scores plus the divergence of their mean from uniform."""
     return {"certainty": mean_entropy(step.scores), "diversity": diversity_loss(step.scores)}
+
+
+def label_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the scores ``[B, C]`` on pseudo-labels ``[B]``: mean of ``-log p_i[y_i]``."""
+    return functional.nll_loss(scores.clamp_min(1e-12).log(), labels)
+
+
+def centroid_labels(features: Tensor, scores: Tensor) -> Tensor:
+    """Pseudo-labels by the nearest class centroid in feature space.
+
+    The centroids are means of the features weighted by the scores, and once more means over the labels so found.
+    Nearest is the largest cosine after a constant 1 is appended to every feature; a class that no utterance has
+    takes none.
+
+    Args:
+        features: unit-length features ``[N, D]``.
+        scores: softmax outputs ``[N, C]``.
+
+    Returns:
+        Class indices ``[N]``.
+    """
+    extended = functional.normalize(functional.pad(features, (0, 1), value=1.0), dim=1)
+    labels = _nearest_centroid(extended, scores, scores.argmax(dim=1))
+    members = functional.one_hot(labels, scores.shape[1]).to(extended.dtype)
+    return _nearest_centroid(extended, members, labels)
+
+
+def _nearest_centroid(features: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
+    """Labels ``[N]`` by the cosine to weighted sums of the features, among the classes found in ``labels``."""
+    centroids = functional.normalize(weights.T @ features, dim=1)  # [C, D]; a sum points where its mean does
+    found = torch.zeros(weights.shape[1], dtype=torch.bool)
+    found[labels] = True
+    return (features @ centroids.T).masked_fill(~found, -torch.inf).argmax(dim=1)

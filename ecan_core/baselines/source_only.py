@@ -1,8 +1,9 @@
 """No adaptation: the row that every other method is measured against."""
 
-from ecan_core.adapt import AdaptSettings, EpochRecord, OnEpoch
+from ecan_core.adapt import Adaptation, AdaptSettings, OnEpoch
 from ecan_core.data.inputs import Inputs
 from ecan_core.model.network import Network
+from ecan_core.predict import predict_scores
 
 
 def adapt_none(
@@ -12,6 +13,6 @@ def adapt_none(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
-) -> list[EpochRecord]:
-    """Leave the source model as it is; all arguments but the signature's sake are unused."""
-    return []
+) -> Adaptation:
+    """Leave the source model as it is."""
+    return Adaptation([], predict_scores(network, inputs))

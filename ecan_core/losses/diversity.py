@@ -29,4 +29,9 @@ def mean_entropy(scores: Tensor) -> Tensor:
 
     Source: the certainty half of information maximization (SHOT, Liang et al. 2020).
     """
-    return -(scores * scores.clamp_min(1e-12).log()).sum(dim=1).mean()
+    return entropy(scores).mean()
+
+
+def entropy(scores: Tensor) -> Tensor:
+    """Shannon entropy ``[B]`` of each row of ``scores`` ``[B, C]`` in nats."""
+    return -(scores * scores.clamp_min(1e-12).log()).sum(dim=1)

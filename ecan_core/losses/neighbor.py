@@ -38,11 +38,11 @@ def neighborhood(features: Tensor, indices: Tensor, banks: MemoryBanks, num_neig
         features: unit-length features ``[B, D]``, with gradient.
         indices: bank rows of these utterances ``[B]``.
         banks: memory banks of the N target utterances.
-        num_neighbors: K, less than N.
+        num_neighbors: K; all others where there are fewer.
     """
     similarity = features @ banks.features.T
     similarity = similarity.scatter(1, indices[:, None], -torch.inf)
-    neighbors = similarity.detach().topk(num_neighbors, dim=1).indices
+    neighbors = similarity.detach().topk(min(num_neighbors, len(banks.features) - 1), dim=1).indices
     return Neighborhood(indices=indices, similarity=similarity, neighbors=neighbors)
 
 

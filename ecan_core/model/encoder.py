@@ -18,7 +18,7 @@ class StatisticsEncoder(nn.Module):
 
     def forward(self, statistics: Tensor) -> Tensor:
         """Encode ``[B, S]`` as ``[B, E]``."""
-        encoded: Tensor = self.dropout(torch.relu(self.layers[0](statistics)))
+        encoded: Tensor = self.dropout(functional.gelu(self.layers[0](statistics)))
         return encoded
 
 

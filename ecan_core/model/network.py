@@ -1,4 +1,4 @@
-"""The network: encoder, bottleneck and a weight-normalized head."""
+"""The network: encoder, bottleneck and a head that compares directions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class NetOutput(NamedTuple):
 
 
 class Network(nn.Module):
-    """Encoder, bottleneck (the *features* are its output) and head.
+    """Encoder, bottleneck (the *features* are its output, at unit length) and head.
 
     No layer collects statistics of the data it sees, so the weights and biases are the whole model.
     """
@@ -33,14 +33,14 @@ class Network(nn.Module):
         self.standardize = standardize
         self.encoder = encoder
         self.bottleneck = nn.Linear(encoder.output_dim, feature_dim)
-        self.head = WeightNormHead(feature_dim, num_classes)
+        self.head = CosineHead(feature_dim, num_classes)
 
     def forward(self, batch: Tensor | FrameBatch) -> NetOutput:
         """Features and logits of a batch of statistics ``[B, S]`` or of frames ``[B, F, M]``."""
         if self.standardize is not None:
             batch = self.standardize(batch)
-        features = self.bottleneck(self.encoder(batch))
-        return NetOutput(functional.normalize(features, dim=1), self.head(features))
+        features = functional.normalize(self.bottleneck(self.encoder(batch)), dim=1)
+        return NetOutput(features, self.head(features))
 
 
 class Standardize(nn.Module):
@@ -74,24 +74,24 @@ class Standardize(nn.Module):
         return ((values - self.center) / self.scale).clamp(-CLAMP, CLAMP)
 
 
-class WeightNormHead(nn.Module):
-    """Linear classifier whose rows are split into a direction and a length.
+class CosineHead(nn.Module):
+    """Linear classifier of unit features whose rows all have one length: ``LENGTH * cosine + bias``.
 
-    Source: Salimans & Kingma 2016; the head of SHOT, NRC and AaD.
+    Neither a feature nor a class can grow certain by growing long, so that information maximization has to turn
+    features towards a class; with free lengths it harms across corpora (docs/method.md).
     """
+
+    LENGTH = 8.0
 
     def __init__(self, feature_dim: int, num_classes: int) -> None:
         super().__init__()
-        direction = torch.empty(num_classes, feature_dim)
-        nn.init.xavier_normal_(direction)
-        self.direction = nn.Parameter(direction)
-        self.length = nn.Parameter(direction.norm(dim=1, keepdim=True))
+        self.direction = nn.Parameter(nn.init.xavier_normal_(torch.empty(num_classes, feature_dim)))
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def rows(self) -> Tensor:
         """The effective weight rows ``[C, D]``."""
-        return self.length * functional.normalize(self.direction, dim=1)
+        return self.LENGTH * functional.normalize(self.direction, dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of features ``[B, D]``."""
+        """Logits ``[B, C]`` of unit features ``[B, D]``."""
         return functional.linear(features, self.rows(), self.bias)

@@ -18,7 +18,7 @@ Arrays = dict[str, np.ndarray]
 def to_arrays(network: Network) -> Arrays:
     """Copy a network's weights to float32 arrays.
 
-    The head leaves as its effective rows ``[C, D]``: direction times length.
+    The head leaves as its effective rows ``[C, D]``.
     """
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in _tensors(network)} | {
         "head.weight": network.head.rows().detach().cpu().numpy().copy()
@@ -41,7 +41,6 @@ def load_arrays(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
         if source.shape != target.shape:
             raise ModelError(f"tensor {name} has the wrong shape for this network; export the model again")
         target.copy_(source)
-    network.head.length.copy_(network.head.direction.norm(dim=1, keepdim=True))
 
 
 def _tensors(network: Network) -> Iterator[tuple[str, Tensor]]:

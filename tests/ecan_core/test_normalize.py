@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ecan_core.errors import UsageFault
-from ecan_core.normalize import CLAMP, SPEAKER_EVIDENCE, fit_normalizer
+from ecan_core.normalize import CLAMP, SPEAKER_EVIDENCE, fit_normalizer, normalize_by_speakers, variety
 
 
 def voices(counts, seed=0, dim=5):
@@ -74,3 +74,43 @@ def test_mode_none_leaves_the_numbers_alone():
     features, speakers = voices({"a": 5})
     rows = fit_normalizer("none", features, speakers).apply(features, speakers)
     np.testing.assert_allclose(np.stack(rows), np.stack(features), rtol=1e-6)
+
+
+def test_variety_is_the_effective_share_of_the_classes():
+    assert variety(np.full(5, 0.2)) == pytest.approx(1.0)
+    assert variety(np.array([1.0, 0, 0, 0, 0])) == pytest.approx(0.2)
+    assert variety(np.array([0.5, 0.5, 0, 0])) == pytest.approx(0.5)
+
+
+def moods(counts, heard, num_classes=4):
+    """Utterances of ``voices`` and scores in which each speaker is heard in so many moods in turn."""
+    features, speakers = voices(counts)
+    turn = {name: iter(range(count)) for name, count in counts.items()}
+    return features, speakers, np.eye(num_classes)[[next(turn[name]) % heard[name] for name in speakers]]
+
+
+def test_speakers_heard_in_several_moods_are_normalized_as_ever():
+    features, speakers, scores = moods({"a": 80, "b": 80}, {"a": 4, "b": 3})
+    corpus = fit_normalizer("corpus", features, speakers)
+    trusted, plain = (
+        normalize_by_speakers(corpus, features, speakers, scores),
+        fit_normalizer("speaker", features, speakers),
+    )
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(trusted.speakers[name].center, plain.speakers[name].center)
+
+
+def test_a_speaker_heard_in_one_mood_is_normalized_by_the_corpus():
+    features, speakers, scores = moods({"a": 80, "b": 80, "c": 80}, {"a": 4, "b": 1, "c": 4})
+    corpus = fit_normalizer("corpus", features, speakers)
+    trusted = normalize_by_speakers(corpus, features, speakers, scores)
+    np.testing.assert_allclose(trusted.speakers["b"].center, corpus.corpus.center, rtol=1e-5)
+    np.testing.assert_allclose(trusted.speakers["b"].scale, corpus.corpus.scale, rtol=1e-5)
+    assert np.abs(trusted.speakers["a"].center - corpus.corpus.center).max() > 0.5
+
+
+def test_a_site_whose_speakers_are_split_by_mood_trusts_none_of_them():
+    features, speakers, scores = moods({"a": 80, "b": 80, "c": 8}, {"a": 1, "b": 1, "c": 4})
+    corpus = fit_normalizer("corpus", features, speakers)
+    trusted = normalize_by_speakers(corpus, features, speakers, scores)
+    np.testing.assert_allclose(trusted.speakers["c"].center, corpus.corpus.center, rtol=1e-5)

@@ -10,7 +10,7 @@ from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.methods import METHODS
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
-from ecan_core.normalize import MODES
+from ecan_core.normalize import SOURCE_MODES
 from ecan_core.predict import predict_scores
 from protocol import architecture, manifest, weights
 from target_site.load import ModelCard
@@ -24,18 +24,18 @@ def test_both_name_the_same_emotions_in_the_same_order():
 def test_both_know_the_same_architectures_and_front_ends():
     assert {arch.name: arch.front_end for arch in ARCHITECTURES.values()} == architecture.FRONT_ENDS
     assert set(architecture.FRONT_ENDS.values()) <= FRONT_ENDS.keys()
-    assert MODES == architecture.NORMALIZATIONS
+    assert SOURCE_MODES == architecture.NORMALIZATIONS
 
 
 def test_the_command_lines_offer_exactly_what_there_is():
     """They repeat the names because looking them up would import torch."""
     assert set(source_site.commands.ENCODERS) == ARCHITECTURES.keys()
-    assert source_site.commands.NORMALIZATIONS == MODES
+    assert source_site.commands.NORMALIZATIONS == SOURCE_MODES
     assert set(target_site.commands.METHOD_NAMES) == METHODS.keys()
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=lambda arch: arch.name)
-@pytest.mark.parametrize("normalization", MODES)
+@pytest.mark.parametrize("normalization", SOURCE_MODES)
 @pytest.mark.parametrize("num_classes", [2, 6, 12])
 def test_a_network_crosses_and_answers_as_before(arch, normalization, num_classes):
     front_end = FRONT_ENDS[arch.front_end]

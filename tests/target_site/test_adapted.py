@@ -6,6 +6,7 @@ from ecan_core.errors import ModelError, UsageFault
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import Moments, Normalizer
+from ecan_core.rounds import Preparation
 from target_site import adapted
 from target_site.adapted import AdaptedModel, load_adapted, save_adapted
 from target_site.load import ModelCard
@@ -24,9 +25,11 @@ def model(seed: int) -> AdaptedModel:
     network = build_network(ARCHITECTURES["mlp"], input_dim=DIM, num_classes=2, normalization="speaker", seed=seed)
     return AdaptedModel(
         card=ModelCard(arch="mlp-stats-v1", normalization="speaker", classes=("anger", "fear")),
-        weights=to_arrays(network),
+        weights=(to_arrays(network), to_arrays(network)),
         source_weights=to_arrays(network),
-        normalizer=Normalizer(mode="speaker", corpus=moments(), speakers={"a": moments(), "ü": moments()}),
+        preparation=Preparation(
+            normalizer=Normalizer(mode="speaker", corpus=moments(), speakers={"a": moments(), "ü": moments()})
+        ),
         receipt={"seed": seed},
     )
 
@@ -35,12 +38,13 @@ def test_a_model_is_read_back_as_it_was_written(tmp_path):
     written = model(1)
     save_adapted(tmp_path, written)
     read = load_adapted(tmp_path)
-    assert (read.card, read.receipt, read.normalizer.mode) == (written.card, written.receipt, "speaker")
-    assert all(np.array_equal(read.weights[name], written.weights[name]) for name in written.weights)
-    assert read.normalizer.speakers.keys() == {"a", "ü"}
-    for name, moments in written.normalizer.speakers.items():
-        np.testing.assert_array_equal(read.normalizer.speakers[name].center, moments.center)
-        np.testing.assert_array_equal(read.normalizer.speakers[name].scale, moments.scale)
+    assert (read.card, read.receipt, read.preparation.normalizer.mode) == (written.card, written.receipt, "speaker")
+    for own, theirs in zip(read.weights, written.weights, strict=True):
+        assert all(np.array_equal(own[name], theirs[name]) for name in theirs)
+    assert read.preparation.normalizer.speakers.keys() == {"a", "ü"}
+    for name, moments in written.preparation.normalizer.speakers.items():
+        np.testing.assert_array_equal(read.preparation.normalizer.speakers[name].center, moments.center)
+        np.testing.assert_array_equal(read.preparation.normalizer.speakers[name].scale, moments.scale)
 
 
 @pytest.mark.parametrize("writes", range(4))

@@ -1,0 +1,170 @@
+"""A whole adaptation at one site, in rounds: what a round learned of the emotions tells the next how to normalize.
+
+The first round normalizes by the corpus, where nothing can go wrong. Its guesses of the emotions then show which
+speakers are heard in several moods, or what in the sound is voice and not emotion. Every round starts from the source
+model, so that a round's mistakes do not add up in the weights. A committee of networks, which differ in shuffling and
+dropout alone, guesses better than one, and where it disagrees with itself is what the verdict is made from
+(`ecan_core.select`). docs/method.md has the measurements.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ecan_core.adapt import Adaptation, AdaptSettings, EpochRecord, OnEpoch
+from ecan_core.data.inputs import Inputs, inputs_of
+from ecan_core.methods import METHODS
+from ecan_core.model.network import Network
+from ecan_core.normalize import Normalizer, fit_normalizer, normalize_by_speakers
+from ecan_core.predict import committee_scores, mean_scores
+from ecan_core.voices import Voices, find_voices, normalize_by_voices, voice_columns
+
+LATER_ROUNDS = {"none": 0, "corpus": 0, "speaker": 2, "voice": 2}
+"""Rounds after the first, by what the site normalizes by."""
+MEMBERS = 3
+"""Networks of a committee."""
+
+
+def num_epochs(mode: str, settings: AdaptSettings, members: int = MEMBERS) -> int:
+    """Epochs of all rounds and members together."""
+    return (1 + LATER_ROUNDS[mode]) * members * settings.epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ear:
+    """Hears which voice speaks: the committee of the first round and the voices that it made audible."""
+
+    networks: tuple[Network, ...]
+    corpus: Normalizer
+    voices: Voices
+
+    def names(self, features: Sequence[np.ndarray]) -> list[str]:
+        """The voice of each utterance ``[S]``."""
+        normalized = self.corpus.apply(features, [None] * len(features))
+        return self.voices.names(np.stack(normalized), committee_scores(self.networks, inputs_of(normalized)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How a site's features become what a network reads.
+
+    Attributes:
+        normalizer: what they are normalized by.
+        ear: hears whose voice it is where the normalizer knows voices; else None.
+    """
+
+    normalizer: Normalizer
+    ear: Ear | None = None
+
+    def inputs(self, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> Inputs:
+        """The utterances as a network reads them."""
+        names = speakers if self.ear is None else self.ear.names(features)
+        return inputs_of(self.normalizer.knowing(features, names).apply(features, names))
+
+    def unadapted(self) -> "Preparation":
+        """What the source model reads: as it is, but without voices, which only an adaptation makes audible."""
+        return self if self.ear is None else Preparation(normalizer=self.ear.corpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteAdaptation:
+    """What became of a source model at a site.
+
+    Attributes:
+        networks: the committee.
+        preparation: how it is given the site's utterances.
+        scores: the committee's ``[N, C]``.
+        members: what became of each member in the last round.
+    """
+
+    networks: tuple[Network, ...]
+    preparation: Preparation
+    scores: np.ndarray
+    members: tuple[Adaptation, ...]
+
+
+def adapt_site(
+    build: Callable[[], Network],
+    features: Sequence[np.ndarray],
+    speakers: Sequence[str | None],
+    feature_names: Sequence[str],
+    *,
+    mode: str,
+    method: str,
+    settings: AdaptSettings,
+    seed: int,
+    members: int = MEMBERS,
+    on_epoch: OnEpoch | None = None,
+) -> SiteAdaptation:
+    """Adapt a source model to a site's unlabelled utterances.
+
+    Args:
+        build: makes a fresh copy of the source model.
+        features: front-end output per utterance, ``[S]`` or ``[F, M]``.
+        speakers: who speaks, None where unknown; counts in the mode ``speaker`` alone.
+        feature_names: what each of the S numbers is; counts in the mode ``voice`` alone.
+        mode: ``none``, ``corpus``, ``speaker`` or ``voice``.
+        method: a name in ``METHODS``.
+        settings: how to adapt.
+        seed: seed of shuffling, dropout and of the search for voices.
+        members: networks of the committee.
+        on_epoch: called after each epoch of each member and round, epochs numbered through.
+
+    Raises:
+        UsageFault: speaker normalization without a known speaker, or voices in frames.
+    """
+    columns = voice_columns(feature_names) if mode == "voice" else None
+    plain = fit_normalizer(mode, features, speakers)
+    num_done = 0
+
+    def epoch_done(record: EpochRecord, scores: np.ndarray) -> None:
+        nonlocal num_done
+        num_done += 1
+        if on_epoch is not None:
+            on_epoch(replace(record, epoch=num_done), scores)
+
+    def adapt_to(inputs: Inputs) -> _Committee:
+        networks, adaptations = [], []
+        for member in range(members):
+            networks.append(build())
+            adaptations.append(
+                METHODS[method](networks[-1], inputs, settings, seed=members * seed + member, on_epoch=epoch_done)
+            )
+        return _Committee(tuple(networks), tuple(adaptations))
+
+    if method == "none" or LATER_ROUNDS[mode] == 0:
+        preparation = Preparation(normalizer=plain)
+        return adapt_to(preparation.inputs(features, speakers)).at_site(preparation)
+    corpus = plain.by_corpus()
+    normalized = corpus.apply(features, speakers)
+    committee = adapt_to(inputs_of(normalized))
+    ear, names = None, speakers
+    if columns is not None:
+        voices = find_voices(np.stack(normalized), committee.scores, columns, seed=seed)
+        ear = Ear(networks=committee.networks, corpus=corpus, voices=voices)
+        names = ear.names(features)
+    for _ in range(LATER_ROUNDS[mode]):
+        if ear is None:
+            normalizer = normalize_by_speakers(corpus, features, names, committee.scores)
+        else:
+            normalizer = normalize_by_voices(corpus, np.stack(normalized), names, committee.scores)
+        committee = adapt_to(inputs_of(normalizer.apply(features, names)))
+    return committee.at_site(Preparation(normalizer=normalizer, ear=ear))
+
+
+class _Committee(NamedTuple):
+    """Networks that were adapted alike, and what became of each."""
+
+    networks: tuple[Network, ...]
+    adaptations: tuple[Adaptation, ...]
+
+    @property
+    def scores(self) -> np.ndarray:
+        return mean_scores([adaptation.scores for adaptation in self.adaptations])
+
+    def at_site(self, preparation: Preparation) -> SiteAdaptation:
+        return SiteAdaptation(
+            networks=self.networks, preparation=preparation, scores=self.scores, members=self.adaptations
+        )

@@ -1,0 +1,158 @@
+"""Voices: who speaks, estimated from the sound alone where nobody wrote it down.
+
+What an utterance's statistics say is mostly the voice and the recording; the emotion comes third. So a first
+adaptation, normalized by the corpus, guesses the emotions; what they explain is subtracted; what is left falls into
+groups, the voices; and each voice is normalized by its own moments, which are also taken without the emotion, so that
+a voice that is mostly angry does not have its anger normalized away. docs/method.md has the measurements.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from ecan_core.errors import UsageFault
+from ecan_core.normalize import CLAMP, Moments, Normalizer
+
+VOICE_STATISTICS = (
+    *("pitch.q*", "pitch.mean", "pitch.hz.mean", "formant.*", "hnr.*"),
+    *("cepstrum.mean.*", "band.mean.*", "tilt.*.mean", "correlation.*"),
+)
+"""Where a voice sits: the levels of pitch, formants, spectrum and noise; nothing of movement or rhythm."""
+UTTERANCES_PER_VOICE = 200
+"""A voice needs so many utterances on average that its mix of emotions evens out."""
+MAX_VOICES = 64
+MIN_VOICE_UTTERANCES = 100
+"""Fewer utterances than this tell no voices apart."""
+VOICE_EVIDENCE = 8.0
+"""Number of utterances at which a voice's own moments and the corpus weigh the same."""
+LEAST_VARIANCE = 0.05
+"""Smallest variance of a voice, as a share of the corpus's."""
+
+_RESTARTS, _ITERATIONS, _ALTERNATIONS = 4, 30, 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voices:
+    """The voices of one site.
+
+    Attributes:
+        columns: which statistics tell voices apart, bool ``[S]``.
+        offsets: what each class adds to the normalized statistics ``[C, S]``.
+        centers: where the voices sit, emotion taken out ``[V, columns]``.
+    """
+
+    columns: np.ndarray
+    offsets: np.ndarray
+    centers: np.ndarray
+
+    def names(self, normalized: np.ndarray, scores: np.ndarray) -> list[str]:
+        """The voice that each utterance sits nearest to.
+
+        Args:
+            normalized: statistics normalized by the corpus ``[N, S]``.
+            scores: the emotions as the first adaptation guesses them ``[N, C]``.
+        """
+        places = _without_emotion(normalized, scores, self.offsets)[:, self.columns]
+        distances = ((places[:, None, :] - self.centers[None]) ** 2).sum(axis=2)
+        return [f"voice {index}" for index in distances.argmin(axis=1)]
+
+
+def tells_voices_apart(feature_names: Sequence[str]) -> bool:
+    """Whether some of these features describe a voice; frames do not describe utterances."""
+    return bool(_voice_mask(feature_names).any())
+
+
+def voice_columns(feature_names: Sequence[str]) -> np.ndarray:
+    """Which features tell voices apart, bool ``[S]``.
+
+    Raises:
+        UsageFault: none does.
+    """
+    if not tells_voices_apart(feature_names):
+        raise UsageFault(
+            "this model reads frames, in which voices are not told apart: use --normalize corpus or --normalize speaker"
+        )
+    return _voice_mask(feature_names)
+
+
+def _voice_mask(feature_names: Sequence[str]) -> np.ndarray:
+    return np.array([any(fnmatchcase(name, pattern) for pattern in VOICE_STATISTICS) for name in feature_names])
+
+
+def find_voices(normalized: np.ndarray, scores: np.ndarray, columns: np.ndarray, *, seed: int) -> Voices:
+    """Group utterances by voice: k-means on what the emotions leave of the voice statistics.
+
+    Args:
+        normalized: statistics normalized by the corpus ``[N, S]``.
+        scores: guessed emotions ``[N, C]``.
+        columns: which statistics tell voices apart ``[S]``.
+        seed: seed of the starting points.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    offsets = class_offsets(normalized, scores)
+    places = _without_emotion(normalized, scores, offsets)[:, columns]
+    num_voices = int(np.clip(round(len(places) / UTTERANCES_PER_VOICE), 2, MAX_VOICES))
+    rng = np.random.default_rng(seed)
+    attempts = []
+    for _ in range(_RESTARTS):
+        centers, labels = kmeans2(places, num_voices, iter=_ITERATIONS, minit="++", missing="warn", rng=rng)
+        attempts.append((((places - centers[labels]) ** 2).sum(), centers))
+    _, centers = min(attempts, key=lambda attempt: attempt[0])
+    return Voices(columns=columns, offsets=offsets, centers=centers)
+
+
+def class_offsets(normalized: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """What each class adds to the mean over classes ``[C, S]``, by soft labels ``[N, C]``."""
+    means = (scores.T @ normalized) / scores.sum(axis=0)[:, None].clip(1e-6)
+    offsets: np.ndarray = means - means.mean(axis=0)
+    return offsets
+
+
+def normalize_by_voices(
+    corpus: Normalizer, normalized: np.ndarray, names: Sequence[str | None], scores: np.ndarray
+) -> Normalizer:
+    """A normalizer that treats voices as speakers, whose moments are taken without the emotion.
+
+    Args:
+        corpus: the site's normalizer by the corpus.
+        normalized: statistics normalized by it ``[N, S]``.
+        names: the voice of each utterance.
+        scores: guessed emotions ``[N, C]``.
+    """
+    clamped = normalized.clip(-CLAMP, CLAMP)
+    voice_of = np.array(names)
+    members = {name: voice_of == name for name in sorted({name for name in names if name})}
+    neutral = _without_emotion(clamped, scores, _offsets_within(members, clamped, scores))
+    expressive = (clamped.var(axis=0) - neutral.var(axis=0)).clip(0.0)  # the variance that the emotions make
+    moments = {}
+    for name, rows in members.items():
+        trust = rows.sum() / (rows.sum() + VOICE_EVIDENCE)
+        center = trust * neutral[rows].mean(axis=0)
+        variance = (trust * (neutral[rows].var(axis=0) + expressive) + (1.0 - trust)).clip(LEAST_VARIANCE)
+        moments[name] = Moments(
+            center=(corpus.corpus.center + corpus.corpus.scale * center).astype(np.float32),
+            scale=(corpus.corpus.scale * np.sqrt(variance)).astype(np.float32),
+        )
+    return Normalizer(mode="voice", corpus=corpus.corpus, speakers=moments)
+
+
+def _offsets_within(members: Mapping[str, np.ndarray], normalized: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Class offsets ``[C, S]`` beside those of the voices, so that an angry voice is not taken for anger.
+
+    Fits voice plus class by alternating least squares.
+    """
+    offsets = class_offsets(normalized, scores)
+    for _ in range(_ALTERNATIONS):
+        neutral = _without_emotion(normalized, scores, offsets)
+        voiceless = normalized.copy()
+        for rows in members.values():
+            voiceless[rows] -= neutral[rows].mean(axis=0)
+        offsets = class_offsets(voiceless, scores)
+    return offsets
+
+
+def _without_emotion(normalized: np.ndarray, scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    return np.asarray(normalized.clip(-CLAMP, CLAMP) - scores @ offsets)

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from benchmarks import robustness
+from benchmarks.arena import LabeledSpeech
+from benchmarks.robustness import between_silence, imbalanced_rows, noisy, one_emotion_each, telephone, write_wav
+from ecan_core.audio.decode import decode
+from ecan_core.audio.waveform import Waveform
+from tests.benchmarks.lines import line
+
+RATE = 16_000
+
+
+def tone(frequency, seconds=1.0, level=0.1):
+    t = np.arange(round(seconds * RATE)) / RATE
+    return Waveform(samples=(level * np.sin(2 * np.pi * frequency * t)).astype(np.float32), sample_rate=RATE)
+
+
+def rms(sound):
+    return float(np.sqrt(np.mean(np.square(sound.samples))))
+
+
+def test_imbalance_is_ten_to_one_whatever_the_corpus_has():
+    labels = np.repeat([0, 1, 2], [100, 140, 300])
+    rows = imbalanced_rows(labels, 10.0, np.random.default_rng(0))
+    counts = np.sort(np.bincount(labels[rows]))
+    assert counts.tolist() == [10, 32, 100]
+    assert len(set(rows)) == len(rows)
+
+
+def test_imbalance_leaves_somebody_in_every_class():
+    rows = imbalanced_rows(np.array([0, 1, 1, 2]), 10.0, np.random.default_rng(0))
+    assert len(rows) == 3
+
+
+def test_a_speaker_with_one_emotion_has_a_name_that_does_not_tell_which():
+    speech = LabeledSpeech(
+        name="x",
+        features=(np.zeros(2),) * 4,
+        speakers=("a", "a", "b", "a"),
+        labels=("anger", "fear", "anger", "anger"),
+    )
+    names = one_emotion_each(speech, np.random.default_rng(0))
+    assert names[0] == names[3]
+    assert len(set(names)) == 3
+    assert not any("anger" in name or "fear" in name for name in names)
+
+
+def test_a_telephone_takes_the_low_and_the_high_away():
+    rng = np.random.default_rng(0)
+    assert rms(telephone(tone(1000.0), rng)) == pytest.approx(rms(tone(1000.0)), rel=0.05)
+    assert rms(telephone(tone(80.0), rng)) < 0.05 * rms(tone(80.0))
+    assert rms(telephone(tone(6000.0), rng)) < 0.05 * rms(tone(6000.0))
+
+
+def test_a_telephone_file_is_g711_and_is_read_again(tmp_path):
+    import soundfile
+
+    sent = telephone(tone(1000.0), np.random.default_rng(0))
+    write_wav(tmp_path / "call.wav", sent)
+    assert soundfile.info(tmp_path / "call.wav").subtype == "ULAW"
+    heard = decode(tmp_path / "call.wav")
+    assert heard.sample_rate == 8_000
+    assert np.abs(heard.samples - sent.samples).max() < 0.05 * np.abs(sent.samples).max()
+
+
+def test_noise_lies_ten_decibels_under_the_speech():
+    sound = tone(500.0)
+    noise = noisy(sound, np.random.default_rng(0)).samples - sound.samples
+    assert 20 * np.log10(rms(sound) / np.sqrt(np.mean(noise**2))) == pytest.approx(10.0, abs=0.2)
+
+
+def test_silence_stands_before_and_after():
+    sound = between_silence(tone(500.0), np.random.default_rng(0))
+    assert sound.duration_s == 5.0
+    assert not sound.samples[: 2 * RATE].any()
+    assert not sound.samples[-2 * RATE :].any()
+
+
+def test_what_would_clip_is_scaled_down(tmp_path):
+    write_wav(tmp_path / "loud.wav", tone(500.0, level=3.0))
+    assert np.abs(decode(tmp_path / "loud.wav").samples).max() == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_table_says_what_the_verdict_did():
+    lines = [
+        line("a-b", "corpus", "ecan", 0, 0.4, condition="as it is", uar_none=0.5, verdict="reverted", uar_selected=0.5),
+        line("b-a", "corpus", "ecan", 0, 0.6, condition="as it is", uar_none=0.5),
+    ]
+    assert "| ECAN | corpus | as it is | 50.0 | 50.0 | +0.0 | 50% | 55.0 |" in robustness.table(lines)
