@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.arena import (
     CLASSES,
-    DEFAULT_METHOD,
+    PRODUCT,
     SOURCE_NORMALIZATION,
     Row,
     benchmark_parser,
@@ -63,7 +63,7 @@ def main() -> None:
 
 def short_settings(work: Path, epochs: int) -> Path:
     """Settings of so few epochs, good for both commands."""
-    config = work / "short.yaml"
+    config = work / f"{epochs}-epochs.yaml"
     config.write_text(f"epochs: {epochs}\n")
     return config
 
@@ -117,7 +117,7 @@ def run_job(
         figures = target(
             work, "evaluate", "--model", adapted, "--labels", labels, "--cache", cache, "--format", "json"
         ).json()
-        row = {"pair": "-".join(pair), "normalization": mode, "method": DEFAULT_METHOD, "seed": seed}
+        row = {"pair": "-".join(pair), "normalization": mode, "method": PRODUCT, "seed": seed}
         row |= {"exit": adaptation.code, "uar_source": figures["before"]["uar"], **brief(figures)}
         rows.append(row | {"bundle_bytes": bundle.stat().st_size, "adapt_s": round(adaptation.wall_s, 2)})
     rows[-1]["stages"] = {stage.name: [round(stage.wall_s, 2), round(stage.peak_mib)] for stage in stages}

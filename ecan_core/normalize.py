@@ -23,7 +23,7 @@ SPEAKER_EVIDENCE = 4.0
 SPEAKER_VARIETY = (0.35, 0.5)
 """How many emotions are heard from a speaker, as a share of all (`variety`): at the first its statistics are not
 trusted at all, at the second fully."""
-SITE_VARIETY = (0.42, 0.5)
+SITE_VARIETY = (0.4, 0.45)
 """The same for the mean over a site's utterances: speakers who are split by mood look alike everywhere in a site."""
 
 
@@ -80,7 +80,7 @@ def fit_normalizer(mode: str, features: Sequence[np.ndarray], speakers: Sequence
     """Fit a normalizer to a site's utterances.
 
     Args:
-        mode: one of ``SITE_MODES``; voices are not known yet.
+        mode: one of ``SOURCE_MODES``; voices are found by an adaptation (`ecan_core.rounds`).
         features: one array per utterance, ``[S]`` statistics or ``[F, M]`` frames.
         speakers: who speaks, None where unknown.
 

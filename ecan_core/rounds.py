@@ -63,10 +63,6 @@ class Preparation:
         names = speakers if self.ear is None else self.ear.names(features)
         return inputs_of(self.normalizer.knowing(features, names).apply(features, names))
 
-    def unadapted(self) -> "Preparation":
-        """What the source model reads: as it is, but without voices, which only an adaptation makes audible."""
-        return self if self.ear is None else Preparation(normalizer=self.ear.corpus)
-
 
 @dataclass(frozen=True, kw_only=True)
 class SiteAdaptation:
@@ -75,12 +71,14 @@ class SiteAdaptation:
     Attributes:
         networks: the committee.
         preparation: how it is given the site's utterances.
+        unadapted: how the source model is given them: without anything that an adaptation guessed.
         scores: the committee's ``[N, C]``.
         members: what became of each member in the last round.
     """
 
     networks: tuple[Network, ...]
     preparation: Preparation
+    unadapted: Preparation
     scores: np.ndarray
     members: tuple[Adaptation, ...]
 
@@ -116,7 +114,7 @@ def adapt_site(
         UsageFault: speaker normalization without a known speaker, or voices in frames.
     """
     columns = voice_columns(feature_names) if mode == "voice" else None
-    plain = fit_normalizer(mode, features, speakers)
+    unadapted = Preparation(normalizer=fit_normalizer("corpus" if mode == "voice" else mode, features, speakers))
     num_done = 0
 
     def epoch_done(record: EpochRecord, scores: np.ndarray) -> None:
@@ -135,9 +133,8 @@ def adapt_site(
         return _Committee(tuple(networks), tuple(adaptations))
 
     if method == "none" or LATER_ROUNDS[mode] == 0:
-        preparation = Preparation(normalizer=plain)
-        return adapt_to(preparation.inputs(features, speakers)).at_site(preparation)
-    corpus = plain.by_corpus()
+        return adapt_to(unadapted.inputs(features, speakers)).at_site(unadapted, unadapted)
+    corpus = unadapted.normalizer.by_corpus()
     normalized = corpus.apply(features, speakers)
     committee = adapt_to(inputs_of(normalized))
     ear, names = None, speakers
@@ -151,7 +148,7 @@ def adapt_site(
         else:
             normalizer = normalize_by_voices(corpus, np.stack(normalized), names, committee.scores)
         committee = adapt_to(inputs_of(normalizer.apply(features, names)))
-    return committee.at_site(Preparation(normalizer=normalizer, ear=ear))
+    return committee.at_site(Preparation(normalizer=normalizer, ear=ear), unadapted)
 
 
 class _Committee(NamedTuple):
@@ -164,7 +161,11 @@ class _Committee(NamedTuple):
     def scores(self) -> np.ndarray:
         return mean_scores([adaptation.scores for adaptation in self.adaptations])
 
-    def at_site(self, preparation: Preparation) -> SiteAdaptation:
+    def at_site(self, preparation: Preparation, unadapted: Preparation) -> SiteAdaptation:
         return SiteAdaptation(
-            networks=self.networks, preparation=preparation, scores=self.scores, members=self.adaptations
+            networks=self.networks,
+            preparation=preparation,
+            unadapted=unadapted,
+            scores=self.scores,
+            members=self.adaptations,
         )

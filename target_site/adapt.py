@@ -111,7 +111,7 @@ def adapt_bundle(
             )
 
     site = adapted(method, settings, "adaptation epochs")
-    source, unadapted = card.build(weights), site.preparation.unadapted()
+    source, unadapted = card.build(weights), site.unadapted
     before = _look((source,), unadapted.inputs(table.features, speakers), table)
     after = _look(site.networks, site.preparation.inputs(table.features, speakers), table)
     if method == "none":
@@ -156,6 +156,7 @@ def adapt_bundle(
             weights=tuple(to_arrays(network) for network in networks),
             source_weights=weights,
             preparation=preparation,
+            unadapted=unadapted,
             receipt=receipt,
         ),
     )

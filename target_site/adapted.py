@@ -36,6 +36,7 @@ class AdaptedModel:
         weights: the adapted weights of each member of the committee, float32.
         source_weights: the weights as they were received.
         preparation: what its inputs are normalized by, from the audio it was adapted to.
+        unadapted: the same for the model as it was received.
         receipt: what it was made from and how: bundle, method, settings, seed, verdict, versions.
     """
 
@@ -43,6 +44,7 @@ class AdaptedModel:
     weights: tuple[Arrays, ...]
     source_weights: Arrays
     preparation: Preparation
+    unadapted: Preparation
     receipt: dict[str, Any]
 
     def networks(self) -> tuple[Network, ...]:
@@ -61,23 +63,21 @@ def discard_adapted(folder: Path) -> None:
 
 def save_adapted(folder: Path, model: AdaptedModel) -> None:
     """Write the model into ``folder``, each file whole or not at all."""
-    normalizer, ear = model.preparation.normalizer, model.preparation.ear
-    speakers = sorted(normalizer.speakers)
-    moments = [normalizer.corpus, *(normalizer.speakers[name] for name in speakers)]
-    statistics = {f"{row}.center": item.center for row, item in enumerate(moments)} | {
-        f"{row}.scale": item.scale for row, item in enumerate(moments)
-    }
+    ear = model.preparation.ear
+    normalizers = {"normalizer": model.preparation.normalizer, "unadapted": model.unadapted.normalizer}
     facts = {
         "format": FORMAT,
         "card": asdict(model.card),
-        "normalization": normalizer.mode,
-        "speakers": speakers,
+        "normalizers": {
+            name: {"mode": item.mode, "speakers": sorted(item.speakers)} for name, item in normalizers.items()
+        },
         "receipt": model.receipt,
     }
     discard_adapted(folder)
     write_atomic(folder / "weights.safetensors", save(_side_by_side(model.weights)))
     write_atomic(folder / "source.safetensors", save(model.source_weights))
-    write_atomic(folder / "normalizer.safetensors", save(statistics))
+    for name, normalizer in normalizers.items():
+        write_atomic(folder / f"{name}.safetensors", save(_statistics(normalizer)))
     if ear is not None:
         networks = _side_by_side([to_arrays(network) for network in ear.networks])
         write_atomic(folder / "voices.safetensors", save(networks | asdict(ear.voices)))
@@ -97,26 +97,37 @@ def load_adapted(folder: Path) -> AdaptedModel:
         facts = json.loads(read_bounded(folder / FACTS, MAX_BYTES))
         if facts["format"] != FORMAT:
             raise ModelError("this adapted model was written by another version: adapt again from the bundle")
-        statistics = _tensors(folder / "normalizer.safetensors")
-        moments = [
-            Moments(center=statistics[f"{row}.center"], scale=statistics[f"{row}.scale"])
-            for row in range(len(facts["speakers"]) + 1)
-        ]
         card = ModelCard(**facts["card"] | {"classes": tuple(facts["card"]["classes"])})
-        normalizer = Normalizer(
-            mode=facts["normalization"],
-            corpus=moments[0],
-            speakers=dict(zip(facts["speakers"], moments[1:], strict=True)),
-        )
+        normalizers = {
+            name: _normalizer(_tensors(folder / f"{name}.safetensors"), **how)
+            for name, how in facts["normalizers"].items()
+        }
+        normalizer = normalizers["normalizer"]
         return AdaptedModel(
             card=card,
             weights=_apart(_tensors(folder / "weights.safetensors")),
             source_weights=_tensors(folder / "source.safetensors"),
             preparation=Preparation(normalizer=normalizer, ear=_load_ear(folder, card, normalizer)),
+            unadapted=Preparation(normalizer=normalizers["unadapted"]),
             receipt=facts["receipt"],
         )
     except (KeyError, TypeError, ValueError, SafetensorError) as fault:
         raise ModelError(f"the adapted model in {folder} is damaged: adapt again from the bundle") from fault
+
+
+def _statistics(normalizer: Normalizer) -> Arrays:
+    """Center and scale of the corpus in row 0, then of the speakers by name."""
+    moments = [normalizer.corpus, *(normalizer.speakers[name] for name in sorted(normalizer.speakers))]
+    return {f"{row}.{what}": getattr(item, what) for row, item in enumerate(moments) for what in ("center", "scale")}
+
+
+def _normalizer(statistics: Arrays, mode: str, speakers: list[str]) -> Normalizer:
+    """The inverse of `_statistics`."""
+    corpus, *rest = (
+        Moments(center=statistics[f"{row}.center"], scale=statistics[f"{row}.scale"])
+        for row in range(len(speakers) + 1)
+    )
+    return Normalizer(mode=mode, corpus=corpus, speakers=dict(zip(speakers, rest, strict=True)))
 
 
 def _load_ear(folder: Path, card: ModelCard, normalizer: Normalizer) -> Ear | None:

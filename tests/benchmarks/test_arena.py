@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation, arena, tasks
-from benchmarks.arena import CLASSES, Answers, Job, LabeledSpeech, Outcome, classes_of, figures, find_corpora
+from benchmarks.arena import (
+    CLASSES,
+    PRODUCT,
+    Answers,
+    Job,
+    LabeledSpeech,
+    Outcome,
+    classes_of,
+    committee_epochs,
+    figures,
+    find_corpora,
+    keep,
+)
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.labels import check_classes
 
@@ -48,16 +60,31 @@ def test_answers_average_over_the_classes_that_occur():
 def test_the_oracle_may_choose_the_received_model_and_any_epoch():
     right, wrong = np.eye(2)[[0, 1]], np.eye(2)[[1, 0]]
     answers = Answers(np.array([0, 1]), 2)
-    assert figures(Outcome(right, wrong, [wrong], 0.0), answers)["uar_oracle"] == 1.0
-    assert figures(Outcome(wrong, wrong, [right, wrong], 0.0), answers)["uar_oracle"] == 1.0
-    assert figures(Outcome(wrong, wrong, [wrong], 0.0), answers)["uar_oracle"] == 0.0
+    assert figures(Outcome(right, wrong, (wrong,), [wrong], 0.0), answers, None)["uar_oracle"] == 1.0
+    assert figures(Outcome(wrong, wrong, (wrong,), [right, wrong], 0.0), answers, None)["uar_oracle"] == 1.0
+    assert figures(Outcome(wrong, wrong, (wrong,), [wrong], 0.0), answers, None)["uar_oracle"] == 0.0
 
 
 def test_what_the_verdict_puts_back_scores_as_it_was_received():
     received = np.eye(2)[[0, 1, 0, 1]]
     collapsed = np.eye(2)[[0, 0, 0, 0]]
-    row = figures(Outcome(received, collapsed, [], 0.0), Answers(np.array([0, 1, 0, 1]), 2))
+    panel = Outcome(received, received, (received, received), [], 0.0)
+    row = figures(Outcome(received, collapsed, (collapsed,), [], 0.0), Answers(np.array([0, 1, 0, 1]), 2), panel)
     assert (row["verdict"], row["uar"], row["uar_selected"]) == ("reverted", 0.5, 1.0)
+
+
+def test_the_panel_is_judged_by_its_members_and_others_by_the_panel():
+    source, right = np.eye(2)[[0, 0, 0, 1]], np.eye(2)[[0, 1, 0, 1]]
+    panel = Outcome(source, right, (right, right), [], 0.0)
+    assert keep(panel, panel).gain == keep(Outcome(source, right, (right,), [], 0.0), panel).gain == 25.0
+    assert keep(panel, None).gain == 0.0
+
+
+def test_a_committee_has_one_score_per_epoch_and_round():
+    heard = [np.full((2, 3), 100.0 * round_ + 10.0 * member + epoch) for round_, member, epoch in np.ndindex(2, 3, 4)]
+    epochs = committee_epochs(heard, 3, 4)
+    assert [scores[0, 0] for scores in epochs] == [10.0, 11.0, 12.0, 13.0, 110.0, 111.0, 112.0, 113.0]
+    assert committee_epochs([], 3, 0) == []
 
 
 def test_stated_class_sets_are_in_order_and_of_known_words():
@@ -83,9 +110,9 @@ def test_corpora_are_lists_or_folders_named_after_a_layout(tmp_path):
 def test_every_method_is_run_and_no_adaptation_stands_for_voices_too(normalization):
     rows = tasks.run_job(job(normalization))
     run = [(row["normalization"], row["method"]) for row in rows]
-    expected = {(normalization, method) for method in tasks.ALL_METHODS}
+    expected = {(normalization, method) for method in (*tasks.ALL_METHODS, PRODUCT)}
     if normalization == "corpus":
-        expected |= {("voice", method) for method in (*tasks.VOICE_METHODS, "none")}
+        expected |= {("voice", method) for method in (*tasks.VOICE_METHODS, "none", PRODUCT)}
     assert sorted(run) == sorted(expected)
     json.dumps(rows)
 
@@ -95,12 +122,13 @@ def test_variants_that_are_the_same_settings_are_run_once(monkeypatch):
 
     def count(*arguments, settings, **others):
         seen.append(settings)
-        return Outcome(np.eye(3)[[0] * 24], np.eye(3)[[0] * 24], [], 0.0)
+        scores = np.eye(3)[[0] * 24]
+        return Outcome(scores, scores, (scores, scores), [], 0.0)
 
     monkeypatch.setattr(ablation, "adapt_to", count)
     rows = ablation.run_job(job("corpus"))
-    assert [row["variant"] for row in rows] == list(ablation.variants())
-    assert len(seen) == len(set(seen)) < len(rows)
+    assert [row["variant"] for row in rows] == [PRODUCT, *ablation.variants()]
+    assert len(seen) == 1 + len(set(seen)) < len(rows)
     assert ablation.table([row | {"commit": "a", "day": "b", "machine": "c"} for row in rows]).count("\n| ") > len(rows)
 
 

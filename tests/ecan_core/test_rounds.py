@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from ecan_core.adapt import AdaptSettings
+from ecan_core.data.inputs import inputs_of
 from ecan_core.errors import UsageFault
 from ecan_core.model.weights import to_arrays
+from ecan_core.normalize import fit_normalizer
 from ecan_core.predict import committee_scores, predict_scores
 from ecan_core.rounds import MEMBERS, adapt_site, num_epochs
 from tests.ecan_core.town import NAMES, town, trained_in_town
@@ -79,12 +81,14 @@ def test_without_a_method_the_source_model_stays_and_voices_are_not_looked_for(b
     assert all(np.array_equal(source[name], same[name]) for name in source)
 
 
-def test_the_source_model_reads_the_corpus_where_only_an_adaptation_hears_voices(by_corpus):
+@pytest.mark.parametrize(("mode", "plain"), [("voice", "corpus"), ("speaker", "speaker")])
+def test_the_source_model_is_given_nothing_that_an_adaptation_guessed(by_corpus, mode, plain):
     place = town(3)
-    plain, voice = (adapted(by_corpus, place, mode).preparation for mode in ("corpus", "voice"))
+    guessed = adapted(by_corpus, place, mode).unadapted
+    normalizer = fit_normalizer(plain, place.features, place.speakers)
     np.testing.assert_array_equal(
-        predict_scores(by_corpus, voice.unadapted().inputs(place.features, place.speakers)),
-        predict_scores(by_corpus, plain.inputs(place.features, place.speakers)),
+        predict_scores(by_corpus, guessed.inputs(place.features, place.speakers)),
+        predict_scores(by_corpus, inputs_of(normalizer.apply(place.features, place.speakers))),
     )
 
 

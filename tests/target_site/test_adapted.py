@@ -30,6 +30,7 @@ def model(seed: int) -> AdaptedModel:
         preparation=Preparation(
             normalizer=Normalizer(mode="speaker", corpus=moments(), speakers={"a": moments(), "ü": moments()})
         ),
+        unadapted=Preparation(normalizer=Normalizer(mode="corpus", corpus=moments())),
         receipt={"seed": seed},
     )
 
@@ -47,7 +48,7 @@ def test_a_model_is_read_back_as_it_was_written(tmp_path):
         np.testing.assert_array_equal(read.preparation.normalizer.speakers[name].scale, moments.scale)
 
 
-@pytest.mark.parametrize("writes", range(4))
+@pytest.mark.parametrize("writes", range(5))
 def test_a_run_that_dies_while_it_replaces_a_model_leaves_no_mixture(tmp_path, monkeypatch, writes):
     save_adapted(tmp_path, model(1))
     left = iter(range(writes))

@@ -1,0 +1,229 @@
+"""What becomes of an adaptation where the target is not as a benchmark has it.
+
+A class that nobody speaks, ten times as much of one class as of another, few utterances, speakers with one emotion
+each, a telephone, noise, silence. The source network and the settings are the product's in every condition. One JSON
+line per run; with ``--table`` the table of docs/benchmarks.md from such lines.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from benchmarks.arena import (
+    PRODUCT,
+    SINGLE_SEED,
+    Job,
+    LabeledSpeech,
+    Row,
+    adapt_to,
+    benchmark_parser,
+    cache_folder,
+    extract,
+    figures,
+    find_corpora,
+    load,
+    make_jobs,
+    run_jobs,
+    train_source,
+)
+from benchmarks.record import ROOT, write_section
+from benchmarks.tables import NAMES, distinct, markdown, mean, pick, provenance, read_lines
+from ecan_core.audio.decode import decode, resample
+from ecan_core.audio.waveform import Waveform
+from ecan_core.data.labeled import Corpus, LabeledUtterance
+
+NORMALIZATIONS = ("speaker", "corpus", "voice")
+AS_IT_IS = "as it is"
+ONE_EMOTION = "one emotion per speaker"
+SIZES = (50, 100, 200)
+IMBALANCE = 10.0
+"""Utterances of the most frequent class for each of the rarest."""
+NOISE_DB = 10.0
+"""Level of the speech above the noise."""
+SILENCE_S = 2.0
+"""Silence before and again after each utterance."""
+TELEPHONE_RATE, TELEPHONE_BAND = 8_000, (300.0, 3_400.0)
+WORK_RATE = 16_000
+
+Degradation = Callable[[Waveform, np.random.Generator], Waveform]
+
+
+def main() -> None:
+    arguments = benchmark_parser("robustness", __doc__, seeds=3).parse_args()
+    if arguments.table:
+        write_section(ROOT / "docs" / "benchmarks.md", "robustness", table(read_lines(arguments.out)))
+        return
+    with cache_folder(arguments.cache) as cache:
+        arguments.cache = cache
+        speech = load(arguments)
+        corpora = find_corpora(arguments.corpora)
+        degraded = {
+            name: {kind: degrade(corpora[name], kind, cache / f"{name}-{kind}.cache") for kind in DEGRADATIONS}
+            for name in speech
+        }
+    jobs = [
+        DegradedJob(
+            **{field.name: getattr(job, field.name) for field in fields(job)},
+            degraded={kind: heard.restrict(job.classes) for kind, heard in degraded[job.target.name].items()},
+        )
+        for job in make_jobs(speech, arguments)
+    ]
+    run_jobs(run_job, jobs, arguments.out, arguments.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradedJob(Job):
+    """A job with the target as it sounds under each degradation."""
+
+    degraded: dict[str, LabeledSpeech]
+
+
+def run_job(job: DegradedJob) -> list[Row]:
+    """One source network in every condition: the product's committee, and one network by ECAN."""
+    model, settings = train_source(job), job.settings()
+    rows = []
+    for condition, target in conditions(job):
+        site, answers = target.split(job.classes)
+        for mode in job.modes:
+            if condition == ONE_EMOTION and mode != "speaker":
+                continue  # nobody asks who speaks
+            none = adapt_to(model, site, mode=job.normalization, method="none", settings=settings, seed=0, members=1)
+            panel = adapt_to(model, site, mode=mode, settings=settings, seed=job.seed)
+            seed = SINGLE_SEED + job.seed
+            ecan = adapt_to(model, site, mode=mode, method="ecan", settings=settings, seed=seed, members=1)
+            place = {"pair": job.pair, "normalization": mode, "condition": condition, "seed": job.seed}
+            place |= {"num_utterances": len(target.labels), "uar_none": round(answers.uar(none.scores), 5)}
+            rows.append(place | {"method": PRODUCT} | figures(panel, answers, panel))
+            rows.append(place | {"method": "ecan"} | figures(ecan, answers, panel))
+    return rows
+
+
+def conditions(job: DegradedJob) -> list[tuple[str, LabeledSpeech]]:
+    """The target in every condition by name; a name may occur more than once."""
+    target, labels = job.target, job.target.indices(job.classes)
+    rng = np.random.default_rng([job.seed, zlib.crc32(job.pair.encode())])
+    found = [(AS_IT_IS, target)]
+    for missing in range(2):
+        found.append(("one class missing", target.take(np.flatnonzero(labels != missing))))
+    found.append(("classes 10:1", target.take(imbalanced_rows(labels, IMBALANCE, rng))))
+    found += [(f"{size} utterances", target.take(random_rows(len(labels), size, rng))) for size in SIZES]
+    found.append((ONE_EMOTION, replace(target, speakers=one_emotion_each(target, rng))))
+    return found + list(job.degraded.items())
+
+
+def imbalanced_rows(labels: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """Rows whose class counts fall geometrically from the most to the least frequent class, by ``ratio`` in all.
+
+    Which class is frequent and which is rare is drawn; the most frequent has as many rows as the smallest class of
+    ``labels``, so that all draws are possible.
+
+    Args:
+        labels: class of each row ``[N]``.
+        ratio: of the largest to the smallest count.
+        rng: draws the order of the classes and the rows.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    shares = ratio ** -np.linspace(0.0, 1.0, len(classes))
+    wanted = np.maximum(1, np.round(counts.min() * shares).astype(int))
+    kept = [
+        rng.choice(np.flatnonzero(labels == name), count, replace=False)
+        for name, count in zip(rng.permutation(classes), wanted, strict=True)
+    ]
+    return np.sort(np.concatenate(kept))
+
+
+def random_rows(num_rows: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """So many rows, or all where there are fewer."""
+    return np.sort(rng.permutation(num_rows)[:size])
+
+
+def one_emotion_each(target: LabeledSpeech, rng: np.random.Generator) -> tuple[str, ...]:
+    """Names of speakers, each split into one per emotion; a name says nothing of the emotion."""
+    roles = list(zip(target.speakers, target.labels, strict=True))
+    numbers = dict(zip(dict.fromkeys(roles), rng.permutation(len(set(roles))), strict=True))
+    return tuple(f"speaker {numbers[role]}" for role in roles)
+
+
+def telephone(sound: Waveform, rng: np.random.Generator) -> Waveform:
+    """The band of a telephone, at its rate."""
+    from scipy.signal import butter, sosfilt
+
+    narrow = resample(sound, TELEPHONE_RATE)
+    band = butter(4, TELEPHONE_BAND, btype="bandpass", fs=TELEPHONE_RATE, output="sos")
+    return replace(narrow, samples=sosfilt(band, narrow.samples).astype(np.float32))
+
+
+def noisy(sound: Waveform, rng: np.random.Generator) -> Waveform:
+    """White noise, ``NOISE_DB`` under the mean power of the utterance."""
+    power = np.mean(np.square(sound.samples)) * 10.0 ** (-NOISE_DB / 10.0)
+    noise = rng.normal(scale=np.sqrt(power), size=len(sound.samples))
+    return replace(sound, samples=(sound.samples + noise).astype(np.float32))
+
+
+def between_silence(sound: Waveform, rng: np.random.Generator) -> Waveform:
+    """Digital silence around the utterance."""
+    return replace(sound, samples=np.pad(sound.samples, round(SILENCE_S * sound.sample_rate)))
+
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "telephone": telephone,
+    "noise at 10 dB": noisy,
+    "silence around": between_silence,
+}
+
+
+def degrade(corpus: Corpus, kind: str, cache_path: Path) -> LabeledSpeech:
+    """The features of a corpus under a degradation, by way of files and the ordinary extraction.
+
+    The files go again, the features stay in the cache: equal files are found there by their hash.
+    """
+    with TemporaryDirectory() as folder:
+        heard = []
+        for number, item in enumerate(corpus.utterances):
+            utterance = item.utterance
+            sound = decode(utterance.path, channel=utterance.channel, start_s=utterance.start_s, end_s=utterance.end_s)
+            path = Path(folder) / f"{number}.wav"
+            rng = np.random.default_rng(zlib.crc32(utterance.id.encode()))
+            write_wav(path, DEGRADATIONS[kind](resample(sound, WORK_RATE), rng))
+            bare = replace(utterance, path=path, channel=None, start_s=None, end_s=None)
+            heard.append(LabeledUtterance(utterance=bare, label=item.label))
+        return extract(replace(corpus, utterances=tuple(heard)), cache_path)
+
+
+def write_wav(path: Path, sound: Waveform) -> None:
+    """Write a file: G.711 (mu-law) at the telephone's rate, 16 bits at any other; what would clip is scaled down."""
+    import soundfile
+
+    loudest = max(1.0, float(np.abs(sound.samples).max()))
+    subtype = "ULAW" if sound.sample_rate == TELEPHONE_RATE else "PCM_16"
+    soundfile.write(path, sound.samples / loudest, sound.sample_rate, subtype=subtype)
+
+
+def table(lines: Sequence[Row]) -> str:
+    """UAR of no adaptation and of the adapted model in every condition, and what the verdict does to it."""
+    rows = []
+    for method in distinct(lines, "method"):
+        for normalization in NORMALIZATIONS:
+            here = pick(lines, method=method, normalization=normalization)
+            for condition in distinct(here, "condition"):
+                its = pick(here, condition=condition)
+                none, adapted = mean(its, "uar_none"), mean(its, "uar")
+                reverted = len(pick(its, verdict="reverted")) / len(its)
+                cells = [f"{none:.1f}", f"{adapted:.1f}", f"{adapted - none:+.1f}"]
+                cells += [f"{reverted:.0%}", f"{mean(its, 'uar_selected'):.1f}"]
+                rows.append([NAMES.get(method, method), normalization, condition, *cells])
+    head = ["method", "normalized by", "target", "no adaptation", "adapted", "difference", "reverted"]
+    return markdown([*head, "after the verdict"], rows, words=3) + (
+        f"\n\nUAR in % over the classes that occur, last epoch, mean over {len(distinct(lines, 'pair'))} pairs. "
+        "*One class missing*: the first and the second class in turn. *Classes 10:1*: counts fall geometrically, the "
+        "order is drawn. *Telephone*: 300-3400 Hz, 8 kHz, G.711. *Noise*: white. *Silence*: 2 s before and after. "
+        f"*Reverted*: share of runs that the verdict put back. `make bench-robustness`, {provenance(lines)}"
+    )
+
+
+if __name__ == "__main__":
+    main()

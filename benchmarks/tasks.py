@@ -1,0 +1,238 @@
+"""Every method on every ordered pair of corpora, in process.
+
+Settings are the product's defaults for all pairs. Three figures per run: the last epoch, what the product keeps without
+labels, and the best epoch by the target's labels (oracle, to face a literature that often reports it). One JSON line
+per run; with ``--table`` the tables of README.md and docs/benchmarks.md from such lines. `benchmarks/pairs.py` shows
+that the command lines give the same figures.
+"""
+
+import statistics
+from collections.abc import Sequence
+
+from benchmarks.arena import (
+    PRODUCT,
+    SINGLE_SEED,
+    Job,
+    Row,
+    adapt_to,
+    benchmark_parser,
+    figures,
+    load,
+    make_jobs,
+    run_jobs,
+    train_source,
+)
+from benchmarks.record import ROOT, write_section
+from benchmarks.tables import (
+    NAMES,
+    distinct,
+    markdown,
+    mean,
+    over_seeds,
+    pick,
+    provenance,
+    read_lines,
+    written,
+)
+from ecan_core.methods import DEFAULT_METHOD, METHODS, SCORING_METHODS
+from ecan_core.rounds import MEMBERS
+
+ALL_METHODS = ("none", *(name for name in METHODS | SCORING_METHODS if name != "none"))
+VOICE_METHODS = tuple(dict.fromkeys(("ecan", "shot-im", "shot", "aad", DEFAULT_METHOD)))
+"""Methods that are also run with estimated voices; without an adaptation there are none, so `none` is by corpus."""
+NORMALIZATIONS = ("speaker", "corpus", "voice")
+COUNTS = {"uar": "last epoch", "uar_selected": "selected", "uar_oracle": "oracle"}
+
+
+def main() -> None:
+    arguments = benchmark_parser("tasks", __doc__, seeds=5).parse_args()
+    if arguments.table:
+        lines = read_lines(arguments.out)
+        write_section(ROOT / "README.md", "tasks", main_table(lines))
+        write_section(ROOT / "docs" / "benchmarks.md", "tasks", details(lines))
+        return
+    run_jobs(run_job, make_jobs(load(arguments), arguments), arguments.out, arguments.workers)
+
+
+def run_job(job: Job) -> list[Row]:
+    """One source network and every method on it: the product with its committee, the others with one network each."""
+    model, (site, answers) = train_source(job), job.target.split(job.classes)
+    settings = job.settings()
+    rows = []
+    for mode in job.modes:
+        place = {"pair": job.pair, "normalization": mode, "seed": job.seed}
+        panel = adapt_to(model, site, mode=mode, settings=settings, seed=job.seed)
+        rows.append(place | {"method": PRODUCT} | figures(panel, answers, panel))
+        for method in VOICE_METHODS if mode == "voice" else ALL_METHODS:
+            seed = SINGLE_SEED + job.seed
+            outcome = adapt_to(model, site, mode=mode, method=method, settings=settings, seed=seed, members=1)
+            judges = None if method == "none" else panel
+            rows.append(place | {"method": method} | figures(outcome, answers, judges))
+    if "voice" in job.modes:
+        (by_corpus,) = pick(rows, normalization="corpus", method="none")
+        rows.append(by_corpus | {"normalization": "voice"})
+    return rows
+
+
+def main_table(lines: Sequence[Row]) -> str:
+    """UAR of the last epoch per method and pair, mean over seeds, and over all pairs with its interval."""
+    pairs = distinct(lines, "pair")
+    rows = []
+    for normalization in NORMALIZATIONS:
+        here = pick(lines, normalization=normalization)
+        best = best_method(here, "uar")
+        for method in in_order(here):
+            its = pick(here, method=method)
+            cells = [f"{mean(pick(its, pair=pair), 'uar'):.1f}" for pair in pairs]
+            cells.append(written(*over_seeds(its, "uar"), best=method == best))
+            rows.append([normalization, title(method), *cells])
+    head = ["normalized by", "method", *(pair.replace("-", " → ") for pair in pairs), "mean (95 %)"]
+    return markdown(head, rows, words=2) + (
+        "\n\nUAR in %, last epoch, one setting for all pairs, mean over seeds; the best mean of each normalization is "
+        f"bold. Every method adapts one network; the product is a committee of {MEMBERS} by {NAMES[DEFAULT_METHOD]}. "
+        "`voice`: nobody says who speaks, and the target estimates it. The interval is Student's over the seeds' means "
+        "of all pairs: it says how much the seed matters, not how much another corpus would. "
+        f"`make bench-tasks`, {provenance(lines)}"
+    )
+
+
+def details(lines: Sequence[Row]) -> str:
+    """Last epoch, selected and oracle; the paired test; how well an adaptation is judged without labels."""
+    return "\n\n".join([three_counts(lines), paired_tests(lines), selection(lines)])
+
+
+def three_counts(lines: Sequence[Row]) -> str:
+    """The three figures of every method, mean over pairs."""
+    rows = []
+    for normalization in NORMALIZATIONS:
+        here = pick(lines, normalization=normalization)
+        best = {key: best_method(here, key) for key in COUNTS}
+        for method in in_order(here):
+            its = pick(here, method=method)
+            cells = [written(*over_seeds(its, key), best=best[key] == method) for key in COUNTS]
+            seconds = statistics.fmean(line["seconds"] for line in its)
+            rows.append([normalization, title(method), *cells, f"{seconds:.1f}"])
+    return markdown(["normalized by", "method", *COUNTS.values(), "seconds"], rows, words=2) + (
+        f"\n\nUAR in %, mean over {len(distinct(lines, 'pair'))} pairs with Student's 95 % interval over the seeds. "
+        "*Selected*: what the product keeps, without labels. *Oracle*: the best of the received model and all epochs "
+        "of all rounds by the target's labels, which no site has; for comparison with literature alone. "
+        f"{provenance(lines)}"
+    )
+
+
+def paired_tests(lines: Sequence[Row]) -> str:
+    """The default against no adaptation and the best other method: over the pairs' means, and over every run."""
+    rows = []
+    for normalization in NORMALIZATIONS:
+        here = pick(lines, normalization=normalization)
+        others = [line for line in here if line["method"] not in ("none", PRODUCT, DEFAULT_METHOD)]
+        if not others:
+            continue
+        rival = best_method(others, "uar")
+        for method, other in ((PRODUCT, "none"), (PRODUCT, rival), (DEFAULT_METHOD, rival)):
+            rows.append([normalization, title(method), title(other), *paired_test(here, method, other)])
+    head = ["normalized by", "method", "against", "difference", "over pair means", "over all runs"]
+    return markdown(head, rows, words=3) + (
+        "\n\nPaired t-tests of the last epoch, two-sided. The test over pair means asks whether another pair would "
+        "show the difference; runs of one pair share their corpora, so the test over all runs says only that the "
+        "seeds agree. The rival is the best of all other methods by these very figures."
+    )
+
+
+def paired_test(lines: Sequence[Row], method: str, rival: str) -> list[str]:
+    """Difference in points and both tests as t and p; lines are paired by pair and seed."""
+    cells = {
+        name: {(line["pair"], line["seed"]): 100 * line["uar"] for line in pick(lines, method=name)}
+        for name in (method, rival)
+    }
+    runs = sorted(cells[method].keys() & cells[rival].keys())
+    differences = [cells[method][run] - cells[rival][run] for run in runs]
+    by_pair = [
+        statistics.fmean(d for d, run in zip(differences, runs, strict=True) if run[0] == pair)
+        for pair in sorted({pair for pair, _ in runs})
+    ]
+    return [f"{statistics.fmean(differences):+.1f}", t_and_p(by_pair), t_and_p(differences)]
+
+
+def t_and_p(differences: Sequence[float]) -> str:
+    """Student's paired test on differences, as text."""
+    from scipy.stats import ttest_1samp  # of differences it is the paired test
+
+    if len(differences) < 2 or statistics.pstdev(differences) < 1e-6:
+        return "-"
+    result = ttest_1samp(differences, 0.0)
+    return f"t = {result.statistic:.2f}, p = {result.pvalue:.3f}, n = {len(differences)}"
+
+
+def selection(lines: Sequence[Row]) -> str:
+    """How well an adaptation is judged without labels."""
+    rows = []
+    for normalization in NORMALIZATIONS:
+        here = pick(lines, normalization=normalization)
+        targets = [
+            pick(here, pair=pair, seed=seed) for pair in distinct(here, "pair") for seed in distinct(here, "seed")
+        ]
+        ranks = [rank for target in targets if (rank := rank_within(target)) is not None]
+        lost = [regret(target) for target in targets]
+        mean_rank = f"{statistics.fmean(ranks):.2f}" if ranks else "-"
+        rows.append([normalization, "all methods", mean_rank, f"{statistics.fmean(lost):.1f}", *verdicts(here)])
+        rows.append([normalization, title(PRODUCT), "-", "-", *verdicts(pick(here, method=PRODUCT))])
+    head = ["normalized by", "runs of", "rank", "regret", "harmful, caught", "helpful, lost"]
+    return markdown([*head, "last epoch", "after the verdict"], rows, words=2) + (
+        "\n\nOver all pairs and seeds. *Rank*: Spearman's between the estimated gain and the UAR of the methods on one "
+        "target, mean over targets. *Regret*: points between the best method and the one with the best estimate. "
+        "*Harmful* runs ended under the received model, *caught* were put back to it; *helpful* ended above, *lost* "
+        "were put back. The last two columns are the mean UAR of the runs before and after the verdict."
+    )
+
+
+def rank_within(lines: Sequence[Row]) -> float | None:
+    """Spearman's rank correlation between estimated gain and UAR; None where one of them does not vary."""
+    from scipy.stats import spearmanr
+
+    scores, uars = [line["gain"] for line in lines], [line["uar"] for line in lines]
+    if len(set(scores)) < 2 or len(set(uars)) < 2:
+        return None
+    return float(spearmanr(scores, uars).statistic)
+
+
+def regret(lines: Sequence[Row]) -> float:
+    """Points that are lost by taking the line with the best estimated gain."""
+    chosen = max(lines, key=lambda line: line["gain"])
+    return 100 * float(max(line["uar"] for line in lines) - chosen["uar"])
+
+
+def verdicts(lines: Sequence[Row]) -> list[str]:
+    """Harmful and caught, helpful and lost, and the mean UAR before and after the verdict."""
+    adapted = [line for line in lines if line["method"] != "none"]
+    if not adapted:
+        return ["-"] * 4
+    harmful = [line for line in adapted if line["uar"] < line["uar_source"]]
+    helpful = [line for line in adapted if line["uar"] > line["uar_source"]]
+    caught, lost = (len(pick(part, verdict="reverted")) for part in (harmful, helpful))
+    return [
+        f"{len(harmful)}, {caught}",
+        f"{len(helpful)}, {lost}",
+        f"{mean(adapted, 'uar'):.1f}",
+        f"{mean(adapted, 'uar_selected'):.1f}",
+    ]
+
+
+def best_method(lines: Sequence[Row], key: str) -> str:
+    """The method with the best mean."""
+    methods: list[str] = distinct(lines, "method")
+    return max(methods, key=lambda name: mean(pick(lines, method=name), key))
+
+
+def in_order(lines: Sequence[Row]) -> list[str]:
+    """The methods of the lines in the order of the tables."""
+    present = set(distinct(lines, "method"))
+    return [method for method in (*ALL_METHODS, PRODUCT) if method in present]
+
+
+def title(method: str) -> str:
+    return NAMES.get(method, method) + (" (default)" if method == DEFAULT_METHOD else "")
+
+
+if __name__ == "__main__":
+    main()
