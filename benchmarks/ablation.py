@@ -34,7 +34,6 @@ TERMS: dict[str, dict[str, Any]] = {
     "all three": {},
 }
 CERTAINTY = {"": {"certainty_weight": 0.0}, ", certainty": {"certainty_weight": 1.0}}
-HEADS = {"": {"train_head": True}, ", head frozen": {"train_head": False}}
 FORMS: dict[str, dict[str, Any]] = {
     # Forms in feature space are means over neighbors at a temperature, as E7 is written, and take its lambda of 1;
     # forms on scores are sums of products and keep the default's weight, with AaD's dispersion where it belongs.
@@ -54,8 +53,9 @@ def variants() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {DEFAULT: {}}
     for terms, weights in TERMS.items():
         for certainty, weight in CERTAINTY.items():
-            for head, trained in HEADS.items():
-                found[terms + certainty + head] = weights | weight | trained
+            found[terms + certainty] = weights | weight
+    found["all three, head frozen"] = {"train_head": False}
+    found["all three, certainty, head frozen"] = {"certainty_weight": 1.0, "train_head": False}
     for form in NEIGHBOR_FORMS:
         found[form] = {"neighbor_form": form} | FORMS[form]
     for form in SUPERVISED_FORMS:

@@ -7,7 +7,7 @@ that the command lines give the same figures.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks.arena import (
     PRODUCT,
@@ -41,6 +41,8 @@ ALL_METHODS = ("none", *(name for name in METHODS | SCORING_METHODS if name != "
 VOICE_METHODS = tuple(dict.fromkeys(("ecan", "shot-im", "shot", "aad", DEFAULT_METHOD)))
 """Methods that are also run with estimated voices; without an adaptation there are none, so `none` is by corpus."""
 NORMALIZATIONS = ("speaker", "corpus", "voice")
+HARM = 1.0
+"""Points of UAR below or above the received model from which a run counts as harmful or helpful."""
 COUNTS = {"uar": "last epoch", "uar_selected": "selected", "uar_oracle": "oracle"}
 
 
@@ -167,23 +169,46 @@ def t_and_p(differences: Sequence[float]) -> str:
 def selection(lines: Sequence[Row]) -> str:
     """How well an adaptation is judged without labels."""
     rows = []
-    for normalization in NORMALIZATIONS:
-        here = pick(lines, normalization=normalization)
-        targets = [
-            pick(here, pair=pair, seed=seed) for pair in distinct(here, "pair") for seed in distinct(here, "seed")
-        ]
+    for normalization in (*NORMALIZATIONS, "all"):
+        here = lines if normalization == "all" else pick(lines, normalization=normalization)
+        targets = by_target(here)
         ranks = [rank for target in targets if (rank := rank_within(target)) is not None]
-        lost = [regret(target) for target in targets]
+        regrets = [f"{statistics.fmean(regret(target, choose) for target in targets):.1f}" for choose in CHOICES]
         mean_rank = f"{statistics.fmean(ranks):.2f}" if ranks else "-"
-        rows.append([normalization, "all methods", mean_rank, f"{statistics.fmean(lost):.1f}", *verdicts(here)])
-        rows.append([normalization, title(PRODUCT), "-", "-", *verdicts(pick(here, method=PRODUCT))])
-    head = ["normalized by", "runs of", "rank", "regret", "harmful, caught", "helpful, lost"]
-    return markdown([*head, "last epoch", "after the verdict"], rows, words=2) + (
+        rows.append([normalization, "all methods", mean_rank, *regrets, *verdicts(here)])
+        rows.append([normalization, title(PRODUCT), "-", "-", "-", *verdicts(pick(here, method=PRODUCT))])
+    head = ["normalized by", "runs of", "rank", "regret of the best estimate", "regret of the product"]
+    head += ["harmful, caught", "helpful, lost", "last epoch", "after the verdict"]
+    return markdown(head, rows, words=2) + (
         "\n\nOver all pairs and seeds. *Rank*: Spearman's between the estimated gain and the UAR of the methods on one "
-        "target, mean over targets. *Regret*: points between the best method and the one with the best estimate. "
-        "*Harmful* runs ended under the received model, *caught* were put back to it; *helpful* ended above, *lost* "
-        "were put back. The last two columns are the mean UAR of the runs before and after the verdict."
+        "target, mean over targets. *Regret*: points between the best last epoch of all methods by the target's labels "
+        "and what is taken without them: the method with the best estimate, or what the product keeps. "
+        f"*Harmful* runs ended more than {HARM:.0f} point under the received model, *caught* were put back to it; "
+        f"*helpful* ended more than {HARM:.0f} point above, *lost* were put back. The last two columns: mean UAR of "
+        "the runs before and after the verdict."
     )
+
+
+def by_target(lines: Sequence[Row]) -> list[list[Row]]:
+    """The lines of each target: one pair, normalization and seed."""
+    found: dict[tuple[str, str, int], list[Row]] = {}
+    for line in lines:
+        found.setdefault((line["pair"], line["normalization"], line["seed"]), []).append(line)
+    return list(found.values())
+
+
+def best_estimate(lines: Sequence[Row]) -> float:
+    """UAR of the method with the best estimated gain."""
+    return float(max(lines, key=lambda line: line["gain"])["uar"])
+
+
+def kept_by_product(lines: Sequence[Row]) -> float:
+    """UAR of what the product keeps."""
+    (line,) = pick(lines, method=PRODUCT)
+    return float(line["uar_selected"])
+
+
+CHOICES = (best_estimate, kept_by_product)
 
 
 def rank_within(lines: Sequence[Row]) -> float | None:
@@ -196,10 +221,9 @@ def rank_within(lines: Sequence[Row]) -> float | None:
     return float(spearmanr(scores, uars).statistic)
 
 
-def regret(lines: Sequence[Row]) -> float:
-    """Points that are lost by taking the line with the best estimated gain."""
-    chosen = max(lines, key=lambda line: line["gain"])
-    return 100 * float(max(line["uar"] for line in lines) - chosen["uar"])
+def regret(lines: Sequence[Row], choose: Callable[[Sequence[Row]], float]) -> float:
+    """Points that a choice among the lines of one target loses to the best of them."""
+    return 100 * (float(max(line["uar"] for line in lines)) - choose(lines))
 
 
 def verdicts(lines: Sequence[Row]) -> list[str]:
@@ -207,15 +231,20 @@ def verdicts(lines: Sequence[Row]) -> list[str]:
     adapted = [line for line in lines if line["method"] != "none"]
     if not adapted:
         return ["-"] * 4
-    harmful = [line for line in adapted if line["uar"] < line["uar_source"]]
-    helpful = [line for line in adapted if line["uar"] > line["uar_source"]]
-    caught, lost = (len(pick(part, verdict="reverted")) for part in (harmful, helpful))
+    harmful = [line for line in adapted if 100 * (line["uar_source"] - line["uar"]) > HARM]
+    helpful = [line for line in adapted if 100 * (line["uar"] - line["uar_source"]) > HARM]
     return [
-        f"{len(harmful)}, {caught}",
-        f"{len(helpful)}, {lost}",
+        share_reverted(harmful),
+        share_reverted(helpful),
         f"{mean(adapted, 'uar'):.1f}",
         f"{mean(adapted, 'uar_selected'):.1f}",
     ]
+
+
+def share_reverted(lines: Sequence[Row]) -> str:
+    """How many lines there are, how many of them were put back, and the share."""
+    reverted = len(pick(lines, verdict="reverted"))
+    return f"{len(lines)}, {reverted}" + (f" ({100 * reverted / len(lines):.0f} %)" if lines else "")
 
 
 def best_method(lines: Sequence[Row], key: str) -> str:

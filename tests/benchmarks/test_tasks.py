@@ -1,6 +1,15 @@
 import pytest
 
-from benchmarks.tasks import details, main_table, paired_test, rank_within, regret, verdicts
+from benchmarks.tasks import (
+    best_estimate,
+    details,
+    kept_by_product,
+    main_table,
+    paired_test,
+    rank_within,
+    regret,
+    verdicts,
+)
 from tests.benchmarks.lines import a_whole_run, line
 
 
@@ -32,10 +41,10 @@ def test_the_paired_test_pairs_by_pair_and_seed():
 def test_rank_and_regret_follow_the_label_free_score():
     good = [line("a-b", "corpus", name, 0, uar) for name, uar in (("none", 0.4), ("ecan", 0.5), ("aad", 0.6))]
     assert rank_within(good) == pytest.approx(1.0)
-    assert regret(good) == 0.0
+    assert regret(good, best_estimate) == 0.0
     misled = [row | {"gain": -row["gain"]} for row in good]
     assert rank_within(misled) == pytest.approx(-1.0)
-    assert regret(misled) == pytest.approx(20.0)
+    assert regret(misled, best_estimate) == pytest.approx(20.0)
 
 
 def test_verdicts_count_harm_that_was_caught_and_help_that_was_lost():
@@ -45,4 +54,14 @@ def test_verdicts_count_harm_that_was_caught_and_help_that_was_lost():
         line("a-b", "corpus", "shot", 0, 0.4),
         line("a-b", "corpus", "aad", 0, 0.7, verdict="reverted", uar_selected=0.5),
     ]
-    assert verdicts(lines) == ["2, 1", "1, 1", "50.0", "46.7"]
+    assert verdicts(lines) == ["2, 1 (50 %)", "1, 1 (100 %)", "50.0", "46.7"]
+
+
+def test_a_change_of_a_point_is_neither_harm_nor_help():
+    lines = [line("a-b", "corpus", "none", 0, 0.5), line("a-b", "corpus", "ecan", 0, 0.491)]
+    assert verdicts(lines)[:2] == ["0, 0", "0, 0"]
+
+
+def test_the_product_is_charged_what_it_keeps():
+    lines = [line("a-b", "corpus", "none", 0, 0.5), line("a-b", "corpus", "product", 0, 0.7, uar_selected=0.5)]
+    assert regret(lines, kept_by_product) == pytest.approx(20.0)
