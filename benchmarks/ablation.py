@@ -84,7 +84,7 @@ def run_job(job: Job) -> list[Row]:
     for name, changes in variants().items():
         settings = job.settings(**changes)
         if settings not in done:
-            outcome = adapt_to(model, site, mode=mode, method="ecan", settings=settings, seed=seed, members=1)
+            outcome = adapt_to(model, site, mode=mode, method="ecan", settings=settings, seed=seed)
             done[settings] = figures(outcome, answers, panel)
         rows.append(place | {"variant": name} | done[settings])
     return rows

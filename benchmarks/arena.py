@@ -33,14 +33,14 @@ from ecan_core.data.features import extract_features
 from ecan_core.data.inputs import inputs_of
 from ecan_core.data.labeled import Corpus
 from ecan_core.labels import check_classes
-from ecan_core.methods import DEFAULT_METHOD, SCORING_METHODS
+from ecan_core.methods import DEFAULT_METHOD, SCORING_METHODS, members_of
 from ecan_core.metrics import confusion, uar
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import fit_normalizer
 from ecan_core.predict import predict_scores
-from ecan_core.rounds import MEMBERS, adapt_site
+from ecan_core.rounds import adapt_site
 from ecan_core.select import Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.train import TrainSettings, train
 from ecan_core.voices import MIN_VOICE_UTTERANCES
@@ -211,10 +211,10 @@ def adapt_to(
     mode: str,
     settings: AdaptSettings,
     seed: int,
-    method: str = DEFAULT_METHOD,
-    members: int = MEMBERS,
+    method: str | None = None,
 ) -> Outcome:
-    """Adapt as `ecan-target adapt` does, without the shell around it."""
+    """Adapt as `ecan-target adapt` does, without the shell around it: the product, or one network by one method."""
+    methods = members_of(DEFAULT_METHOD) if method is None else (method,)
     if mode == "voice" and len(site.features) < MIN_VOICE_UTTERANCES:
         mode = "corpus"
     heard: list[np.ndarray] = []
@@ -225,19 +225,18 @@ def adapt_to(
         site.speakers,
         FRONT_ENDS[ARCHITECTURE.front_end].feature_names,
         mode=mode,
-        method="none" if method in SCORING_METHODS else method,
+        methods=("none",) if method in SCORING_METHODS else methods,
         settings=settings,
         seed=seed,
-        members=members,
         on_epoch=lambda _, scores: heard.append(scores),
     )
     inputs = adapted.unadapted.inputs(*site)
     scores, of_members = adapted.scores, tuple(member.scores for member in adapted.members)
-    if method in SCORING_METHODS:
+    if method is not None and method in SCORING_METHODS:
         scores = SCORING_METHODS[method](model.build(), inputs, settings, seed=seed).scores
         of_members = (scores,)
     seconds = time.monotonic() - started
-    epochs = committee_epochs(heard, members, len(adapted.members[0].records))
+    epochs = committee_epochs(heard, len(methods), len(adapted.members[0].records))
     return Outcome(predict_scores(model.build(), inputs), scores, of_members, epochs, seconds)
 
 

@@ -91,10 +91,10 @@ def run_job(job: DegradedJob) -> list[Row]:
         for mode in job.modes:
             if condition == ONE_EMOTION and mode != "speaker":
                 continue  # nobody asks who speaks
-            none = adapt_to(model, site, mode=job.normalization, method="none", settings=settings, seed=0, members=1)
+            none = adapt_to(model, site, mode=job.normalization, method="none", settings=settings, seed=0)
             panel = adapt_to(model, site, mode=mode, settings=settings, seed=job.seed)
             seed = SINGLE_SEED + job.seed
-            ecan = adapt_to(model, site, mode=mode, method="ecan", settings=settings, seed=seed, members=1)
+            ecan = adapt_to(model, site, mode=mode, method="ecan", settings=settings, seed=seed)
             place = {"pair": job.pair, "normalization": mode, "condition": condition, "seed": job.seed}
             place |= {"num_utterances": len(target.labels), "uar_none": round(answers.uar(none.scores), 5)}
             rows.append(place | {"method": PRODUCT} | figures(panel, answers, panel))

@@ -34,11 +34,10 @@ from benchmarks.tables import (
     read_lines,
     written,
 )
-from ecan_core.methods import DEFAULT_METHOD, METHODS, SCORING_METHODS
-from ecan_core.rounds import MEMBERS
+from ecan_core.methods import DEFAULT_METHOD, METHODS, SCORING_METHODS, members_of
 
 ALL_METHODS = ("none", *(name for name in METHODS | SCORING_METHODS if name != "none"))
-VOICE_METHODS = tuple(dict.fromkeys(("ecan", "shot-im", "shot", "aad", DEFAULT_METHOD)))
+VOICE_METHODS = ("ecan", "shot-im", "shot", "aad", "cowa")
 """Methods that are also run with estimated voices; without an adaptation there are none, so `none` is by corpus."""
 NORMALIZATIONS = ("speaker", "corpus", "voice")
 HARM = 1.0
@@ -67,7 +66,7 @@ def run_job(job: Job) -> list[Row]:
         rows.append(place | {"method": PRODUCT} | figures(panel, answers, panel))
         for method in VOICE_METHODS if mode == "voice" else ALL_METHODS:
             seed = SINGLE_SEED + job.seed
-            outcome = adapt_to(model, site, mode=mode, method=method, settings=settings, seed=seed, members=1)
+            outcome = adapt_to(model, site, mode=mode, method=method, settings=settings, seed=seed)
             judges = None if method == "none" else panel
             rows.append(place | {"method": method} | figures(outcome, answers, judges))
     if "voice" in job.modes:
@@ -91,7 +90,7 @@ def main_table(lines: Sequence[Row]) -> str:
     head = ["normalized by", "method", *(pair.replace("-", " → ") for pair in pairs), "mean (95 %)"]
     return markdown(head, rows, words=2) + (
         "\n\nUAR in %, last epoch, one setting for all pairs, mean over seeds; the best mean of each normalization is "
-        f"bold. Every method adapts one network; the product is a committee of {MEMBERS} by {NAMES[DEFAULT_METHOD]}. "
+        f"bold. Every method adapts one network; the product is a committee of {members()}. "
         "`voice`: nobody says who speaks, and the target estimates it. The interval is Student's over the seeds' means "
         "of all pairs: it says how much the seed matters, not how much another corpus would. "
         f"`make bench-tasks`, {provenance(lines)}"
@@ -127,11 +126,11 @@ def paired_tests(lines: Sequence[Row]) -> str:
     rows = []
     for normalization in NORMALIZATIONS:
         here = pick(lines, normalization=normalization)
-        others = [line for line in here if line["method"] not in ("none", PRODUCT, DEFAULT_METHOD)]
+        others = [line for line in here if line["method"] not in ("none", PRODUCT, "ecan")]
         if not others:
             continue
         rival = best_method(others, "uar")
-        for method, other in ((PRODUCT, "none"), (PRODUCT, rival), (DEFAULT_METHOD, rival)):
+        for method, other in ((PRODUCT, "none"), (PRODUCT, rival), ("ecan", rival)):
             rows.append([normalization, title(method), title(other), *paired_test(here, method, other)])
     head = ["normalized by", "method", "against", "difference", "over pair means", "over all runs"]
     return markdown(head, rows, words=3) + (
@@ -247,6 +246,11 @@ def share_reverted(lines: Sequence[Row]) -> str:
     return f"{len(lines)}, {reverted}" + (f" ({100 * reverted / len(lines):.0f} %)" if lines else "")
 
 
+def members() -> str:
+    """The methods of the product's committee, by name."""
+    return ", ".join(NAMES[method] for method in members_of(DEFAULT_METHOD))
+
+
 def best_method(lines: Sequence[Row], key: str) -> str:
     """The method with the best mean."""
     methods: list[str] = distinct(lines, "method")
@@ -260,7 +264,7 @@ def in_order(lines: Sequence[Row]) -> list[str]:
 
 
 def title(method: str) -> str:
-    return NAMES.get(method, method) + (" (default)" if method == DEFAULT_METHOD else "")
+    return NAMES.get(method, method)
 
 
 if __name__ == "__main__":

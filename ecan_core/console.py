@@ -96,6 +96,12 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.help) for name, command in self.lazy_commands.items()])
 
 
+def one_numeric_thread() -> None:
+    """Let the numeric libraries, which are not loaded yet, compute on one thread: results reproduce bit for bit."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
 def run(
     group: click.Command,
     *,

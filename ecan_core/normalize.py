@@ -20,10 +20,10 @@ CLAMP = 4.0
 """Normalized values are clamped to this many deviations."""
 SPEAKER_EVIDENCE = 4.0
 """Number of utterances at which a speaker's own statistics and the corpus weigh the same."""
-SPEAKER_VARIETY = (0.35, 0.5)
-"""How many emotions are heard from a speaker, as a share of all (`variety`): at the first its statistics are not
-trusted at all, at the second fully."""
-SITE_VARIETY = (0.4, 0.45)
+SPEAKER_VARIETY = (0.2, 0.4)
+"""How many emotions are heard from a speaker (`variety`): at the first its statistics are not trusted at all, at the
+second fully."""
+SITE_VARIETY = (0.26, 0.33)
 """The same for the mean over a site's utterances: speakers who are split by mood look alike everywhere in a site."""
 
 
@@ -43,18 +43,20 @@ class Normalizer:
         mode: one of ``SITE_MODES``.
         corpus: statistics over all utterances.
         speakers: statistics per speaker or voice, already shrunk; empty in the other modes.
+        trust: share of a new speaker's statistics that counts: as far as the site's speakers show several moods.
     """
 
     mode: str
     corpus: Moments
     speakers: Mapping[str, Moments] = field(default_factory=dict)
+    trust: float = 1.0
 
     def knowing(self, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> "Normalizer":
         """Add the speakers of new utterances that are not known yet; known ones keep their statistics."""
         if self.mode != "speaker":
             return self
         unknown = _by_speaker(features, speakers, skip=self.speakers.keys())
-        fitted = {name: _shrunk(rows, self.corpus) for name, rows in unknown.items()}
+        fitted = {name: _shrunk(rows, self.corpus, share=self.trust) for name, rows in unknown.items()}
         return replace(self, speakers=dict(self.speakers) | fitted)
 
     def by_corpus(self) -> "Normalizer":
@@ -104,19 +106,32 @@ def normalize_by_speakers(
         scores: guessed emotions ``[N, C]``.
     """
     guesses = _by_speaker(list(np.eye(scores.shape[1])[scores.argmax(axis=1)]), speakers, skip=())
-    heard = {name: variety(np.mean(rows, axis=0)) for name, rows in guesses.items()}
-    site = float(np.average(list(heard.values()), weights=[len(rows) for rows in guesses.values()]))
+    heard = {name: variety(np.stack(rows)) for name, rows in guesses.items()}
+    several = {name: len(rows) for name, rows in guesses.items() if len(rows) > 1}
+    site = float(np.average([heard[name] for name in several], weights=list(several.values()))) if several else 0.0
+    trust = _ramp(site, SITE_VARIETY)
     fitted = {
-        name: _shrunk(rows, corpus.corpus, share=_ramp(heard[name], SPEAKER_VARIETY) * _ramp(site, SITE_VARIETY))
+        name: _shrunk(rows, corpus.corpus, share=trust * _ramp(heard[name], SPEAKER_VARIETY))
         for name, rows in _by_speaker(features, speakers, skip=()).items()
     }
-    return replace(corpus, mode="speaker", speakers=fitted)
+    return replace(corpus, mode="speaker", speakers=fitted, trust=trust)
 
 
-def variety(shares: np.ndarray) -> float:
-    """Effective number of classes of which ``[C]`` are the shares, as a share of C: ``exp(entropy) / C``."""
-    positive = shares[shares > 0]
-    return float(np.exp(-(positive * np.log(positive)).sum()) / len(shares))
+def variety(guesses: np.ndarray) -> float:
+    """How many classes are guessed: 0 for one alone, 1 for as many as there could be, evenly.
+
+    The effective number of classes, ``exp(entropy)``, less one, as a share of the largest number that C classes and n
+    guesses allow. A single guess has none.
+
+    Args:
+        guesses: one-hot rows ``[n, C]``.
+    """
+    possible = min(guesses.shape)
+    if possible < 2:
+        return 0.0
+    shares = guesses.mean(axis=0)
+    shares = shares[shares > 0]
+    return float((np.exp(-(shares * np.log(shares)).sum()) - 1.0) / (possible - 1))
 
 
 def _ramp(value: float, ends: tuple[float, float]) -> float:

@@ -2,9 +2,9 @@
 
 The first round normalizes by the corpus, where nothing can go wrong. Its guesses of the emotions then show which
 speakers are heard in several moods, or what in the sound is voice and not emotion. Every round starts from the source
-model, so that a round's mistakes do not add up in the weights. A committee of networks, which differ in shuffling and
-dropout alone, guesses better than one, and where it disagrees with itself is what the verdict is made from
-(`ecan_core.select`). docs/method.md has the measurements.
+model, so that a round's mistakes do not add up in the weights. A committee of networks, which differ in method,
+shuffling and dropout, guesses better than one and is the panel that the verdict is made from (`ecan_core.select`).
+docs/method.md has the measurements.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 
 from ecan_core.adapt import Adaptation, AdaptSettings, EpochRecord, OnEpoch
 from ecan_core.data.inputs import Inputs, inputs_of
-from ecan_core.methods import METHODS
+from ecan_core.methods import METHODS, SINGLE_PASS
 from ecan_core.model.network import Network
 from ecan_core.normalize import Normalizer, fit_normalizer, normalize_by_speakers
 from ecan_core.predict import committee_scores, mean_scores
@@ -23,13 +23,12 @@ from ecan_core.voices import Voices, find_voices, normalize_by_voices, voice_col
 
 LATER_ROUNDS = {"none": 0, "corpus": 0, "speaker": 2, "voice": 2}
 """Rounds after the first, by what the site normalizes by."""
-MEMBERS = 3
-"""Networks of a committee."""
 
 
-def num_epochs(mode: str, settings: AdaptSettings, members: int = MEMBERS) -> int:
+def num_epochs(mode: str, methods: Sequence[str], settings: AdaptSettings) -> int:
     """Epochs of all rounds and members together."""
-    return (1 + LATER_ROUNDS[mode]) * members * settings.epochs
+    by_member = [1 if method in SINGLE_PASS else settings.epochs for method in methods]
+    return (1 + LATER_ROUNDS[mode]) * sum(by_member)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +89,9 @@ def adapt_site(
     feature_names: Sequence[str],
     *,
     mode: str,
-    method: str,
+    methods: Sequence[str],
     settings: AdaptSettings,
     seed: int,
-    members: int = MEMBERS,
     on_epoch: OnEpoch | None = None,
 ) -> SiteAdaptation:
     """Adapt a source model to a site's unlabelled utterances.
@@ -104,10 +102,9 @@ def adapt_site(
         speakers: who speaks, None where unknown; counts in the mode ``speaker`` alone.
         feature_names: what each of the S numbers is; counts in the mode ``voice`` alone.
         mode: ``none``, ``corpus``, ``speaker`` or ``voice``.
-        method: a name in ``METHODS``.
+        methods: names in ``METHODS``, one for each member of the committee.
         settings: how to adapt.
         seed: seed of shuffling, dropout and of the search for voices.
-        members: networks of the committee.
         on_epoch: called after each epoch of each member and round, epochs numbered through.
 
     Raises:
@@ -125,18 +122,19 @@ def adapt_site(
 
     def adapt_to(inputs: Inputs) -> _Committee:
         networks, adaptations = [], []
-        for member in range(members):
+        for member, method in enumerate(methods):
             networks.append(build())
-            adaptations.append(
-                METHODS[method](networks[-1], inputs, settings, seed=members * seed + member, on_epoch=epoch_done)
-            )
+            own_seed = len(methods) * seed + member
+            adaptations.append(METHODS[method](networks[-1], inputs, settings, seed=own_seed, on_epoch=epoch_done))
         return _Committee(tuple(networks), tuple(adaptations))
 
-    if method == "none" or LATER_ROUNDS[mode] == 0:
+    if set(methods) == {"none"} or LATER_ROUNDS[mode] == 0:
         return adapt_to(unadapted.inputs(features, speakers)).at_site(unadapted, unadapted)
     corpus = unadapted.normalizer.by_corpus()
     normalized = corpus.apply(features, speakers)
     committee = adapt_to(inputs_of(normalized))
+    if not np.isfinite(committee.scores).all():  # it diverged: nothing was learned that a next round could use
+        return committee.at_site(unadapted, unadapted)
     ear, names = None, speakers
     if columns is not None:
         voices = find_voices(np.stack(normalized), committee.scores, columns, seed=seed)

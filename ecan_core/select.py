@@ -1,6 +1,6 @@
 """Judge an adaptation without labels: keep it, doubt it, or go back to the source model.
 
-A panel of adaptations by the default method votes, and what an adaptation gains over the source model is estimated by
+The default committee votes, and what an adaptation gains over the source model is estimated by
 the UAR of both against that vote. A plain agreement with the vote says little; the difference between the two does.
 docs/method.md has the measurements, and what this cannot see: harm that the whole panel shares.
 """
@@ -13,6 +13,8 @@ import numpy as np
 
 from ecan_core.health import Health, examine
 
+PANEL_SEED = 2**31
+"""Added to a run's seed for the panel that judges it: no run of a command has such a seed."""
 SURE_GAIN = 2.0
 """Estimated gain in points of UAR from which an adaptation counts as improved; below zero it is reverted."""
 MIN_BALANCE = 0.8
@@ -55,6 +57,8 @@ def judge(source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float) ->
     fault = _collapse(adapted, source)
     if fault is not None:
         return Judgement(verdict=Verdict.REVERTED, reason=fault)
+    if not np.isfinite(gain):
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason="the panel that judges it diverged")
     estimate = f"by an estimate without labels the recognition rate changes by {gain:+.1f} points"
     if gain < 0:
         return Judgement(verdict=Verdict.REVERTED, reason=estimate)
@@ -66,13 +70,13 @@ def judge(source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float) ->
 def estimated_gain(source_scores: np.ndarray, adapted_scores: np.ndarray, panel_scores: np.ndarray) -> float:
     """UAR of the adapted model minus that of the source model, in points, if the panel's scores were the truth.
 
-    All scores are ``[N, C]``; the panel must not hold the run that is judged.
+    All scores are ``[N, C]``; the panel must not hold the run that is judged, nor share its seed.
     """
     return _soft_uar(adapted_scores, panel_scores) - _soft_uar(source_scores, panel_scores)
 
 
 def estimated_gain_of_panel(source_scores: np.ndarray, member_scores: Sequence[np.ndarray]) -> float:
-    """The gain of a panel's members, each judged by the others; means over members of `estimated_gain`."""
+    """The gain of a panel's members, two at least, each judged by the others: the mean of `estimated_gain`."""
     gains = [
         estimated_gain(source_scores, own, np.mean([*member_scores[:index], *member_scores[index + 1 :]], axis=0))
         for index, own in enumerate(member_scores)
@@ -86,16 +90,6 @@ def _soft_uar(scores: np.ndarray, panel_scores: np.ndarray) -> float:
     called = scores.argmax(axis=1)
     found = [panel_scores[called == index, index].sum() for index in range(len(belief))]
     return float(100 * np.mean(np.array(found) / belief.clip(1e-12)))
-
-
-def information(scores: np.ndarray) -> float:
-    """InfoMax: entropy of the mean score minus mean entropy of the scores ``[N, C]``, in nats."""
-
-    def entropy(rows: np.ndarray) -> np.ndarray:
-        clipped = rows.clip(1e-12)
-        return np.asarray(-(clipped * np.log(clipped)).sum(axis=-1))
-
-    return float(entropy(scores.mean(axis=0)) - entropy(scores).mean())
 
 
 def _collapse(adapted: Health, source: Health) -> str | None:

@@ -6,6 +6,7 @@ groups, the voices; and each voice is normalized by its own moments, which are a
 a voice that is mostly angry does not have its anger normalized away. docs/method.md has the measurements.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -54,9 +55,11 @@ class Voices:
             normalized: statistics normalized by the corpus ``[N, S]``.
             scores: the emotions as the first adaptation guesses them ``[N, C]``.
         """
+        from scipy.cluster.vq import vq
+
         places = _without_emotion(normalized, scores, self.offsets)[:, self.columns]
-        distances = ((places[:, None, :] - self.centers[None]) ** 2).sum(axis=2)
-        return [f"voice {index}" for index in distances.argmin(axis=1)]
+        nearest, _ = vq(places, self.centers, check_finite=False)
+        return [f"voice {index}" for index in nearest]
 
 
 def tells_voices_apart(feature_names: Sequence[str]) -> bool:
@@ -94,11 +97,13 @@ def find_voices(normalized: np.ndarray, scores: np.ndarray, columns: np.ndarray,
 
     offsets = class_offsets(normalized, scores)
     places = _without_emotion(normalized, scores, offsets)[:, columns]
-    num_voices = int(np.clip(round(len(places) / UTTERANCES_PER_VOICE), 2, MAX_VOICES))
+    wanted = int(np.clip(round(len(places) / UTTERANCES_PER_VOICE), 2, MAX_VOICES))
+    num_voices = min(wanted, len(np.unique(places.round(6), axis=0)))
     rng = np.random.default_rng(seed)
     attempts = []
     for _ in range(_RESTARTS):
-        centers, labels = kmeans2(places, num_voices, iter=_ITERATIONS, minit="++", missing="warn", rng=rng)
+        with warnings.catch_warnings(action="ignore"):  # a center that lost its utterances stays where it was
+            centers, labels = kmeans2(places, num_voices, iter=_ITERATIONS, minit="++", missing="warn", rng=rng)
         attempts.append((((places - centers[labels]) ** 2).sum(), centers))
     _, centers = min(attempts, key=lambda attempt: attempt[0])
     return Voices(columns=columns, offsets=offsets, centers=centers)

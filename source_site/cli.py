@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import click
 
-from ecan_core.console import LazyCommand, LazyGroup, run
+from ecan_core.console import LazyCommand, LazyGroup, one_numeric_thread, run
 from ecan_core.errors import EcanError
 from protocol.errors import ProtocolError
 from protocol.sandbox import forbid_dumps
@@ -42,4 +42,5 @@ def main() -> NoReturn:
     """Run the command line; what it writes and what it holds, such as a private key, is for its owner's eyes only."""
     os.umask(0o077)
     forbid_dumps()
+    one_numeric_thread()
     run(cli, prog_name="ecan-source", error_types=(EcanError, ProtocolError))

@@ -16,14 +16,14 @@ from ecan_core.data.features import FeatureTable, extract_features
 from ecan_core.data.inputs import Inputs
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
-from ecan_core.methods import DEFAULT_METHOD
+from ecan_core.methods import DEFAULT_METHOD, members_of
 from ecan_core.model.network import Network
 from ecan_core.model.weights import to_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.normalize import require_speakers
 from ecan_core.predict import committee_scores, run
 from ecan_core.rounds import SiteAdaptation, adapt_site, num_epochs
-from ecan_core.select import Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
+from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.voices import MIN_VOICE_UTTERANCES
 from protocol.files import write_atomic
 from protocol.trust import VerifiedBundle
@@ -95,8 +95,9 @@ def adapt_bundle(
         narrator.say(f"fewer than {MIN_VOICE_UTTERANCES} utterances tell no voices apart: normalizing by corpus")
     narrator.say(f"{len(table.utterances)} utterances, normalized by {mode}, method {method}")
 
-    def adapted(by_method: str, by_settings: AdaptSettings, what: str) -> SiteAdaptation:
-        total = num_epochs(mode, by_settings)
+    def adapted(by: str, by_settings: AdaptSettings, by_seed: int, what: str) -> SiteAdaptation:
+        methods = members_of(by)
+        total = num_epochs(mode, methods, by_settings)
         with narrator.progress(what) as tick:
             return adapt_site(
                 lambda: card.build(weights),
@@ -104,13 +105,13 @@ def adapt_bundle(
                 speakers,
                 card.front_end().feature_names,
                 mode=mode,
-                method=by_method,
+                methods=methods,
                 settings=by_settings,
-                seed=seed,
+                seed=by_seed,
                 on_epoch=lambda record, _: tick(record.epoch, total),
             )
 
-    site = adapted(method, settings, "adaptation epochs")
+    site = adapted(method, settings, seed, "adaptation epochs")
     source, unadapted = card.build(weights), site.unadapted
     before = _look((source,), unadapted.inputs(table.features, speakers), table)
     after = _look(site.networks, site.preparation.inputs(table.features, speakers), table)
@@ -120,7 +121,7 @@ def adapt_bundle(
         if (method, settings) == (DEFAULT_METHOD, AdaptSettings()):
             gain = estimated_gain_of_panel(before.predictions.scores, [member.scores for member in site.members])
         else:
-            panel = adapted(DEFAULT_METHOD, AdaptSettings(), "epochs of the panel that judges it")
+            panel = adapted(DEFAULT_METHOD, AdaptSettings(), seed + PANEL_SEED, "epochs of the panel that judges it")
             gain = estimated_gain(before.predictions.scores, after.predictions.scores, panel.scores)
         judgement = judge(before.predictions.scores, after.predictions.scores, gain)
     networks, preparation = site.networks, site.preparation
@@ -136,7 +137,7 @@ def adapt_bundle(
         "members": len(networks),
         "threads": torch.get_num_threads(),
         "utterances": len(table.utterances),
-        "normalization": mode,
+        "normalization": preparation.normalizer.mode,
         "verdict": judgement.verdict.value,
         "reason": judgement.reason,
         "versions": {

@@ -24,6 +24,7 @@ from target_site.load import ModelCard
 FORMAT = 2
 MAX_BYTES = 1 << 30
 FACTS = "adapted.json"
+VOICES = "voices.safetensors"
 CACHE_FILE = "features.cache"
 
 
@@ -69,7 +70,8 @@ def save_adapted(folder: Path, model: AdaptedModel) -> None:
         "format": FORMAT,
         "card": asdict(model.card),
         "normalizers": {
-            name: {"mode": item.mode, "speakers": sorted(item.speakers)} for name, item in normalizers.items()
+            name: {"mode": item.mode, "speakers": sorted(item.speakers), "trust": item.trust}
+            for name, item in normalizers.items()
         },
         "receipt": model.receipt,
     }
@@ -78,9 +80,11 @@ def save_adapted(folder: Path, model: AdaptedModel) -> None:
     write_atomic(folder / "source.safetensors", save(model.source_weights))
     for name, normalizer in normalizers.items():
         write_atomic(folder / f"{name}.safetensors", save(_statistics(normalizer)))
-    if ear is not None:
+    if ear is None:
+        (folder / VOICES).unlink(missing_ok=True)
+    else:
         networks = _side_by_side([to_arrays(network) for network in ear.networks])
-        write_atomic(folder / "voices.safetensors", save(networks | asdict(ear.voices)))
+        write_atomic(folder / VOICES, save(networks | asdict(ear.voices)))
     write_atomic(folder / FACTS, json.dumps(facts, indent=2).encode())
 
 
@@ -121,19 +125,19 @@ def _statistics(normalizer: Normalizer) -> Arrays:
     return {f"{row}.{what}": getattr(item, what) for row, item in enumerate(moments) for what in ("center", "scale")}
 
 
-def _normalizer(statistics: Arrays, mode: str, speakers: list[str]) -> Normalizer:
+def _normalizer(statistics: Arrays, mode: str, speakers: list[str], trust: float) -> Normalizer:
     """The inverse of `_statistics`."""
     corpus, *rest = (
         Moments(center=statistics[f"{row}.center"], scale=statistics[f"{row}.scale"])
         for row in range(len(speakers) + 1)
     )
-    return Normalizer(mode=mode, corpus=corpus, speakers=dict(zip(speakers, rest, strict=True)))
+    return Normalizer(mode=mode, corpus=corpus, speakers=dict(zip(speakers, rest, strict=True)), trust=trust)
 
 
 def _load_ear(folder: Path, card: ModelCard, normalizer: Normalizer) -> Ear | None:
     if normalizer.mode != "voice":
         return None
-    tensors = _tensors(folder / "voices.safetensors")
+    tensors = _tensors(folder / VOICES)
     voices = Voices(**{field.name: tensors.pop(field.name) for field in fields(Voices)})
     networks = tuple(card.build(weights) for weights in _apart(tensors))
     return Ear(networks=networks, corpus=normalizer.by_corpus(), voices=voices)

@@ -8,7 +8,9 @@ import click
 
 from ecan_core.narrator import Narrator
 
-METHOD_NAMES = ("ecan", "none", "adabn", "t3a", "tent", "shot-im", "shot", "nrc", "aad", "ucon", "cahtn", "cowa")
+METHOD_NAMES = (
+    *("committee", "ecan", "none", "adabn", "t3a", "tent", "shot-im", "shot", "nrc", "aad", "ucon", "cahtn", "cowa"),
+)
 
 folder = click.Path(path_type=Path, file_okay=False)
 existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -175,7 +177,7 @@ def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) ->
     type=click.Choice(["none", "corpus", "speaker", "voice"]),
     help="Default: by speaker if both sites know theirs, else by voices that are estimated from the sound.",
 )
-@click.option("--method", type=click.Choice(METHOD_NAMES), default="shot-im", show_default=True)
+@click.option("--method", type=click.Choice(METHOD_NAMES), default="committee", show_default=True)
 @click.option("--config", type=existing_file, help="YAML with adaptation settings.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
@@ -203,6 +205,7 @@ def adapt(
     """
     from ecan_core.adapt import AdaptSettings
     from ecan_core.errors import AdaptationReverted
+    from ecan_core.methods import check_settings
     from ecan_core.seeding import one_thread
     from ecan_core.select import Verdict
     from ecan_core.settings import parse_settings, read_yaml
@@ -213,6 +216,7 @@ def adapt(
     one_thread()
     narrator = Narrator(quiet=quiet)
     settings = parse_settings(AdaptSettings, read_yaml(config) if config else {}, str(config))
+    check_settings(method, settings)
     verified = open_accepted(bundle, keys_dir=keys_dir)
     if keys_dir is None:
         narrator.say(

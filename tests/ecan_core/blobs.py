@@ -22,10 +22,10 @@ def blobs(count: int, *, seed: int, shift: float = 0.0) -> tuple[StatisticsInput
     return StatisticsInputs(points.astype(np.float32)), torch.from_numpy(labels)
 
 
-def trained_network(seed: int = 0) -> Network:
+def trained_network(seed: int = 0, normalization: str = "corpus") -> Network:
     """A network that has learned the unshifted blobs."""
     network = build_network(
-        ARCHITECTURES["mlp"], input_dim=DIM, num_classes=NUM_CLASSES, normalization="corpus", seed=seed
+        ARCHITECTURES["mlp"], input_dim=DIM, num_classes=NUM_CLASSES, normalization=normalization, seed=seed
     )
     inputs, labels = blobs(160, seed=1)
     train(network, inputs, labels, TrainSettings(epochs=15), seed=seed)

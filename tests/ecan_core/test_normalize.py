@@ -76,10 +76,20 @@ def test_mode_none_leaves_the_numbers_alone():
     np.testing.assert_allclose(np.stack(rows), np.stack(features), rtol=1e-6)
 
 
-def test_variety_is_the_effective_share_of_the_classes():
-    assert variety(np.full(5, 0.2)) == pytest.approx(1.0)
-    assert variety(np.array([1.0, 0, 0, 0, 0])) == pytest.approx(0.2)
-    assert variety(np.array([0.5, 0.5, 0, 0])) == pytest.approx(0.5)
+@pytest.mark.parametrize(
+    ("labels", "num_classes", "expected"),
+    [
+        ([0, 1, 2, 3, 4], 5, 1.0),
+        ([0, 0, 0, 0], 5, 0.0),
+        ([0, 0, 0], 2, 0.0),
+        ([0, 1, 0, 1], 2, 1.0),
+        ([0, 0, 1, 1], 4, 1 / 3),
+        ([0, 1], 6, 1.0),
+        ([3], 4, 0.0),
+    ],
+)
+def test_variety_is_the_share_of_the_classes_that_could_have_been_heard(labels, num_classes, expected):
+    assert variety(np.eye(num_classes)[labels]) == pytest.approx(expected)
 
 
 def moods(counts, heard, num_classes=4):
@@ -114,3 +124,23 @@ def test_a_site_whose_speakers_are_split_by_mood_trusts_none_of_them():
     corpus = fit_normalizer("corpus", features, speakers)
     trusted = normalize_by_speakers(corpus, features, speakers, scores)
     np.testing.assert_allclose(trusted.speakers["c"].center, corpus.corpus.center, rtol=1e-5)
+
+
+def test_a_new_speaker_is_trusted_as_far_as_the_site_is():
+    features, speakers, scores = moods({"a": 80, "b": 80}, {"a": 1, "b": 1})
+    corpus = fit_normalizer("corpus", features, speakers)
+    later = normalize_by_speakers(corpus, features, speakers, scores).knowing([np.full(5, 9.0)] * 9, ["new"] * 9)
+    np.testing.assert_allclose(later.speakers["new"].center, corpus.corpus.center, rtol=1e-5)
+    features, speakers, scores = moods({"a": 80, "b": 80}, {"a": 4, "b": 4})
+    corpus = fit_normalizer("corpus", features, speakers)
+    later = normalize_by_speakers(corpus, features, speakers, scores).knowing([np.full(5, 9.0)] * 9, ["new"] * 9)
+    assert np.abs(later.speakers["new"].center - corpus.corpus.center).min() > 1
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_speakers_of_one_mood_are_not_trusted_where_classes_are_few(num_classes):
+    features, speakers, _ = moods({"a": 40, "b": 40}, {"a": 1, "b": 1})
+    scores = np.eye(num_classes)[[0] * 40 + [1] * 40]
+    corpus = fit_normalizer("corpus", features, speakers)
+    trusted = normalize_by_speakers(corpus, features, speakers, scores)
+    np.testing.assert_allclose(trusted.speakers["a"].center, corpus.corpus.center, rtol=1e-5)

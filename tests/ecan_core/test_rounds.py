@@ -6,10 +6,11 @@ import pytest
 from ecan_core.adapt import AdaptSettings
 from ecan_core.data.inputs import inputs_of
 from ecan_core.errors import UsageFault
+from ecan_core.methods import MEMBERS, members_of
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import fit_normalizer
 from ecan_core.predict import committee_scores, predict_scores
-from ecan_core.rounds import MEMBERS, adapt_site, num_epochs
+from ecan_core.rounds import adapt_site, num_epochs
 from tests.ecan_core.town import NAMES, town, trained_in_town
 
 SETTINGS = AdaptSettings(epochs=5)
@@ -28,7 +29,7 @@ def by_speaker():
 def adapted(source, place, mode, method="shot-im", **more):
     return adapt_site(
         lambda: copy.deepcopy(source), place.features, place.speakers, NAMES,
-        mode=mode, method=method, settings=SETTINGS, seed=0, **more,
+        mode=mode, methods=members_of(method), settings=SETTINGS, seed=0, **more,
     )  # fmt: skip
 
 
@@ -69,14 +70,14 @@ def test_an_adaptation_in_rounds_repeats_bit_for_bit(by_corpus, mode):
 def test_epochs_are_numbered_through_members_and_rounds(by_corpus):
     told = []
     adapted(by_corpus, town(3), "voice", on_epoch=lambda record, scores: told.append((record.epoch, len(scores))))
-    assert told == [(epoch, 600) for epoch in range(1, num_epochs("voice", SETTINGS) + 1)]
+    assert told == [(epoch, 600) for epoch in range(1, num_epochs("voice", members_of("shot-im"), SETTINGS) + 1)]
 
 
 @pytest.mark.parametrize("mode", ["corpus", "speaker", "voice"])
 def test_without_a_method_the_source_model_stays_and_voices_are_not_looked_for(by_corpus, mode):
     site = adapted(by_corpus, town(3), mode, method="none")
     assert site.preparation.ear is None
-    assert [member.records for member in site.members] == [[], [], []]
+    assert [member.records for member in site.members] == [[]]
     source, same = to_arrays(by_corpus), to_arrays(site.networks[0])
     assert all(np.array_equal(source[name], same[name]) for name in source)
 
@@ -108,8 +109,19 @@ def test_no_two_seeds_share_a_member(by_corpus):
     first, second = (
         adapt_site(
             lambda: copy.deepcopy(by_corpus), town(3).features, [None] * 600, NAMES,
-            mode="corpus", method="shot-im", settings=AdaptSettings(epochs=1), seed=seed,
+            mode="corpus", methods=members_of("shot-im"), settings=AdaptSettings(epochs=1), seed=seed,
         )
         for seed in (0, 1)
     )  # fmt: skip
     assert not {m.scores.tobytes() for m in first.members} & {m.scores.tobytes() for m in second.members}
+
+
+@pytest.mark.parametrize("mode", ["corpus", "speaker", "voice"])
+def test_an_adaptation_that_diverged_is_handed_on_to_be_judged(by_corpus, mode):
+    settings = AdaptSettings(epochs=1, learning_rate=1e30)
+    place = town(3)
+    site = adapt_site(
+        lambda: copy.deepcopy(by_corpus), place.features, place.speakers, NAMES,
+        mode=mode, methods=("shot-im",), settings=settings, seed=0,
+    )  # fmt: skip
+    assert not np.isfinite(site.scores).all()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecan_core.select import Verdict, estimated_gain, estimated_gain_of_panel, information, judge
+from ecan_core.select import Verdict, estimated_gain, estimated_gain_of_panel, judge
 
 
 def scores(labels, confidence, num_classes=4):
@@ -64,12 +64,13 @@ def test_a_fault_that_the_source_model_has_already_is_not_held_against_the_adapt
     assert judge(scores(missing, 0.6), scores(missing, 0.9), gain=5.0).verdict is Verdict.IMPROVED
 
 
-def test_information_is_log_c_for_certain_balanced_scores_and_zero_for_uniform_ones():
-    assert information(scores(BALANCED, 1.0)) == pytest.approx(np.log(4))
-    assert information(np.full((8, 4), 0.25)) == pytest.approx(0.0)
-
-
 def test_an_adaptation_that_diverged_is_reverted():
     judgement = judge(scores(BALANCED, 0.6), np.full((80, 4), np.nan), gain=5.0)
     assert judgement.verdict is Verdict.REVERTED
     assert "learning_rate" in judgement.reason
+
+
+def test_a_panel_that_diverged_can_tell_nothing():
+    judgement = judge(scores(BALANCED, 0.5), scores(BALANCED, 0.9), gain=float("nan"))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "panel" in judgement.reason

@@ -104,3 +104,12 @@ def test_utterance_statistics_tell_voices_apart_and_frames_do_not():
     assert not tells_voices_apart(FRONT_ENDS["frames-v1"].feature_names)
     with pytest.raises(UsageFault, match="--normalize corpus"):
         voice_columns(FRONT_ENDS["frames-v1"].feature_names)
+
+
+@pytest.mark.parametrize("distinct", [1, 2])
+def test_recordings_that_are_all_alike_are_no_fault(distinct):
+    normalized = np.repeat(np.eye(distinct, len(NAMES)), 60, axis=0)
+    scores = np.full((len(normalized), NUM_CLASSES), 1 / NUM_CLASSES)
+    voices = find_voices(normalized, scores, voice_columns(NAMES), seed=0)
+    assert np.isfinite(voices.centers).all()
+    assert len(set(voices.names(normalized, scores))) == distinct
