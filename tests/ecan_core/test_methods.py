@@ -114,5 +114,5 @@ def test_the_defaults_are_never_refused(method):
 def test_in_a_committee_a_setting_counts_that_one_of_its_members_reads(monkeypatch):
     monkeypatch.setitem(COMMITTEES, "both", ("shot-im", "nrc"))
     check_settings("both", AdaptSettings(num_neighbors=3, train_head=False, epochs=2))
-    with pytest.raises(SettingsError, match="^temperature is not read by --method both; "):
+    with pytest.raises(SettingsError, match=r"^temperature is not read by --method both; "):
         check_settings("both", AdaptSettings(temperature=0.1))

@@ -21,7 +21,6 @@ def adapt_with(folder, yaml, *more):
         ("aad", "dispersion: 0.5\n", "dispersion"),
         ("tent", "weight_decay: 0.0\n", "weight_decay"),
         ("t3a", "epochs: 3\n", "epochs"),
-        ("committee", "epochs: 3\ntemperature: 0.1\n", "temperature"),
     ],
 )
 def test_a_setting_that_the_method_does_not_read_is_refused_before_anything_is_opened(tmp_path, method, yaml, name):
@@ -31,8 +30,10 @@ def test_a_setting_that_the_method_does_not_read_is_refused_before_anything_is_o
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("method", ["ecan", "nrc"])
-def test_a_setting_that_the_method_reads_is_not_what_stops_it(tmp_path, method):
-    result = adapt_with(tmp_path, "num_neighbors: 3\n", "--method", method)
+@pytest.mark.parametrize(
+    ("method", "yaml"), [("ecan", "dispersion: 0.5\n"), ("nrc", "num_neighbors: 3\n"), ("committee", "epochs: 3\n")]
+)
+def test_a_setting_that_the_method_reads_is_not_what_stops_it(tmp_path, method, yaml):
+    result = adapt_with(tmp_path, yaml, "--method", method)
     assert result.code == 12
     assert "not a bundle" in result.refusal()
