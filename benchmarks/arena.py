@@ -43,7 +43,7 @@ from ecan_core.predict import predict_scores
 from ecan_core.rounds import adapt_site
 from ecan_core.select import Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.train import TrainSettings, train
-from ecan_core.voices import MIN_VOICE_UTTERANCES
+from ecan_core.voices import possible_mode
 from protocol import weights
 from target_site.load import ModelCard
 
@@ -215,8 +215,6 @@ def adapt_to(
 ) -> Outcome:
     """Adapt as `ecan-target adapt` does, without the shell around it: the product, or one network by one method."""
     methods = members_of(DEFAULT_METHOD) if method is None else (method,)
-    if mode == "voice" and len(site.features) < MIN_VOICE_UTTERANCES:
-        mode = "corpus"
     heard: list[np.ndarray] = []
     started = time.monotonic()
     adapted = adapt_site(
@@ -224,7 +222,7 @@ def adapt_to(
         site.features,
         site.speakers,
         FRONT_ENDS[ARCHITECTURE.front_end].feature_names,
-        mode=mode,
+        mode=possible_mode(mode, len(site.features)),
         methods=("none",) if method in SCORING_METHODS else methods,
         settings=settings,
         seed=seed,

@@ -95,10 +95,10 @@ def wait_for_ends(connections: dict[socket.socket, float]) -> tuple[int, float]:
             selector.register(plain, selectors.EVENT_READ)
         while selector.get_map() and time.monotonic() < end:
             for key, _ in selector.select(0.1):
-                plain = key.fileobj
-                if isinstance(plain, socket.socket) and _has_ended(plain):
-                    selector.unregister(plain)
-                    longest_s = max(longest_s, time.monotonic() - connections[plain])
+                readable = key.fileobj
+                if isinstance(readable, socket.socket) and _has_ended(readable):
+                    selector.unregister(readable)
+                    longest_s = max(longest_s, time.monotonic() - connections[readable])
         return len(selector.get_map()), longest_s
 
 

@@ -137,7 +137,8 @@ def write_sealed(path: Path) -> tuple[Path, Path]:
 def _in_child(*paths: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.verification", "--child", *map(str, paths)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
-    return json.loads(done.stdout)
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
 
 
 def _child(path: Path, key_file: Path | None = None) -> None:

@@ -26,6 +26,8 @@ UTTERANCES_PER_VOICE = 200
 MAX_VOICES = 64
 MIN_VOICE_UTTERANCES = 100
 """Fewer utterances than this tell no voices apart."""
+MOST_GROUPED = 4096
+"""So many utterances, drawn at random from a larger corpus, are enough to find the voices by."""
 VOICE_EVIDENCE = 8.0
 """Number of utterances at which a voice's own moments and the corpus weigh the same."""
 LEAST_VARIANCE = 0.05
@@ -60,6 +62,11 @@ class Voices:
         places = _without_emotion(normalized, scores, self.offsets)[:, self.columns]
         nearest, _ = vq(places, self.centers, check_finite=False)
         return [f"voice {index}" for index in nearest]
+
+
+def possible_mode(mode: str, num_utterances: int) -> str:
+    """What a site of so many utterances is normalized by where ``mode`` was wanted: too few tell no voices apart."""
+    return "corpus" if mode == "voice" and num_utterances < MIN_VOICE_UTTERANCES else mode
 
 
 def tells_voices_apart(feature_names: Sequence[str]) -> bool:
@@ -97,9 +104,11 @@ def find_voices(normalized: np.ndarray, scores: np.ndarray, columns: np.ndarray,
 
     offsets = class_offsets(normalized, scores)
     places = _without_emotion(normalized, scores, offsets)[:, columns]
-    wanted = int(np.clip(round(len(places) / UTTERANCES_PER_VOICE), 2, MAX_VOICES))
-    num_voices = min(wanted, len(np.unique(places.round(6), axis=0)))
     rng = np.random.default_rng(seed)
+    if len(places) > MOST_GROUPED:
+        places = places[rng.permutation(len(places))[:MOST_GROUPED]]
+    wanted = int(np.clip(round(len(normalized) / UTTERANCES_PER_VOICE), 2, MAX_VOICES))
+    num_voices = min(wanted, len(np.unique(places.round(6), axis=0)))
     attempts = []
     for _ in range(_RESTARTS):
         with warnings.catch_warnings(action="ignore"):  # a center that lost its utterances stays where it was

@@ -1,7 +1,6 @@
 """Adapt a verified bundle to a site's own unlabelled audio, and report what happened."""
 
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,22 +12,21 @@ import torch
 from ecan_core.adapt import AdaptSettings, EpochRecord
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable, extract_features
-from ecan_core.data.inputs import Inputs
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.methods import DEFAULT_METHOD, members_of
 from ecan_core.model.network import Network
-from ecan_core.model.weights import to_arrays
+from ecan_core.model.weights import Arrays, to_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.normalize import require_speakers
 from ecan_core.predict import committee_scores, run
-from ecan_core.rounds import SiteAdaptation, adapt_site, num_epochs
+from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
-from ecan_core.voices import MIN_VOICE_UTTERANCES
+from ecan_core.voices import MIN_VOICE_UTTERANCES, possible_mode
 from protocol.files import write_atomic
 from protocol.trust import VerifiedBundle
 from target_site.adapted import CACHE_FILE, AdaptedModel, discard_adapted, save_adapted
-from target_site.load import choose_normalization, model_card
+from target_site.load import ModelCard, choose_normalization, model_card
 from target_site.predict import Predictions, say_ignored, segments_csv
 from target_site.report_content import ReportContent
 from target_site.report_files import save_report
@@ -59,8 +57,8 @@ def adapt_bundle(
         audio: folder, file or list of utterances; labels in a list are never read.
         out: folder of the adapted model.
         crossed: every run of bytes of the bundle, as ``protocol.inspect`` lists them, for the report.
-        normalization: ``corpus``, ``speaker`` or ``voice``; None decides by the model and the list.
-        method: a name in ``METHODS``.
+        normalization: one of ``SITE_MODES``; None decides by the model and the list.
+        method: a name in ``METHODS`` or ``COMMITTEES``.
         settings: how to adapt.
         seed: seed of the shuffling and of dropout.
         cache_path: where features are kept; None keeps them in ``out``.
@@ -73,71 +71,174 @@ def adapt_bundle(
         AudioError: no utterance can be used, or too few.
         UsageFault: a normalization that this model cannot have.
     """
-    card = model_card(bundle)
+    plan = Plan(method, settings, seed)
+    task = _prepare(bundle, audio, out, normalization, method, cache_path=cache_path, narrator=narrator)
+    site = _adapt(task, plan, "adaptation epochs", narrator)
+    narrator.say(f"normalized by {site.preparation.normalizer.mode}")
+    received = _look((task.build(),), site.unadapted, task)
+    adapted = _look(site.networks, site.preparation, task)
+    judgement = _judge(task, plan, site, received, adapted, narrator)
+    kept = received if judgement.verdict is Verdict.REVERTED else adapted
+    receipt = _receipt(bundle, plan, kept, judgement)
+    discard_adapted(out)
+    write_atomic(out / "segments.csv", segments_csv(kept.predictions, task.card.classes))
+    save_report(out, _content(bundle, crossed, received, kept, site.members[0].records, judgement, receipt))
+    save_adapted(
+        out,
+        AdaptedModel(
+            card=task.card,
+            weights=tuple(to_arrays(network) for network in kept.networks),
+            received_weights=task.weights,
+            preparation=kept.preparation,
+            unadapted=received.preparation,
+            receipt=receipt,
+        ),
+    )
+    return judgement
+
+
+class Plan(NamedTuple):
+    """How to adapt: ``--method``, ``--config`` and ``--seed``."""
+
+    method: str
+    settings: AdaptSettings
+    seed: int
+
+
+class Task(NamedTuple):
+    """The received model and what it is to be adapted to.
+
+    Attributes:
+        card: how to rebuild the network.
+        weights: as they were received.
+        table: the target corpus as front-end outputs.
+        mode: what its features are to be normalized by.
+    """
+
+    card: ModelCard
+    weights: Arrays
+    table: FeatureTable
+    mode: str
+
+    def build(self) -> Network:
+        """A fresh copy of the received network."""
+        return self.card.build(self.weights)
+
+    @property
+    def speakers(self) -> list[str | None]:
+        """Who speaks, row by row; None where unknown."""
+        return [utterance.speaker for utterance in self.table.utterances]
+
+
+class View(NamedTuple):
+    """What a committee makes of the target corpus.
+
+    Attributes:
+        networks: the committee; the received network alone is one, too.
+        preparation: how it is given the utterances.
+        predictions: scores of all utterances.
+        plane: the first two principal components of its first member's features ``[N, 2]``.
+    """
+
+    networks: tuple[Network, ...]
+    preparation: Preparation
+    predictions: Predictions
+    plane: np.ndarray
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Scores of all utterances ``[N, C]``."""
+        return self.predictions.scores
+
+
+def _prepare(
+    bundle: VerifiedBundle,
+    audio: Path,
+    out: Path,
+    normalization: str | None,
+    method: str,
+    *,
+    cache_path: Path | None,
+    narrator: Narrator,
+) -> Task:
+    """List the utterances, decide how to normalize them, and only then read the audio."""
+    card, weights = model_card(bundle), bundle.tensors()
     listing = list_utterances(audio)
     say_ignored(listing.ignored_columns, narrator)
-    mode = choose_normalization(card, normalization, speakers_known=any(item.speaker for item in listing.utterances))
-    require_speakers(mode, [item.speaker for item in listing.utterances])
-    weights = bundle.tensors()
+    speakers = [utterance.speaker for utterance in listing.utterances]
+    wanted = choose_normalization(card, normalization, speakers_known=any(speakers))
+    require_speakers(wanted, speakers)
     out.mkdir(parents=True, exist_ok=True)
     with FeatureCache(cache_path or out / CACHE_FILE) as cache, narrator.progress("features") as tick:
         table = extract_features(listing.utterances, card.front_end(), cache, on_progress=tick)
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
-    if method != "none" and len(table.utterances) < MIN_UTTERANCES:
+    num_utterances = len(table.utterances)
+    if method != "none" and num_utterances < MIN_UTTERANCES:
         raise AudioError(
-            f"only {len(table.utterances)} usable utterances: adaptation needs at least {MIN_UTTERANCES}, "
+            f"only {num_utterances} usable utterances: adaptation needs at least {MIN_UTTERANCES}, "
             "use --method none to predict without it"
         )
-    speakers = [utterance.speaker for utterance in table.utterances]
-    if mode == "voice" and len(table.utterances) < MIN_VOICE_UTTERANCES:
-        mode = "corpus"
-        narrator.say(f"fewer than {MIN_VOICE_UTTERANCES} utterances tell no voices apart: normalizing by corpus")
-    narrator.say(f"{len(table.utterances)} utterances, normalized by {mode}, method {method}")
+    mode = possible_mode(wanted, num_utterances)
+    if mode != wanted:
+        narrator.say(f"fewer than {MIN_VOICE_UTTERANCES} utterances tell no voices apart: normalizing by {mode}")
+    narrator.say(f"{num_utterances} utterances, method {method}")
+    return Task(card=card, weights=weights, table=table, mode=mode)
 
-    def adapted(by: str, by_settings: AdaptSettings, by_seed: int, what: str) -> SiteAdaptation:
-        methods = members_of(by)
-        total = num_epochs(mode, methods, by_settings)
-        with narrator.progress(what) as tick:
-            return adapt_site(
-                lambda: card.build(weights),
-                table.features,
-                speakers,
-                card.front_end().feature_names,
-                mode=mode,
-                methods=methods,
-                settings=by_settings,
-                seed=by_seed,
-                on_epoch=lambda record, _: tick(record.epoch, total),
-            )
 
-    site = adapted(method, settings, seed, "adaptation epochs")
-    source, unadapted = card.build(weights), site.unadapted
-    before = _look((source,), unadapted.inputs(table.features, speakers), table)
-    after = _look(site.networks, site.preparation.inputs(table.features, speakers), table)
-    if method == "none":
-        judgement = NOT_ADAPTED
+def _adapt(task: Task, plan: Plan, what: str, narrator: Narrator) -> SiteAdaptation:
+    """Adapt fresh copies of the received model; ``what`` names the progress that a person sees."""
+    methods = members_of(plan.method)
+    total = num_epochs(task.mode, methods, plan.settings)
+    with narrator.progress(what) as tick:
+        return adapt_site(
+            task.build,
+            task.table.features,
+            task.speakers,
+            task.card.front_end().feature_names,
+            mode=task.mode,
+            methods=methods,
+            settings=plan.settings,
+            seed=plan.seed,
+            on_epoch=lambda record, _: tick(record.epoch, total),
+        )
+
+
+def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -> View:
+    inputs = preparation.inputs(task.table.features, task.speakers)
+    predictions = Predictions(table=task.table, scores=committee_scores(networks, inputs))
+    plane = principal_plane(run(networks[0], inputs).features.numpy())
+    return View(networks, preparation, predictions, plane)
+
+
+def _judge(
+    task: Task, plan: Plan, site: SiteAdaptation, received: View, adapted: View, narrator: Narrator
+) -> Judgement:
+    """Estimate the gain by the default committee, which adapts for this alone if the plan was another."""
+    if plan.method == "none":
+        return NOT_ADAPTED
+    panel_plan = Plan(DEFAULT_METHOD, AdaptSettings(), plan.seed + PANEL_SEED)
+    if (plan.method, plan.settings) == (panel_plan.method, panel_plan.settings):
+        gain = estimated_gain_of_panel(received.scores, [member.scores for member in site.members])
     else:
-        if (method, settings) == (DEFAULT_METHOD, AdaptSettings()):
-            gain = estimated_gain_of_panel(before.predictions.scores, [member.scores for member in site.members])
-        else:
-            panel = adapted(DEFAULT_METHOD, AdaptSettings(), seed + PANEL_SEED, "epochs of the panel that judges it")
-            gain = estimated_gain(before.predictions.scores, after.predictions.scores, panel.scores)
-        judgement = judge(before.predictions.scores, after.predictions.scores, gain)
-    networks, preparation = site.networks, site.preparation
-    if judgement.verdict is Verdict.REVERTED:
-        networks, preparation, after = (source,), unadapted, before
-    receipt = {
+        panel = _adapt(task, panel_plan, "epochs of the panel that judges it", narrator)
+        gain = estimated_gain(received.scores, adapted.scores, panel.scores)
+    return judge(received.scores, adapted.scores, gain)
+
+
+def _receipt(bundle: VerifiedBundle, plan: Plan, kept: View, judgement: Judgement) -> dict[str, Any]:
+    """What the model that is kept was made from, and how."""
+    return {
         "bundle_sha256": bundle.digest.hex(),
         "weights_sha256": bundle.manifest.weights_sha256.hex(),
         "issuer": bundle.manifest.issuer.hex(),
-        "method": method,
-        "settings": asdict(settings),
-        "seed": seed,
-        "members": len(networks),
+        "method": plan.method,
+        "settings": asdict(plan.settings),
+        "seed": plan.seed,
+        "members": len(kept.networks),
         "threads": torch.get_num_threads(),
-        "utterances": len(table.utterances),
-        "normalization": preparation.normalizer.mode,
+        "utterances": len(kept.scores),
+        "normalization": kept.preparation.normalizer.mode,
         "verdict": judgement.verdict.value,
         "reason": judgement.reason,
         "versions": {
@@ -147,38 +248,6 @@ def adapt_bundle(
             "python": platform.python_version(),
         },
     }
-    discard_adapted(out)
-    write_atomic(out / "segments.csv", segments_csv(after.predictions, card.classes))
-    save_report(out, _content(bundle, crossed, before, after, site.members[0].records, judgement, receipt))
-    save_adapted(
-        out,
-        AdaptedModel(
-            card=card,
-            weights=tuple(to_arrays(network) for network in networks),
-            source_weights=weights,
-            preparation=preparation,
-            unadapted=unadapted,
-            receipt=receipt,
-        ),
-    )
-    return judgement
-
-
-class View(NamedTuple):
-    """What a committee makes of the target corpus.
-
-    Attributes:
-        predictions: scores of all utterances.
-        plane: the first two principal components of its first member's features ``[N, 2]``.
-    """
-
-    predictions: Predictions
-    plane: np.ndarray
-
-
-def _look(networks: Sequence[Network], inputs: Inputs, table: FeatureTable) -> View:
-    predictions = Predictions(table=table, scores=committee_scores(networks, inputs))
-    return View(predictions, principal_plane(run(networks[0], inputs).features.numpy()))
 
 
 def principal_plane(features: np.ndarray) -> np.ndarray:
@@ -195,15 +264,15 @@ def principal_plane(features: np.ndarray) -> np.ndarray:
 def _content(
     bundle: VerifiedBundle,
     crossed: list[dict[str, Any]],
-    before: View,
-    after: View,
+    received: View,
+    kept: View,
     records: list[EpochRecord],
     judgement: Judgement,
     receipt: dict[str, Any],
 ) -> ReportContent:
     classes = bundle.manifest.classes
-    views = {"before": before, "after": after}
-    predicted = {name: view.predictions.scores.argmax(axis=1) for name, view in views.items()}
+    views = {"before": received, "after": kept}
+    predicted = {name: view.scores.argmax(axis=1) for name, view in views.items()}
     return ReportContent(
         verdict=judgement.verdict.value,
         reason=judgement.reason,
@@ -224,7 +293,7 @@ def _content(
         ],
         refused=[
             {"file": str(refusal.utterance.path), "reason": refusal.reason}
-            for refusal in after.predictions.table.refusals
+            for refusal in kept.predictions.table.refusals
         ],
         crossed=crossed,
         facts=_facts(bundle, receipt),
@@ -244,6 +313,7 @@ def _facts(bundle: VerifiedBundle, receipt: dict[str, Any]) -> dict[str, str]:
         "utterances": str(receipt["utterances"]),
         "normalized by": receipt["normalization"],
         "method": receipt["method"],
+        "committee": ", ".join(members_of(receipt["method"])),
         "settings": ", ".join(f"{key} = {value}" for key, value in changed.items()) or "defaults",
         "seed, threads": f"{receipt['seed']}, {receipt['threads']}",
         "versions": ", ".join(f"{name} {number}" for name, number in receipt["versions"].items()),

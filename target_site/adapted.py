@@ -35,7 +35,7 @@ class AdaptedModel:
     Attributes:
         card: how to rebuild the network.
         weights: the adapted weights of each member of the committee, float32.
-        source_weights: the weights as they were received.
+        received_weights: the weights as they were received.
         preparation: what its inputs are normalized by, from the audio it was adapted to.
         unadapted: the same for the model as it was received.
         receipt: what it was made from and how: bundle, method, settings, seed, verdict, versions.
@@ -43,7 +43,7 @@ class AdaptedModel:
 
     card: ModelCard
     weights: tuple[Arrays, ...]
-    source_weights: Arrays
+    received_weights: Arrays
     preparation: Preparation
     unadapted: Preparation
     receipt: dict[str, Any]
@@ -52,9 +52,9 @@ class AdaptedModel:
         """The adapted committee."""
         return tuple(self.card.build(weights) for weights in self.weights)
 
-    def source_network(self) -> Network:
+    def received_network(self) -> Network:
         """The network as it was received."""
-        return self.card.build(self.source_weights)
+        return self.card.build(self.received_weights)
 
 
 def discard_adapted(folder: Path) -> None:
@@ -77,7 +77,7 @@ def save_adapted(folder: Path, model: AdaptedModel) -> None:
     }
     discard_adapted(folder)
     write_atomic(folder / "weights.safetensors", save(_side_by_side(model.weights)))
-    write_atomic(folder / "source.safetensors", save(model.source_weights))
+    write_atomic(folder / "source.safetensors", save(model.received_weights))
     for name, normalizer in normalizers.items():
         write_atomic(folder / f"{name}.safetensors", save(_statistics(normalizer)))
     if ear is None:
@@ -110,7 +110,7 @@ def load_adapted(folder: Path) -> AdaptedModel:
         return AdaptedModel(
             card=card,
             weights=_apart(_tensors(folder / "weights.safetensors")),
-            source_weights=_tensors(folder / "source.safetensors"),
+            received_weights=_tensors(folder / "source.safetensors"),
             preparation=Preparation(normalizer=normalizer, ear=_load_ear(folder, card, normalizer)),
             unadapted=Preparation(normalizer=normalizers["unadapted"]),
             receipt=facts["receipt"],

@@ -11,6 +11,7 @@ from ecan_core.narrator import Narrator
 METHOD_NAMES = (
     *("committee", "ecan", "none", "adabn", "t3a", "tent", "shot-im", "shot", "nrc", "aad", "ucon", "cahtn", "cowa"),
 )
+NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
 
 folder = click.Path(path_type=Path, file_okay=False)
 existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -174,10 +175,17 @@ def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) ->
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
 @click.option(
     "--normalize",
-    type=click.Choice(["none", "corpus", "speaker", "voice"]),
-    help="Default: by speaker if both sites know theirs, else by voices that are estimated from the sound.",
+    type=click.Choice(NORMALIZATIONS),
+    help="Default: by speaker if the source did and the list names speakers, else by voices estimated from the sound; "
+    "`none` if the source did.",
 )
-@click.option("--method", type=click.Choice(METHOD_NAMES), default="committee", show_default=True)
+@click.option(
+    "--method",
+    type=click.Choice(METHOD_NAMES),
+    default="committee",
+    show_default=True,
+    help="How to adapt; docs/method.md compares them.",
+)
 @click.option("--config", type=existing_file, help="YAML with adaptation settings.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
@@ -199,6 +207,9 @@ def adapt(
     quiet: bool,
 ) -> None:
     """Adapt the model to this site's own recordings, without labels.
+
+    Voices are estimated from 100 utterances on, and only for a model that reads utterance statistics; without them it
+    is normalized by corpus.
 
     Exit code 14 says that the adaptation was undone because it did no good; the received model is kept and can
     be used.

@@ -46,7 +46,7 @@ def evaluate_model(
         after = predict_utterances(model, model.networks(), utterances, cache, narrator)
     if after.table.refusals:
         narrator.say(f"skipped unusable utterances: {after.table.skipped}")
-    before = score_table((model.source_network(),), model.unadapted, after.table)
+    before = score_table((model.received_network(),), model.unadapted, after.table)
     counted = [row for row, utterance in enumerate(after.table.utterances) if utterance.id in label_of]
     if not counted:
         raise AudioError("none of the labelled utterances can be used: check the files of the list")

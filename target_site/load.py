@@ -10,7 +10,7 @@ from ecan_core.errors import ModelError, UsageFault
 from ecan_core.model.architectures import architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays
-from ecan_core.voices import tells_voices_apart
+from ecan_core.voices import tells_voices_apart, voice_columns
 from protocol.trust import VerifiedBundle
 
 
@@ -61,9 +61,14 @@ def choose_normalization(card: ModelCard, wanted: str | None, *, speakers_known:
     """How the target normalizes.
 
     A source that carries its own center and scale (``none``) allows nothing else. Otherwise the operator's wish
-    counts; without one, known speakers if the source knew its own, estimated voices where the model reads utterance
-    statistics, and the corpus where it reads frames.
+    counts; without one, known speakers if the source knew its own, else estimated voices where the model reads
+    utterance statistics, and the corpus where it reads frames. A source that was trained by corpus gets voices also
+    where speakers are known: it does not know speaker-normalized input as well.
+
+    Raises:
+        UsageFault: the model cannot be normalized as wished.
     """
+    feature_names = card.front_end().feature_names
     if card.normalization == "none":
         if wanted not in (None, "none"):
             raise UsageFault(
@@ -73,8 +78,10 @@ def choose_normalization(card: ModelCard, wanted: str | None, *, speakers_known:
         return "none"
     if wanted == "none":
         raise UsageFault(f"this model expects normalized input: use --normalize {card.normalization}")
+    if wanted == "voice":
+        voice_columns(feature_names)  # refuses a model that reads frames
     if wanted is not None:
         return wanted
     if card.normalization == "speaker" and speakers_known:
         return "speaker"
-    return "voice" if tells_voices_apart(card.front_end().feature_names) else "corpus"
+    return "voice" if tells_voices_apart(feature_names) else "corpus"

@@ -16,7 +16,8 @@ class ReportContent:
         shares: predicted class shares ``before`` and ``after``, each ``[C]``.
         maps: two-dimensional views of the features ``before`` and ``after``, each ``[N][2]``.
         predicted: predicted class indices ``before`` and ``after``, each ``[N]``.
-        epochs: one entry per epoch: ``losses`` by name, ``balance``, ``confidence``, ``agreement``.
+        epochs: one entry per epoch of the committee's first member in the last round: ``losses`` by name,
+            ``balance``, ``confidence``, ``agreement``.
         refused: file and reason of every utterance that could not be used.
         crossed: one row per run of bytes of the bundle (``field``, ``type``, ``shape``, ``bytes``, ``sha256``,
             ``class``).

@@ -17,8 +17,10 @@ from benchmarks.arena import (
     find_corpora,
     keep,
 )
+from ecan_core import rounds
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.labels import check_classes
+from ecan_core.voices import MIN_VOICE_UTTERANCES
 
 
 def speech(name="here", num=24, classes=("anger", "fear", "sadness"), seed=0):
@@ -34,11 +36,10 @@ def speech(name="here", num=24, classes=("anger", "fear", "sadness"), seed=0):
     )
 
 
-def job(normalization):
-    classes = ("anger", "fear", "sadness")
+def job(normalization, num=24, classes=("anger", "fear", "sadness")):
     return Job(
-        source=speech("here"),
-        target=speech("there", seed=1),
+        source=speech("here", classes=classes),
+        target=speech("there", num, classes, seed=1),
         classes=classes,
         normalization=normalization,
         seed=0,
@@ -107,13 +108,16 @@ def test_corpora_are_lists_or_folders_named_after_a_layout(tmp_path):
 
 
 @pytest.mark.parametrize("normalization", ["speaker", "corpus"])
-def test_every_method_is_run_and_no_adaptation_stands_for_voices_too(normalization):
-    rows = tasks.run_job(job(normalization))
+def test_every_method_is_run_and_no_adaptation_stands_for_voices_too(normalization, monkeypatch):
+    find_voices, found = rounds.find_voices, []
+    monkeypatch.setattr(rounds, "find_voices", lambda *given, **named: found.append(1) or find_voices(*given, **named))
+    rows = tasks.run_job(job(normalization, num=MIN_VOICE_UTTERANCES, classes=("anger", "fear")))
     run = [(row["normalization"], row["method"]) for row in rows]
     expected = {(normalization, method) for method in (*tasks.ALL_METHODS, PRODUCT)}
     if normalization == "corpus":
         expected |= {("voice", method) for method in (*tasks.VOICE_METHODS, "none", PRODUCT)}
     assert sorted(run) == sorted(expected)
+    assert len(found) == (len(tasks.VOICE_METHODS) + 1 if normalization == "corpus" else 0)
     json.dumps(rows)
 
 

@@ -1,9 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchmarks import robustness
-from benchmarks.arena import LabeledSpeech
-from benchmarks.robustness import between_silence, imbalanced_rows, noisy, one_emotion_each, telephone, write_wav
+from benchmarks.arena import PRODUCT, LabeledSpeech, Outcome
+from benchmarks.robustness import (
+    ONE_EMOTION,
+    DegradedJob,
+    between_silence,
+    imbalanced_rows,
+    noisy,
+    one_emotion_each,
+    telephone,
+    write_wav,
+)
 from ecan_core.audio.decode import decode
 from ecan_core.audio.waveform import Waveform
 from tests.benchmarks.lines import line
@@ -82,9 +93,73 @@ def test_what_would_clip_is_scaled_down(tmp_path):
     assert np.abs(decode(tmp_path / "loud.wav").samples).max() == pytest.approx(1.0, abs=0.01)
 
 
+def result(pair, normalization, uar, *, condition="as it is", effective=None, **others):
+    return line(
+        pair, normalization, PRODUCT, 0, uar, condition=condition, effective=effective or normalization, **others
+    )
+
+
 def test_the_table_says_what_the_verdict_did():
     lines = [
-        line("a-b", "corpus", "ecan", 0, 0.4, condition="as it is", uar_none=0.5, verdict="reverted", uar_selected=0.5),
-        line("b-a", "corpus", "ecan", 0, 0.6, condition="as it is", uar_none=0.5),
+        result("a-b", "corpus", 0.4, verdict="reverted", uar_selected=0.5),
+        result("b-a", "corpus", 0.6),
     ]
-    assert "| ECAN | corpus | as it is | 50.0 | 50.0 | +0.0 | 50% | 55.0 |" in robustness.table(lines)
+    assert "| corpus | as it is | 50.0 | 50.0 | 55.0 | +5.0 | 50% |" in robustness.table(lines)
+
+
+def test_the_caption_names_the_worst_condition_beside_the_bar():
+    lines = [
+        result("a-b", "corpus", 0.6),
+        result("a-b", "voice", 0.47, condition="telephone"),
+        result("b-a", "voice", 0.49, condition="telephone"),
+    ]
+    assert "not more than 1 point below in any condition; the lowest is -2.0 (voice, telephone)" in (
+        robustness.table(lines)
+    )
+
+
+def test_runs_with_too_few_utterances_for_voices_are_marked():
+    lines = [result("a-b", "voice", 0.6, effective="corpus"), result("b-a", "voice", 0.6)]
+    assert "| voice (1 of 2 by corpus) | as it is |" in robustness.table(lines)
+    assert "under 100 utterances" in robustness.table(lines)
+    assert "under 100 utterances" not in robustness.table(lines[1:])
+
+
+def test_one_emotion_per_speaker_is_compared_with_the_corpus():
+    by_corpus = {"uar_corpus": 0.62, "uar_selected_corpus": 0.61, "uar_source_corpus": 0.58}
+    text = robustness.table([result("a-b", "speaker", 0.6, condition=ONE_EMOTION, **by_corpus)])
+    assert "58.0 without adaptation, 62.0 adapted and 61.0 after the verdict" in text
+    assert "same source networks" not in robustness.table([result("a-b", "speaker", 0.6)])
+
+
+@pytest.mark.parametrize("normalization", ["speaker", "corpus"])
+def test_the_product_alone_is_run_in_every_condition(normalization, monkeypatch):
+    scores = np.eye(2)[np.zeros(120, dtype=int)]
+    asked = []
+
+    def adapt(model, site, *, mode, settings, seed):
+        asked.append(mode)
+        its = scores[: len(site.features)]
+        return Outcome(its, its, (its, its), [], 0.0)
+
+    monkeypatch.setattr(robustness, "train_source", lambda job: None)
+    monkeypatch.setattr(robustness, "adapt_to", adapt)
+    target = LabeledSpeech(
+        name="b", features=(np.zeros(2),) * 120, speakers=("x", "y") * 60, labels=("anger", "fear", "fear") * 40
+    )
+    job = DegradedJob(
+        source=replace(target, name="a"),
+        target=target,
+        classes=("anger", "fear"),
+        normalization=normalization,
+        seed=0,
+        degraded={"telephone": target},
+    )
+    rows = robustness.run_job(job)
+    assert {row["method"] for row in rows} == {PRODUCT}
+    compared = [row for row in rows if "uar_corpus" in row]
+    assert [row["condition"] for row in compared] == ([ONE_EMOTION] if normalization == "speaker" else [])
+    assert len(asked) == len(rows) + len(compared)
+    fallen = {row["num_utterances"] < 100 for row in rows if row["effective"] != row["normalization"]}
+    assert fallen == (set() if normalization == "speaker" else {True})
+    assert robustness.table([row | {"commit": "a", "day": "b", "machine": "c"} for row in rows])

@@ -8,7 +8,9 @@ from benchmarks.tasks import (
     paired_test,
     rank_within,
     regret,
+    selection,
     verdicts,
+    without_product,
 )
 from tests.benchmarks.lines import a_whole_run, line
 
@@ -45,6 +47,19 @@ def test_rank_and_regret_follow_the_label_free_score():
     misled = [row | {"gain": -row["gain"]} for row in good]
     assert rank_within(misled) == pytest.approx(-1.0)
     assert regret(misled, best_estimate) == pytest.approx(20.0)
+
+
+def test_the_product_takes_no_part_where_estimates_are_ranked():
+    lines = []
+    for normalization in ("speaker", "corpus", "voice"):
+        singles = [
+            line("a-b", normalization, name, 0, uar) for name, uar in (("none", 0.4), ("ecan", 0.5), ("aad", 0.6))
+        ]
+        product = line("a-b", normalization, "product", 0, 0.9, gain=-9.0, uar_selected=0.7)
+        lines += [*singles, product]
+        assert without_product([*singles, product]) == singles
+    (row,) = [row for row in selection(lines).splitlines() if row.startswith("| all | all methods |")]
+    assert row.startswith("| all | all methods | 1.00 | 0.0 | 20.0 |")
 
 
 def test_verdicts_count_harm_that_was_caught_and_help_that_was_lost():

@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
 
+import ecan_core.voices as voices_module
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.errors import UsageFault
 from ecan_core.normalize import fit_normalizer
 from ecan_core.voices import (
+    MIN_VOICE_UTTERANCES,
     UTTERANCES_PER_VOICE,
     class_offsets,
     find_voices,
     normalize_by_voices,
+    possible_mode,
     tells_voices_apart,
     voice_columns,
 )
@@ -113,3 +116,17 @@ def test_recordings_that_are_all_alike_are_no_fault(distinct):
     voices = find_voices(normalized, scores, voice_columns(NAMES), seed=0)
     assert np.isfinite(voices.centers).all()
     assert len(set(voices.names(normalized, scores))) == distinct
+
+
+def test_too_few_utterances_are_normalized_by_corpus_in_place_of_voices():
+    modes = [possible_mode("voice", num) for num in (MIN_VOICE_UTTERANCES - 1, MIN_VOICE_UTTERANCES)]
+    assert modes == ["corpus", "voice"]
+    assert [possible_mode(mode, 1) for mode in ("none", "corpus", "speaker")] == ["none", "corpus", "speaker"]
+
+
+def test_the_voices_of_a_large_corpus_are_found_by_a_part_of_it(place, monkeypatch):
+    monkeypatch.setattr(voices_module, "MOST_GROUPED", 150)
+    _, normalized, scores = known(place)
+    names = find_voices(normalized, scores, voice_columns(NAMES), seed=0).names(normalized, scores)
+    assert len(set(names)) == NUM_VOICES
+    assert purity(names, place.speakers) > 0.95

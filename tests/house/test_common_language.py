@@ -7,10 +7,10 @@ import source_site.commands
 import target_site.commands
 from ecan_core import labels
 from ecan_core.audio.frontend import FRONT_ENDS
-from ecan_core.methods import METHODS
+from ecan_core.methods import COMMITTEES, DEFAULT_METHOD, METHODS
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
-from ecan_core.normalize import SOURCE_MODES
+from ecan_core.normalize import SITE_MODES, SOURCE_MODES
 from ecan_core.predict import predict_scores
 from protocol import architecture, manifest, weights
 from target_site.load import ModelCard
@@ -29,9 +29,15 @@ def test_both_know_the_same_architectures_and_front_ends():
 
 def test_the_command_lines_offer_exactly_what_there_is():
     """They repeat the names because looking them up would import torch."""
-    assert set(source_site.commands.ENCODERS) == ARCHITECTURES.keys()
-    assert source_site.commands.NORMALIZATIONS == SOURCE_MODES
-    assert set(target_site.commands.METHOD_NAMES) == METHODS.keys()
+    train, adapt = (
+        {option.name: option for option in command.params}
+        for command in (source_site.commands.train, target_site.commands.adapt)
+    )
+    assert set(train["encoder"].type.choices) == ARCHITECTURES.keys()
+    assert tuple(train["normalize"].type.choices) == SOURCE_MODES
+    assert tuple(adapt["normalize"].type.choices) == SITE_MODES
+    assert tuple(adapt["method"].type.choices) == (*COMMITTEES, *METHODS)
+    assert adapt["method"].default == DEFAULT_METHOD
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=lambda arch: arch.name)

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.crossing import Command, hand_over, make_keys, source, target
 from tests.support import cli
+from tests.support.speech import synthesize
 
 pytestmark = pytest.mark.journey
 
@@ -71,6 +72,26 @@ def test_adapting_predicting_and_evaluating_agree_with_each_other(crossing, adap
     assert all(float(row["end_ms"]) > float(row["begin_ms"]) == 0 for row in rows)
     # What adapt wrote of its own audio is what predict says of the same audio.
     assert (adapted / "segments.csv").read_bytes() == (tmp_path / "segments.csv").read_bytes()
+
+
+def test_voices_that_nobody_named_are_heard_again_in_the_same_recordings(crossing, tmp_path):
+    labels = synthesize(tmp_path / "valley", "valley", utterances=6, seed=1)
+    recordings = labels.with_name("recordings.csv")
+    recordings.write_text("".join(f"{name}\n" for name in ["file", *(row["file"] for row in read_rows(labels))]))
+    adaptation = target(
+        *(tmp_path, "adapt", "--bundle", crossing.bundle, "--audio", recordings, "--out", tmp_path / "adapted"),
+        *("--keys", crossing.target_keys),
+    )
+    assert "normalized by voice" in adaptation.stderr
+    receipt = json.loads((tmp_path / "adapted" / "adapted.json").read_text())["receipt"]
+    assert (receipt["normalization"], receipt["members"]) == ("voice", 3)
+    target(
+        *(tmp_path, "predict", "--model", tmp_path / "adapted", "--audio", recordings, "--out", tmp_path / "predicted"),
+        *("--keys", crossing.target_keys),
+    )
+    at_once, later = (read_rows(tmp_path / folder / "segments.csv") for folder in ("adapted", "predicted"))
+    assert len(later) == 120
+    assert later == at_once
 
 
 def test_the_report_is_one_page_without_references_to_the_network(adapted):

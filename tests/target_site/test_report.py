@@ -74,7 +74,7 @@ def content_of(classes=CLASSES, *, num=40, num_epochs=3, **changes):
             {"field": "head.weight", "type": "I8", "shape": [3, 400], "bytes": 1200, "sha256": "cd" * 32}
             | {"class": "learned"},
         ],
-        facts={"method": "ecan", "bundle SHA-256": "ef" * 32},
+        facts={"method": "committee", "committee": "cowa, shot-im, cowa", "bundle SHA-256": "ef" * 32},
     )
     return replace(content, **changes)
 
@@ -175,6 +175,16 @@ def test_the_verdict_is_said_in_words_and_is_no_accuracy(verdict):
     assert "UAR" not in page
 
 
+def test_the_reason_and_the_facts_are_said(plain):
+    text = Page(plain).text
+    for words in ("Verdict: improved; predictions are more certain.", "cowa, shot-im, cowa"):
+        assert words in text
+
+
+def test_the_curves_say_whose_they_are(plain):
+    assert "the first of the committee, through the last round" in plain
+
+
 def test_a_measurement_takes_the_place_of_the_warning(measured):
     assert "Measured recognition rose: UAR 50.0 % → 100.0 %" in measured
     assert "This is not measured accuracy" not in measured
@@ -225,7 +235,7 @@ def test_a_class_that_nobody_spoke_has_a_dash(missing):
 def test_curves_that_broke_off_are_drawn():
     epochs = content_of().epochs
     epochs[1] = epochs[0] | {"losses": {"neighbor": math.nan}, "confidence": math.nan}
-    assert "Health after each epoch" in render_report(content_of(epochs=epochs), None)
+    assert "Health of that network after each epoch" in render_report(content_of(epochs=epochs), None)
 
 
 def test_terms_that_are_switched_off_are_left_out(plain):
