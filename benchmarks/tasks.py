@@ -49,7 +49,7 @@ def main() -> None:
     arguments = benchmark_parser("tasks", __doc__, seeds=5).parse_args()
     if arguments.table:
         lines = read_lines(arguments.out)
-        write_section(ROOT / "README.md", "tasks", main_table(lines))
+        write_section(ROOT / "README.md", "tasks", main_table(lines, brief=True))
         write_section(ROOT / "docs" / "benchmarks.md", "tasks", details(lines))
         return
     run_jobs(run_job, make_jobs(load(arguments), arguments), arguments.out, arguments.workers)
@@ -75,31 +75,38 @@ def run_job(job: Job) -> list[Row]:
     return rows
 
 
-def main_table(lines: Sequence[Row]) -> str:
-    """UAR of the last epoch per method and pair, mean over seeds, and over all pairs with its interval."""
+def main_table(lines: Sequence[Row], *, brief: bool = False) -> str:
+    """UAR of the last epoch per method and pair, mean over seeds, and over all pairs with its interval.
+
+    In brief: no adaptation, ECAN, the best network by a single method, the product.
+    """
     pairs = distinct(lines, "pair")
     rows = []
     for normalization in NORMALIZATIONS:
         here = pick(lines, normalization=normalization)
         best = best_method(here, "uar")
+        shown = ("none", "ecan", best_method([line for line in here if line["method"] != PRODUCT], "uar"), PRODUCT)
         for method in in_order(here):
+            if brief and method not in shown:
+                continue
             its = pick(here, method=method)
             cells = [f"{mean(pick(its, pair=pair), 'uar'):.1f}" for pair in pairs]
             cells.append(written(*over_seeds(its, "uar"), best=method == best))
             rows.append([normalization, title(method), *cells])
     head = ["normalized by", "method", *(pair.replace("-", " → ") for pair in pairs), "mean (95 %)"]
+    which = "Shown are ECAN and the best single method of each. " if brief else ""
     return markdown(head, rows, words=2) + (
         "\n\nUAR in %, last epoch, one setting for all pairs, mean over seeds; the best mean of each normalization is "
-        f"bold. Every method adapts one network; the product is a committee of {members()}. "
-        "`voice`: nobody says who speaks, and the target estimates it. The interval is Student's over the seeds' means "
-        "of all pairs: it says how much the seed matters, not how much another corpus would. "
+        f"bold. {which}Every method adapts one network; the product is a committee of {members()}. `voice`: nobody says "
+        "who speaks, and the target estimates it. The interval is Student's over the seeds' means of all pairs: it "
+        "says how much the seed matters, not how much another corpus would. "
         f"`make bench-tasks`, {provenance(lines)}"
     )
 
 
 def details(lines: Sequence[Row]) -> str:
     """Last epoch, selected and oracle; the paired test; how well an adaptation is judged without labels."""
-    return "\n\n".join([three_counts(lines), paired_tests(lines), selection(lines)])
+    return "\n\n".join([main_table(lines), three_counts(lines), paired_tests(lines), selection(lines)])
 
 
 def three_counts(lines: Sequence[Row]) -> str:

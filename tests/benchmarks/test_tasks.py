@@ -23,6 +23,12 @@ def test_the_main_table_has_a_row_per_method_and_marks_the_best():
     assert "| speaker | no adaptation | 50.0 | 60.0 | 55.0 ± 0.0 |" in rows
 
 
+def test_in_brief_the_table_shows_the_best_single_method():
+    rows = main_table(a_whole_run(), brief=True).split("\n\n")[0].splitlines()[2:]
+    methods = ["no adaptation", "ECAN", "**the product**"]
+    assert [row.split(" | ")[1] for row in rows] == 3 * methods  # SHOT-IM ties with ECAN, which is shown already
+
+
 def test_the_details_name_what_no_site_has():
     text = details(a_whole_run())
     assert "oracle" in text
