@@ -97,8 +97,8 @@ def main_table(lines: Sequence[Row], *, brief: bool = False) -> str:
     which = "Shown are ECAN and the best single method of each. " if brief else ""
     return markdown(head, rows, words=2) + (
         "\n\nUAR in %, last epoch, one setting for all pairs, mean over seeds; the best mean of each normalization is "
-        f"bold. {which}Every method adapts one network; the product is a committee of {members()}. `voice`: nobody says "
-        "who speaks, and the target estimates it. The interval is Student's over the seeds' means of all pairs: it "
+        f"bold. {which}Every method adapts one network; the product is a committee of {members()}. `voice`: nobody "
+        "says who speaks, and the target estimates it. The interval is Student's over the seeds' means of all pairs: "
         "says how much the seed matters, not how much another corpus would. "
         f"`make bench-tasks`, {provenance(lines)}"
     )

@@ -20,6 +20,8 @@ CLAMP = 4.0
 """Normalized values are clamped to this many deviations."""
 SPEAKER_EVIDENCE = 4.0
 """Number of utterances at which a speaker's own statistics and the corpus weigh the same."""
+ENOUGH_TO_VARY = 6
+"""Utterances of a speaker from which their moods can be counted; one with fewer is trusted as the others are."""
 SPEAKER_VARIETY = (0.2, 0.4)
 """How many emotions are heard from a speaker (`variety`): at the first its statistics are not trusted at all, at the
 second fully."""
@@ -106,12 +108,11 @@ def normalize_by_speakers(
         scores: guessed emotions ``[N, C]``.
     """
     guesses = _by_speaker(list(np.eye(scores.shape[1])[scores.argmax(axis=1)]), speakers, skip=())
-    heard = {name: variety(np.stack(rows)) for name, rows in guesses.items()}
-    several = {name: len(rows) for name, rows in guesses.items() if len(rows) > 1}
-    site = float(np.average([heard[name] for name in several], weights=list(several.values()))) if several else 0.0
-    trust = _ramp(site, SITE_VARIETY)
+    heard = {name: variety(np.stack(rows)) for name, rows in guesses.items() if len(rows) >= ENOUGH_TO_VARY}
+    counts = [len(guesses[name]) for name in heard]
+    trust = _ramp(np.average(list(heard.values()), weights=counts), SITE_VARIETY) if heard else 1.0
     fitted = {
-        name: _shrunk(rows, corpus.corpus, share=trust * _ramp(heard[name], SPEAKER_VARIETY))
+        name: _shrunk(rows, corpus.corpus, share=trust * _ramp(heard.get(name, 1.0), SPEAKER_VARIETY))
         for name, rows in _by_speaker(features, speakers, skip=()).items()
     }
     return replace(corpus, mode="speaker", speakers=fitted, trust=trust)
@@ -134,7 +135,7 @@ def variety(guesses: np.ndarray) -> float:
     return float((np.exp(-(shares * np.log(shares)).sum()) - 1.0) / (possible - 1))
 
 
-def _ramp(value: float, ends: tuple[float, float]) -> float:
+def _ramp(value: float | np.floating, ends: tuple[float, float]) -> float:
     """0 below the first end, 1 above the second, straight in between."""
     low, high = ends
     return float(np.clip((value - low) / (high - low), 0.0, 1.0))
