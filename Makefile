@@ -45,7 +45,7 @@ CORPORA ?= ../shared/corpora
 bench: $(READY) ## the default method on real corpora through the commands (CORPORA=folder)
 	$(BIN)/python -m benchmarks.pairs --corpora $(CORPORA)
 
-bench-tasks: $(READY) ## every method on every ordered pair of CORPORA, in process (20 minutes)
+bench-tasks: $(READY) ## every method on every ordered pair of CORPORA, in process (10 to 20 minutes)
 	$(BIN)/python -m benchmarks.tasks --corpora $(CORPORA)
 
 bench-robustness: $(READY) ## targets that are not as a benchmark has them (30 minutes)

@@ -48,10 +48,10 @@ def mean(lines: Sequence[Row], key: str) -> float:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half of Student's 95 % interval; the half is NaN for a single value."""
+    """Mean and half of Student's 95 % interval; the half is NaN for fewer than three values, which say nothing."""
     from scipy.stats import t
 
-    if len(values) < 2:
+    if len(values) < 3:
         return statistics.fmean(values), math.nan
     half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return statistics.fmean(values), float(half)
