@@ -19,10 +19,11 @@ def test_fewer_than_three_values_have_no_interval(values):
     center, half = interval(values)
     assert center == 7.0
     assert math.isnan(half)
+    assert written(center, half) == "7.0"
 
 
 def test_the_interval_over_seeds_ignores_how_much_pairs_differ():
-    lines = [line(pair, "corpus", "ecan", seed, uar) for seed in (0, 1) for pair, uar in (("a-b", 0.2), ("b-a", 0.8))]
+    lines = [line(pair, "corpus", "ecan", seed, uar) for seed in range(3) for pair, uar in (("a-b", 0.2), ("b-a", 0.8))]
     assert over_seeds(lines, "uar") == (pytest.approx(50.0), pytest.approx(0.0, abs=1e-9))
 
 
