@@ -4,7 +4,7 @@ import math
 import pytest
 
 from benchmarks import record
-from benchmarks.tables import interval, markdown, over_seeds, read_lines
+from benchmarks.tables import interval, markdown, over_seeds, read_lines, written
 from tests.benchmarks.lines import a_whole_run, line
 
 
