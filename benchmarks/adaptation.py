@@ -133,7 +133,7 @@ def epochs_of(case: Case, settings: AdaptSettings) -> int | None:
     if case.work == VOICES:
         return None
     if case.work in PRODUCTS:
-        return num_epochs(PRODUCTS[case.work], members_of(DEFAULT_METHOD), settings)
+        return num_epochs(PRODUCTS[case.work], case.utterances, members_of(DEFAULT_METHOD), settings)
     return settings.epochs
 
 

@@ -34,7 +34,7 @@ from benchmarks.tables import distinct, markdown, mean, pick, provenance, read_l
 from ecan_core.audio.decode import decode, resample
 from ecan_core.audio.waveform import Waveform
 from ecan_core.data.labeled import Corpus, LabeledUtterance
-from ecan_core.voices import MIN_VOICE_UTTERANCES, possible_mode
+from ecan_core.voices import MIN_GUESSES, possible_mode
 
 NORMALIZATIONS = ("speaker", "corpus", "voice")
 AS_IT_IS = "as it is"
@@ -241,7 +241,7 @@ def fallen_back(lines: Sequence[Row]) -> str:
     """The sentence that explains the marks of `normalized_by`, where there are any."""
     if all(line["effective"] == line["normalization"] for line in lines):
         return ""
-    return f" *By corpus*: under {MIN_VOICE_UTTERANCES} utterances no voices are told apart."
+    return f" *By corpus*: under {MIN_GUESSES} utterances no voices are told apart."
 
 
 def by_corpus_instead(lines: Sequence[Row]) -> str:

@@ -19,16 +19,21 @@ from ecan_core.methods import METHODS, SINGLE_PASS
 from ecan_core.model.network import Network
 from ecan_core.normalize import Normalizer, fit_normalizer, normalize_by_speakers
 from ecan_core.predict import committee_scores, mean_scores
-from ecan_core.voices import Voices, find_voices, normalize_by_voices, voice_columns
+from ecan_core.voices import MIN_GUESSES, Voices, find_voices, normalize_by_voices, voice_columns
 
 LATER_ROUNDS = {"none": 0, "corpus": 0, "speaker": 2, "voice": 2}
 """Rounds after the first, by what the site normalizes by."""
 
 
-def num_epochs(mode: str, methods: Sequence[str], settings: AdaptSettings) -> int:
+def num_rounds(mode: str, num_utterances: int) -> int:
+    """Rounds of an adaptation: one alone where there is nothing to learn, or too little to learn it from."""
+    return 1 + (LATER_ROUNDS[mode] if num_utterances >= MIN_GUESSES else 0)
+
+
+def num_epochs(mode: str, num_utterances: int, methods: Sequence[str], settings: AdaptSettings) -> int:
     """Epochs of all rounds and members together."""
     by_member = [1 if method in SINGLE_PASS else settings.epochs for method in methods]
-    return (1 + LATER_ROUNDS[mode]) * sum(by_member)
+    return num_rounds(mode, num_utterances) * sum(by_member)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +133,7 @@ def adapt_site(
             adaptations.append(METHODS[method](networks[-1], inputs, settings, seed=own_seed, on_epoch=epoch_done))
         return _Committee(tuple(networks), tuple(adaptations))
 
-    if set(methods) == {"none"} or LATER_ROUNDS[mode] == 0:
+    if set(methods) == {"none"} or num_rounds(mode, len(features)) == 1:
         return adapt_to(unadapted.inputs(features, speakers)).at_site(unadapted, unadapted)
     corpus = unadapted.normalizer.by_corpus()
     normalized = corpus.apply(features, speakers)
@@ -140,7 +145,7 @@ def adapt_site(
         voices = find_voices(np.stack(normalized), committee.scores, columns, seed=seed)
         ear = Ear(networks=committee.networks, corpus=corpus, voices=voices)
         names = ear.names(features)
-    for _ in range(LATER_ROUNDS[mode]):
+    for _ in range(1, num_rounds(mode, len(features))):
         if ear is None:
             normalizer = normalize_by_speakers(corpus, features, names, committee.scores)
         else:

@@ -24,8 +24,8 @@ VOICE_STATISTICS = (
 UTTERANCES_PER_VOICE = 200
 """A voice needs so many utterances on average that its mix of emotions evens out."""
 MAX_VOICES = 64
-MIN_VOICE_UTTERANCES = 100
-"""Fewer utterances than this tell no voices apart."""
+MIN_GUESSES = 100
+"""With fewer utterances than this a first round's guesses teach nothing about speakers and voices."""
 MOST_GROUPED = 4096
 """So many utterances, drawn at random from a larger corpus, are enough to find the voices by."""
 VOICE_EVIDENCE = 8.0
@@ -66,7 +66,7 @@ class Voices:
 
 def possible_mode(mode: str, num_utterances: int) -> str:
     """What a site of so many utterances is normalized by where ``mode`` was wanted: too few tell no voices apart."""
-    return "corpus" if mode == "voice" and num_utterances < MIN_VOICE_UTTERANCES else mode
+    return "corpus" if mode == "voice" and num_utterances < MIN_GUESSES else mode
 
 
 def tells_voices_apart(feature_names: Sequence[str]) -> bool:

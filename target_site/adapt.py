@@ -22,7 +22,7 @@ from ecan_core.normalize import require_speakers
 from ecan_core.predict import committee_scores, run
 from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
-from ecan_core.voices import MIN_VOICE_UTTERANCES, possible_mode
+from ecan_core.voices import MIN_GUESSES, possible_mode
 from protocol.files import write_atomic
 from protocol.trust import VerifiedBundle
 from target_site.adapted import CACHE_FILE, AdaptedModel, discard_adapted, save_adapted
@@ -181,7 +181,7 @@ def _prepare(
         )
     mode = possible_mode(wanted, num_utterances)
     if mode != wanted:
-        narrator.say(f"fewer than {MIN_VOICE_UTTERANCES} utterances tell no voices apart: normalizing by {mode}")
+        narrator.say(f"fewer than {MIN_GUESSES} utterances tell no voices apart: normalizing by {mode}")
     narrator.say(f"{num_utterances} utterances, method {method}")
     return Task(card=card, weights=weights, table=table, mode=mode)
 
@@ -189,7 +189,7 @@ def _prepare(
 def _adapt(task: Task, plan: Plan, what: str, narrator: Narrator) -> SiteAdaptation:
     """Adapt fresh copies of the received model; ``what`` names the progress that a person sees."""
     methods = members_of(plan.method)
-    total = num_epochs(task.mode, methods, plan.settings)
+    total = num_epochs(task.mode, len(task.table), methods, plan.settings)
     with narrator.progress(what) as tick:
         return adapt_site(
             task.build,

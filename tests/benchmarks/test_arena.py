@@ -20,7 +20,7 @@ from benchmarks.arena import (
 from ecan_core import rounds
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.labels import check_classes
-from ecan_core.voices import MIN_VOICE_UTTERANCES
+from ecan_core.voices import MIN_GUESSES
 
 
 def speech(name="here", num=24, classes=("anger", "fear", "sadness"), seed=0):
@@ -111,7 +111,7 @@ def test_corpora_are_lists_or_folders_named_after_a_layout(tmp_path):
 def test_every_method_is_run_and_no_adaptation_stands_for_voices_too(normalization, monkeypatch):
     find_voices, found = rounds.find_voices, []
     monkeypatch.setattr(rounds, "find_voices", lambda *given, **named: found.append(1) or find_voices(*given, **named))
-    rows = tasks.run_job(job(normalization, num=MIN_VOICE_UTTERANCES, classes=("anger", "fear")))
+    rows = tasks.run_job(job(normalization, num=MIN_GUESSES, classes=("anger", "fear")))
     run = [(row["normalization"], row["method"]) for row in rows]
     expected = {(normalization, method) for method in (*tasks.ALL_METHODS, PRODUCT)}
     if normalization == "corpus":

@@ -11,6 +11,7 @@ from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import fit_normalizer
 from ecan_core.predict import committee_scores, predict_scores
 from ecan_core.rounds import adapt_site, num_epochs
+from ecan_core.voices import MIN_GUESSES
 from tests.ecan_core.town import NAMES, town, trained_in_town
 
 SETTINGS = AdaptSettings(epochs=5)
@@ -70,7 +71,7 @@ def test_an_adaptation_in_rounds_repeats_bit_for_bit(by_corpus, mode):
 def test_epochs_are_numbered_through_members_and_rounds(by_corpus):
     told = []
     adapted(by_corpus, town(3), "voice", on_epoch=lambda record, scores: told.append((record.epoch, len(scores))))
-    assert told == [(epoch, 600) for epoch in range(1, num_epochs("voice", members_of("shot-im"), SETTINGS) + 1)]
+    assert told == [(epoch, 600) for epoch in range(1, num_epochs("voice", 600, members_of("shot-im"), SETTINGS) + 1)]
 
 
 @pytest.mark.parametrize("mode", ["corpus", "speaker", "voice"])
@@ -125,3 +126,11 @@ def test_an_adaptation_that_diverged_is_handed_on_to_be_judged(by_corpus, mode):
         mode=mode, methods=("shot-im",), settings=settings, seed=0,
     )  # fmt: skip
     assert not np.isfinite(site.scores).all()
+
+
+@pytest.mark.parametrize(("mode", "plain"), [("speaker", "speaker"), ("voice", "corpus")])
+def test_too_few_utterances_to_guess_from_are_normalized_plainly(by_corpus, mode, plain):
+    place = town(3, count=MIN_GUESSES - 1)
+    site = adapted(by_corpus, place, mode)
+    assert site.preparation == site.unadapted
+    assert site.preparation.normalizer.mode == plain

@@ -6,7 +6,7 @@ from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.errors import UsageFault
 from ecan_core.normalize import fit_normalizer
 from ecan_core.voices import (
-    MIN_VOICE_UTTERANCES,
+    MIN_GUESSES,
     UTTERANCES_PER_VOICE,
     class_offsets,
     find_voices,
@@ -119,7 +119,7 @@ def test_recordings_that_are_all_alike_are_no_fault(distinct):
 
 
 def test_too_few_utterances_are_normalized_by_corpus_in_place_of_voices():
-    modes = [possible_mode("voice", num) for num in (MIN_VOICE_UTTERANCES - 1, MIN_VOICE_UTTERANCES)]
+    modes = [possible_mode("voice", num) for num in (MIN_GUESSES - 1, MIN_GUESSES)]
     assert modes == ["corpus", "voice"]
     assert [possible_mode(mode, 1) for mode in ("none", "corpus", "speaker")] == ["none", "corpus", "speaker"]
 
