@@ -399,7 +399,7 @@ def test_the_calls_of_a_flood_leave_no_place_taken(withheld):
         assert not any(call.done() for call in held)
 
 
-def wait_until(condition, within_s=3.0):
+def wait_until(condition, within_s=15.0):
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end
