@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
+from benchmarks.classes import CLASSES
 from benchmarks.record import RESULTS, ROOT, circumstances
 from ecan_core.adapt import AdaptSettings
 from ecan_core.audio.frontend import FRONT_ENDS
@@ -47,19 +48,6 @@ from ecan_core.voices import possible_mode
 from protocol import weights
 from target_site.load import ModelCard
 
-CLASSES = {
-    frozenset({"emodb", "nemo"}): "anger,fear,happiness,neutral,sadness",
-    frozenset({"emodb", "ravdess"}): "anger,fear,happiness,neutral,sadness",
-    frozenset({"ravdess", "nemo"}): "anger,fear,happiness,neutral,sadness,surprise",
-    # The paper's twelve tasks, as far as they are known: method section 3.
-    frozenset({"emodb", "enterface"}): "anger,disgust,fear,happiness,sadness",
-    frozenset({"emodb", "casia"}): "anger,fear,happiness,neutral,sadness",
-    frozenset({"enterface", "casia"}): "anger,fear,happiness,sadness,surprise",
-    frozenset({"emovo", "emodb"}): "anger,disgust,fear,happiness,neutral,sadness",
-    frozenset({"emovo", "enterface"}): "anger,disgust,fear,happiness,sadness,surprise",
-    frozenset({"emovo", "casia"}): "anger,fear,happiness,neutral,sadness,surprise",
-}
-"""Class sets by pair of corpora; any other pair takes the classes that it shares."""
 SOURCE_NORMALIZATION = {"speaker": "speaker", "corpus": "corpus", "voice": "corpus"}
 """How the source normalizes, by how the target does."""
 ARCHITECTURE = ARCHITECTURES["mlp"]

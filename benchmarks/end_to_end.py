@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arena import CLASSES
+from benchmarks.classes import CLASSES, without_other_classes
 from benchmarks.crossing import hand_over, make_keys, source, target
-from benchmarks.pairs import without_other_classes
 from benchmarks.record import ROOT, circumstances, write_section
 
 HELP_RUNS = 15

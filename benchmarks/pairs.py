@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arena import (
-    CLASSES,
     PRODUCT,
     SOURCE_NORMALIZATION,
     Row,
@@ -23,6 +22,7 @@ from benchmarks.arena import (
     find_corpora,
     ordered_pairs,
 )
+from benchmarks.classes import CLASSES, without_other_classes
 from benchmarks.crossing import Keys, hand_over, make_keys, source, target
 from benchmarks.record import RESULTS, ROOT, circumstances, write_section
 from benchmarks.tables import distinct, markdown, mean, pick, provenance, read_lines
@@ -122,22 +122,6 @@ def run_job(
         rows.append(row | {"bundle_bytes": bundle.stat().st_size, "adapt_s": round(adaptation.wall_s, 2)})
     rows[-1]["stages"] = {stage.name: [round(stage.wall_s, 2), round(stage.peak_mib)] for stage in stages}
     return [row | circumstances() for row in rows]
-
-
-def without_other_classes(listing: Path, labels: Path, classes: list[str]) -> Path:
-    """A target list of the utterances whose class the pair shares, **without** their labels.
-
-    The task is closed-set, as in the literature: which utterances take part is part of the task.
-    """
-    header, *lines = labels.read_text().splitlines()
-    columns = header.split(",")
-    path, label, speaker = (columns.index(name) for name in ("path", "label", "speaker"))
-    rows = ["file,speaker"]
-    for fields in (line.split(",") for line in lines):
-        if fields[label] in classes:
-            rows.append(f"{labels.parent.resolve() / fields[path]},{fields[speaker]}")
-    listing.write_text("\n".join(rows) + "\n")
-    return listing
 
 
 def brief(figures: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import pytest
 
 from benchmarks import ablation, arena, tasks
 from benchmarks.arena import (
-    CLASSES,
     PRODUCT,
     Answers,
     Job,
@@ -17,6 +16,7 @@ from benchmarks.arena import (
     find_corpora,
     keep,
 )
+from benchmarks.classes import CLASSES
 from ecan_core import rounds
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.labels import check_classes
