@@ -28,7 +28,7 @@ from ecan_core.losses.neighbor import (
 )
 from ecan_core.losses.supervised import bank_supervised_contrastive_loss, supervised_contrastive_loss
 from ecan_core.model.network import Network
-from ecan_core.optim import batches, decay, make_optimizer
+from ecan_core.optim import batches, decay, make_optimizer, set_rates
 from ecan_core.predict import predict_scores
 from ecan_core.pseudo_labels import vote
 from ecan_core.seeding import seeded
@@ -218,8 +218,7 @@ def minimize(
             plan = list(batches(len(inputs), settings.batch_size))
             for index, rows in enumerate(plan):
                 progress = (epoch + index / len(plan)) / settings.epochs
-                for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-                    group["lr"] = rate * decay(progress)
+                set_rates(optimizer, base_rates, decay(progress))
                 output = network(inputs.batch(rows))
                 scores = output.logits.softmax(dim=1)
                 banks.update(rows, output.features, scores)

@@ -140,16 +140,17 @@ def adapt_site(
     committee = adapt_to(inputs_of(normalized))
     if not np.isfinite(committee.scores).all():  # it diverged: nothing was learned that a next round could use
         return committee.at_site(unadapted, unadapted)
-    ear, names = None, speakers
+    ear, names, rows = None, speakers, None
     if columns is not None:
-        voices = find_voices(np.stack(normalized), committee.scores, columns, seed=seed)
+        rows = np.stack(normalized)
+        voices = find_voices(rows, committee.scores, columns, seed=seed)
         ear = Ear(networks=committee.networks, corpus=corpus, voices=voices)
-        names = ear.names(features)
+        names = voices.names(rows, committee.scores)
     for _ in range(1, num_rounds(mode, len(features))):
-        if ear is None:
+        if rows is None:
             normalizer = normalize_by_speakers(corpus, features, names, committee.scores)
         else:
-            normalizer = normalize_by_voices(corpus, np.stack(normalized), names, committee.scores)
+            normalizer = normalize_by_voices(corpus, rows, names, committee.scores)
         committee = adapt_to(inputs_of(normalizer.apply(features, names)))
     return committee.at_site(Preparation(normalizer=normalizer, ear=ear), unadapted)
 

@@ -11,7 +11,7 @@ from ecan_core.checks import at_least, fraction, non_negative, positive
 from ecan_core.data.inputs import Inputs
 from ecan_core.errors import SettingsError
 from ecan_core.model.network import Network
-from ecan_core.optim import batches, cosine, make_optimizer
+from ecan_core.optim import batches, cosine, make_optimizer, set_rates
 from ecan_core.seeding import seeded
 
 
@@ -74,8 +74,7 @@ def train(
             plan = list(batches(len(inputs), settings.batch_size))
             for index, rows in enumerate(plan):
                 progress = (epoch + index / len(plan)) / settings.epochs
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * cosine(progress)
+                set_rates(optimizer, [settings.learning_rate], cosine(progress))
                 loss = functional.cross_entropy(
                     network(inputs.batch(rows)).logits,
                     labels[rows],
