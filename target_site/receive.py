@@ -127,16 +127,19 @@ def _read_carried(path: Path, site: Site, out: Path, replace: bool, announce: An
 def _receive_from(
     address: Address, site: Site, out: Path, replace: bool, announce: Announce, deadline: Deadline
 ) -> VerifiedBundle:
-    pauses = iter(PAUSES_S)
     in_contact = False
+    pauses = iter(PAUSES_S[:1])  # before its first answer, a source is too busy or serves others: ask once more
     while True:
+        is_there = False
         try:
             with connect(address, site.identity, site.source, deadline) as source:
+                is_there = True
                 site.learn(source.trust())
+                pauses = pauses if in_contact else iter(PAUSES_S)
                 in_contact = True
                 return _take_delivery(source, site, out, replace)
         except (ConnectionFault, TimedOut, Refused) as fault:
-            was_cut = in_contact and fault.code is Code.CONNECTION
+            was_cut = is_there and fault.code is Code.CONNECTION
             pause_s = next(pauses, None) if was_cut else None
             if pause_s is None:
                 return _received_before(out, site, fault, announce)

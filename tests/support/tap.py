@@ -60,10 +60,11 @@ class Tap(Detour):
     def _join(self, near: socket.socket) -> None:
         with contextlib.suppress(OSError):
             near.settimeout(PATIENCE_S)
-            far = socket.create_connection((self._source.host, self._source.port), PATIENCE_S)
-            self.keep(far)
             target_end = self._server.wrap_socket(near, server_side=True)
             self.keep(target_end)
+            # Only now: the source gives a connection few seconds for its handshake.
+            far = socket.create_connection((self._source.host, self._source.port), PATIENCE_S)
+            self.keep(far)
             source_end = self._client.wrap_socket(far)
             self.keep(source_end)
             conversation = Conversation()

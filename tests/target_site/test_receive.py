@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import os
 
@@ -387,6 +388,17 @@ def test_a_connection_that_is_cut_is_taken_up_again(desk, source, arrived, monke
     assert desk.out.read_bytes() == BUNDLE
     assert desk.files() == RECEIVED
     assert "trying again" in desk.said[0]
+
+
+@pytest.mark.parametrize("cuts", [1, 2])
+def test_a_source_that_cuts_before_its_first_answer_is_asked_once_more(desk, source, cuts, monkeypatch):
+    monkeypatch.setattr("target_site.receive.PAUSES_S", (0.01, 0.01))
+    with source.listening() as address:
+        proxy = CuttingProxy(address, [None, 0] * cuts)
+        with proxy.listening() as detour, contextlib.nullcontext() if cuts == 1 else pytest.raises(ConnectionFault):
+            desk.receive(detour)
+    assert desk.said[0] == "the connection was cut, trying again in 0.01 s"
+    assert desk.out.exists() is (cuts == 1)
 
 
 def test_a_connection_that_is_cut_for_good_leaves_a_download_that_goes_on_later(desk, source, monkeypatch):
