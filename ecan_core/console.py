@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-_BUG, _USAGE, _STORAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 16, 130, 141
+_BUG, _USAGE, _SETTINGS, _STORAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 3, 16, 130, 141
 
 _STORAGE_FAULTS = {
     errno.ENOSPC: "the disk is full; free some space and run the command again",
@@ -94,6 +94,12 @@ class LazyGroup(click.Group):
         """Writes the list of commands from the table alone."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in self.lazy_commands.items()])
+
+
+def refuse_foreign_package(name: str) -> NoReturn:
+    """Leave the process because a package of ours is somebody else's: its plain name is used by others as well."""
+    remedy = f"run `pip uninstall {name}` and then `pip install --force-reinstall --no-deps ecan-ser`."
+    sys.exit(_say(f"another distribution has overwritten the package '{name}'; {remedy}", _SETTINGS))
 
 
 def one_numeric_thread() -> None:

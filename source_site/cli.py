@@ -6,10 +6,14 @@ from typing import NoReturn
 
 import click
 
-from ecan_core.console import LazyCommand, LazyGroup, one_numeric_thread, run
+from ecan_core.console import LazyCommand, LazyGroup, one_numeric_thread, refuse_foreign_package, run
 from ecan_core.errors import EcanError
-from protocol.errors import ProtocolError
-from protocol.sandbox import forbid_dumps
+
+try:
+    from protocol.errors import ProtocolError
+    from protocol.sandbox import forbid_dumps
+except ImportError:  # another distribution has put its `protocol` in the place of ours
+    refuse_foreign_package("protocol")
 
 COMMANDS = {
     "keys": LazyCommand("source_site.commands:keys", "Create this site's keys, show its fingerprint, replace them."),

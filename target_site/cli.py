@@ -6,10 +6,14 @@ from typing import NoReturn
 
 import click
 
-from ecan_core.console import LazyCommand, LazyGroup, one_numeric_thread, run
+from ecan_core.console import LazyCommand, LazyGroup, one_numeric_thread, refuse_foreign_package, run
 from ecan_core.errors import EcanError
-from protocol.errors import ProtocolError
-from protocol.sandbox import forbid_dumps
+
+try:
+    from protocol.errors import ProtocolError
+    from protocol.sandbox import forbid_dumps
+except ImportError:  # another distribution has put its `protocol` in the place of ours
+    refuse_foreign_package("protocol")
 
 COMMANDS = {
     "request": LazyCommand("target_site.commands:request", "Write the request that a source site needs."),
@@ -19,6 +23,7 @@ COMMANDS = {
     "adapt": LazyCommand("target_site.commands:adapt", "Adapt the model to unlabelled recordings."),
     "predict": LazyCommand("target_site.commands:predict", "Recognize emotions with the adapted model."),
     "evaluate": LazyCommand("target_site.commands:evaluate", "Measure the model on labelled recordings."),
+    "doctor": LazyCommand("target_site.commands:doctor", "Find what keeps this site from working."),
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ecan_core.console import one_line
 from ecan_core.narrator import Narrator
 
 METHOD_NAMES = (
@@ -308,6 +309,36 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, form: str, quiet
         narrator=Narrator(quiet=quiet),
     )
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
+
+
+@click.command(epilog="Example: ecan-target doctor --keys keys --from source.example:7443 --trust 3f9a...")
+@click.option("--keys", "keys_dir", type=existing_folder, help="This site's keys.")
+@click.option("--out", type=any_path, default=Path(), help="Where models are to be written; default: here.")
+@click.option("--from", "source", metavar="HOST:PORT", help="Try the way to this source, and call nobody else.")
+@click.option("--trust", metavar="FINGERPRINT|FILE", help="The source's fingerprint or its identity.pem.")
+@format_option
+def doctor(keys_dir: Path | None, out: Path, source: str | None, trust: str | None, form: str) -> None:
+    """Find what keeps this site from working, and say how to mend it.
+
+    Changes nothing. The exit code is that of the first fault, 0 if there is none.
+    """
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from target_site.doctor import Circumstances, examine, raise_first_fault
+
+    findings = []
+    for finding in examine(
+        Circumstances(keys_dir=keys_dir, out=out, source=source, trust=trust, now=datetime.now(UTC))
+    ):
+        findings.append(finding)
+        if form == "text":
+            click.echo(f"{finding.state:<6}{finding.check}: {one_line(finding.said)}")
+            if finding.fix:
+                click.echo(f"      -> {one_line(finding.fix)}")
+    if form == "json":
+        click.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+    raise_first_fault(findings)
 
 
 def _today() -> int:

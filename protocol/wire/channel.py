@@ -121,7 +121,7 @@ def trusted_certificate(address: Address, trusted: bytes, timeout_s: float) -> b
         ConnectionFault: nobody listens, or somebody else does.
         TimedOut: there was no answer in time.
     """
-    certificate = _shown_certificate(address, min(timeout_s, _CONNECT_TIMEOUT_S))
+    certificate = shown_certificate(address, min(timeout_s, _CONNECT_TIMEOUT_S))
     try:
         endorsement = check_endorsement(certificate)
     except Unauthentic as error:
@@ -164,8 +164,13 @@ def pinned_channel(
         yield channel
 
 
-def _shown_certificate(address: Address, timeout_s: float) -> bytes:
-    """A handshake that believes nothing and sends nothing but a greeting."""
+def shown_certificate(address: Address, timeout_s: float) -> bytes:
+    """The certificate that whoever listens there shows, DER: by a handshake that believes nothing and only greets.
+
+    Raises:
+        ConnectionFault: nobody listens, or not by TLS 1.3.
+        TimedOut: there was no answer in time.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

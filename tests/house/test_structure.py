@@ -1,5 +1,6 @@
 """Rules of the house that no linter knows."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,19 @@ def test_our_packages_are_the_ones_that_are_imported(package):
         check=True,
     ).stdout.strip()
     assert Path(where).parent == ROOT / package, f"another distribution's {package!r} has overwritten ours"
+
+
+@pytest.mark.parametrize("program", ["ecan-source", "ecan-target"])
+def test_a_package_that_was_overwritten_is_named(program, tmp_path):
+    (tmp_path / "protocol").mkdir()
+    (tmp_path / "protocol" / "__init__.py").touch()
+    command = [Path(sys.executable).with_name(program), "--help"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("error: another distribution has overwritten the package 'protocol'; run `pip uninst")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("program", ["source_site", "target_site"])

@@ -1,0 +1,367 @@
+"""Find what keeps this site from working: one check looks at one thing, and each fault comes with one fix.
+
+The checks go in the order in which things are needed: the programs, the kernel, the disk, this site's keys and clock,
+and, where a source is named, the way to it step by step: its name, its port, TLS, who answers. What a failed step
+makes pointless is left out. Nothing is changed, and nobody but the named source is called.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from ecan_core.errors import EcanError
+from protocol import sandbox
+from protocol.errors import Code, ConnectionFault, ContainmentFault, KeyFault, ProtocolError, StorageFault, Unauthentic
+from protocol.wire.address import Address, parse_address
+
+MIN_FREE_BYTES = 256 << 20
+"""Less than this is a fault: a feature cache and two generations of a model must fit."""
+GOOD_FREE_BYTES = 2 << 30
+MIN_PYTHON = (3, 11)
+PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "grpc_proxy")
+CONNECT_TIMEOUT_S = 10.0
+
+
+class State(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: what was looked at, in a few words.
+        state: how it stands.
+        said: what was found.
+        fix: what to do about it; empty where nothing is to be done.
+        exit_code: what a command would end with because of it; 0 unless it is a fault.
+    """
+
+    check: str
+    state: State
+    said: str
+    fix: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What is to be looked at.
+
+    Attributes:
+        keys_dir: this site's keys; None leaves them out.
+        out: where models are to be written.
+        source: HOST:PORT of a source; None leaves the network out.
+        trust: the source's fingerprint or its identity file; None takes any source.
+        now: the time that this machine believes in.
+    """
+
+    keys_dir: Path | None = None
+    out: Path = Path()
+    source: str | None = None
+    trust: str | None = None
+    now: datetime
+
+
+Check = Callable[[Circumstances], "str | Finding"]
+"""Looks at one thing: says that all is well, gives a note, or raises the fault, whose message names the remedy."""
+
+
+def examine(circumstances: Circumstances) -> Iterator[Finding]:
+    """Every check's finding, as soon as it is there."""
+    checks = list(_LOCAL)
+    if circumstances.keys_dir is not None:
+        checks += _OF_KEYS
+    for name, check in checks:
+        yield _finding(name, check, circumstances)
+    if circumstances.source is None:
+        return
+    for name, check in _OF_NETWORK:
+        finding = _finding(name, check, circumstances)
+        yield finding
+        if finding.state is State.FAULT:
+            return  # the later steps go the same way
+
+
+class SiteFault(EcanError):
+    """A site does not work as it is; ends the command with the code that other commands would end with."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def raise_first_fault(findings: Sequence[Finding]) -> None:
+    """End with the first fault, which the others may follow from.
+
+    Raises:
+        SiteFault: there is one.
+    """
+    faults = [finding for finding in findings if finding.state is State.FAULT]
+    if faults:
+        first = faults[0]
+        raise SiteFault(
+            f"{len(faults)} of {len(findings)} checks failed, first {first.check}; {first.fix}.", first.exit_code
+        )
+
+
+def _finding(name: str, check: Check, circumstances: Circumstances) -> Finding:
+    try:
+        found = check(circumstances)
+    except (ProtocolError, EcanError) as fault:
+        said, _, fix = str(fault).rstrip(".").rpartition("; ")
+        return Finding(check=name, state=State.FAULT, said=said, fix=fix, exit_code=fault.exit_code)
+    return Finding(check=name, state=State.OK, said=found) if isinstance(found, str) else found
+
+
+def _note(check: str, said: str, fix: str) -> Finding:
+    return Finding(check=check, state=State.NOTE, said=said, fix=fix)
+
+
+# The programs. -------------------------------------------------------------------------------------------------------
+
+
+def _programs(_: Circumstances) -> str:
+    if sys.version_info < MIN_PYTHON:
+        raise EcanError(f"Python {sys.version.split()[0]} is too old; install Python 3.11 or newer.")
+    versions = [
+        f"{name} {importlib.metadata.version(name)}" for name in ("ecan-ser", "torch", "cryptography", "grpcio")
+    ]
+    return f"Python {sys.version.split()[0]}, {', '.join(versions)}"
+
+
+def _own_packages(_: Circumstances) -> str:
+    """Our packages have plain names, which other distributions may have as well."""
+    ours = Path(__file__).parent.parent
+    for name in ("ecan_core", "protocol", "target_site"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).parent.parent != ours:
+            raise _foreign(name)
+        if name in {dist.name.lower().replace("-", "_") for dist in importlib.metadata.distributions()}:
+            raise _foreign(name)
+    return f"all of {ours}"
+
+
+def _foreign(name: str) -> EcanError:
+    return EcanError(
+        f"Another distribution called {name!r} is installed and mixes its files with ours; run `pip uninstall {name}` "
+        "and then `pip install --force-reinstall --no-deps ecan-ser`."
+    )
+
+
+def _sound_libraries(_: Circumstances) -> str:
+    try:
+        import soundfile
+        import soxr
+    except (ImportError, OSError) as error:
+        raise EcanError(f"The sound libraries do not load ({error}); reinstall soundfile and soxr.") from error
+    return f"libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}"
+
+
+# The machine. --------------------------------------------------------------------------------------------------------
+
+
+def _kernel(_: Circumstances) -> "str | Finding":
+    """Whether a process can be walled in here: tried in a process of its own, since walls are for good."""
+    what = _fails_in_a_process(lambda: sandbox.confine(readable=(), sockets=False))
+    if what is not None:
+        raise ContainmentFault(Code.CONTAINMENT, what)
+    return f"Landlock {sandbox.landlock_abi()} and seccomp: recordings are read in a process without a network"
+
+
+def _fails_in_a_process(attempt: Callable[[], object]) -> str | None:
+    """Why an attempt fails in a forked process; None where it does not."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 0
+        try:
+            os.dup2(writing, 1)  # walls close every other descriptor
+            attempt()
+        except ProtocolError as fault:
+            os.write(1, str(fault).encode())
+            status = 1
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    if status == 0:
+        return None
+    return said or "The kernel ends a process that walls itself in; use Linux 5.13 or newer on x86_64 or aarch64."
+
+
+def _disk(circumstances: Circumstances) -> "str | Finding":
+    folder = next(path for path in (circumstances.out.resolve(), *circumstances.out.resolve().parents) if path.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageFault(
+            Code.STORAGE, f"Nothing can be written to {folder} ({error.strerror}); choose another place for --out."
+        ) from error
+    free = shutil.disk_usage(folder).free
+    said = f"{free / (1 << 30):.1f} GiB free at {folder}"
+    if free < MIN_FREE_BYTES:
+        raise StorageFault(
+            Code.STORAGE, f"Only {free >> 20} MiB are free at {folder}; make room for {MIN_FREE_BYTES >> 20} MiB."
+        )
+    if free < GOOD_FREE_BYTES:
+        return Finding(
+            check="disk", state=State.NOTE, said=said, fix="keep 2 GiB free for some ten thousand recordings"
+        )
+    return said
+
+
+# The keys and the clock. ---------------------------------------------------------------------------------------------
+
+
+def _keys(circumstances: Circumstances) -> str:
+    from protocol.key_files import PRIVATE_FILES, is_locked, load_identity
+    from target_site.keys import own_fingerprint
+    from target_site.trust_state import load_trust_state
+
+    assert circumstances.keys_dir is not None
+    fingerprint = own_fingerprint(circumstances.keys_dir)
+    for name in PRIVATE_FILES:
+        path = circumstances.keys_dir / name
+        if path.exists() and path.stat().st_mode & 0o077:
+            raise KeyFault(Code.KEY_EXPOSED, f"{path} can be read by others; run `chmod 600 {path}`.")
+    if not is_locked(circumstances.keys_dir):
+        load_identity(circumstances.keys_dir)
+    load_trust_state(circumstances.keys_dir)
+    return f"this site is {fingerprint.hex()}"
+
+
+def _clock(circumstances: Circumstances) -> str:
+    """A clock that is wrong by days shows against the dates of this site's own certificate."""
+    from protocol.key_files import load_public
+
+    assert circumstances.keys_dir is not None
+    certificate, now = load_public(circumstances.keys_dir).certificate, circumstances.now
+    if now < certificate.not_valid_before_utc:
+        raise KeyFault(
+            Code.NOT_YET,
+            f"The clock says {now:%Y-%m-%d %H:%M} UTC, which is before this site's keys were made "
+            f"({certificate.not_valid_before_utc:%Y-%m-%d}); set the clock, and keep it with a time service.",
+        )
+    if now > certificate.not_valid_after_utc:
+        raise KeyFault(
+            Code.EXPIRED,
+            f"This site's certificate ended on {certificate.not_valid_after_utc:%Y-%m-%d} and the clock says "
+            f"{now:%Y-%m-%d}; set the clock, or make new keys with `ecan-target request` and a new --keys folder.",
+        )
+    return f"{now:%Y-%m-%d %H:%M} UTC, within the life of this site's certificate"
+
+
+# The way to the source. ----------------------------------------------------------------------------------------------
+
+
+def _address(circumstances: Circumstances) -> Address:
+    assert circumstances.source is not None
+    return parse_address(circumstances.source)
+
+
+def _proxies(_: Circumstances) -> "str | Finding":
+    names = [name for name in PROXY_VARIABLES if os.environ.get(name)]
+    if not names:
+        return "none is set"
+    said = f"{', '.join(names)} is set and not used: this site dials the source itself"
+    return _note("proxies", said, "open the firewall for the source's address, or carry the file by hand")
+
+
+def _name(circumstances: Circumstances) -> str:
+    address = _address(circumstances)
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise ConnectionFault(
+            Code.ADDRESS,
+            f"The name {address.host} is not known here ({error.strerror}); correct it, ask for this site's name "
+            "server, or use the source's address in numbers.",
+        ) from error
+    return f"{address.host} is {', '.join(sorted({str(place[0]) for *_, place in found}))}"
+
+
+def _port(circumstances: Circumstances) -> str:
+    address = _address(circumstances)
+    try:
+        socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S).close()
+    except ConnectionRefusedError as error:
+        raise ConnectionFault(
+            Code.CONNECTION,
+            f"Nobody listens at {address}; ask the source's operator whether `ecan-source export --listen` runs there.",
+        ) from error
+    except OSError as error:
+        raise ConnectionFault(
+            Code.CONNECTION,
+            f"{address} does not answer ({error.strerror or 'no reply'}); open the firewall for outgoing TCP to it.",
+        ) from error
+    return f"{address} accepts connections"
+
+
+def _source(circumstances: Circumstances) -> str:
+    """TLS, and who answers: a proxy that opens TLS on the way shows here."""
+    from cryptography import x509
+
+    from protocol.identity import check_endorsement
+    from protocol.wire.channel import shown_certificate, trusted_certificate
+    from target_site.acceptance import trusted_fingerprint
+
+    address, now = _address(circumstances), circumstances.now
+    data = shown_certificate(address, CONNECT_TIMEOUT_S)
+    shown = x509.load_der_x509_certificate(data)
+    try:
+        endorsement = check_endorsement(data)
+    except Unauthentic as error:
+        raise ConnectionFault(
+            Code.IDENTITY,
+            f"{address} shows a certificate of {shown.issuer.rfc4514_string() or 'nobody'!r}, which is no ECAN source: "
+            "another server, or a proxy that opens TLS on the way; have the address exempted from TLS inspection, "
+            "or carry the file by hand.",
+        ) from error
+    if not shown.not_valid_before_utc <= now <= shown.not_valid_after_utc:
+        raise ConnectionFault(
+            Code.IDENTITY,
+            f"The certificate of {address} is for {shown.not_valid_before_utc:%Y-%m-%d} to "
+            f"{shown.not_valid_after_utc:%Y-%m-%d} and the clock says {now:%Y-%m-%d}; "
+            "set this machine's clock, or have the source rotate its keys.",
+        )
+    if circumstances.trust is None:
+        return f"{address} is {endorsement.role} {endorsement.fingerprint.hex()}; compare it over the telephone"
+    trusted = trusted_fingerprint(circumstances.trust)
+    trusted_certificate(address, trusted, CONNECT_TIMEOUT_S)
+    return f"{address} is the trusted source {trusted.hex()}"
+
+
+_LOCAL: tuple[tuple[str, Check], ...] = (
+    ("programs", _programs),
+    ("packages", _own_packages),
+    ("sound libraries", _sound_libraries),
+    ("kernel", _kernel),
+    ("disk", _disk),
+)
+_OF_KEYS: tuple[tuple[str, Check], ...] = (("keys", _keys), ("clock", _clock))
+_OF_NETWORK: tuple[tuple[str, Check], ...] = (
+    ("proxies", _proxies),
+    ("source's name", _name),
+    ("source's port", _port),
+    ("source's identity", _source),
+)
