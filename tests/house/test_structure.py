@@ -1,6 +1,5 @@
 """Rules of the house that no linter knows."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,14 +35,17 @@ def test_our_packages_are_the_ones_that_are_imported(package):
     assert Path(where).parent == ROOT / package, f"another distribution's {package!r} has overwritten ours"
 
 
-@pytest.mark.parametrize("program", ["ecan-source", "ecan-target"])
+@pytest.mark.parametrize("program", ["source_site", "target_site"])
 def test_a_package_that_was_overwritten_is_named(program, tmp_path):
     (tmp_path / "protocol").mkdir()
     (tmp_path / "protocol" / "__init__.py").touch()
-    command = [Path(sys.executable).with_name(program), "--help"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+    code = (  # installed as a user has it: found by the path alone
+        "import sys\n"
+        "sys.meta_path = [finder for finder in sys.meta_path if 'Editable' not in getattr(finder, '__name__', '')]\n"
+        f"sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
+        f"import {program}.cli"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("error: another distribution has overwritten the package 'protocol'; run `pip uninst")
     assert done.stderr.count("\n") == 1
