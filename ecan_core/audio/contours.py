@@ -145,8 +145,7 @@ def slopes(curves: Curve) -> Curve:
     Returns:
         Change per frame, the same shape.
     """
-    padding = [(2, 2), *[(0, 0)] * (curves.ndim - 1)]
-    padded = np.pad(curves, padding, mode="edge")
+    padded = np.concatenate([curves[:1], curves[:1], curves, curves[-1:], curves[-1:]])
     slopes: Curve = (2 * (padded[4:] - padded[:-4]) + (padded[3:-1] - padded[1:-3])) / 10
     return slopes
 

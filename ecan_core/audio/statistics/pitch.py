@@ -47,7 +47,7 @@ def contour(contours: Contours, tally: Tally) -> None:
 
 
 def _course(basis: Curve, curve: Curve, mask: Mask) -> Curve:
-    """Fits Legendre polynomials of order 0 to 3 over the masked frames of a span and tells the weights of 1 to 3, [3]."""
+    """Fits Legendre polynomials, [F, 4], over the masked frames of a span and tells all weights but the first, [3]."""
     if mask.sum() < 2 * _SHORTEST_RUN:
         return np.zeros(3)
     basis, values = basis[mask], curve[mask] - median(curve[mask])
@@ -83,7 +83,8 @@ def _movements(contours: Contours, tally: Tally) -> None:
 def _sums(curve: Curve, start: npt.NDArray[np.intp], stop: npt.NDArray[np.intp]) -> Curve:
     """Sums a curve over stretches of frames, [stretches]."""
     total = np.append(0, np.cumsum(curve, dtype=np.float64))
-    return total[stop] - total[start]
+    sums: Curve = total[stop] - total[start]
+    return sums
 
 
 def companions(contours: Contours, tally: Tally) -> None:

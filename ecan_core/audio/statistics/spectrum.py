@@ -82,7 +82,8 @@ def moments(contours: Contours, tally: Tally) -> None:
 
 def _first_above(collected: Curve, share: float) -> npt.NDArray[np.intp]:
     """Finds the bin at which the collected power exceeds a share, [F]."""
-    return np.minimum(np.count_nonzero(collected < share, axis=1), collected.shape[1] - 1)
+    bins: npt.NDArray[np.intp] = np.minimum(np.count_nonzero(collected < share, axis=1), collected.shape[1] - 1)
+    return bins
 
 
 def tilt(contours: Contours, tally: Tally) -> None:

@@ -107,12 +107,16 @@ def quantiles(curves: Sequence[Curve], percents: Sequence[Sequence[int]]) -> Cur
     below = places.astype(np.intp)
     above = np.minimum(below + 1, tops)
     share = places - below
-    return ordered[starts + below] * (1 - share) + ordered[starts + above] * share
+    values: Curve = ordered[starts + below] * (1 - share) + ordered[starts + above] * share
+    return values
 
 
 def median(curve: Curve) -> float:
     """Takes the median, 0 where there is nothing."""
-    return float(quantiles([curve], [(50,)])[0]) if len(curve) else 0.0
+    if not len(curve):
+        return 0.0
+    ordered = np.sort(curve)
+    return float(ordered[(len(curve) - 1) // 2] + ordered[len(curve) // 2]) / 2
 
 
 def correlations(curves: Curve) -> Curve:
