@@ -10,6 +10,7 @@ from ecan_core.audio.decode import decode, resample
 from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.audio.prosody import _best_states, track_prosody
 from ecan_core.audio.statistics import statistic_names, utterance_statistics
+from ecan_core.data.folders import AUDIO_SUFFIXES
 from tests.ecan_core.audio import twin_prosody, twin_statistics
 from tests.ecan_core.audio.sounds import noise, pulse_train, syllables, tone
 from tests.support.speech import synthesize
@@ -45,7 +46,9 @@ def test_statistics_agree_with_their_slow_twin_on_synthetic_speech(tmp_path):
 @pytest.mark.corpus
 @pytest.mark.parametrize("corpus", ["emodb", "ravdess", "nemo"])
 def test_statistics_agree_with_their_slow_twin_on_real_speech(corpus):
-    files = sorted(file for file in (CORPORA / corpus).rglob("*") if file.suffix in (".wav", ".flac", ".mp3", ".ogg"))
+    if not CORPORA.is_dir():
+        pytest.skip("the real corpora are not beside the project (../shared/corpora)")
+    files = sorted(file for file in (CORPORA / corpus).rglob("*") if file.suffix in AUDIO_SUFFIXES)
     assert_agree(deviations(islice(files, 0, None, len(files) // 40)))
 
 
