@@ -216,12 +216,12 @@ def _track(f0: Curve, strengths: Curve, voiceless_gain: Curve) -> Curve:
 def _best_way(f0: Curve, gains: Curve, voiceless_gain: Curve) -> Curve:
     """Finds the way through the candidates that gains most and jumps least, [F] in Hz."""
     count, voiceless = f0.shape
-    octaves = np.log2(f0).T
+    octaves = np.log2(np.ascontiguousarray(f0.T))
     steps = np.full((voiceless + 1, voiceless + 1, count), -_SWITCH_COST)
     steps[:-1, :-1, 1:] = -_JUMP_COST * np.abs(octaves[:, None, :-1] - octaves[None, :, 1:])
     steps[-1, -1] = 0
     steps[:, :, 0] = 0  # into the first frame every way is free
-    steps += np.column_stack([gains, voiceless_gain]).T
+    steps += np.vstack([gains.T, voiceless_gain])
     way = _best_states(steps)[1:]
     track: Curve = np.column_stack([f0, np.zeros(count)])[np.arange(count), way]
     return track
