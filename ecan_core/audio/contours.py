@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecan_core.audio import logmel
+from ecan_core.audio.fourier import decibels
 from ecan_core.audio.prosody import Prosody, track_prosody
 
 Curve = npt.NDArray[np.floating[Any]]
@@ -48,15 +49,13 @@ class Contours:
     @cached_property
     def decibels(self) -> Curve:
         """The power spectrum in dB above a floor far below speech, [F, bins]."""
-        decibels: Curve = 10 * np.log10(self.power + self._floor)
-        return decibels
+        return decibels(self.power + self._floor)
 
     @cached_property
     def energy_db(self) -> Curve:
         """Energy above 60 Hz in dB relative to the loudest frame, [F]."""
         energy = self.power[:, 2:].sum(axis=1)
-        decibels: Curve = 10 * np.log10(np.maximum(energy / energy.max(), 10 ** (-FLOOR_DB / 10)))
-        return decibels
+        return decibels(np.maximum(energy / energy.max(), 10 ** (-FLOOR_DB / 10)))
 
     @cached_property
     def active(self) -> Mask:
@@ -120,16 +119,16 @@ class Contours:
         pooled: Curve = self.log_mel.reshape(len(self.log_mel), count, -1).mean(axis=2)
         return pooled
 
-    def region_db(self, low_hz: float, high_hz: float) -> Curve:
-        """Measures the power of a region of the spectrum in dB, [F]."""
-        power = self.power[:, region(low_hz, high_hz)].sum(axis=1)
-        level: Curve = 10 * np.log10(power + self._floor)
-        return level
+    def levels(self, groups: Curve) -> Curve:
+        """Measures the power of groups of bins in dB.
 
-    def region_peak_db(self, low_hz: float, high_hz: float) -> Curve:
-        """Measures the strongest bin of a region of the spectrum in dB, [F]."""
-        peak: Curve = self.decibels[:, region(low_hz, high_hz)].max(axis=1)
-        return peak
+        Args:
+            groups: 1 where a bin belongs to a group and 0 elsewhere, [bins, groups].
+
+        Returns:
+            Levels, [F, groups].
+        """
+        return decibels(self.power @ groups + self._floor)
 
 
 def region(low_hz: float, high_hz: float) -> slice:
@@ -146,8 +145,7 @@ def slopes(curves: Curve) -> Curve:
     Returns:
         Change per frame, the same shape.
     """
-    padding = [(2, 2), *[(0, 0)] * (curves.ndim - 1)]
-    padded = np.pad(curves, padding, mode="edge")
+    padded = np.concatenate([curves[:1], curves[:1], curves, curves[-1:], curves[-1:]])
     slopes: Curve = (2 * (padded[4:] - padded[:-4]) + (padded[3:-1] - padded[1:-3])) / 10
     return slopes
 

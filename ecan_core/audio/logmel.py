@@ -9,6 +9,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from ecan_core.audio import fourier
+
 Array = npt.NDArray[np.float32]
 
 SAMPLE_RATE = 16_000  # Hz; every front end works at this rate
@@ -52,8 +54,8 @@ def power_spectrum(samples: Array) -> Array:
     Returns:
         Power per FFT bin of 31.25 Hz, [F, 257].
     """
-    spectrum = np.fft.rfft(frames(samples, WINDOW) * _hann(WINDOW), NUM_FFT)
-    return np.square(spectrum.real) + np.square(spectrum.imag)
+    windows = frames(samples, WINDOW)
+    return np.concatenate([fourier.power(block * _hann(WINDOW), NUM_FFT) for block in fourier.blocks(windows)])
 
 
 def mel_power(power: Array) -> Array:
@@ -76,9 +78,18 @@ def _hann(length: int) -> Array:
 @cache
 def _mel_filters() -> Array:
     """Builds the triangular mel filters, [257, M]."""
-    from ecan_core._torchaudio import functional
+    lowest, highest = _mel(np.array([LOWEST_HZ, HIGHEST_HZ]))
+    edges = _hertz(np.linspace(lowest, highest, NUM_BANDS + 2))
+    rising, falling = edges[1:-1] - edges[:-2], edges[2:] - edges[1:-1]
+    bins = BIN_HZ * np.arange(NUM_FFT // 2 + 1)[:, None]
+    return np.maximum(0, np.minimum((bins - edges[:-2]) / rising, (edges[2:] - bins) / falling)).astype(np.float32)
 
-    filters = functional.melscale_fbanks(
-        NUM_FFT // 2 + 1, LOWEST_HZ, HIGHEST_HZ, NUM_BANDS, SAMPLE_RATE, norm=None, mel_scale="htk"
-    )
-    return np.ascontiguousarray(filters.numpy(), dtype=np.float32)
+
+def _mel(hertz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Gives the height of a frequency on the mel scale of HTK."""
+    return 2595 * np.log10(1 + hertz / 700)
+
+
+def _hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Gives the frequency of a height in mel."""
+    return 700 * (10 ** (mel / 2595) - 1)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ecan_core.audio import fourier
 from ecan_core.audio.logmel import SAMPLE_RATE, frames
 
 Curve = npt.NDArray[np.floating[Any]]
@@ -68,21 +69,33 @@ def track_prosody(samples: npt.NDArray[np.float32]) -> Prosody:
     Returns:
         The prosody of every frame.
     """
-    windows = frames(samples, PITCH_WINDOW)
-    centered = windows - windows.mean(axis=1, keepdims=True)
-    spectrum = np.fft.rfft(centered * _taper(), PITCH_FFT)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    correlation = np.fft.irfft(power, PITCH_FFT)[:, :_NUM_LAGS]
-    energy = correlation[:, 0].copy()
-    correlation /= np.maximum(energy, 1e-20)[:, None] * _taper_correlation()
-    lags, strengths = _candidates(correlation)
-    f0 = _track(SAMPLE_RATE / lags, strengths, _voiceless_gain(np.abs(centered).max(axis=1)))
+    blocks = fourier.blocks(frames(samples, PITCH_WINDOW))
+    peaks, energy, lags, strengths, spectrum = map(np.concatenate, zip(*map(_measure, blocks), strict=True))
+    f0 = _track(SAMPLE_RATE / lags, strengths, _voiceless_gain(peaks))
     return Prosody(
         f0_hz=f0,
         harmonicity=_harmonicity(SAMPLE_RATE / lags, strengths, f0),
-        energy_db=10 * np.log10(energy + 1e-12),
-        spectrum=power,
+        energy_db=fourier.decibels(energy + 1e-12),
+        spectrum=spectrum,
     )
+
+
+def _measure(windows: Curve) -> tuple[Curve, Curve, Curve, Curve, Curve]:
+    """Measures frames without their neighbors.
+
+    Args:
+        windows: The sound of each, [F, PITCH_WINDOW].
+
+    Returns:
+        Its peak [F], its energy [F], lags [F, K] and strengths [F, K] of its candidates, its spectrum [F, bins].
+    """
+    centered = windows - windows.mean(axis=1, keepdims=True)
+    peaks = np.maximum(centered.max(axis=1), -centered.min(axis=1))
+    power = fourier.power(centered * _taper(), PITCH_FFT)
+    correlation = fourier.cosine_transform(power)[:, :_NUM_LAGS]
+    energy = correlation[:, 0].copy()
+    correlation /= np.maximum(energy, 1e-20)[:, None] * _taper_correlation()
+    return peaks, energy, *_candidates(correlation), power
 
 
 def _voiceless_gain(peaks: Curve) -> Curve:
@@ -100,8 +113,8 @@ def _taper() -> Curve:
 @cache
 def _taper_correlation() -> Curve:
     """Autocorrelation of the window itself, 1 at lag 0: dividing by it undoes the window's taper."""
-    power = np.square(np.abs(np.fft.rfft(_taper().astype(np.float64), PITCH_FFT)))
-    correlation = np.fft.irfft(power)[:_NUM_LAGS]
+    power = fourier.power(_taper().astype(np.float64), PITCH_FFT)
+    correlation = fourier.cosine_transform(power)[:_NUM_LAGS]
     normalized: Curve = (correlation / correlation[0]).astype(np.float32)
     return normalized
 
@@ -117,18 +130,42 @@ def _candidates(correlation: Curve) -> tuple[Curve, Curve]:
     """
     left, middle, right = (correlation[:, SHORTEST_LAG + step : LONGEST_LAG + 1 + step] for step in (-1, 0, 1))
     is_peak = (middle > left) & (middle >= right) & (middle > 0)
-    preference = (_OCTAVE_COST * np.log2(np.arange(SHORTEST_LAG, LONGEST_LAG + 1))).astype(np.float32)
-    ranked = np.where(is_peak, preference - middle, np.inf)
-    best = np.argpartition(ranked, _NUM_CANDIDATES, axis=1)[:, :_NUM_CANDIDATES]
-    a, b, c = (np.take_along_axis(part, best, axis=1) for part in (left, middle, right))
-    found = np.take_along_axis(is_peak, best, axis=1)
-    bend = np.where(found, np.maximum(2 * b - a - c, 1e-9), 1)
-    shift = np.where(found, 0.5 * (c - a) / bend, 0)  # the top of the parabola through three points
-    lags = (SHORTEST_LAG + best).astype(np.float32) + shift
-    return lags, np.where(found, np.clip(_height(correlation, lags), 0, 1), 0)
+    best, found = _strongest(np.where(is_peak, middle - _preference(), -np.inf))
+    rows = np.nonzero(found)[0]
+    whole = SHORTEST_LAG + best[found]
+    a, b, c = (correlation[rows, whole + step] for step in (-1, 0, 1))
+    refined = whole.astype(np.float32) + 0.5 * (c - a) / np.maximum(2 * b - a - c, 1e-9)  # the top of a parabola
+    lags, strengths = (SHORTEST_LAG + best).astype(np.float32), np.zeros(best.shape, dtype=np.float32)
+    lags[found] = refined
+    strengths[found] = np.clip(_height(correlation, rows, refined), 0, 1)
+    return lags, strengths
 
 
-def _height(correlation: Curve, lags: Curve) -> Curve:
+def _strongest(ranks: Curve) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Takes the highest ranks of every frame, which it overwrites.
+
+    Args:
+        ranks: One per lag, -inf where there is no candidate, [F, lags].
+
+    Returns:
+        Columns of the K highest ranks from the first to the last, and whether there is a candidate, both [F, K].
+    """
+    frame, best = np.arange(len(ranks)), np.empty((len(ranks), _NUM_CANDIDATES), dtype=np.intp)
+    found = np.empty(best.shape, dtype=np.bool_)
+    for place in range(_NUM_CANDIDATES):
+        best[:, place] = ranks.argmax(axis=1)
+        found[:, place] = ranks[frame, best[:, place]] > -np.inf
+        ranks[frame, best[:, place]] = -np.inf
+    return best, found
+
+
+@cache
+def _preference() -> Curve:
+    """What every lag costs in the choice of candidates: longer periods repeat shorter ones, [lags]."""
+    return (_OCTAVE_COST * np.log2(np.arange(SHORTEST_LAG, LONGEST_LAG + 1))).astype(np.float32)
+
+
+def _height(correlation: Curve, rows: npt.NDArray[np.intp], lags: Curve) -> Curve:
     """Reads the autocorrelation between its samples.
 
     The peaks of a bright voice are too narrow for a parabola: it would miss a third of the height of a period that
@@ -136,17 +173,20 @@ def _height(correlation: Curve, lags: Curve) -> Curve:
 
     Args:
         correlation: Normalized autocorrelation, [F, lags].
-        lags: Where to read, in samples, [F, K].
+        rows: In which frame to read, [P].
+        lags: Where to read in it, in samples, [P].
 
     Returns:
-        Its values by windowed sinc interpolation, [F, K].
+        Its values by windowed sinc interpolation, [P].
     """
     whole = np.floor(lags).astype(np.intp)
-    near = whole[..., None] + np.arange(1 - _REACH, 1 + _REACH)
-    distance = near - lags[..., None]
-    weights = np.sinc(distance) * np.square(np.cos(distance * (np.pi / 2 / _REACH)))
-    values = correlation[np.arange(len(lags))[:, None, None], near]
-    height: Curve = (values * weights).sum(axis=-1) / weights.sum(axis=-1)
+    near = np.arange(1 - _REACH, 1 + _REACH)
+    distance = near.astype(np.float32) - np.maximum(lags - whole.astype(np.float32), 1e-6)[:, None]
+    # The sine of sinc has the same size at every sample and changes sign from one to the next; its size cancels out.
+    weights = (1 + np.cos(distance * (np.pi / _REACH))) / distance
+    weights[:, ::2] *= -1
+    values = correlation[rows[:, None], whole[:, None] + near]
+    height: Curve = np.einsum("pn,pn->p", values, weights) / weights.sum(axis=1)
     return height
 
 
@@ -168,29 +208,49 @@ def _track(f0: Curve, strengths: Curve, voiceless_gain: Curve) -> Curve:
         return track
     low, high = np.quantile(track[track > 0], (0.15, 0.85))
     in_range = (f0 > low / 1.7) & (f0 < high * 2.0)
+    if not np.any((f0 == track[:, None]) & ~in_range):
+        return track  # where the best way is allowed, it stays the best
     return _best_way(f0, np.where(in_range, gains, _IMPOSSIBLE), voiceless_gain)
 
 
 def _best_way(f0: Curve, gains: Curve, voiceless_gain: Curve) -> Curve:
-    """Finds the way through the candidates that gains most and jumps least (Viterbi), [F] in Hz."""
+    """Finds the way through the candidates that gains most and jumps least, [F] in Hz."""
     count, voiceless = f0.shape
-    octaves = np.log2(f0)
-    all_gains = np.column_stack([gains, voiceless_gain])
-    costs = np.full((count - 1, voiceless + 1, voiceless + 1), _SWITCH_COST)
-    costs[:, :-1, :-1] = _JUMP_COST * np.abs(octaves[:-1, :, None] - octaves[1:, None, :])
-    costs[:, -1, -1] = 0
-    came_from = np.empty((count, voiceless + 1), dtype=np.intp)
-    score = all_gains[0]
-    for t in range(1, count):
-        ways = score[:, None] - costs[t - 1]
-        came_from[t] = ways.argmax(axis=0)
-        score = ways.max(axis=0) + all_gains[t]
-    way = np.empty(count, dtype=np.intp)
-    way[-1] = score.argmax()
-    for t in range(count - 1, 0, -1):
-        way[t - 1] = came_from[t, way[t]]
+    octaves = np.log2(np.ascontiguousarray(f0.T))
+    steps = np.full((voiceless + 1, voiceless + 1, count), -_SWITCH_COST)
+    steps[:-1, :-1, 1:] = -_JUMP_COST * np.abs(octaves[:, None, :-1] - octaves[None, :, 1:])
+    steps[-1, -1] = 0
+    steps[:, :, 0] = 0  # into the first frame every way is free
+    steps += np.vstack([gains.T, voiceless_gain])
+    way = _best_states(steps)[1:]
     track: Curve = np.column_stack([f0, np.zeros(count)])[np.arange(count), way]
     return track
+
+
+def _best_states(steps: Curve) -> npt.NDArray[np.intp]:
+    """Finds the states whose steps have the largest sum (Viterbi's problem, solved by halves).
+
+    Every two steps are joined into one over the best state between them, until one step is left; on the way back the
+    states between are filled in. All pairs are joined at once, so there is no loop over time.
+
+    Args:
+        steps: Gain of going from one state to the next, [states, states, T].
+
+    Returns:
+        The best states, [T + 1].
+    """
+    count = steps.shape[2]
+    if count == 1:
+        return np.array(np.unravel_index(steps.argmax(), steps.shape[:2]))
+    paired = count - count % 2
+    first, second = steps[:, :, 0:paired:2].copy(), steps[:, :, 1:paired:2].copy()
+    joined = (first[:, :, None] + second[None]).max(axis=1)
+    outer = _best_states(np.concatenate([joined, steps[:, :, paired:]], axis=2))
+    states = np.empty(count + 1, dtype=np.intp)
+    states[-1], states[0 : paired + 1 : 2] = outer[-1], outer[: paired // 2 + 1]
+    pair = np.arange(paired // 2)
+    states[1:paired:2] = (first[outer[pair], :, pair] + second[:, outer[pair + 1], pair].T).argmax(axis=1)
+    return states
 
 
 def _harmonicity(f0: Curve, strengths: Curve, track: Curve) -> Curve:

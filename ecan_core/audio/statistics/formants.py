@@ -1,9 +1,12 @@
 """Resonances of the vocal tract, read off the peaks of a linear-prediction spectrum."""
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
 from ecan_core.audio.contours import Contours, Curve
+from ecan_core.audio.fourier import decibels
 from ecan_core.audio.logmel import BIN_HZ
 from ecan_core.audio.statistics.tally import Tally
 
@@ -19,10 +22,10 @@ def formants(contours: Contours, tally: Tally) -> None:
     """Notes frequency, sharpness and level of the first three formants of voiced frames."""
     spectrum = _prediction_spectrum(contours.power[contours.voiced_or_active])
     peaks = _peaks(spectrum)
-    order = np.cumsum(peaks, axis=1)
     for number in range(1, _NUM_FORMANTS + 1):
-        rows = np.flatnonzero(order[:, -1] >= number)
-        points = np.argmax(peaks[rows] & (order[rows] == number), axis=1)
+        rows = np.flatnonzero(peaks.any(axis=1))
+        points = peaks[rows].argmax(axis=1)
+        peaks[rows, points] = False
         below, at, above = (spectrum[rows, points + step] for step in (-1, 0, 1))
         bend = np.maximum(2 * at - below - above, 1e-6)
         frequency = (points + 0.5 * (above - below) / bend) * _POINT_HZ
@@ -54,24 +57,45 @@ def _prediction_spectrum(power: Curve) -> Curve:
     Returns:
         Envelope up to 5.5 kHz, [frames, points + 1].
     """
-    num_bins = int(_HIGHEST_HZ / BIN_HZ) + 1
-    angles = np.pi * np.arange(num_bins) / (num_bins - 1)
-    emphasis = (1 + _PRE_EMPHASIS**2 - 2 * _PRE_EMPHASIS * np.cos(angles)).astype(np.float32)
-    correlation = np.fft.irfft(power[:, :num_bins] * emphasis)[:, : _ORDER + 1]
-    correlation[:, 0] = correlation[:, 0] * 1.0001 + 1e-20
-    polynomial = _levinson(correlation)
-    envelope: Curve = -20 * np.log10(np.abs(np.fft.rfft(polynomial, 2 * _NUM_POINTS)) + 1e-9)
-    return envelope
+    to_correlation, to_real, to_imaginary = _transforms()
+    polynomials = _levinson(to_correlation @ power[:, : to_correlation.shape[1]].T)
+    return -decibels(np.square(polynomials.T @ to_real) + np.square(polynomials.T @ to_imaginary) + 1e-18)
 
 
 def _levinson(correlation: Curve) -> Curve:
-    """Solves for the prediction polynomials of all frames, [frames, order + 1]."""
+    """Solves for the prediction polynomials of all frames.
+
+    Args:
+        correlation: Autocorrelations, [order + 1, frames].
+
+    Returns:
+        Polynomials that start with 1, [order + 1, frames].
+    """
     polynomial = np.zeros_like(correlation)
-    polynomial[:, 0] = 1
-    error = correlation[:, 0].copy()
-    for order in range(1, correlation.shape[1]):
-        known = polynomial[:, :order]
-        reflection = -(known * correlation[:, order:0:-1]).sum(axis=1) / error
-        polynomial[:, 1 : order + 1] += reflection[:, None] * known[:, ::-1].copy()
-        error = np.maximum(error * (1 - reflection**2), 1e-12 * correlation[:, 0])
+    polynomial[0] = 1
+    error = correlation[0].copy()
+    for order in range(1, len(correlation)):
+        known = polynomial[:order]
+        reflection = -(known * correlation[order:0:-1]).sum(axis=0) / error
+        polynomial[1 : order + 1] += reflection * known[::-1].copy()
+        error = np.maximum(error * (1 - reflection**2), 1e-12 * correlation[0])
     return polynomial
+
+
+@cache
+def _transforms() -> tuple[Curve, Curve, Curve]:
+    """Fourier transforms as matrices: so few coefficients need no fast ones.
+
+    Returns:
+        From power to autocorrelation after pre-emphasis, [order + 1, bins]; from a polynomial to the real and the
+        imaginary part of its spectrum, [order + 1, points + 1] each.
+    """
+    num_bins = int(_HIGHEST_HZ / BIN_HZ) + 1
+    orders = np.arange(_ORDER + 1)[:, None]
+    angles = np.pi * np.arange(num_bins) / (num_bins - 1)
+    weights = 1 + _PRE_EMPHASIS**2 - 2 * _PRE_EMPHASIS * np.cos(angles)
+    weights[1:-1] *= 2  # these bins stand for their mirror images, too
+    to_correlation = np.cos(orders * angles) * weights / (2 * (num_bins - 1))
+    to_correlation[0] *= 1.0001
+    points = np.pi * orders * np.arange(_NUM_POINTS + 1) / _NUM_POINTS
+    return to_correlation, np.cos(points), np.sin(points)

@@ -1,10 +1,11 @@
 """Melody: how high, how wide, how it moves."""
 
 import numpy as np
+import numpy.typing as npt
 
 from ecan_core.audio.contours import Contours, Curve, Mask, runs
 from ecan_core.audio.logmel import FRAMES_PER_S
-from ecan_core.audio.statistics.tally import Tally, correlations
+from ecan_core.audio.statistics.tally import Tally, correlations, median, quantiles
 
 _LONGEST_STEP = 3.0  # semitones per frame; more is a jump between tracks, not a movement
 _SHORTEST_RUN = 4  # frames
@@ -17,13 +18,13 @@ def distribution(contours: Contours, tally: Tally) -> None:
     pitch = contours.semitones[voiced]
     tally.distribution("pitch", pitch, (5, 10, 25, 50, 75, 90, 95))
     tally.moments("pitch.hz", contours.prosody.f0_hz[voiced])
-    center = np.median(pitch) if len(pitch) else 0.0
-    tally.quantiles("pitch.relative", pitch - center, (5, 10, 25, 75, 90, 95))
+    tally.quantiles("pitch.relative", pitch - median(pitch), (5, 10, 25, 75, 90, 95))
     steps = np.diff(contours.semitones)[voiced[1:] & voiced[:-1]]
     steps = steps[np.abs(steps) < _LONGEST_STEP]
     tally.distribution("pitch.step", steps)
     tally.moments("pitch.stepsize", np.abs(steps))
-    tally.number("pitch.range", tally.values["pitch.q95"] - tally.values["pitch.q05"])
+    low, high = quantiles([pitch], [(5, 95)]) if len(pitch) else (0.0, 0.0)
+    tally.number("pitch.range", high - low)
     tally.number("voiced.share", voiced.sum() / active.sum())
     tally.number("active.share", active.mean())
 
@@ -33,24 +34,23 @@ def contour(contours: Contours, tally: Tally) -> None:
     span = contours.span
     pitch, voiced = contours.semitones[span], contours.voiced[span]
     energy, active = contours.energy_db[span], contours.active[span]
-    tally.numbers("pitch.course", _course(pitch, voiced))
-    tally.numbers("energy.course", _course(energy, active))
-    tally.numbers("tilt.course", _course(contours.cepstra[span, 0], active))
+    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, len(pitch)), 3)
+    tally.numbers("pitch.course", _course(basis, pitch, voiced))
+    tally.numbers("energy.course", _course(basis, energy, active))
+    tally.numbers("tilt.course", _course(basis, contours.cepstra[span, 0], active))
     tally.number("pitch.peak", _place_of_peak(pitch, voiced))
     tally.number("energy.peak", _place_of_peak(energy, active))
     tones = pitch[voiced]
-    center = np.median(tones) if len(tones) else 0.0
-    tally.number("pitch.initial", np.median(tones[:_EDGE]) - center if len(tones) else 0.0)
-    tally.number("pitch.final", np.median(tones[-_EDGE:]) - center if len(tones) else 0.0)
+    tally.number("pitch.initial", median(tones[:_EDGE]) - median(tones))
+    tally.number("pitch.final", median(tones[-_EDGE:]) - median(tones))
     _movements(contours, tally)
 
 
-def _course(curve: Curve, mask: Mask) -> Curve:
-    """Fits Legendre polynomials of order 1 to 3 over the masked frames of a span, [3]."""
+def _course(basis: Curve, curve: Curve, mask: Mask) -> Curve:
+    """Fits Legendre polynomials, [F, 4], over the masked frames of a span and tells all weights but the first, [3]."""
     if mask.sum() < 2 * _SHORTEST_RUN:
         return np.zeros(3)
-    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, len(curve)), 3)[mask]
-    values = curve[mask] - np.median(curve[mask])
+    basis, values = basis[mask], curve[mask] - median(curve[mask])
     ridge = 0.02 * len(values) * np.eye(4)  # gaps at the ends must not let the polynomial swing
     weights: Curve = np.linalg.solve(basis.T @ basis + ridge, basis.T @ values)
     return weights[1:]
@@ -66,20 +66,25 @@ def _place_of_peak(curve: Curve, mask: Mask) -> float:
 
 def _movements(contours: Contours, tally: Tally) -> None:
     """Notes rise, in semitones per second, and arch of the pitch within voiced runs."""
-    rises, arches = [], []
-    for start, stop in runs(contours.voiced):
-        if stop - start < _SHORTEST_RUN:
-            continue
-        pitch = contours.semitones[start:stop]
-        time = (np.arange(len(pitch)) - (len(pitch) - 1) / 2) / FRAMES_PER_S
-        rises.append(time @ pitch / (time @ time))
-        arches.append(pitch.mean() - (pitch[0] + pitch[-1]) / 2)
-    rise = np.array(rises)
+    start, stop = runs(contours.voiced).T
+    start, stop = np.compress(stop - start >= _SHORTEST_RUN, [start, stop], axis=1)
+    pitch = contours.semitones
+    length, center = stop - start, (start + stop - 1) / 2
+    mean = _sums(pitch, start, stop) / length
+    moment = _sums(pitch * np.arange(len(pitch)), start, stop) / length - mean * center
+    rise = moment / ((length**2 - 1) / 12) * FRAMES_PER_S
     tally.moments("movement.rise", rise)
     tally.moments("movement.size", np.abs(rise))
-    tally.moments("movement.arch", np.array(arches))
+    tally.moments("movement.arch", mean - (pitch[start] + pitch[stop - 1]) / 2)
     tally.number("movement.first", rise[0] if len(rise) else 0.0)
     tally.number("movement.last", rise[-1] if len(rise) else 0.0)
+
+
+def _sums(curve: Curve, start: npt.NDArray[np.intp], stop: npt.NDArray[np.intp]) -> Curve:
+    """Sums a curve over stretches of frames, [stretches]."""
+    total = np.append(0, np.cumsum(curve, dtype=np.float64))
+    sums: Curve = total[stop] - total[start]
+    return sums
 
 
 def companions(contours: Contours, tally: Tally) -> None:

@@ -1,7 +1,5 @@
 """Loudness over time: dynamics, modulation, syllables and pauses."""
 
-from itertools import pairwise
-
 import numpy as np
 
 from ecan_core.audio.contours import Contours, Curve, runs, slopes
@@ -84,12 +82,13 @@ def _syllables(contours: Contours, duration_s: float, tally: Tally) -> None:
     nuclei = np.flatnonzero(is_nucleus) + 1
     gaps = np.diff(nuclei) / FRAMES_PER_S
     uneven = np.abs(np.diff(gaps)) / (gaps[1:] + gaps[:-1]) * 2
-    dips = [min(loudness[a], loudness[b]) - loudness[a:b].min() for a, b in pairwise(nuclei)]
+    valleys = np.minimum.reduceat(loudness, nuclei)[:-1] if len(nuclei) else np.zeros(0)
+    dips = np.minimum(loudness[nuclei[:-1]], loudness[nuclei[1:]]) - valleys
     pitch = contours.semitones[nuclei[contours.voiced[nuclei]]]
     tally.number("syllable.rate", len(nuclei) / duration_s)
     tally.moments("syllable.gap", gaps)
     tally.number("syllable.uneven", uneven.mean() if len(uneven) else 0.0)
-    tally.moments("syllable.dip", np.array(dips))
+    tally.moments("syllable.dip", dips)
     tally.moments("syllable.peak", loudness[nuclei])
     tally.number("syllable.pitch", pitch.std() if len(pitch) else 0.0)
 

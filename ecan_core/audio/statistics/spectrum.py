@@ -1,16 +1,21 @@
 """Shape of the spectrum: envelope, cepstra, balance between regions."""
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
 from ecan_core.audio.contours import Contours, Curve, Mask, region, slopes
-from ecan_core.audio.logmel import BIN_HZ
+from ecan_core.audio.fourier import decibels
+from ecan_core.audio.logmel import BIN_HZ, NUM_FFT
 from ecan_core.audio.statistics.tally import Tally, correlations
 
 _NUM_BANDS = 16
 _NUM_LOW_CEPSTRA = 13
 _NUM_CORRELATED = 8
 _LONG_STEP = 8  # frames, about half a syllable
+_REGIONS_HZ = ((60, 500), (60, 1000), (500, 1500), (1000, 5000), (1500, 3000), (1500, 4000), (4000, 7600))
+_LINES_HZ = ((0, 500), (500, 1500), (1500, 5000))
 
 
 def envelope(contours: Contours, tally: Tally) -> None:
@@ -58,17 +63,18 @@ def moments(contours: Contours, tally: Tally) -> None:
     power = contours.power[contours.active, 2:]
     frequencies = BIN_HZ * np.arange(2, 2 + power.shape[1], dtype=np.float32)
     total = power.sum(axis=1) + 1e-30
-    centroid = power @ frequencies / total
-    width = np.sqrt(np.maximum(power @ np.square(frequencies) / total - centroid**2, 0))
-    collected = np.cumsum(power, axis=1) / total[:, None]
-    magnitudes = np.sqrt(power / total[:, None])
+    shares = power / total[:, None]
+    centroid = shares @ frequencies
+    width = np.sqrt(np.maximum(shares @ np.square(frequencies) - centroid**2, 0))
+    collected = np.cumsum(shares, axis=1)
+    steps = np.diff(np.sqrt(shares), axis=0)
     curves = {
         "centroid": np.log(centroid),
         "width": np.log(width + 1),
         "half": np.log(frequencies[_first_above(collected, 0.50)]),
         "rolloff": np.log(frequencies[_first_above(collected, 0.85)]),
-        "flatness": contours.decibels[contours.active, 2:].mean(axis=1) - 10 * np.log10(total),
-        "flux": np.sqrt(np.square(np.diff(magnitudes, axis=0, prepend=magnitudes[:1])).sum(axis=1)),
+        "flatness": contours.decibels[contours.active, 2:].mean(axis=1) - decibels(total),
+        "flux": np.append(0, np.sqrt(np.square(steps).sum(axis=1))),
     }
     for name, curve in curves.items():
         tally.distribution(f"spectrum.{name}", curve)
@@ -76,7 +82,7 @@ def moments(contours: Contours, tally: Tally) -> None:
 
 def _first_above(collected: Curve, share: float) -> npt.NDArray[np.intp]:
     """Finds the bin at which the collected power exceeds a share, [F]."""
-    bins: npt.NDArray[np.intp] = np.minimum((collected < share).sum(axis=1), collected.shape[1] - 1)
+    bins: npt.NDArray[np.intp] = np.minimum(np.count_nonzero(collected < share, axis=1), collected.shape[1] - 1)
     return bins
 
 
@@ -90,22 +96,37 @@ def tilt(contours: Contours, tally: Tally) -> None:
 
 def _balances(contours: Contours) -> dict[str, Curve]:
     """Compares regions of the spectrum frame by frame, in dB or dB per kHz, [F] each."""
-    level, peak = contours.region_db, contours.region_peak_db
+    level = dict(zip(_REGIONS_HZ, contours.levels(_groups()).T, strict=True))
+    slope = dict(zip(_LINES_HZ, (contours.decibels @ _lines()).T, strict=True))
+    below, above = (contours.decibels[:, region(*limits)].max(axis=1) for limits in ((60, 2000), (2000, 5000)))
     return {
-        "alpha": level(60, 1000) - level(1000, 5000),
-        "hammarberg": peak(60, 2000) - peak(2000, 5000),
-        "low_mid": level(500, 1500) - level(60, 500),
-        "mid": level(1500, 3000) - level(500, 1500),
-        "high": level(4000, 7600) - level(1500, 4000),
-        "slope_low": _region_slope(contours, 0, 500),
-        "slope_mid": _region_slope(contours, 500, 1500),
-        "slope_high": _region_slope(contours, 1500, 5000),
+        "alpha": level[60, 1000] - level[1000, 5000],
+        "hammarberg": below - above,
+        "low_mid": level[500, 1500] - level[60, 500],
+        "mid": level[1500, 3000] - level[500, 1500],
+        "high": level[4000, 7600] - level[1500, 4000],
+        "slope_low": slope[0, 500],
+        "slope_mid": slope[500, 1500],
+        "slope_high": slope[1500, 5000],
     }
 
 
-def _region_slope(contours: Contours, low_hz: float, high_hz: float) -> Curve:
-    bins = region(low_hz, high_hz)
-    place = np.arange(bins.start, bins.stop) * (BIN_HZ / 1000)
-    place = (place - place.mean()).astype(np.float32)
-    slope: Curve = contours.decibels[:, bins] @ place / (place @ place)
-    return slope
+@cache
+def _groups() -> Curve:
+    """Tells which bins belong to each of the regions, [bins, regions]."""
+    groups = np.zeros((NUM_FFT // 2 + 1, len(_REGIONS_HZ)), dtype=np.float32)
+    for column, limits in enumerate(_REGIONS_HZ):
+        groups[region(*limits), column] = 1
+    return groups
+
+
+@cache
+def _lines() -> Curve:
+    """Weights that give the slope of the spectrum's straight line within regions, in dB per kHz, [bins, regions]."""
+    lines = np.zeros((NUM_FFT // 2 + 1, len(_LINES_HZ)))
+    for column, limits in enumerate(_LINES_HZ):
+        bins = region(*limits)
+        place = np.arange(bins.start, bins.stop) * (BIN_HZ / 1000)
+        place -= place.mean()
+        lines[bins, column] = place / (place @ place)
+    return lines.astype(np.float32)

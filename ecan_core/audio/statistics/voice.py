@@ -4,9 +4,10 @@ from functools import cache
 
 import numpy as np
 
+from ecan_core.audio import fourier
 from ecan_core.audio.contours import FLOOR_DB, Contours, Curve
 from ecan_core.audio.logmel import HOP, SAMPLE_RATE
-from ecan_core.audio.prosody import LONGEST_LAG, PITCH_FFT, SHORTEST_LAG
+from ecan_core.audio.prosody import LONGEST_LAG, SHORTEST_LAG
 from ecan_core.audio.statistics.tally import Tally
 
 _QUARTILES = (25, 50, 75)
@@ -31,14 +32,16 @@ def _cepstral_peak(power: Curve) -> Curve:
 
     Source: Hillenbrand et al., "Acoustic correlates of breathy vocal quality", 1994.
     """
-    level = 10 * np.log10(power + power.max() * 10 ** (-FLOOR_DB / 10))
-    cepstrum = np.fft.irfft(level, PITCH_FFT)[:, SHORTEST_LAG : LONGEST_LAG + 1]
-    centered = cepstrum - cepstrum.mean(axis=1, keepdims=True)
-    place = np.arange(centered.shape[1], dtype=np.float32)
+    floor = power.max() * 10 ** (-FLOOR_DB / 10)
+    place = np.arange(SHORTEST_LAG, LONGEST_LAG + 1, dtype=np.float32)
     place -= place.mean()
-    line = (centered @ place / (place @ place))[:, None] * place
-    peak: Curve = (centered - line).max(axis=1)
-    return peak
+    peaks = []
+    for block in fourier.blocks(power):
+        cepstrum = fourier.cosine_transform(fourier.decibels(block + floor))[:, SHORTEST_LAG : LONGEST_LAG + 1]
+        centered = cepstrum - cepstrum.mean(axis=1, keepdims=True)
+        line = (centered @ place / (place @ place))[:, None] * place
+        peaks.append((centered - line).max(axis=1))
+    return np.concatenate(peaks)
 
 
 def perturbation(contours: Contours, tally: Tally) -> None:
@@ -76,13 +79,13 @@ def roughness(contours: Contours, tally: Tally) -> None:
     """
     windows = _envelope_windows(contours)
     centered = windows - windows.mean(axis=1, keepdims=True)
-    power = np.square(np.abs(np.fft.rfft(centered * _envelope_taper())))
+    power = fourier.power(centered * _envelope_taper(), _ENVELOPE_WINDOW)
     frequencies = np.fft.rfftfreq(_ENVELOPE_WINDOW, _ENVELOPE_HOP / SAMPLE_RATE)
     edges = np.searchsorted(frequencies, _ROUGHNESS_HZ)
-    for low, start, stop in zip(_ROUGHNESS_HZ, edges[:-1], edges[1:], strict=False):
-        trembling = np.log(power[:, start:stop].sum(axis=1) + 1e-3)
-        tally.number(f"roughness.{low}.mean", trembling.mean())
-        tally.quantiles(f"roughness.{low}", trembling, (75,))
+    trembling = np.log(np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1) + 1e-3)
+    for low, mean, curve in zip(_ROUGHNESS_HZ, trembling.mean(axis=0), trembling.T, strict=False):
+        tally.number(f"roughness.{low}.mean", mean)
+        tally.quantiles(f"roughness.{low}", curve, (75,))
 
 
 def _envelope_windows(contours: Contours) -> Curve:

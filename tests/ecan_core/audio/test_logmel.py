@@ -54,7 +54,7 @@ def test_mel_bands_agree_with_slow_triangles():
 
 def test_the_filters_are_those_of_torchaudio():
     expected = functional.melscale_fbanks(257, 50.0, 7600.0, 64, 16_000).numpy()
-    np.testing.assert_array_equal(logmel.mel_power(np.eye(257, dtype=np.float32)), expected)
+    np.testing.assert_allclose(logmel.mel_power(np.eye(257, dtype=np.float32)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("samples", "count"), [(1, 1), (79, 1), (1_600, 10), (1_679, 10), (1_680, 11)])

@@ -1,16 +1,26 @@
 import numpy as np
-import pytest
 
-from ecan_core.audio.statistics.tally import Tally, correlations, quantiles
+from ecan_core.audio.statistics.tally import Tally, correlations, median, moments, quantiles
+
+CURVES = [np.random.default_rng(count).normal(size=count) for count in (1, 2, 7, 100, 3)]
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 100])
-@pytest.mark.parametrize("columns", [(), (3,)])
-def test_quantiles_agree_with_numpy(count, columns):
-    values = np.random.default_rng(count).normal(size=(count, *columns))
-    np.testing.assert_allclose(
-        quantiles(values, (0, 5, 50, 90, 100)), np.percentile(values, (0, 5, 50, 90, 100), axis=0)
-    )
+def test_quantiles_of_curves_of_any_lengths_agree_with_numpy():
+    percents = [(50,), (0, 100), (5, 50, 90), (10, 25), (1, 99)]
+    expected = [np.percentile(curve, which) for curve, which in zip(CURVES, percents, strict=True)]
+    np.testing.assert_allclose(quantiles(CURVES, percents), np.concatenate(expected))
+
+
+def test_moments_of_curves_of_any_lengths_agree_with_numpy():
+    means, deviations = moments(CURVES)
+    np.testing.assert_allclose(means, [curve.mean() for curve in CURVES])
+    np.testing.assert_allclose(deviations, [curve.std() for curve in CURVES], atol=1e-15)
+
+
+def test_the_median_agrees_with_numpy():
+    for curve in CURVES:
+        assert median(curve) == np.median(curve)
+    assert median(np.zeros(0)) == 0
 
 
 def test_correlations_agree_with_numpy():
