@@ -1,0 +1,1 @@
+"""The files under deploy/ are checked by the tools that their users have."""
