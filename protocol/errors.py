@@ -86,6 +86,7 @@ class Code(StrEnum):
     NOT_REGULAR = "NOT_REGULAR"
     NOT_FOUND = "NOT_FOUND"
     STORAGE = "STORAGE"
+    LOCKED = "LOCKED"
     LEDGER = "LEDGER"
 
 

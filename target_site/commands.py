@@ -223,6 +223,7 @@ def adapt(
     from ecan_core.settings import parse_settings, read_yaml
     from protocol.inspect import listed_rows
     from target_site.adapt import adapt_bundle
+    from target_site.locks import writing_alone
     from target_site.receive import open_accepted
 
     one_thread()
@@ -236,18 +237,19 @@ def adapt(
             f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours "
             "and that the source has not withdrawn the model since"
         )
-    judgement = adapt_bundle(
-        verified,
-        audio,
-        out,
-        crossed=listed_rows(verified.data),
-        normalization=normalize,
-        method=method,
-        settings=settings,
-        seed=seed,
-        cache_path=cache,
-        narrator=narrator,
-    )
+    with writing_alone(out):
+        judgement = adapt_bundle(
+            verified,
+            audio,
+            out,
+            crossed=listed_rows(verified.data),
+            normalization=normalize,
+            method=method,
+            settings=settings,
+            seed=seed,
+            cache_path=cache,
+            narrator=narrator,
+        )
     if form == "json":
         click.echo(json.dumps({"verdict": judgement.verdict.value, "reason": judgement.reason, "model": str(out)}))
     narrator.say(f"{judgement.verdict.value}: {judgement.reason}")
@@ -273,6 +275,7 @@ def predict(
     """Recognize emotions with the adapted model."""
     from ecan_core.seeding import one_thread
     from target_site.adapted import CACHE_FILE, load_adapted
+    from target_site.locks import writing_alone
     from target_site.predict import predict_audio
 
     one_thread()
@@ -282,7 +285,8 @@ def predict(
         from target_site.acceptance import refuse_withdrawn
 
         refuse_withdrawn(keys_dir, model.receipt)
-    summary = predict_audio(model, audio, out, cache_path=cache or model_dir / CACHE_FILE, narrator=narrator)
+    with writing_alone(out):
+        summary = predict_audio(model, audio, out, cache_path=cache or model_dir / CACHE_FILE, narrator=narrator)
     if form == "json":
         click.echo(json.dumps(summary))
     narrator.say(f"predicted {summary['utterances']} utterances: {out / 'segments.csv'}")
@@ -299,15 +303,17 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, form: str, quiet
     from ecan_core.seeding import one_thread
     from target_site.adapted import CACHE_FILE, load_adapted
     from target_site.evaluate import evaluate_model, format_text
+    from target_site.locks import writing_alone
 
     one_thread()
-    evaluation = evaluate_model(
-        load_adapted(model_dir),
-        labels,
-        model_dir,
-        cache_path=cache or model_dir / CACHE_FILE,
-        narrator=Narrator(quiet=quiet),
-    )
+    with writing_alone(model_dir):
+        evaluation = evaluate_model(
+            load_adapted(model_dir),
+            labels,
+            model_dir,
+            cache_path=cache or model_dir / CACHE_FILE,
+            narrator=Narrator(quiet=quiet),
+        )
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
 
 

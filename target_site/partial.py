@@ -1,11 +1,11 @@
 """A download in progress: ``OUT.partial``, and beside it the signed offer that it belongs to and who has it locked."""
 
 import contextlib
-import fcntl
 import hashlib
 import mmap
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from protocol.errors import Code, ConnectionFault, ProtocolError, StorageFault
@@ -13,6 +13,7 @@ from protocol.files import cannot_write, read_bounded, write_atomic
 from protocol.wire.chunks import whole_chunks
 from protocol.wire.limits import MAX_REPLY_BYTES
 from target_site.client import AcceptedOffer, read_offer
+from target_site.locks import alone
 
 
 class PartialDownload:
@@ -37,24 +38,13 @@ class PartialDownload:
         """Whether a download has begun."""
         return self._path.exists()
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep every other process away; the system lets go of the lock even if this one is killed.
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep every other process away.
 
         Raises:
             StorageFault: another process is at it, or the folder cannot be written.
         """
-        try:
-            descriptor = _locked(self._lock)
-        except BlockingIOError as error:
-            raise StorageFault(Code.STORAGE, f"another receive is writing {self._out}; wait for it.") from error
-        except OSError as error:
-            raise cannot_write(self._lock, error) from error
-        try:
-            yield
-        finally:
-            self._lock.unlink(missing_ok=True)
-            os.close(descriptor)
+        return alone(self._lock, f"another receive is writing {self._out}; wait for it.")
 
     def resume(self, offer: AcceptedOffer) -> int:
         """Keep what belongs to this offer, in whole chunks, and drop anything else.
@@ -159,20 +149,6 @@ class PartialDownload:
             yield descriptor
         finally:
             os.close(descriptor)
-
-
-def _locked(path: Path) -> int:
-    """Open a file that nobody else has locked; closing it ends the lock."""
-    while True:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-        os.close(descriptor)  # its last owner removed it after we had opened it: others would lock a new one
 
 
 def _write_all(descriptor: int, data: bytes | memoryview) -> None:

@@ -1,0 +1,70 @@
+"""One writer at a time: a lock that the system lets go of even if its owner is killed."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from protocol.errors import Code, StorageFault
+from protocol.files import cannot_write
+
+FOLDER_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def alone(lock: Path, busy: str) -> Iterator[None]:
+    """Keep every other process away from what a lock file stands for; the file goes in the end.
+
+    Args:
+        lock: the lock file.
+        busy: what is said if another process is at it.
+
+    Raises:
+        StorageFault: another process is at it, or the lock's folder cannot be written.
+    """
+    try:
+        descriptor = _locked(lock)
+    except BlockingIOError as error:
+        raise StorageFault(Code.LOCKED, busy) from error
+    except OSError as error:
+        raise cannot_write(lock, error) from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing_alone(folder: Path) -> Iterator[None]:
+    """Be the only command that writes into a folder, which is made if need be and removed again if it stays empty.
+
+    Raises:
+        StorageFault: another command is writing into it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    busy = f"Another command is writing into {folder}; wait for it, or choose another folder."
+    try:
+        with alone(folder / FOLDER_LOCK, busy):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _locked(path: Path) -> int:
+    """Open a file that nobody else has locked; closing it ends the lock."""
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # its last owner removed it after we had opened it: others would lock a new one
