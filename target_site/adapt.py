@@ -23,13 +23,13 @@ from ecan_core.predict import committee_scores, run
 from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.voices import MIN_GUESSES, possible_mode
-from protocol.files import write_atomic
 from protocol.trust import VerifiedBundle
 from target_site.adapted import CACHE_FILE, AdaptedModel, discard_adapted, save_adapted
 from target_site.load import ModelCard, choose_normalization, model_card
-from target_site.predict import Predictions, say_ignored, segments_csv
+from target_site.predict import Predictions, say_ignored
 from target_site.report_content import ReportContent
 from target_site.report_files import save_report
+from target_site.segments import write_segments
 
 DEFAULTS = asdict(AdaptSettings())
 NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
@@ -81,7 +81,7 @@ def adapt_bundle(
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
     receipt = _receipt(bundle, plan, kept, judgement)
     discard_adapted(out)
-    write_atomic(out / "segments.csv", segments_csv(kept.predictions, task.card.classes))
+    write_segments(out, list(kept.predictions.segments(task.card.classes)), task.card.classes)
     save_report(out, _content(bundle, crossed, received, kept, site.members[0].records, judgement, receipt))
     save_adapted(
         out,

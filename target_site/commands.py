@@ -266,7 +266,7 @@ def adapt(
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
 @cache_option
-@click.option("--out", type=folder, required=True, help="Folder for segments.csv and summary.json.")
+@click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
 @format_option
 @quiet_option
 def predict(

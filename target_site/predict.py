@@ -1,10 +1,8 @@
 """Predict emotions of a site's audio with an adapted model."""
 
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from ecan_core.rounds import Preparation
 from ecan_core.utterance import Utterance
 from protocol.files import write_atomic
 from target_site.adapted import AdaptedModel
+from target_site.segments import Segment, segments_of, write_segments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +27,10 @@ class Predictions:
 
     table: FeatureTable
     scores: np.ndarray
+
+    def segments(self, classes: Sequence[str]) -> Iterator[Segment]:
+        """Every usable utterance with its scores by class."""
+        return segments_of(self.table, self.scores, classes)
 
 
 def predict_utterances(
@@ -57,7 +60,7 @@ def predict_audio(
     cache_path: Path,
     narrator: Narrator,
 ) -> dict[str, object]:
-    """Predict a folder, a file or a list, and write ``segments.csv`` and ``summary.json``.
+    """Predict a folder, a file or a list, and write ``segments.csv``, ``.jsonl`` and ``.rttm`` and ``summary.json``.
 
     Returns:
         The summary: counts per class, refusals with reasons.
@@ -68,7 +71,7 @@ def predict_audio(
     with FeatureCache(cache_path) as cache:
         predictions = predict_utterances(model, model.networks(), listing.utterances, cache, narrator)
     summary = summarize(predictions, model.card.classes)
-    write_atomic(out / "segments.csv", segments_csv(predictions, model.card.classes))
+    write_segments(out, list(predictions.segments(model.card.classes)), model.card.classes)
     write_atomic(out / "summary.json", json.dumps(summary, indent=2).encode())
     return summary
 
@@ -88,29 +91,3 @@ def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, o
         "refused": [{"file": str(r.utterance.path), "reason": r.reason} for r in predictions.table.refusals],
         "refused_by_reason": dict(Counter(r.reason for r in predictions.table.refusals)),
     }
-
-
-def segments_csv(predictions: Predictions, classes: tuple[str, ...]) -> bytes:
-    """One row per utterance: where it is, its label, its confidence and all scores."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["recording", "channel", "begin_ms", "end_ms", "speaker", "label", "confidence"]
-        + [f"score_{name}" for name in classes]
-    )
-    rows = zip(predictions.table.utterances, predictions.table.durations_s, predictions.scores, strict=True)
-    for utterance, duration_s, scores in rows:
-        begin_s = utterance.start_s or 0.0
-        writer.writerow(
-            [
-                str(utterance.path),
-                "" if utterance.channel is None else utterance.channel,
-                round(begin_s * 1000),
-                round((begin_s + duration_s) * 1000),
-                utterance.speaker or "",
-                classes[int(scores.argmax())],
-                f"{scores.max():.4f}",
-            ]
-            + [f"{score:.4f}" for score in scores]
-        )
-    return text.getvalue().encode(errors="surrogateescape")

@@ -6,7 +6,6 @@ import pytest
 
 from protocol.errors import Code, StorageFault
 from target_site.locks import FOLDER_LOCK, alone, writing_alone
-from tests.support import cli
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -70,20 +69,3 @@ def test_a_folder_that_cannot_be_made_is_a_storage_fault(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageFault), writing_alone(tmp_path / "file" / "out"):
         pytest.fail("made")
-
-
-@pytest.mark.parametrize("command", ["adapt", "predict", "evaluate"])
-def test_every_command_that_writes_is_refused_where_another_one_writes(command, crossing, adapted, tmp_path):
-    out = adapted if command == "evaluate" else tmp_path / "out"
-    words = {
-        "adapt": ("--bundle", crossing.bundle, "--audio", crossing.target_labels, "--out", out),
-        "predict": ("--model", adapted, "--audio", crossing.target_labels, "--out", out),
-        "evaluate": ("--model", adapted, "--labels", crossing.target_labels),
-    }
-    before = {path.name: path.read_bytes() for path in adapted.iterdir()}
-    with writing_alone(out):
-        result = cli.target(command, *words[command])
-        assert {path.name for path in out.iterdir()} == {*(before if out == adapted else ()), FOLDER_LOCK}
-    assert result.code == 16
-    assert result.refusal().endswith("wait for it, or choose another folder. [LOCKED]")
-    assert {path.name: path.read_bytes() for path in adapted.iterdir()} == before

@@ -1,0 +1,107 @@
+"""What was heard, stretch by stretch, in the three forms that other programs read.
+
+``segments.csv`` is for spreadsheets, ``segments.jsonl`` (one object a line) for programs, ``segments.rttm`` (Rich
+Transcription Time Marked) for the tools of speech research, which show it beside the sound.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from ecan_core.data.features import FeatureTable
+from protocol.files import write_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One utterance and what the model makes of it.
+
+    Attributes:
+        recording: the file, as it was listed.
+        channel: counted from 0; None where the loudest one was taken.
+        begin_ms: start within the file, in milliseconds.
+        end_ms: end within the file, in milliseconds.
+        speaker: who speaks, None where unknown.
+        label: the most likely class.
+        confidence: its score.
+        scores: the score of every class.
+    """
+
+    recording: str
+    channel: int | None
+    begin_ms: int
+    end_ms: int
+    speaker: str | None
+    label: str
+    confidence: float
+    scores: dict[str, float]
+
+
+def segments_of(table: FeatureTable, scores: np.ndarray, classes: Sequence[str]) -> Iterator[Segment]:
+    """The utterances of a table with their scores ``[N, C]``, in its order."""
+    for utterance, duration_s, row in zip(table.utterances, table.durations_s, scores, strict=True):
+        begin_s = utterance.start_s or 0.0
+        yield Segment(
+            recording=str(utterance.path),
+            channel=utterance.channel,
+            begin_ms=round(begin_s * 1000),
+            end_ms=round((begin_s + duration_s) * 1000),
+            speaker=utterance.speaker,
+            label=classes[int(row.argmax())],
+            confidence=round(float(row.max()), 4),
+            scores={name: round(float(score), 4) for name, score in zip(classes, row, strict=True)},
+        )
+
+
+def write_segments(folder: Path, segments: Sequence[Segment], classes: Sequence[str]) -> None:
+    """Write all three files, each whole or not at all."""
+    for name, text in (
+        ("segments.csv", as_csv(segments, classes)),
+        ("segments.jsonl", as_jsonl(segments)),
+        ("segments.rttm", as_rttm(segments)),
+    ):
+        write_atomic(folder / name, text.encode(errors="surrogateescape"))
+
+
+def as_csv(segments: Sequence[Segment], classes: Sequence[str]) -> str:
+    """One row per segment below a row of names; one column per class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["recording", "channel", "begin_ms", "end_ms", "speaker", "label", "confidence"]
+        + [f"score_{name}" for name in classes]
+    )
+    for one in segments:
+        place = [one.recording, "" if one.channel is None else one.channel, one.begin_ms, one.end_ms]
+        found = [one.speaker or "", one.label, f"{one.confidence:.4f}"]
+        writer.writerow([*place, *found, *(f"{one.scores[name]:.4f}" for name in classes)])
+    return text.getvalue()
+
+
+def as_jsonl(segments: Sequence[Segment]) -> str:
+    """One object per line; a name that is not UTF-8 keeps its bytes as escapes, as Python writes them."""
+    return "".join(json.dumps(vars(one)) + "\n" for one in segments)
+
+
+def as_rttm(segments: Sequence[Segment]) -> str:
+    """One line per segment, the class in the place of the speaker's name.
+
+    Fields are separated by spaces, so those and all that is not plain in a file's name are written as in an address
+    (``%20``). Channels count from 1, as the form has it; times are in seconds.
+
+    Source: NIST, RT-09 evaluation plan, appendix A.
+    """
+    lines = []
+    for one in segments:
+        recording = quote(one.recording.encode(errors="surrogateescape"), safe="/")
+        channel = 1 if one.channel is None else one.channel + 1
+        begin_s, length_s = one.begin_ms / 1000, (one.end_ms - one.begin_ms) / 1000
+        found = f"<NA> <NA> {one.label} {one.confidence:.4f} <NA>"
+        lines.append(f"SPEAKER {recording} {channel} {begin_s:.3f} {length_s:.3f} {found}\n")
+    return "".join(lines)
