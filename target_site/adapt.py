@@ -29,7 +29,6 @@ from target_site.load import ModelCard, choose_normalization, model_card
 from target_site.predict import Predictions, say_ignored
 from target_site.report_content import ReportContent
 from target_site.report_files import save_report
-from target_site.segments import write_segments
 
 DEFAULTS = asdict(AdaptSettings())
 NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
@@ -81,7 +80,7 @@ def adapt_bundle(
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
     receipt = _receipt(bundle, plan, kept, judgement)
     discard_adapted(out)
-    write_segments(out, list(kept.predictions.segments(task.card.classes)), task.card.classes)
+    kept.predictions.write(out, task.card.classes)
     save_report(out, _content(bundle, crossed, received, kept, site.members[0].records, judgement, receipt))
     save_adapted(
         out,
@@ -168,7 +167,6 @@ def _prepare(
     speakers = [utterance.speaker for utterance in listing.utterances]
     wanted = choose_normalization(card, normalization, speakers_known=any(speakers))
     require_speakers(wanted, speakers)
-    out.mkdir(parents=True, exist_ok=True)
     with FeatureCache(cache_path or out / CACHE_FILE) as cache, narrator.progress("features") as tick:
         table = extract_features(listing.utterances, card.front_end(), cache, on_progress=tick)
     if table.refusals:

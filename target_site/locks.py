@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.errors import Code, StorageFault
-from protocol.files import cannot_write
+from protocol.files import cannot_write, make_private_folder
 
 FOLDER_LOCK = ".lock"
 
@@ -43,10 +43,7 @@ def writing_alone(folder: Path) -> Iterator[None]:
     Raises:
         StorageFault: another command is writing into it, or it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    make_private_folder(folder)
     busy = f"Another command is writing into {folder}; wait for it, or choose another folder."
     try:
         with alone(folder / FOLDER_LOCK, busy):

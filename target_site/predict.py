@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ecan_core.rounds import Preparation
 from ecan_core.utterance import Utterance
 from protocol.files import write_atomic
 from target_site.adapted import AdaptedModel
-from target_site.segments import Segment, segments_of, write_segments
+from target_site.segments import segments_of, write_segments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class Predictions:
     table: FeatureTable
     scores: np.ndarray
 
-    def segments(self, classes: Sequence[str]) -> Iterator[Segment]:
-        """Every usable utterance with its scores by class."""
-        return segments_of(self.table, self.scores, classes)
+    def write(self, folder: Path, classes: Sequence[str]) -> None:
+        """Write every usable utterance with its scores by class, see `target_site.segments`."""
+        write_segments(folder, segments_of(self.table, self.scores, classes), classes)
 
 
 def predict_utterances(
@@ -67,11 +67,10 @@ def predict_audio(
     """
     listing = list_utterances(audio)
     say_ignored(listing.ignored_columns, narrator)
-    out.mkdir(parents=True, exist_ok=True)
     with FeatureCache(cache_path) as cache:
         predictions = predict_utterances(model, model.networks(), listing.utterances, cache, narrator)
     summary = summarize(predictions, model.card.classes)
-    write_segments(out, list(predictions.segments(model.card.classes)), model.card.classes)
+    predictions.write(out, model.card.classes)
     write_atomic(out / "summary.json", json.dumps(summary, indent=2).encode())
     return summary
 

@@ -7,7 +7,7 @@ Transcription Time Marked) for the tools of speech research, which show it besid
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ecan_core.data.features import FeatureTable
+from ecan_core.utterance import Utterance
 from protocol.files import write_atomic
 
 
@@ -43,20 +44,24 @@ class Segment:
     scores: dict[str, float]
 
 
-def segments_of(table: FeatureTable, scores: np.ndarray, classes: Sequence[str]) -> Iterator[Segment]:
+def segments_of(table: FeatureTable, scores: np.ndarray, classes: Sequence[str]) -> list[Segment]:
     """The utterances of a table with their scores ``[N, C]``, in its order."""
-    for utterance, duration_s, row in zip(table.utterances, table.durations_s, scores, strict=True):
-        begin_s = utterance.start_s or 0.0
-        yield Segment(
-            recording=str(utterance.path),
-            channel=utterance.channel,
-            begin_ms=round(begin_s * 1000),
-            end_ms=round((begin_s + duration_s) * 1000),
-            speaker=utterance.speaker,
-            label=classes[int(row.argmax())],
-            confidence=round(float(row.max()), 4),
-            scores={name: round(float(score), 4) for name, score in zip(classes, row, strict=True)},
-        )
+    rows = zip(table.utterances, table.durations_s, scores, strict=True)
+    return [_segment(utterance, duration_s, row, classes) for utterance, duration_s, row in rows]
+
+
+def _segment(utterance: Utterance, duration_s: float, scores: np.ndarray, classes: Sequence[str]) -> Segment:
+    begin_s = utterance.start_s or 0.0
+    return Segment(
+        recording=str(utterance.path),
+        channel=utterance.channel,
+        begin_ms=round(begin_s * 1000),
+        end_ms=round((begin_s + duration_s) * 1000),
+        speaker=utterance.speaker,
+        label=classes[int(scores.argmax())],
+        confidence=round(float(scores.max()), 4),
+        scores={name: round(float(score), 4) for name, score in zip(classes, scores, strict=True)},
+    )
 
 
 def write_segments(folder: Path, segments: Sequence[Segment], classes: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from target_site.cli import cli
+from tests.support.installed import as_installed
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -61,13 +62,8 @@ def test_an_image_holds_one_site_alone(site, other, tmp_path):
     shutil.unpack_archive(built, image, "zip")
     assert not (image / f"{other}_site").exists()
     assert run("diff", "-rq", "-x", "__pycache__", ROOT / f"{site}_site", image / f"{site}_site").stdout == ""
-    code = (
-        "import sys\n"
-        "sys.meta_path = [finder for finder in sys.meta_path if 'Editable' not in getattr(finder, '__name__', '')]\n"
-        f"sys.path[:] = [{str(image)!r}, *(path for path in sys.path if path)]\n"
-        f"from {site}_site.cli import main, cli\n"
-        "for name in cli.lazy_commands: cli.get_command(None, name)\n"
-        "main()"
+    code = as_installed(image) + (
+        f"from {site}_site.cli import main, cli\nfor name in cli.lazy_commands: cli.get_command(None, name)\nmain()"
     )
     done = run(sys.executable, "-c", code, "--help", cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""})
     assert done.returncode == 0, done.stderr
@@ -82,7 +78,7 @@ def test_recordings_and_a_network_are_never_in_one_container():
     for service in composed.values():
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
-        assert is_understood([*service.get("entrypoint", [])[1:], *service.get("command", [])])
+        assert is_understood(service["command"])
 
 
 def test_the_composition_follows_the_schema():

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.installed import as_installed
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ecan_core", "protocol", "source_site", "target_site")
 HEAVY = ("torch", "torchaudio", "grpc", "soundfile", "matplotlib", "flwr", "scipy")
@@ -39,12 +41,7 @@ def test_our_packages_are_the_ones_that_are_imported(package):
 def test_a_package_that_was_overwritten_is_named(program, tmp_path):
     (tmp_path / "protocol").mkdir()
     (tmp_path / "protocol" / "__init__.py").touch()
-    code = (  # installed as a user has it: found by the path alone
-        "import sys\n"
-        "sys.meta_path = [finder for finder in sys.meta_path if 'Editable' not in getattr(finder, '__name__', '')]\n"
-        f"sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
-        f"import {program}.cli"
-    )
+    code = as_installed(tmp_path, ROOT) + f"import {program}.cli"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("error: another distribution has overwritten the package 'protocol'; run `pip uninst")

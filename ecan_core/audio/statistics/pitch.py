@@ -41,8 +41,9 @@ def contour(contours: Contours, tally: Tally) -> None:
     tally.number("pitch.peak", _place_of_peak(pitch, voiced))
     tally.number("energy.peak", _place_of_peak(energy, active))
     tones = pitch[voiced]
-    tally.number("pitch.initial", median(tones[:_EDGE]) - median(tones))
-    tally.number("pitch.final", median(tones[-_EDGE:]) - median(tones))
+    center = median(tones)
+    tally.number("pitch.initial", median(tones[:_EDGE]) - center)
+    tally.number("pitch.final", median(tones[-_EDGE:]) - center)
     _movements(contours, tally)
 
 
