@@ -98,8 +98,12 @@ class LazyGroup(click.Group):
 
 def refuse_foreign_package(name: str) -> NoReturn:
     """Leave the process because a package of ours is somebody else's: its plain name is used by others as well."""
-    remedy = f"run `pip uninstall {name}` and then `pip install --force-reinstall --no-deps ecan-ser`."
-    sys.exit(_say(f"another distribution has overwritten the package '{name}'; {remedy}", _SETTINGS))
+    sys.exit(_say(f"another distribution has overwritten the package '{name}'; {without_foreign(name)}.", _SETTINGS))
+
+
+def without_foreign(name: str) -> str:
+    """What to do where another distribution has mixed its files with a package of ours, as half a sentence."""
+    return f"run `pip uninstall {name}` and then `pip install --force-reinstall --no-deps ecan-ser`"
 
 
 def one_numeric_thread() -> None:

@@ -176,6 +176,16 @@ def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     return key
 
 
+def refuse_exposed(path: Path) -> None:
+    """Refuse a private key file that is there for more than its owner; its content is not looked at.
+
+    Raises:
+        KeyFault: others have access to it.
+    """
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise KeyFault(Code.KEY_EXPOSED, f"{path} can be read by other users; run `chmod 600 {path}`.")
+
+
 def mixed_keys(folder: Path) -> KeyFault:
     """What is said of a keys folder whose files are of different identities."""
     return KeyFault(Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup.")
@@ -207,8 +217,7 @@ def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> t
 
 def _load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes, bytes | None], _Key]) -> _Key:
     pem = _read_key_file(path)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise KeyFault(Code.KEY_EXPOSED, f"{path} can be read by other users; run chmod 600 on it.")
+    refuse_exposed(path)
     is_encrypted = pem.startswith(_ENCRYPTED)
     if is_encrypted and passphrase is None:
         raise KeyFault(

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
+from ecan_core.console import without_foreign
 from ecan_core.errors import EcanError
 from protocol import sandbox
 from protocol.errors import Code, ConnectionFault, ContainmentFault, KeyFault, ProtocolError, StorageFault, Unauthentic
 from protocol.wire.address import Address, parse_address
 
 MIN_FREE_BYTES = 256 << 20
-"""Less than this is a fault: a feature cache and two generations of a model must fit."""
+"""Less than this is a fault: a feature cache and a model must fit."""
 GOOD_FREE_BYTES = 2 << 30
 MIN_PYTHON = (3, 11)
 PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "grpc_proxy")
@@ -77,7 +79,14 @@ class Circumstances:
     now: datetime
 
 
-Check = Callable[[Circumstances], "str | Finding"]
+class Note(NamedTuple):
+    """What is no fault and yet worth knowing, and what to do about it."""
+
+    said: str
+    fix: str
+
+
+Check = Callable[[Circumstances], str | Note]
 """Looks at one thing: says that all is well, gives a note, or raises the fault, whose message names the remedy."""
 
 
@@ -125,11 +134,9 @@ def _finding(name: str, check: Check, circumstances: Circumstances) -> Finding:
     except (ProtocolError, EcanError) as fault:
         said, _, fix = str(fault).rstrip(".").rpartition("; ")
         return Finding(check=name, state=State.FAULT, said=said, fix=fix, exit_code=fault.exit_code)
-    return Finding(check=name, state=State.OK, said=found) if isinstance(found, str) else found
-
-
-def _note(check: str, said: str, fix: str) -> Finding:
-    return Finding(check=check, state=State.NOTE, said=said, fix=fix)
+    if isinstance(found, Note):
+        return Finding(check=name, state=State.NOTE, said=found.said, fix=found.fix)
+    return Finding(check=name, state=State.OK, said=found)
 
 
 # The programs. -------------------------------------------------------------------------------------------------------
@@ -158,8 +165,7 @@ def _own_packages(_: Circumstances) -> str:
 
 def _foreign(name: str) -> EcanError:
     return EcanError(
-        f"Another distribution called {name!r} is installed and mixes its files with ours; run `pip uninstall {name}` "
-        "and then `pip install --force-reinstall --no-deps ecan-ser`."
+        f"Another distribution called {name!r} is installed and mixes its files with ours; {without_foreign(name)}."
     )
 
 
@@ -175,12 +181,12 @@ def _sound_libraries(_: Circumstances) -> str:
 # The machine. --------------------------------------------------------------------------------------------------------
 
 
-def _kernel(_: Circumstances) -> "str | Finding":
+def _kernel(_: Circumstances) -> str:
     """Whether a process can be walled in here: tried in a process of its own, since walls are for good."""
     what = _fails_in_a_process(lambda: sandbox.confine(readable=(), sockets=False))
     if what is not None:
         raise ContainmentFault(Code.CONTAINMENT, what)
-    return f"Landlock {sandbox.landlock_abi()} and seccomp: recordings are read in a process without a network"
+    return f"Landlock {sandbox.landlock_abi()} and seccomp: a process can be walled in here"
 
 
 def _fails_in_a_process(attempt: Callable[[], object]) -> str | None:
@@ -188,13 +194,13 @@ def _fails_in_a_process(attempt: Callable[[], object]) -> str | None:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 0
+        status = 1
         try:
             os.dup2(writing, 1)  # walls close every other descriptor
             attempt()
+            status = 0
         except ProtocolError as fault:
             os.write(1, str(fault).encode())
-            status = 1
         finally:
             os._exit(status)
     os.close(writing)
@@ -206,7 +212,7 @@ def _fails_in_a_process(attempt: Callable[[], object]) -> str | None:
     return said or "The kernel ends a process that walls itself in; use Linux 5.13 or newer on x86_64 or aarch64."
 
 
-def _disk(circumstances: Circumstances) -> "str | Finding":
+def _disk(circumstances: Circumstances) -> str | Note:
     folder = next(path for path in (circumstances.out.resolve(), *circumstances.out.resolve().parents) if path.is_dir())
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -224,9 +230,7 @@ def _disk(circumstances: Circumstances) -> "str | Finding":
             Code.STORAGE, f"Only {free >> 20} MiB are free at {folder}; make room for {MIN_FREE_BYTES >> 20} MiB."
         )
     if free < GOOD_FREE_BYTES:
-        return Finding(
-            check="disk", state=State.NOTE, said=said, fix="keep 2 GiB free for some ten thousand recordings"
-        )
+        return Note(said, "keep 2 GiB free for some ten thousand recordings")
     return said
 
 
@@ -234,16 +238,15 @@ def _disk(circumstances: Circumstances) -> "str | Finding":
 
 
 def _keys(circumstances: Circumstances) -> str:
-    from protocol.key_files import PRIVATE_FILES, is_locked, load_identity
+    from protocol.key_files import PRIVATE_FILES, is_locked, load_identity, refuse_exposed
     from target_site.keys import own_fingerprint
     from target_site.trust_state import load_trust_state
 
     assert circumstances.keys_dir is not None
     fingerprint = own_fingerprint(circumstances.keys_dir)
     for name in PRIVATE_FILES:
-        path = circumstances.keys_dir / name
-        if path.exists() and path.stat().st_mode & 0o077:
-            raise KeyFault(Code.KEY_EXPOSED, f"{path} can be read by others; run `chmod 600 {path}`.")
+        if (circumstances.keys_dir / name).exists():
+            refuse_exposed(circumstances.keys_dir / name)
     if not is_locked(circumstances.keys_dir):
         load_identity(circumstances.keys_dir)
     load_trust_state(circumstances.keys_dir)
@@ -279,12 +282,12 @@ def _address(circumstances: Circumstances) -> Address:
     return parse_address(circumstances.source)
 
 
-def _proxies(_: Circumstances) -> "str | Finding":
+def _proxies(_: Circumstances) -> str | Note:
     names = [name for name in PROXY_VARIABLES if os.environ.get(name)]
     if not names:
         return "none is set"
     said = f"{', '.join(names)} is set and not used: this site dials the source itself"
-    return _note("proxies", said, "open the firewall for the source's address, or carry the file by hand")
+    return Note(said, "open the firewall for the source's address, or carry the file by hand")
 
 
 def _name(circumstances: Circumstances) -> str:

@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from protocol.identity import Identity, Role, create_identity, private_pem
@@ -218,8 +219,6 @@ def proxy_certificate() -> tuple[bytes, bytes]:
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(PAST).not_valid_after(FUTURE)
     certificate = builder.sign(key, hashes.SHA256())
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     return certificate.public_bytes(Encoding.PEM), private_pem(key)
 
 
