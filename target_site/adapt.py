@@ -54,7 +54,7 @@ def adapt_bundle(
     Args:
         bundle: a bundle that this site accepted.
         audio: folder, file or list of utterances; labels in a list are never read.
-        out: folder of the adapted model.
+        out: folder of the adapted model, which is there.
         crossed: every run of bytes of the bundle, as ``protocol.inspect`` lists them, for the report.
         normalization: one of ``SITE_MODES``; None decides by the model and the list.
         method: a name in ``METHODS`` or ``COMMITTEES``.

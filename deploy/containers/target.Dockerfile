@@ -15,7 +15,9 @@ COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir /wheels/*.whl \
  && rm -r /wheels /usr/local/bin/ecan-source \
  && groupadd --gid 10001 ecan \
- && useradd --uid 10001 --gid ecan --no-create-home --shell /usr/sbin/nologin ecan
+ && useradd --uid 10001 --gid ecan --no-create-home --shell /usr/sbin/nologin ecan \
+ && install --directory --owner ecan --group ecan --mode 0700 /data/keys /data/bundle /data/model
+# A new volume takes its owner from the folder that it is mounted over.
 USER 10001:10001
 WORKDIR /data
 ENTRYPOINT ["ecan-target"]
