@@ -24,8 +24,9 @@ from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.voices import MIN_GUESSES, possible_mode
 from protocol.trust import VerifiedBundle
-from target_site.adapted import CACHE_FILE, AdaptedModel, discard_adapted, save_adapted
+from target_site.adapted import AdaptedModel, save_adapted
 from target_site.load import ModelCard, choose_normalization, model_card
+from target_site.model_folder import CACHE_FILE, new_model
 from target_site.predict import Predictions, say_ignored
 from target_site.report_content import ReportContent
 from target_site.report_files import save_report
@@ -79,20 +80,20 @@ def adapt_bundle(
     judgement = _judge(task, plan, site, received, adapted, narrator)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
     receipt = _receipt(bundle, plan, kept, judgement)
-    discard_adapted(out)
-    kept.predictions.write(out, task.card.classes)
-    save_report(out, _content(bundle, crossed, received, kept, site.members[0].records, judgement, receipt))
-    save_adapted(
-        out,
-        AdaptedModel(
-            card=task.card,
-            weights=tuple(to_arrays(network) for network in kept.networks),
-            received_weights=task.weights,
-            preparation=kept.preparation,
-            unadapted=received.preparation,
-            receipt=receipt,
-        ),
-    )
+    with new_model(out) as folder:
+        kept.predictions.write(folder, task.card.classes)
+        save_report(folder, _content(bundle, crossed, received, kept, site.members[0].records, judgement, receipt))
+        save_adapted(
+            folder,
+            AdaptedModel(
+                card=task.card,
+                weights=tuple(to_arrays(network) for network in kept.networks),
+                received_weights=task.weights,
+                preparation=kept.preparation,
+                unadapted=received.preparation,
+                receipt=receipt,
+            ),
+        )
     return judgement
 
 

@@ -1,7 +1,4 @@
-"""The adapted model on disk (ADAPTED): weights, normalization and what they came from. Never a memory bank.
-
-``adapted.json`` is written last: a folder without it is a run that did not finish.
-"""
+"""The adapted model on disk (ADAPTED): weights, normalization and what they came from. Never a memory bank."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +9,6 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ecan_core.errors import ModelError, UsageFault
 from ecan_core.model.network import Network
 from ecan_core.model.weights import Arrays, to_arrays
 from ecan_core.normalize import Moments, Normalizer
@@ -20,12 +16,7 @@ from ecan_core.rounds import Ear, Preparation
 from ecan_core.voices import Voices
 from protocol.files import read_bounded, write_atomic
 from target_site.load import ModelCard
-
-FORMAT = 2
-MAX_BYTES = 1 << 30
-FACTS = "adapted.json"
-VOICES = "voices.safetensors"
-CACHE_FILE = "features.cache"
+from target_site.model_folder import FACTS, FORMAT, MAX_BYTES, VOICES, damaged, file_of_model, read_facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +48,8 @@ class AdaptedModel:
         return self.card.build(self.received_weights)
 
 
-def discard_adapted(folder: Path) -> None:
-    """Mark what a folder holds as unfinished, before anything in it is replaced."""
-    (folder / FACTS).unlink(missing_ok=True)
-
-
 def save_adapted(folder: Path, model: AdaptedModel) -> None:
-    """Write the model into ``folder``, each file whole or not at all."""
+    """Write the model into a folder for a new one (`target_site.model_folder.new_model`), ``adapted.json`` last."""
     ear = model.preparation.ear
     normalizers = {"normalizer": model.preparation.normalizer, "unadapted": model.unadapted.normalizer}
     facts = {
@@ -75,14 +61,11 @@ def save_adapted(folder: Path, model: AdaptedModel) -> None:
         },
         "receipt": model.receipt,
     }
-    discard_adapted(folder)
     write_atomic(folder / "weights.safetensors", save(_side_by_side(model.weights)))
     write_atomic(folder / "source.safetensors", save(model.received_weights))
     for name, normalizer in normalizers.items():
         write_atomic(folder / f"{name}.safetensors", save(_statistics(normalizer)))
-    if ear is None:
-        (folder / VOICES).unlink(missing_ok=True)
-    else:
+    if ear is not None:
         networks = _side_by_side([to_arrays(network) for network in ear.networks])
         write_atomic(folder / VOICES, save(networks | asdict(ear.voices)))
     write_atomic(folder / FACTS, json.dumps(facts, indent=2).encode())
@@ -95,28 +78,24 @@ def load_adapted(folder: Path) -> AdaptedModel:
         UsageFault: there is no finished adaptation in ``folder``.
         ModelError: its files are damaged or of another version.
     """
-    if not (folder / FACTS).is_file():
-        raise UsageFault(f"{folder} holds no finished adaptation: run `ecan-target adapt --out {folder}` first")
+    facts = read_facts(folder)
     try:
-        facts = json.loads(read_bounded(folder / FACTS, MAX_BYTES))
-        if facts["format"] != FORMAT:
-            raise ModelError("this adapted model was written by another version: adapt again from the bundle")
         card = ModelCard(**facts["card"] | {"classes": tuple(facts["card"]["classes"])})
         normalizers = {
-            name: _normalizer(_tensors(folder / f"{name}.safetensors"), **how)
+            name: _normalizer(_tensors(folder, f"{name}.safetensors"), **how)
             for name, how in facts["normalizers"].items()
         }
         normalizer = normalizers["normalizer"]
         return AdaptedModel(
             card=card,
-            weights=_apart(_tensors(folder / "weights.safetensors")),
-            received_weights=_tensors(folder / "source.safetensors"),
+            weights=_apart(_tensors(folder, "weights.safetensors")),
+            received_weights=_tensors(folder, "source.safetensors"),
             preparation=Preparation(normalizer=normalizer, ear=_load_ear(folder, card, normalizer)),
             unadapted=Preparation(normalizer=normalizers["unadapted"]),
             receipt=facts["receipt"],
         )
     except (KeyError, TypeError, ValueError, SafetensorError) as fault:
-        raise ModelError(f"the adapted model in {folder} is damaged: adapt again from the bundle") from fault
+        raise damaged(folder) from fault
 
 
 def _statistics(normalizer: Normalizer) -> Arrays:
@@ -137,7 +116,7 @@ def _normalizer(statistics: Arrays, mode: str, speakers: list[str], trust: float
 def _load_ear(folder: Path, card: ModelCard, normalizer: Normalizer) -> Ear | None:
     if normalizer.mode != "voice":
         return None
-    tensors = _tensors(folder / VOICES)
+    tensors = _tensors(folder, VOICES)
     voices = Voices(**{field.name: tensors.pop(field.name) for field in fields(Voices)})
     networks = tuple(card.build(weights) for weights in _apart(tensors))
     return Ear(networks=networks, corpus=normalizer.by_corpus(), voices=voices)
@@ -157,6 +136,6 @@ def _apart(tensors: Arrays) -> tuple[Arrays, ...]:
     return tuple(members[index] for index in range(len(members)))
 
 
-def _tensors(path: Path) -> Arrays:
-    arrays: Arrays = load(read_bounded(path, MAX_BYTES))
+def _tensors(folder: Path, name: str) -> Arrays:
+    arrays: Arrays = load(read_bounded(file_of_model(folder, name), MAX_BYTES))
     return arrays

@@ -274,8 +274,9 @@ def predict(
 ) -> None:
     """Recognize emotions with the adapted model."""
     from ecan_core.seeding import one_thread
-    from target_site.adapted import CACHE_FILE, load_adapted
+    from target_site.adapted import load_adapted
     from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE
     from target_site.predict import predict_audio
 
     one_thread()
@@ -301,9 +302,10 @@ def predict(
 def evaluate(model_dir: Path, labels: Path, cache: Path | None, form: str, quiet: bool) -> None:
     """Measure the adapted model on labelled recordings; the labels change nothing in the model."""
     from ecan_core.seeding import one_thread
-    from target_site.adapted import CACHE_FILE, load_adapted
+    from target_site.adapted import load_adapted
     from target_site.evaluate import evaluate_model, format_text
     from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE
 
     one_thread()
     with writing_alone(model_dir):

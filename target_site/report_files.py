@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from protocol.files import read_bounded, write_atomic
+from target_site.model_folder import EVALUATION, finish_replacement
 from target_site.report import render_report
 from target_site.report_content import ReportContent
 
-CONTENT, PAGE, EVALUATION = "report.json", "report.html", "evaluation.json"
+CONTENT, PAGE = "report.json", "report.html"
 MAX_BYTES = 1 << 28
 
 
 def save_report(folder: Path, content: ReportContent) -> None:
-    """Write ``report.json`` and the page; figures of an earlier model are removed."""
-    (folder / EVALUATION).unlink(missing_ok=True)
+    """Write ``report.json`` and the page into a folder for a new model."""
     write_atomic(folder / CONTENT, json.dumps(asdict(content)).encode())
     refresh_page(folder)
 
 
 def save_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
     """Write ``evaluation.json`` and put its figures into the page."""
+    finish_replacement(folder)
     write_atomic(folder / EVALUATION, json.dumps(evaluation, indent=2).encode())
     refresh_page(folder)
 

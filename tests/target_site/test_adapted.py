@@ -1,4 +1,8 @@
 import copy
+import os
+import shutil
+import signal
+import sys
 from itertools import count
 
 import numpy as np
@@ -6,15 +10,15 @@ import pytest
 
 from ecan_core.adapt import AdaptSettings
 from ecan_core.audio.frontend import FRONT_ENDS
-from ecan_core.errors import ModelError, UsageFault
+from ecan_core.errors import ModelError
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import Moments, Normalizer
 from ecan_core.predict import committee_scores
 from ecan_core.rounds import Preparation, adapt_site
-from target_site import adapted
-from target_site.adapted import VOICES, AdaptedModel, load_adapted, save_adapted
+from target_site.adapted import AdaptedModel, load_adapted, save_adapted
 from target_site.load import ModelCard
+from target_site.model_folder import VOICES, new_model
 
 DIM = FRONT_ENDS["stats-v1"].dim
 
@@ -62,9 +66,6 @@ def model_with_voices(seed: int) -> AdaptedModel:
     )
 
 
-KINDS = {"plain": model, "with voices": model_with_voices}
-
-
 def test_a_model_is_read_back_as_it_was_written(tmp_path):
     written = model(1)
     save_adapted(tmp_path, written)
@@ -93,39 +94,65 @@ def test_a_model_that_hears_voices_hears_them_alike_when_it_is_read_back(tmp_pat
         np.testing.assert_array_equal(committee_scores(read.networks(), own), committee_scores(written.networks(), own))
 
 
+def replace_model(folder, new: AdaptedModel) -> None:
+    with new_model(folder) as incoming:
+        save_adapted(incoming, new)
+
+
 def test_voices_go_when_a_model_without_them_is_saved_in_their_place(tmp_path):
-    save_adapted(tmp_path, model_with_voices(1))
+    replace_model(tmp_path, model_with_voices(1))
     assert (tmp_path / VOICES).exists()
-    save_adapted(tmp_path, model(2))
+    replace_model(tmp_path, model(2))
     assert not (tmp_path / VOICES).exists()
     assert load_adapted(tmp_path).preparation.ear is None
 
 
-@pytest.mark.parametrize(("old", "new", "num_writes"), [
-    ("plain", "plain", 5), ("plain", "with voices", 6), ("with voices", "plain", 5), ("with voices", "with voices", 6),
-])  # fmt: skip
-def test_a_run_that_dies_while_it_replaces_a_model_leaves_no_mixture(tmp_path, monkeypatch, old, new, num_writes):
+KINDS = {"plain": model, "with voices": model_with_voices}
+
+
+@pytest.mark.parametrize("new", KINDS)
+@pytest.mark.parametrize("old", KINDS)
+def test_a_run_that_dies_while_it_replaces_a_model_leaves_the_old_one_or_the_new_one(tmp_path, old, new):
     first, second = KINDS[old](1), KINDS[new](2)
-    whole = adapted.write_atomic
-    for writes in count():
-        save_adapted(tmp_path, first)
-        left = iter(range(writes))
+    seen = []
+    for steps in count():
+        shutil.rmtree(tmp_path)
+        replace_model(tmp_path, first)
+        child = os.fork()
+        if child == 0:  # a process of its own, which nothing can tidy up after
+            die_after(steps)
+            replace_model(tmp_path, second)
+            os._exit(0)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        read = load_adapted(tmp_path)
+        seen.append(read.receipt["seed"])
+        whole = first if seen[-1] == 1 else second
+        assert read.preparation.normalizer.mode == whole.preparation.normalizer.mode
+        assert len(read.weights) == len(whole.weights)
+        for own, theirs in zip(read.weights, whole.weights, strict=True):
+            assert all(np.array_equal(own[name], theirs[name]) for name in theirs)
+        replace_model(tmp_path, model(3))
+        assert load_adapted(tmp_path).receipt == {"seed": 3}
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+            ["adapted.json", *(f"{name}.safetensors" for name in ("normalizer", "source", "unadapted", "weights"))]
+        )
+        if ended == 0:
+            break
+    assert seen == sorted(seen)  # once the new one is there, it stays
+    assert 1 in seen
+    assert seen.count(2) > 5
 
-        def dying(path, data, left=left):
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-            whole(path, data)
 
-        with monkeypatch.context() as patched:
-            patched.setattr(adapted, "write_atomic", dying)
-            try:
-                save_adapted(tmp_path, second)
-                break
-            except KeyboardInterrupt:
-                with pytest.raises(UsageFault, match="no finished adaptation"):
-                    load_adapted(tmp_path)
-    assert writes == num_writes
-    assert load_adapted(tmp_path).receipt == {"seed": 2}
+def die_after(steps: int) -> None:
+    """Kill this process before it changes the file system for so many times and once."""
+    left = iter(range(steps))
+
+    def watch(event: str, arguments: tuple) -> None:
+        changes = event in ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "shutil.rmtree")
+        if (changes or (event == "open" and arguments[1] in ("w", "wb"))) and next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"format": 1}', b"\xff"])

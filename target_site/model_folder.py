@@ -1,0 +1,109 @@
+"""The folder ADAPTED: the names in it, and how a new model takes the place of an old one in one step.
+
+A new model is written whole into ``.incoming``, ``adapted.json`` last. With that file it is the model: until then
+the old one is, untouched, and from then on the new one is found wherever its files lie, while they are being moved to
+the place of the old ones. Whoever writes next finishes what a killed process had begun.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ecan_core.errors import ModelError, UsageFault
+from protocol.files import cannot_write, make_private_folder, read_bounded
+
+FORMAT = 2
+MAX_BYTES = 1 << 30
+FACTS = "adapted.json"
+VOICES = "voices.safetensors"
+EVALUATION = "evaluation.json"
+CACHE_FILE = "features.cache"
+
+_INCOMING = ".incoming"
+_NOT_IN_EVERY_MODEL = (VOICES, EVALUATION)
+
+
+@contextlib.contextmanager
+def new_model(folder: Path) -> Iterator[Path]:
+    """Where to write a whole new model, ``adapted.json`` last; it replaces the old one when the block ends well.
+
+    Raises:
+        StorageFault: the folder cannot be written; the old model stays.
+    """
+    finish_replacement(folder)
+    incoming = folder / _INCOMING
+    _remove(incoming)
+    make_private_folder(incoming)
+    try:
+        yield incoming
+    except BaseException:
+        _remove(incoming)
+        raise
+    finish_replacement(folder)
+
+
+def finish_replacement(folder: Path) -> None:
+    """Move a new model that is whole to the place of the old one; nothing happens if there is none.
+
+    Raises:
+        StorageFault: a file cannot be moved.
+    """
+    incoming = folder / _INCOMING
+    if not (incoming / FACTS).is_file():
+        return
+    names = sorted(path.name for path in incoming.iterdir())
+    try:
+        for name in _NOT_IN_EVERY_MODEL:
+            if name not in names:
+                (folder / name).unlink(missing_ok=True)
+        for name in sorted(names, key=lambda name: name == FACTS):
+            (incoming / name).replace(folder / name)
+        incoming.rmdir()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def file_of_model(folder: Path, name: str) -> Path:
+    """Where a file of the model lies, also after a process was killed that had begun to replace it."""
+    incoming = folder / _INCOMING
+    is_new = (incoming / FACTS).is_file() and (incoming / name).is_file()
+    return incoming / name if is_new else folder / name
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What ``adapted.json`` says, of which the key ``receipt`` tells what the model was made from.
+
+    Raises:
+        UsageFault: there is no finished adaptation in ``folder``.
+        ModelError: it is damaged or of another version.
+    """
+    path = file_of_model(folder, FACTS)
+    if not path.is_file():
+        raise UsageFault(f"{folder} holds no finished adaptation: run `ecan-target adapt --out {folder}` first")
+    try:
+        facts = json.loads(read_bounded(path, MAX_BYTES))
+        if facts["format"] != FORMAT:
+            raise ModelError("this adapted model was written by another version: adapt again from the bundle")
+        if not isinstance(facts["receipt"], dict):
+            raise TypeError("no receipt")
+    except (KeyError, TypeError, ValueError) as fault:
+        raise damaged(folder) from fault
+    return dict(facts)
+
+
+def damaged(folder: Path) -> ModelError:
+    """What is said of a model whose files do not fit together."""
+    return ModelError(f"the adapted model in {folder} is damaged: adapt again from the bundle")
+
+
+def _remove(incoming: Path) -> None:
+    try:
+        (incoming / FACTS).unlink(missing_ok=True)  # first: without it, what is left is no model
+        shutil.rmtree(incoming)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise cannot_write(incoming, error) from error
