@@ -25,7 +25,6 @@ import torch
 
 from benchmarks.classes import CLASSES
 from benchmarks.record import RESULTS, ROOT, circumstances
-from ecan_core.adapt import AdaptSettings
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.corpora import read_corpus
 from ecan_core.corpora.recipes import LAYOUTS
@@ -34,12 +33,13 @@ from ecan_core.data.features import extract_features
 from ecan_core.data.inputs import inputs_of
 from ecan_core.data.labeled import Corpus
 from ecan_core.labels import check_classes
-from ecan_core.methods import DEFAULT_METHOD, SCORING_METHODS, members_of
+from ecan_core.methods import SCORING_METHODS
 from ecan_core.metrics import confusion, uar
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import fit_normalizer
+from ecan_core.plan import DEFAULT_METHOD, AdaptSettings, members_of
 from ecan_core.predict import predict_scores
 from ecan_core.rounds import adapt_site
 from ecan_core.select import Verdict, estimated_gain, estimated_gain_of_panel, judge

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ecan_core.banks import MemoryBanks, fill_banks
-from ecan_core.checks import at_least, non_negative, one_of, positive
 from ecan_core.data.inputs import Inputs
 from ecan_core.health import Health, examine
 from ecan_core.losses.diversity import diversity_loss, mean_entropy
@@ -29,73 +28,10 @@ from ecan_core.losses.neighbor import (
 from ecan_core.losses.supervised import bank_supervised_contrastive_loss, supervised_contrastive_loss
 from ecan_core.model.network import Network
 from ecan_core.optim import batches, decay, make_optimizer, set_rates
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import predict_scores
 from ecan_core.pseudo_labels import vote
 from ecan_core.seeding import seeded
-
-NEIGHBOR_FORMS = ("ncl-1", "ncl-2", "ncl-3", "ncl-4", "ncl-5")
-SUPERVISED_FORMS = ("scl-1", "scl-2")
-PSEUDO_LABELS = ("vote", "own")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptSettings:
-    """How a model is adapted; docs/method.md gives the reasons for the defaults.
-
-    Attributes:
-        epochs: passes over the target corpus.
-        batch_size: utterances per step, B.
-        optimizer: ``adamw`` or ``sgd`` (Nesterov momentum 0.9).
-        learning_rate: of bottleneck and head, decayed as ``(1 + 10 t/T)^-0.75``.
-        encoder_rate: learning rate of the encoder as a share of ``learning_rate``.
-        weight_decay: weight decay.
-        train_head: False keeps the source's head as it is (SHOT).
-        num_neighbors: K of the neighbor loss.
-        num_voters: K' of the vote for pseudo-labels.
-        candidates: neighbors are searched among the mini-batch and at most so many other bank rows, drawn afresh
-            for every epoch, so that an epoch's cost is linear in N; a smaller corpus is searched whole.
-        temperature: of both contrastive losses.
-        neighbor_form: form of the neighbor loss, see ``ecan_core.losses.neighbor``.
-        supervised_form: ``scl-1`` contrasts within the mini-batch, ``scl-2`` with the whole bank.
-        pseudo_labels: ``vote`` of the neighbors or the ``own`` score (SCL-3).
-        dispersion: weight of the dispersion of ``ncl-3`` and ``ncl-5`` at the start.
-        dispersion_decay: exponent of its decay ``(1 + 10 t/T)^-exponent``.
-        diversity_weight: weight of the diversity loss.
-        neighbor_weight: lambda of E11.
-        supervised_weight: beta of E11.
-        certainty_weight: weight of the mean entropy of the scores; 0 in the paper.
-    """
-
-    epochs: int = 15
-    batch_size: int = 64
-    optimizer: str = "adamw"
-    learning_rate: float = 3e-4
-    encoder_rate: float = 1.0
-    weight_decay: float = 1e-3
-    train_head: bool = True
-    num_neighbors: int = 5
-    num_voters: int = 10
-    candidates: int = 16384
-    temperature: float = 0.07
-    neighbor_form: str = "ncl-3"
-    supervised_form: str = "scl-1"
-    pseudo_labels: str = "vote"
-    dispersion: float = 0.0
-    dispersion_decay: float = 1.0
-    diversity_weight: float = 1.0
-    neighbor_weight: float = 0.2
-    supervised_weight: float = 0.02
-    certainty_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        at_least(self, "batch_size", 2)
-        positive(self, "epochs", "learning_rate", "num_neighbors", "num_voters", "candidates", "temperature")
-        non_negative(self, "encoder_rate", "weight_decay", "dispersion", "dispersion_decay")
-        non_negative(self, "diversity_weight", "neighbor_weight", "supervised_weight", "certainty_weight")
-        one_of(self, "optimizer", ("adamw", "sgd"))
-        one_of(self, "neighbor_form", NEIGHBOR_FORMS)
-        one_of(self, "supervised_form", SUPERVISED_FORMS)
-        one_of(self, "pseudo_labels", PSEUDO_LABELS)
 
 
 class Step(NamedTuple):

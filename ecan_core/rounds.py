@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecan_core.adapt import Adaptation, AdaptSettings, EpochRecord, OnEpoch
+from ecan_core.adapt import Adaptation, EpochRecord, OnEpoch
 from ecan_core.data.inputs import Inputs, inputs_of
-from ecan_core.methods import METHODS, SINGLE_PASS
+from ecan_core.methods import METHODS
 from ecan_core.model.network import Network
 from ecan_core.normalize import Normalizer, fit_normalizer, normalize_by_speakers
+from ecan_core.plan import SINGLE_PASS, AdaptSettings
 from ecan_core.predict import committee_scores, mean_scores
 from ecan_core.voices import MIN_GUESSES, Voices, find_voices, normalize_by_voices, voice_columns
 

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ecan_core.adapt import AdaptSettings, EpochRecord
+from ecan_core.adapt import EpochRecord
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable, extract_features
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
-from ecan_core.methods import DEFAULT_METHOD, members_of
 from ecan_core.model.network import Network
 from ecan_core.model.weights import Arrays, to_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.normalize import require_speakers
+from ecan_core.plan import DEFAULT_METHOD, AdaptSettings, Plan, members_of
 from ecan_core.predict import committee_scores, run
 from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
@@ -95,14 +95,6 @@ def adapt_bundle(
             ),
         )
     return judgement
-
-
-class Plan(NamedTuple):
-    """How to adapt: ``--method``, ``--config`` and ``--seed``."""
-
-    method: str
-    settings: AdaptSettings
-    seed: int
 
 
 class Task(NamedTuple):

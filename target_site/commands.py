@@ -8,10 +8,8 @@ import click
 
 from ecan_core.console import one_line
 from ecan_core.narrator import Narrator
+from ecan_core.plan import COMMITTEES, DEFAULT_METHOD, READS
 
-METHOD_NAMES = (
-    *("committee", "ecan", "none", "adabn", "t3a", "tent", "shot-im", "shot", "nrc", "aad", "ucon", "cahtn", "cowa"),
-)
 NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
 
 folder = click.Path(path_type=Path, file_okay=False)
@@ -182,8 +180,8 @@ def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) ->
 )
 @click.option(
     "--method",
-    type=click.Choice(METHOD_NAMES),
-    default="committee",
+    type=click.Choice([*COMMITTEES, *READS]),
+    default=DEFAULT_METHOD,
     show_default=True,
     help="How to adapt; docs/method.md compares them.",
 )
@@ -215,9 +213,8 @@ def adapt(
     Exit code 14 says that the adaptation was undone because it did no good; the received model is kept and can
     be used.
     """
-    from ecan_core.adapt import AdaptSettings
     from ecan_core.errors import AdaptationReverted
-    from ecan_core.methods import check_settings
+    from ecan_core.plan import AdaptSettings, check_settings
     from ecan_core.seeding import one_thread
     from ecan_core.select import Verdict
     from ecan_core.settings import parse_settings, read_yaml

@@ -4,10 +4,11 @@ Source: Yang et al. 2022, "Attracting and Dispersing"; method section 6.4.
 Differs: AdamW at the product's learning rate in place of SGD, as for every method here.
 """
 
-from ecan_core.adapt import Adaptation, AdaptSettings, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adapt import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.data.inputs import Inputs
 from ecan_core.losses.neighbor import score_loss
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 
 
 def adapt_aad(

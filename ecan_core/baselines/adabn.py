@@ -9,9 +9,10 @@ by the site's own statistics already, which is what AdaBN is about, so that ther
 import numpy as np
 import torch
 
-from ecan_core.adapt import Adaptation, AdaptSettings, OnEpoch, single_pass
+from ecan_core.adapt import Adaptation, OnEpoch, single_pass
 from ecan_core.data.inputs import FrameBatch, Inputs
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import predict_scores
 
 BLOCK = 512

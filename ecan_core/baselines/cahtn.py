@@ -11,10 +11,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ecan_core.adapt import Adaptation, AdaptSettings, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adapt import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.baselines.shot import information_maximization
 from ecan_core.data.inputs import Inputs
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 
 LIKELY = 0.9
 """Score from which a class is a positive pseudo-label."""

@@ -9,11 +9,12 @@ search grows with its square.
 import torch
 from torch import Tensor
 
-from ecan_core.adapt import Adaptation, AdaptSettings, OnEpoch
+from ecan_core.adapt import Adaptation, OnEpoch
 from ecan_core.banks import MemoryBanks, fill_banks
 from ecan_core.data.inputs import Inputs
 from ecan_core.losses.neighbor import neighborhood
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 
 NUM_NEIGHBORS = 10
 MAX_STEPS = 100

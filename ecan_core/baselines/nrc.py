@@ -9,12 +9,13 @@ neighbors, which takes the place of the paper's term for itself.
 import torch
 from torch import Tensor
 
-from ecan_core.adapt import Adaptation, AdaptSettings, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adapt import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.banks import MemoryBanks
 from ecan_core.data.inputs import Inputs
 from ecan_core.losses.diversity import diversity_loss
 from ecan_core.losses.neighbor import Neighborhood, neighborhood
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 
 WEAK = 0.1
 """Affinity of a neighbor that is none in return, and of a neighbor of a neighbor."""

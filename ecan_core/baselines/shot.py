@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ecan_core.adapt import Adaptation, AdaptSettings, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adapt import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.data.inputs import Inputs
 from ecan_core.losses.diversity import diversity_loss, mean_entropy
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import run
 
 LABEL_WEIGHT = 0.3

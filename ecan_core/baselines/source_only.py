@@ -1,8 +1,9 @@
 """No adaptation: the row that every other method is measured against."""
 
-from ecan_core.adapt import Adaptation, AdaptSettings, OnEpoch
+from ecan_core.adapt import Adaptation, OnEpoch
 from ecan_core.data.inputs import Inputs
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import predict_scores
 
 

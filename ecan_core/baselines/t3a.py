@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ecan_core.adapt import Adaptation, AdaptSettings, OnEpoch, single_pass
+from ecan_core.adapt import Adaptation, OnEpoch, single_pass
 from ecan_core.data.inputs import Inputs
 from ecan_core.losses.diversity import entropy
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import run
 
 SUPPORTS_PER_CLASS = 64

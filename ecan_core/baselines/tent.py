@@ -13,10 +13,11 @@ from dataclasses import replace
 
 from torch import nn
 
-from ecan_core.adapt import Adaptation, AdaptSettings, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adapt import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.data.inputs import Inputs
 from ecan_core.losses.diversity import mean_entropy
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 
 RATE = 0.1
 """Learning rate as a share of the other methods': 3e-5 by default."""

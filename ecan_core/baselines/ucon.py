@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ecan_core.adapt import Adaptation, AdaptSettings, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adapt import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.data.inputs import FrameBatch, Inputs
 from ecan_core.losses.neighbor import score_loss
 from ecan_core.model.network import Network
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import run
 
 NOISE = 0.1

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.adapt import NEIGHBOR_FORMS, SUPERVISED_FORMS, AdaptSettings, adapt
+from ecan_core.adapt import adapt
 from ecan_core.banks import fill_banks
 from ecan_core.errors import SettingsError
 from ecan_core.methods import METHODS
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import NEIGHBOR_FORMS, SUPERVISED_FORMS, AdaptSettings
 from ecan_core.predict import predict_scores
 from tests.ecan_core.blobs import blobs, trained_network
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.adapt import NEIGHBOR_FORMS, SUPERVISED_FORMS, AdaptSettings, Step, adapt, minimize
+from ecan_core.adapt import Step, adapt, minimize
 from ecan_core.banks import MemoryBanks
 from ecan_core.baselines.nrc import reciprocal_loss
 from ecan_core.losses.diversity import diversity_loss
 from ecan_core.losses.neighbor import filtered_score_loss
 from ecan_core.methods import METHODS
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import NEIGHBOR_FORMS, SUPERVISED_FORMS, AdaptSettings
 from ecan_core.seeding import seeded
 from tests.ecan_core.baselines import twins as baseline_twins
 from tests.ecan_core.baselines.draws import B, K, N, batch_with_banks

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.banks import MemoryBanks
 from ecan_core.errors import SettingsError
-from ecan_core.methods import COMMITTEES, METHODS, READS, check_settings
+from ecan_core.methods import METHODS
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import COMMITTEES, READS, AdaptSettings, check_settings
 from tests.ecan_core.blobs import blobs, trained_network
 
 START = AdaptSettings(epochs=2, batch_size=16, num_voters=5, dispersion=0.5, supervised_weight=1.0)

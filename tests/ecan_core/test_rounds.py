@@ -3,12 +3,11 @@ import copy
 import numpy as np
 import pytest
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.data.inputs import inputs_of
 from ecan_core.errors import UsageFault
-from ecan_core.methods import MEMBERS, members_of
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import fit_normalizer
+from ecan_core.plan import MEMBERS, AdaptSettings, members_of
 from ecan_core.predict import committee_scores, predict_scores
 from ecan_core.rounds import adapt_site, num_epochs
 from ecan_core.voices import MIN_GUESSES

@@ -7,10 +7,11 @@ import source_site.commands
 import target_site.commands
 from ecan_core import labels
 from ecan_core.audio.frontend import FRONT_ENDS
-from ecan_core.methods import COMMITTEES, DEFAULT_METHOD, METHODS
+from ecan_core.methods import METHODS
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import SITE_MODES, SOURCE_MODES
+from ecan_core.plan import COMMITTEES, DEFAULT_METHOD
 from ecan_core.predict import predict_scores
 from protocol import architecture, manifest, weights
 from target_site.load import ModelCard

@@ -8,12 +8,12 @@ from itertools import count
 import numpy as np
 import pytest
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.errors import ModelError
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalize import Moments, Normalizer
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import committee_scores
 from ecan_core.rounds import Preparation, adapt_site
 from target_site.adapted import AdaptedModel, load_adapted, save_adapted

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.baselines import adabn
 from ecan_core.baselines.adabn import adapt_adabn
 from ecan_core.data.inputs import StatisticsInputs, inputs_of
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import predict_scores
 from tests.ecan_core.baselines import twins_gradient_free as twins
 

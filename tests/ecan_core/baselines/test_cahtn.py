@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.baselines.cahtn import LIKELY, UNLIKELY, adapt_cahtn, negative_loss, positive_loss
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import AdaptSettings
 from tests.ecan_core.baselines import twins
 from tests.ecan_core.baselines.draws import C, N, features_and_scores
 from tests.ecan_core.blobs import blobs, trained_network

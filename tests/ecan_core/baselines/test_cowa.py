@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.baselines import cowa
 from ecan_core.baselines.cowa import adapt_cowa, joint_knowledge, mix, weighted_cross_entropy
 from ecan_core.data.inputs import FrameBatch
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import AdaptSettings
 from tests.ecan_core.baselines import twins
 from tests.ecan_core.baselines.draws import B, C, N, features_and_scores
 from tests.ecan_core.blobs import blobs, random_inputs, trained_network

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.banks import MemoryBanks
 from ecan_core.baselines import lame
 from ecan_core.baselines.lame import adapt_lame, affinity_times, all_neighbors, assign
 from ecan_core.methods import METHODS, SCORING_METHODS
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import predict_scores
 from tests.ecan_core.baselines import twins_gradient_free as twins
 from tests.ecan_core.baselines.draws import K, N, features_and_scores

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.banks import MemoryBanks
 from ecan_core.baselines.nrc import adapt_nrc, reciprocal_loss
 from ecan_core.losses.neighbor import neighborhood
+from ecan_core.plan import AdaptSettings
 from tests.ecan_core.baselines import twins
 from tests.ecan_core.baselines.draws import K, batch_with_banks, features_and_scores
 from tests.ecan_core.blobs import blobs, trained_network

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.baselines import shot
 from ecan_core.baselines.shot import adapt_shot, centroid_labels, label_loss
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import AdaptSettings
 from tests.ecan_core.baselines import twins
 from tests.ecan_core.baselines.draws import C, N, features_and_scores
 from tests.ecan_core.blobs import blobs, trained_network

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.baselines import t3a
 from ecan_core.baselines.t3a import adapt_t3a, support_sums
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import AdaptSettings
 from ecan_core.predict import predict_scores, run
 from tests.ecan_core.baselines import twins_gradient_free as twins
 from tests.ecan_core.baselines.draws import C, N, features_and_scores

@@ -5,11 +5,11 @@ import copy
 import numpy as np
 import pytest
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.baselines.tent import RATE, adapt_tent, shifts, training_only
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import CosineHead
 from ecan_core.model.weights import to_arrays
+from ecan_core.plan import AdaptSettings
 from tests.ecan_core.baselines import twins_gradient_free as twins
 from tests.ecan_core.blobs import blobs, random_inputs, trained_network
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ecan_core.adapt import AdaptSettings
 from ecan_core.baselines.ucon import NOISE, LabelSets, adapt_ucon, label_set_loss, view_loss, with_noise
 from ecan_core.data.inputs import FrameBatch
 from ecan_core.model.architectures import ARCHITECTURES, build_network
+from ecan_core.plan import AdaptSettings
 from tests.ecan_core.baselines import twins
 from tests.ecan_core.baselines.draws import B, C, N, features_and_scores
 from tests.ecan_core.blobs import blobs, random_inputs, trained_network
