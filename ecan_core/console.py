@@ -202,6 +202,8 @@ def _code_word(error: BaseException) -> str:
 
 
 def _report_os_error(error: OSError) -> int:
+    if os.environ.get("ECAN_DEBUG") == "1":
+        traceback.print_exception(error)
     place = f"{error.filename}: " if error.filename else ""
     if error.errno in _STORAGE_FAULTS:
         return _say(f"{place}{_STORAGE_FAULTS[error.errno]}.", _STORAGE)

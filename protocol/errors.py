@@ -63,6 +63,7 @@ class Code(StrEnum):
     FAST_FORWARD = "FAST_FORWARD"
     REVOKED = "REVOKED"
     CONTAINMENT = "CONTAINMENT"
+    PROBE = "PROBE"
     # The exchange between the sites.
     STATE = "STATE"
     OFFER = "OFFER"

@@ -22,6 +22,7 @@ import functools
 import importlib.util
 import os
 import platform
+import signal
 import socket
 import struct
 import sys
@@ -103,6 +104,44 @@ def confine(
     return Confinement(landlock_abi=abi, seccomp=filters is not None)
 
 
+def leave_network() -> bool:
+    """Move this process into a network of its own, where there is nobody else; before `confine`, which forbids it.
+
+    Returns:
+        Whether it is in such a network now. Some systems do not let users make one; where all that the process has
+        is the loopback interface of a container that is cut off already, that is as good.
+    """
+    if sys.platform != "linux":
+        return False
+    user, group = os.getuid(), os.getgid()
+    libc = _libc()
+    if libc.unshare(_NEW_NETWORK) == 0:  # for root
+        return True
+    if libc.unshare(_NEW_USERS | _NEW_NETWORK) == 0:
+        for name, content in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
+            with contextlib.suppress(OSError):  # without a map it is nobody, and cannot write what is its user's
+                Path("/proc/self", name).write_text(content)
+        return os.getuid() == user
+    return [name for _, name in socket.if_nameindex()] in ([], ["lo"])
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the one that started it ends; Linux only.
+
+    Args:
+        parent: its process number, which may have ended already.
+    """
+    if sys.platform != "linux":
+        return
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(-signal.SIGKILL & 0xFF)
+
+
 def forbid_dumps() -> None:
     """Leave no core dump of this process, and let no other process of the same user look into it; Linux only.
 
@@ -171,6 +210,7 @@ def landlock_abi() -> int:
 
 # What the kernel calls these things. ---------------------------------------------------------------------------------
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
 _SECCOMP_MODE_FILTER = 2
 # These numbers are the same on every architecture.
@@ -186,7 +226,7 @@ def _unsupported(why: str) -> ContainmentFault:
     return ContainmentFault(
         Code.CONTAINMENT,
         f"This system cannot confine a process ({why}); use {OLDEST_KERNEL} or newer on x86_64 or aarch64 with "
-        "Landlock enabled, or accept the risk with --unconfined.",
+        "Landlock enabled, or accept the risk by the option that the command's --help names.",
     )
 
 
@@ -213,7 +253,7 @@ def _checked(result: int, what: str) -> int:
         raise ContainmentFault(
             Code.CONTAINMENT,
             f"The process cannot be {what} ({os.strerror(ctypes.get_errno())}); use a newer kernel, "
-            "or accept the risk with --unconfined.",
+            "or accept the risk by the option that the command's --help names.",
         )
     return result
 
@@ -390,6 +430,7 @@ _SOCKET_USE: _Calls = {
 }
 # Calls that are refused with some arguments only: which argument, and which values or bits of it.
 _CLONE: _Calls = {"clone": (56, 220)}
+_NEW_USERS, _NEW_NETWORK = 0x10000000, 0x40000000
 _NEW_NAMESPACES = 0x7E020000
 """The flags with which clone makes namespaces."""
 _HIDDEN = {"clone3": 435, "openat2": 437}
@@ -534,8 +575,8 @@ def _is_within_reach(path: Path) -> bool:
     return False
 
 
-class _Ring:
-    """A ring of io_uring; its end closes it."""
+class Ring:
+    """A ring of system calls (io_uring), which `confine` forbids."""
 
     def __init__(self) -> None:
         parameters = ctypes.create_string_buffer(120)
@@ -548,7 +589,7 @@ class _Ring:
         os.close(self._descriptor)
 
 
-def _forbidden_sockets(*, sockets: bool) -> Iterator[tuple[str, Callable[[], _Ring | socket.socket]]]:
+def _forbidden_sockets(*, sockets: bool) -> Iterator[tuple[str, Callable[[], Ring | socket.socket]]]:
     """Name and maker of everything that `confine` forbids."""
     if not sockets:
         yield "a TCP socket", functools.partial(socket.socket, socket.AF_INET, socket.SOCK_STREAM)
@@ -559,7 +600,7 @@ def _forbidden_sockets(*, sockets: bool) -> Iterator[tuple[str, Callable[[], _Ri
     yield "a netlink socket", functools.partial(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW)
     yield "a packet socket", functools.partial(socket.socket, socket.AF_PACKET, socket.SOCK_RAW)
     yield "a vsock socket", functools.partial(socket.socket, socket.AF_VSOCK, socket.SOCK_STREAM)
-    yield "a ring of system calls", _Ring
+    yield "a ring of system calls", Ring
 
 
 def _forbidden_calls() -> Iterator[tuple[str, int, tuple[int, ...]]]:

@@ -3,7 +3,6 @@
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,10 +22,15 @@ from ecan_core.predict import committee_scores, run
 from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.voices import MIN_GUESSES, possible_mode
+from protocol.errors import Code, Unauthentic
+from protocol.inspect import listed_rows
 from protocol.trust import VerifiedBundle
+from target_site.acceptance import open_accepted
 from target_site.adapted import AdaptedModel, save_adapted
+from target_site.containment import Containment
 from target_site.load import ModelCard, choose_normalization, model_card
-from target_site.model_folder import CACHE_FILE, new_model
+from target_site.model_folder import new_model
+from target_site.orders import AdaptOrder
 from target_site.predict import Predictions, say_ignored
 from target_site.report_content import ReportContent
 from target_site.report_files import save_report
@@ -37,52 +41,40 @@ MIN_UTTERANCES = 8
 """Fewer utterances than this are no corpus: neighbors and class shares mean nothing."""
 
 
-def adapt_bundle(
-    bundle: VerifiedBundle,
-    audio: Path,
-    out: Path,
-    *,
-    crossed: list[dict[str, Any]],
-    normalization: str | None,
-    method: str,
-    settings: AdaptSettings,
-    seed: int,
-    cache_path: Path | None,
-    narrator: Narrator,
-) -> Judgement:
-    """Adapt to ``audio`` and write the folder ADAPTED.
+def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
+    """Adapt to recordings and write a new model into the folder ADAPTED.
+
+    Labels in a list are never read. The model takes the place of an older one by
+    `target_site.model_folder.finish_replacement`.
 
     Args:
-        bundle: a bundle that this site accepted.
-        audio: folder, file or list of utterances; labels in a list are never read.
-        out: folder of the adapted model, which is there.
-        crossed: every run of bytes of the bundle, as ``protocol.inspect`` lists them, for the report.
-        normalization: one of ``SITE_MODES``; None decides by the model and the list.
-        method: a name in ``METHODS`` or ``COMMITTEES``.
-        settings: how to adapt.
-        seed: seed of the shuffling and of dropout.
-        cache_path: where features are kept; None keeps them in ``out``.
+        order: what to adapt, to what and how.
+        containment: how this process is contained, for the receipt and the report.
         narrator: tells a person what is skipped and how far the work has come.
 
     Returns:
-        The verdict; where it is ``reverted``, the folder holds the model as it was received.
+        The ``verdict`` and its ``reason``; where it is ``reverted``, the model is the one that was received.
 
     Raises:
         AudioError: no utterance can be used, or too few.
         UsageFault: a normalization that this model cannot have.
+        Unauthentic: the bundle has changed since it was checked.
     """
-    plan = Plan(method, settings, seed)
-    task = _prepare(bundle, audio, out, normalization, method, cache_path=cache_path, narrator=narrator)
+    bundle = open_accepted(order.bundle, keys_dir=None)
+    if bundle.digest.hex() != order.sha256:
+        raise Unauthentic(Code.DIGEST, f"{order.bundle} has changed since it was checked; run the command again.")
+    plan = Plan(order.method, order.settings, order.seed)
+    task = _prepare(bundle, order, narrator)
     site = _adapt(task, plan, "adaptation epochs", narrator)
     narrator.say(f"normalized by {site.preparation.normalizer.mode}")
     received = _look((task.build(),), site.unadapted, task)
     adapted = _look(site.networks, site.preparation, task)
     judgement = _judge(task, plan, site, received, adapted, narrator)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
-    receipt = _receipt(bundle, plan, kept, judgement)
-    with new_model(out) as folder:
+    receipt = _receipt(bundle, plan, kept, judgement, containment)
+    with new_model(order.out) as folder:
         kept.predictions.write(folder, task.card.classes)
-        save_report(folder, _content(bundle, crossed, received, kept, site.members[0].records, judgement, receipt))
+        save_report(folder, _content(bundle, received, kept, site.members[0].records, judgement, receipt))
         save_adapted(
             folder,
             AdaptedModel(
@@ -94,7 +86,7 @@ def adapt_bundle(
                 receipt=receipt,
             ),
         )
-    return judgement
+    return {"verdict": judgement.verdict.value, "reason": judgement.reason}
 
 
 class Task(NamedTuple):
@@ -143,29 +135,20 @@ class View(NamedTuple):
         return self.predictions.scores
 
 
-def _prepare(
-    bundle: VerifiedBundle,
-    audio: Path,
-    out: Path,
-    normalization: str | None,
-    method: str,
-    *,
-    cache_path: Path | None,
-    narrator: Narrator,
-) -> Task:
+def _prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Task:
     """List the utterances, decide how to normalize them, and only then read the audio."""
     card, weights = model_card(bundle), bundle.tensors()
-    listing = list_utterances(audio)
+    listing = list_utterances(order.audio)
     say_ignored(listing.ignored_columns, narrator)
     speakers = [utterance.speaker for utterance in listing.utterances]
-    wanted = choose_normalization(card, normalization, speakers_known=any(speakers))
+    wanted = choose_normalization(card, order.normalization, speakers_known=any(speakers))
     require_speakers(wanted, speakers)
-    with FeatureCache(cache_path or out / CACHE_FILE) as cache, narrator.progress("features") as tick:
+    with FeatureCache(order.cache) as cache, narrator.progress("features") as tick:
         table = extract_features(listing.utterances, card.front_end(), cache, on_progress=tick)
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
     num_utterances = len(table.utterances)
-    if method != "none" and num_utterances < MIN_UTTERANCES:
+    if order.method != "none" and num_utterances < MIN_UTTERANCES:
         raise AudioError(
             f"only {num_utterances} usable utterances: adaptation needs at least {MIN_UTTERANCES}, "
             "use --method none to predict without it"
@@ -173,7 +156,7 @@ def _prepare(
     mode = possible_mode(wanted, num_utterances)
     if mode != wanted:
         narrator.say(f"fewer than {MIN_GUESSES} utterances tell no voices apart: normalizing by {mode}")
-    narrator.say(f"{num_utterances} utterances, method {method}")
+    narrator.say(f"{num_utterances} utterances, method {order.method}")
     return Task(card=card, weights=weights, table=table, mode=mode)
 
 
@@ -217,7 +200,9 @@ def _judge(
     return judge(received.scores, adapted.scores, gain)
 
 
-def _receipt(bundle: VerifiedBundle, plan: Plan, kept: View, judgement: Judgement) -> dict[str, Any]:
+def _receipt(
+    bundle: VerifiedBundle, plan: Plan, kept: View, judgement: Judgement, containment: Containment
+) -> dict[str, Any]:
     """What the model that is kept was made from, and how."""
     return {
         "bundle_sha256": bundle.digest.hex(),
@@ -232,6 +217,7 @@ def _receipt(bundle: VerifiedBundle, plan: Plan, kept: View, judgement: Judgemen
         "normalization": kept.preparation.normalizer.mode,
         "verdict": judgement.verdict.value,
         "reason": judgement.reason,
+        "containment": containment.as_plain(),
         "versions": {
             "ecan-ser": version("ecan-ser"),
             "torch": version("torch"),
@@ -254,7 +240,6 @@ def principal_plane(features: np.ndarray) -> np.ndarray:
 
 def _content(
     bundle: VerifiedBundle,
-    crossed: list[dict[str, Any]],
     received: View,
     kept: View,
     records: list[EpochRecord],
@@ -286,7 +271,7 @@ def _content(
             {"file": str(refusal.utterance.path), "reason": refusal.reason}
             for refusal in kept.predictions.table.refusals
         ],
-        crossed=crossed,
+        crossed=listed_rows(bundle.data),
         facts=_facts(bundle, receipt),
     )
 

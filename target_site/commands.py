@@ -3,12 +3,16 @@
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ecan_core.console import one_line
 from ecan_core.narrator import Narrator
 from ecan_core.plan import COMMITTEES, DEFAULT_METHOD, READS
+
+if TYPE_CHECKING:
+    from target_site.orders import Order
 
 NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
 
@@ -18,6 +22,12 @@ existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 SECONDS = click.IntRange(1, 31_536_000)
 any_path = click.Path(path_type=Path)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+uncontained_option = click.option(
+    "--accept-uncontained",
+    "accepted",
+    metavar="REASON",
+    help="Read recordings even where this system cannot seal the process that does; results carry the reason.",
+)
 format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 keys_option = click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
 model_option = click.option(
@@ -190,6 +200,7 @@ def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) ->
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
+@uncontained_option
 @format_option
 @quiet_option
 def adapt(
@@ -202,6 +213,7 @@ def adapt(
     keys_dir: Path | None,
     cache: Path | None,
     out: Path,
+    accepted: str | None,
     form: str,
     quiet: bool,
 ) -> None:
@@ -215,15 +227,13 @@ def adapt(
     """
     from ecan_core.errors import AdaptationReverted
     from ecan_core.plan import AdaptSettings, check_settings
-    from ecan_core.seeding import one_thread
     from ecan_core.select import Verdict
     from ecan_core.settings import parse_settings, read_yaml
-    from protocol.inspect import listed_rows
-    from target_site.adapt import adapt_bundle
+    from target_site.acceptance import open_accepted
     from target_site.locks import writing_alone
-    from target_site.receive import open_accepted
+    from target_site.model_folder import CACHE_FILE, finish_replacement
+    from target_site.orders import AdaptOrder
 
-    one_thread()
     narrator = Narrator(quiet=quiet)
     settings = parse_settings(AdaptSettings, read_yaml(config) if config else {}, str(config))
     check_settings(method, settings)
@@ -235,25 +245,28 @@ def adapt(
             "and that the source has not withdrawn the model since"
         )
     with writing_alone(out):
-        judgement = adapt_bundle(
-            verified,
-            audio,
-            out,
-            crossed=listed_rows(verified.data),
+        finish_replacement(out)
+        order = AdaptOrder(
+            bundle=bundle,
+            sha256=verified.digest.hex(),
+            audio=audio,
+            out=out,
             normalization=normalize,
             method=method,
             settings=settings,
             seed=seed,
-            cache_path=cache,
-            narrator=narrator,
+            cache=cache or out / CACHE_FILE,
         )
+        outcome = _carry_out(order, accepted, narrator, quiet=quiet)
+        finish_replacement(out)
+    verdict, reason = outcome["verdict"], outcome["reason"]
     if form == "json":
-        click.echo(json.dumps({"verdict": judgement.verdict.value, "reason": judgement.reason, "model": str(out)}))
-    narrator.say(f"{judgement.verdict.value}: {judgement.reason}")
+        click.echo(json.dumps({"verdict": verdict, "reason": reason, "model": str(out)}))
+    narrator.say(f"{verdict}: {reason}")
     narrator.say(f"report: {out / 'report.html'}")
-    if judgement.verdict is Verdict.REVERTED:
+    if verdict == Verdict.REVERTED:
         raise AdaptationReverted(
-            f"the adaptation was undone ({judgement.reason}): {out} holds the model as received; "
+            f"the adaptation was undone ({reason}): {out} holds the model as received; "
             "try more recordings or another --method"
         )
 
@@ -264,27 +277,32 @@ def adapt(
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
+@uncontained_option
 @format_option
 @quiet_option
 def predict(
-    model_dir: Path, audio: Path, keys_dir: Path | None, cache: Path | None, out: Path, form: str, quiet: bool
+    model_dir: Path,
+    audio: Path,
+    keys_dir: Path | None,
+    cache: Path | None,
+    out: Path,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
 ) -> None:
     """Recognize emotions with the adapted model."""
-    from ecan_core.seeding import one_thread
-    from target_site.adapted import load_adapted
+    from target_site.acceptance import refuse_withdrawn
     from target_site.locks import writing_alone
-    from target_site.model_folder import CACHE_FILE
-    from target_site.predict import predict_audio
+    from target_site.model_folder import CACHE_FILE, read_facts
+    from target_site.orders import PredictOrder
 
-    one_thread()
     narrator = Narrator(quiet=quiet)
-    model = load_adapted(model_dir)
+    facts = read_facts(model_dir)
     if keys_dir is not None:
-        from target_site.acceptance import refuse_withdrawn
-
-        refuse_withdrawn(keys_dir, model.receipt)
+        refuse_withdrawn(keys_dir, facts["receipt"])
     with writing_alone(out):
-        summary = predict_audio(model, audio, out, cache_path=cache or model_dir / CACHE_FILE, narrator=narrator)
+        order = PredictOrder(model=model_dir, audio=audio, out=out, cache=cache or model_dir / CACHE_FILE)
+        summary = _carry_out(order, accepted, narrator, quiet=quiet)
     if form == "json":
         click.echo(json.dumps(summary))
     narrator.say(f"predicted {summary['utterances']} utterances: {out / 'segments.csv'}")
@@ -294,25 +312,21 @@ def predict(
 @model_option
 @click.option("--labels", type=existing_file, required=True, help="CSV with the columns file, label, speaker.")
 @cache_option
+@uncontained_option
 @format_option
 @quiet_option
-def evaluate(model_dir: Path, labels: Path, cache: Path | None, form: str, quiet: bool) -> None:
+def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | None, form: str, quiet: bool) -> None:
     """Measure the adapted model on labelled recordings; the labels change nothing in the model."""
-    from ecan_core.seeding import one_thread
-    from target_site.adapted import load_adapted
-    from target_site.evaluate import evaluate_model, format_text
+    from target_site.evaluation import format_text
     from target_site.locks import writing_alone
-    from target_site.model_folder import CACHE_FILE
+    from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
+    from target_site.orders import EvaluateOrder
 
-    one_thread()
+    read_facts(model_dir)
     with writing_alone(model_dir):
-        evaluation = evaluate_model(
-            load_adapted(model_dir),
-            labels,
-            model_dir,
-            cache_path=cache or model_dir / CACHE_FILE,
-            narrator=Narrator(quiet=quiet),
-        )
+        finish_replacement(model_dir)
+        order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
+        evaluation = _carry_out(order, accepted, Narrator(quiet=quiet), quiet=quiet)
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
 
 
@@ -344,6 +358,14 @@ def doctor(keys_dir: Path | None, out: Path, source: str | None, trust: str | No
     if form == "json":
         click.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     raise_first_fault(findings)
+
+
+def _carry_out(order: "Order", accepted: str | None, narrator: Narrator, *, quiet: bool) -> dict[str, Any]:
+    """Have an order carried out by a process that is sealed."""
+    from target_site.containment import Conditions
+    from target_site.seal import carry_out_sealed
+
+    return carry_out_sealed(order, conditions=Conditions(accepted=accepted), narrator=narrator, quiet=quiet)
 
 
 def _today() -> int:

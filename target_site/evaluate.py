@@ -1,6 +1,5 @@
 """Measure a model on this site's labelled recordings. The only target module that reads a label."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +10,24 @@ from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
 from ecan_core.narrator import Narrator
-from target_site.adapted import AdaptedModel
+from target_site.adapted import load_adapted
+from target_site.containment import Containment
+from target_site.orders import EvaluateOrder
 from target_site.predict import predict_utterances, score_table
 from target_site.report_files import save_evaluation
 
 INTERVAL_SEED = 0
 
 
-def evaluate_model(
-    model: AdaptedModel, labels: Path, model_dir: Path, *, cache_path: Path, narrator: Narrator
-) -> dict[str, Any]:
+def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
     """Score the adapted and the received model on labelled utterances.
 
     Writes ``evaluation.json`` into the model's folder and adds the figures to its report.
+
+    Args:
+        order: the model and the labelled list.
+        containment: how this process is contained.
+        narrator: tells a person what is skipped and how far the work has come.
 
     Returns:
         UAR, WAR, recalls, confusion (rows: true, columns: predicted) and the 95 % bootstrap interval of the UAR;
@@ -32,6 +36,7 @@ def evaluate_model(
     Raises:
         AudioError: no utterance of the model's classes can be used.
     """
+    model, labels = load_adapted(order.model), order.labels
     classes = model.card.classes
     labeled = read_corpus("csv", labels)
     corpus, other_classes = labeled.restrict(classes)
@@ -42,7 +47,7 @@ def evaluate_model(
     label_of = {item.utterance.id: classes.index(item.label) for item in corpus.utterances}
     # All of the list is predicted, exactly as `predict` would, and only then the labels decide what is counted.
     utterances = list_utterances(labels).utterances
-    with FeatureCache(cache_path) as cache:
+    with FeatureCache(order.cache) as cache:
         after = predict_utterances(model, model.networks(), utterances, cache, narrator)
     if after.table.refusals:
         narrator.say(f"skipped unusable utterances: {after.table.skipped}")
@@ -53,25 +58,12 @@ def evaluate_model(
     true = np.array([label_of[after.table.utterances[row].id] for row in counted])
     for index in sorted(set(range(len(classes))) - set(true.tolist())):
         narrator.say(f"no utterance is labelled {classes[index]}: the UAR is an average over the other classes")
-    evaluation = _figures(true, after.scores[counted], classes) | {"before": _figures(true, before[counted], classes)}
-    save_evaluation(model_dir, evaluation)
+    evaluation = _figures(true, after.scores[counted], classes) | {
+        "before": _figures(true, before[counted], classes),
+        "containment": containment.as_plain(),
+    }
+    save_evaluation(order.model, evaluation)
     return evaluation
-
-
-def format_text(evaluation: dict[str, Any]) -> str:
-    """The figures as lines for a person."""
-    low, high = evaluation["uar_interval"]
-    lines = [
-        f"utterances  {evaluation['n']}",
-        f"UAR before  {100 * evaluation['before']['uar']:.1f} %",
-        f"UAR after   {100 * evaluation['uar']:.1f} %  (95 % interval {100 * low:.1f} to {100 * high:.1f})",
-        f"WAR after   {100 * evaluation['war']:.1f} %",
-    ]
-    return "\n".join(lines + [f"  {name:<12}{_percent(value)}" for name, value in evaluation["recall"].items()])
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _figures(true: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:

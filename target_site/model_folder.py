@@ -28,12 +28,11 @@ _NOT_IN_EVERY_MODEL = (VOICES, EVALUATION)
 
 @contextlib.contextmanager
 def new_model(folder: Path) -> Iterator[Path]:
-    """Where to write a whole new model, ``adapted.json`` last; it replaces the old one when the block ends well.
+    """Where to write a whole new model, ``adapted.json`` last; an earlier one that was not moved yet is lost.
 
     Raises:
         StorageFault: the folder cannot be written; the old model stays.
     """
-    finish_replacement(folder)
     incoming = folder / _INCOMING
     _remove(incoming)
     make_private_folder(incoming)
@@ -42,11 +41,13 @@ def new_model(folder: Path) -> Iterator[Path]:
     except BaseException:
         _remove(incoming)
         raise
-    finish_replacement(folder)
 
 
 def finish_replacement(folder: Path) -> None:
     """Move a new model that is whole to the place of the old one; nothing happens if there is none.
+
+    A sealed process writes the model and the one that started it moves it: the first version of Landlock has no
+    moves from folder to folder.
 
     Raises:
         StorageFault: a file cannot be moved.

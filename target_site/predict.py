@@ -17,7 +17,9 @@ from ecan_core.predict import committee_scores
 from ecan_core.rounds import Preparation
 from ecan_core.utterance import Utterance
 from protocol.files import write_atomic
-from target_site.adapted import AdaptedModel
+from target_site.adapted import AdaptedModel, load_adapted
+from target_site.containment import Containment
+from target_site.orders import PredictOrder
 from target_site.segments import segments_of, write_segments
 
 
@@ -52,26 +54,25 @@ def score_table(networks: Sequence[Network], preparation: Preparation, table: Fe
     return committee_scores(networks, preparation.inputs(table.features, speakers))
 
 
-def predict_audio(
-    model: AdaptedModel,
-    audio: Path,
-    out: Path,
-    *,
-    cache_path: Path,
-    narrator: Narrator,
-) -> dict[str, object]:
-    """Predict a folder, a file or a list, and write ``segments.csv``, ``.jsonl`` and ``.rttm`` and ``summary.json``.
+def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator) -> dict[str, object]:
+    """Predict recordings and write ``segments.csv``, ``.jsonl`` and ``.rttm`` and ``summary.json``.
+
+    Args:
+        order: what to predict, and with which model.
+        containment: how this process is contained, for the summary.
+        narrator: tells a person what is skipped and how far the work has come.
 
     Returns:
         The summary: counts per class, refusals with reasons.
     """
-    listing = list_utterances(audio)
+    model = load_adapted(order.model)
+    listing = list_utterances(order.audio)
     say_ignored(listing.ignored_columns, narrator)
-    with FeatureCache(cache_path) as cache:
+    with FeatureCache(order.cache) as cache:
         predictions = predict_utterances(model, model.networks(), listing.utterances, cache, narrator)
-    summary = summarize(predictions, model.card.classes)
-    predictions.write(out, model.card.classes)
-    write_atomic(out / "summary.json", json.dumps(summary, indent=2).encode())
+    summary = summarize(predictions, model.card.classes) | {"containment": containment.as_plain()}
+    predictions.write(order.out, model.card.classes)
+    write_atomic(order.out / "summary.json", json.dumps(summary, indent=2).encode())
     return summary
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.files import read_bounded, write_atomic
-from target_site.model_folder import EVALUATION, finish_replacement
+from target_site.model_folder import EVALUATION
 from target_site.report import render_report
 from target_site.report_content import ReportContent
 
@@ -23,7 +23,6 @@ def save_report(folder: Path, content: ReportContent) -> None:
 
 def save_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
     """Write ``evaluation.json`` and put its figures into the page."""
-    finish_replacement(folder)
     write_atomic(folder / EVALUATION, json.dumps(evaluation, indent=2).encode())
     refresh_page(folder)
 

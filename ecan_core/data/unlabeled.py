@@ -45,6 +45,27 @@ def list_utterances(path: Path) -> Listing:
     return listing
 
 
+def roots(path: Path) -> tuple[Path, ...]:
+    """Which files and folders must be within reach to list a path and to read what it lists.
+
+    Args:
+        path: As for `list_utterances`.
+
+    Raises:
+        UsageFault: As for `list_utterances`.
+    """
+    if path.is_dir():
+        return (path,)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        listed = (row.utterance.path.parent for row in read_table(path).rows)
+        return tuple(dict.fromkeys([path, *listed]))
+    if path.exists():
+        return (path,)
+    if glob.has_magic(str(path)):
+        return (_fixed(path),)
+    raise _nothing_at(path)
+
+
 def _list(path: Path) -> Listing:
     if path.is_dir():
         return _from_files(list(find_files(path, _SUFFIXES)), path)
@@ -56,11 +77,20 @@ def _list(path: Path) -> Listing:
         return _from_files([path], path.parent)
     if glob.has_magic(str(path)):
         return _from_pattern(path)
-    raise UsageFault(f"There is nothing at {path}; check the path.")
+    raise _nothing_at(path)
+
+
+def _nothing_at(path: Path) -> UsageFault:
+    return UsageFault(f"There is nothing at {path}; check the path.")
+
+
+def _fixed(pattern: Path) -> Path:
+    """The folder in which a pattern is searched."""
+    return next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
 
 
 def _from_pattern(pattern: Path) -> Listing:
-    fixed = next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
+    fixed = _fixed(pattern)
     try:
         matches = sorted(fixed.glob(str(pattern.relative_to(fixed))))
     except ValueError as error:

@@ -152,7 +152,7 @@ def test_on_a_kernel_without_walls_nothing_happens_unless_that_is_accepted(place
     more = () if command == "grant" else ("--listen", "127.0.0.1:0", "--timeout", "1")
     refused = on_an_old_kernel(*more)
     assert refused.returncode == 15
-    assert "--unconfined" in refused.stderr
+    assert "accept the risk" in refused.stderr
     assert open_ledger(place / "keys").find(SITE.grant) is None
     accepted = on_an_old_kernel(*more, "--unconfined", "--quiet")
     assert accepted.returncode == (0 if command == "grant" else 5)  # nobody came to fetch it

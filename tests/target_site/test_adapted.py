@@ -18,7 +18,7 @@ from ecan_core.predict import committee_scores
 from ecan_core.rounds import Preparation, adapt_site
 from target_site.adapted import AdaptedModel, load_adapted, save_adapted
 from target_site.load import ModelCard
-from target_site.model_folder import VOICES, new_model
+from target_site.model_folder import VOICES, finish_replacement, new_model
 
 DIM = FRONT_ENDS["stats-v1"].dim
 
@@ -97,6 +97,7 @@ def test_a_model_that_hears_voices_hears_them_alike_when_it_is_read_back(tmp_pat
 def replace_model(folder, new: AdaptedModel) -> None:
     with new_model(folder) as incoming:
         save_adapted(incoming, new)
+    finish_replacement(folder)
 
 
 def test_voices_go_when_a_model_without_them_is_saved_in_their_place(tmp_path):

@@ -13,7 +13,7 @@ from ecan_core.labels import EMOTIONS
 from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
 from ecan_core.select import Verdict
 from protocol.description import Category
-from target_site.model_folder import FACTS, new_model
+from target_site.model_folder import FACTS, finish_replacement, new_model
 from target_site.report import CATEGORIES, HEADLINES, REASONS, render_report
 from target_site.report_content import ReportContent
 from target_site.report_figures import MAX_POINTS, map_figure
@@ -288,3 +288,4 @@ def replace_report(folder) -> None:
     with new_model(folder) as incoming:
         save_report(incoming, content_of())
         (incoming / FACTS).write_text("{}")
+    finish_replacement(folder)

@@ -1,0 +1,19 @@
+"""The figures of `evaluate` in words."""
+
+from typing import Any
+
+
+def format_text(evaluation: dict[str, Any]) -> str:
+    """The figures as lines for a person."""
+    low, high = evaluation["uar_interval"]
+    lines = [
+        f"utterances  {evaluation['n']}",
+        f"UAR before  {100 * evaluation['before']['uar']:.1f} %",
+        f"UAR after   {100 * evaluation['uar']:.1f} %  (95 % interval {100 * low:.1f} to {100 * high:.1f})",
+        f"WAR after   {100 * evaluation['war']:.1f} %",
+    ]
+    return "\n".join(lines + [f"  {name:<12}{_percent(value)}" for name, value in evaluation["recall"].items()])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"

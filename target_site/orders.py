@@ -1,0 +1,108 @@
+"""What a sealed process is told to do, as plain values, and what it needs within reach to do it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ecan_core.data.unlabeled import roots
+from ecan_core.plan import AdaptSettings
+from target_site.acceptance import receipt_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOrder:
+    """Adapt a bundle to recordings.
+
+    Attributes:
+        bundle: what this site accepted.
+        sha256: digest of the bundle that was checked, in hexadecimal.
+        audio: folder, file, pattern or list.
+        out: folder of the adapted model, which is there.
+        normalization: as ``--normalize``; None decides by the model and the list.
+        method: a name that ``--method`` takes.
+        settings: how to adapt.
+        seed: seed of shuffling and dropout.
+        cache: where features are kept.
+    """
+
+    bundle: Path
+    sha256: str
+    audio: Path
+    out: Path
+    normalization: str | None
+    method: str
+    settings: AdaptSettings
+    seed: int
+    cache: Path
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """Files and folders."""
+        return (self.bundle, receipt_path(self.bundle), *roots(self.audio))
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """Folders."""
+        return (self.out, self.cache.parent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOrder:
+    """Predict recordings with an adapted model.
+
+    Attributes:
+        model: folder of the adapted model.
+        audio: folder, file, pattern or list.
+        out: folder of the predictions, which is there.
+        cache: where features are kept.
+    """
+
+    model: Path
+    audio: Path
+    out: Path
+    cache: Path
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """Files and folders."""
+        return (self.model, *roots(self.audio))
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """Folders."""
+        return (self.out, self.cache.parent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOrder:
+    """Measure an adapted model on labelled recordings.
+
+    Attributes:
+        model: folder of the adapted model.
+        labels: list of the recordings.
+        cache: where features are kept.
+    """
+
+    model: Path
+    labels: Path
+    cache: Path
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """Files and folders."""
+        return roots(self.labels)
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """Folders."""
+        return (self.model, self.cache.parent)
+
+
+Order = AdaptOrder | PredictOrder | EvaluateOrder
+ORDERS: Mapping[str, type[Order]] = {"adapt": AdaptOrder, "predict": PredictOrder, "evaluate": EvaluateOrder}
+"""Every kind of order by its name."""
+
+
+def name_of(order: Order) -> str:
+    """The name of an order's kind."""
+    return next(name for name, kind in ORDERS.items() if isinstance(order, kind))

@@ -1,0 +1,201 @@
+"""Have an order carried out in a sealed process, and watch over it from outside.
+
+This process holds what the sealed one must not: keys, a network. It opens no recording.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from stat import S_ISSOCK
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+import click
+
+from ecan_core.errors import EcanError
+from ecan_core.narrator import Narrator
+from protocol.errors import Code, ContainmentFault
+from target_site.containment import Conditions
+from target_site.orders import Order, name_of
+from target_site.probes import Listeners
+
+BANNER_EVERY_S = 60.0
+_START = (
+    "import sys; root = sys.argv.pop(); root in sys.path or sys.path.insert(0, root); "
+    "from target_site.sealed import main; main()"
+)
+"""Run by an isolated interpreter, which finds this very code and nothing that the environment names."""
+_ROOT = str(Path(__file__).resolve().parents[1])
+_PASSED_ON = frozenset(
+    {
+        *("PATH", "HOME", "TMPDIR", "LANG", "LANGUAGE", "TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "ECAN_DEBUG"),
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "XDG_CACHE_HOME", "MPLCONFIGDIR"),
+    }
+)
+_STEERING = ("LD_", "GLIBC_TUNABLES", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+"""How the names of variables begin that change what a process runs."""
+
+
+def carry_out_sealed(order: Order, *, conditions: Conditions, narrator: Narrator, quiet: bool) -> dict[str, Any]:
+    """Carry out an order in a process that has no way out.
+
+    Args:
+        order: what is to be done; all that it names is readable to this process's user.
+        conditions: what is demanded of the containment.
+        narrator: tells a person.
+        quiet: whether the sealed process says nothing but errors.
+
+    Returns:
+        What the order's module says of its outcome.
+
+    Raises:
+        ContainmentFault: something got out, or tried to: what was made is kept and says so.
+        EcanError: the process was killed.
+        click.exceptions.Exit: it failed, and has said why.
+    """
+    surroundings, dropped = surroundings_of(os.environ)
+    if dropped:
+        narrator.say(f"not passed on to the process that reads recordings: {', '.join(dropped)}")
+    with Listeners() as control, Listeners() as listeners, TemporaryDirectory(prefix="ecan-") as scratch:
+        instructions = {
+            "parent": os.getpid(),
+            "command": name_of(order),
+            "order": asdict(order),
+            "quiet": quiet,
+            "scratch": scratch,
+            "conditions": asdict(conditions),
+            "control": asdict(control.plant),
+            "plant": asdict(listeners.plant),
+        }
+        told = _run(json.dumps(instructions, default=str).encode(), surroundings, narrator)
+        if heard := listeners.heard():
+            raise ContainmentFault(
+                Code.PROBE,
+                f"The walls do not hold: the sealed process reached {', '.join(heard)}; stop using this machine for "
+                "recordings, and report it with the kernel's version.",
+            )
+    if told["attempts"]:
+        raise ContainmentFault(
+            Code.CONTAINMENT,
+            f"{told['attempts']} attempts to reach a network or to start a program were blocked while recordings were "
+            "open; the result is kept and says so, find out which package did it (`pip list`) before you use it.",
+        )
+    return dict(told["outcome"])
+
+
+def surroundings_of(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The part of an environment that a sealed process gets, and which dangerous variables it does not get."""
+    passed_on = {
+        name: value for name, value in environment.items() if name in _PASSED_ON or name.startswith(("LC_", "ECAN_"))
+    }
+    dropped = sorted(
+        name
+        for name in environment.keys() - passed_on.keys()
+        if name.startswith(_STEERING) or name.lower().endswith("_proxy")
+    )
+    return passed_on, dropped
+
+
+def _run(instructions: bytes, surroundings: Mapping[str, str], narrator: Narrator) -> dict[str, Any]:
+    """Start the sealed process and gather what it tells."""
+    told: dict[str, Any] = {}
+    with _started(surroundings) as process, _shown(process.stderr), _reminded(told, narrator):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError), process.stdin as channel:
+            channel.write(instructions)
+        for line in process.stdout:
+            told |= json.loads(line)
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        raise EcanError(
+            f"the process that reads recordings was ended by {name}, perhaps for want of memory; "
+            "run the same command again to go on"
+        )
+    if process.returncode:
+        raise click.exceptions.Exit(process.returncode)
+    return told
+
+
+@contextmanager
+def _started(surroundings: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A fresh interpreter that ends with the block, also if that is left by Ctrl-C."""
+    with _deaf_to_interruption():
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _START, _ROOT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if _is_plain_stderr() else subprocess.PIPE,
+            env=dict(surroundings),
+        )
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+@contextmanager
+def _deaf_to_interruption() -> Iterator[None]:
+    """Ignore Ctrl-C, and so does what is started meanwhile: this process alone answers to it."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which has to look after itself
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_plain_stderr() -> bool:
+    """Whether standard error may be handed on: a service's is often a socket, which is a way out."""
+    try:
+        return sys.stderr.fileno() == 2 and not S_ISSOCK(os.fstat(2).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _shown(stream: IO[bytes] | None) -> Iterator[None]:
+    """Show what is said on a stream until it ends."""
+    if stream is None:
+        yield
+        return
+
+    def show() -> None:
+        for line in stream:
+            print(line.decode(errors="replace"), end="", file=sys.stderr, flush=True)
+
+    showing = threading.Thread(target=show, daemon=True)
+    showing.start()
+    yield
+    showing.join()
+
+
+@contextmanager
+def _reminded(told: Mapping[str, Any], narrator: Narrator) -> Iterator[None]:
+    """Say again and again that recordings are read without containment, as long as they are."""
+    is_over = threading.Event()
+
+    def remind() -> None:
+        while not is_over.wait(BANNER_EVERY_S):
+            if reason := told.get("containment", {}).get("accepted"):
+                narrator.say(f"UNCONTAINED: recordings are being read by a process that could reach others ({reason})")
+
+    reminding = threading.Thread(target=remind, daemon=True)
+    reminding.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        reminding.join()
