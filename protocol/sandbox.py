@@ -99,9 +99,10 @@ def confine(
             + [(path, _DEVICE) for path in _DEVICES],
             sockets=sockets,
         )
-    if filters is not None:
-        _restrict_calls(filters, sockets=sockets)
-    return Confinement(landlock_abi=abi, seccomp=filters is not None)
+    is_filtered = filters is not None and _restrict_calls(filters, sockets=sockets)
+    if required and not is_filtered:
+        raise _unsupported("seccomp is not there")
+    return Confinement(landlock_abi=abi, seccomp=is_filtered)
 
 
 def leave_network() -> bool:
@@ -476,13 +477,16 @@ _ARGUMENTS = 16
 _Program = list[bytes]
 
 
-def _restrict_calls(architecture: _Architecture, *, sockets: bool) -> None:
-    """Install the filter; it can only ever be narrowed."""
+def _restrict_calls(architecture: _Architecture, *, sockets: bool) -> bool:
+    """Install the filter, which can only ever be narrowed; returns False on a kernel that has none."""
     program = _filter(architecture, sockets=sockets)
     code = ctypes.create_string_buffer(b"".join(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
     installed = _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
+    if installed < 0 and ctypes.get_errno() == errno.EINVAL:
+        return False
     _checked(installed, "kept from system calls")
+    return True
 
 
 def _filter(architecture: _Architecture, *, sockets: bool) -> _Program:

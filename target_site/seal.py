@@ -22,7 +22,7 @@ import click
 from ecan_core.errors import EcanError
 from ecan_core.narrator import Narrator
 from protocol.errors import Code, ContainmentFault
-from target_site.containment import Conditions
+from target_site.containment import Conditions, Level
 from target_site.orders import Order, name_of
 from target_site.probes import Listeners
 
@@ -75,7 +75,7 @@ def carry_out_sealed(order: Order, *, conditions: Conditions, narrator: Narrator
             "plant": asdict(listeners.plant),
         }
         told = _run(json.dumps(instructions, default=str).encode(), surroundings, narrator)
-        if heard := listeners.heard():
+        if (heard := listeners.heard()) and told["containment"]["level"] > Level.NONE:
             raise ContainmentFault(
                 Code.PROBE,
                 f"The walls do not hold: the sealed process reached {', '.join(heard)}; stop using this machine for "

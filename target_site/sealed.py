@@ -89,6 +89,7 @@ def sealed() -> None:
         control=instructions.control,
         plant=instructions.plant,
     )
+    die_with_parent(instructions.parent)  # a user namespace makes the kernel forget it
     narrator = Narrator(quiet=instructions.quiet)
     narrator.say(containment.sentence())
     _tell({"containment": containment.as_plain()})
