@@ -272,6 +272,7 @@ def _content(
             for refusal in kept.predictions.table.refusals
         ],
         crossed=listed_rows(bundle.data),
+        containment=receipt["containment"],
         facts=_facts(bundle, receipt),
     )
 

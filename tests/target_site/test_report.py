@@ -21,6 +21,10 @@ from target_site.report_files import PAGE, save_evaluation, save_report
 
 CLASSES = ("anger", "fear", "neutral")
 HOSTILE = """x<script>alert(1)</script>"'><img src=http://evil.example/a onerror=x>&amp;{{ 7*7 }}.wav"""
+SEALED = {
+    "level": 3, "walls": "all of them", "accepted": None, "attempts": 0,
+    "ways_out": {"TCP": [True, False], "vsock": [False, False]},
+}  # fmt: skip
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -75,6 +79,7 @@ def content_of(classes=CLASSES, *, num=40, num_epochs=3, **changes):
             {"field": "head.weight", "type": "I8", "shape": [3, 400], "bytes": 1200, "sha256": "cd" * 32}
             | {"class": "learned"},
         ],
+        containment=SEALED,
         facts={"method": "committee", "committee": "cowa, shot-im, cowa", "bundle SHA-256": "ef" * 32},
     )
     return replace(content, **changes)
@@ -268,6 +273,23 @@ def test_a_large_corpus_is_drawn_by_a_sample():
     svg = map_figure(content.classes, content.maps, content.predicted, {"before": "as received"})
     assert MAX_POINTS <= svg.count("<use") <= MAX_POINTS + len(content.classes)
     assert "1,500 of 2,000 utterances" in render_report(content, None)
+
+
+def test_the_page_says_how_the_recordings_were_kept_in():
+    text = Page(render_report(content_of(), None)).text
+    assert "at level 3 of 3: all of them" in text
+    assert re.search(r"TCP\s*led out\s*blocked", text)
+    assert re.search(r"vsock\s*not possible on this machine\s*blocked", text)
+    assert "UNCONTAINED" not in text
+    assert "attempts to get out" not in text
+
+
+def test_what_was_not_contained_says_so_at_the_top():
+    open_doors = SEALED | {"level": 0, "walls": "no walls", "accepted": HOSTILE, "attempts": 3}
+    text = Page(render_report(content_of(containment=open_doors), None)).text
+    assert text.index("UNCONTAINED") < text.index("Predicted classes")
+    assert text.index("3 attempts to get out were blocked") < text.index("Predicted classes")
+    assert HOSTILE in text
 
 
 def test_every_reason_category_and_verdict_has_words():
