@@ -9,7 +9,7 @@ docs/method.md has the measurements.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -35,6 +35,27 @@ def num_epochs(mode: str, num_utterances: int, methods: Sequence[str], settings:
     """Epochs of all rounds and members together."""
     by_member = [1 if method in SINGLE_PASS else settings.epochs for method in methods]
     return num_rounds(mode, num_utterances) * sum(by_member)
+
+
+class Finished(Protocol):
+    """Members that are adapted already: an adaptation that was killed goes on with the next one."""
+
+    def load(self, round_index: int, member: int, network: Network) -> Adaptation | None:
+        """Make a fresh network what the member was, and tell what its method did; None if it was not adapted yet."""
+
+    def keep(self, round_index: int, member: int, network: Network, adaptation: Adaptation) -> None:
+        """Keep a member that was just adapted."""
+
+
+class NothingFinished:
+    """An adaptation that is not to be gone on with."""
+
+    def load(self, round_index: int, member: int, network: Network) -> Adaptation | None:
+        """Know of none."""
+        return None
+
+    def keep(self, round_index: int, member: int, network: Network, adaptation: Adaptation) -> None:
+        """Forget it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +120,7 @@ def adapt_site(
     settings: AdaptSettings,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    finished: Finished | None = None,
 ) -> SiteAdaptation:
     """Adapt a source model to a site's unlabelled utterances.
 
@@ -112,6 +134,7 @@ def adapt_site(
         settings: how to adapt.
         seed: seed of shuffling, dropout and of the search for voices.
         on_epoch: called after each epoch of each member and round, epochs numbered through.
+        finished: what an earlier run that was killed has adapted already; this one goes on with the same numbers.
 
     Raises:
         UsageFault: speaker normalization without a known speaker, or voices in frames.
@@ -119,6 +142,7 @@ def adapt_site(
     columns = voice_columns(feature_names) if mode == "voice" else None
     unadapted = Preparation(normalizer=fit_normalizer("corpus" if mode == "voice" else mode, features, speakers))
     num_done = 0
+    done = finished or NothingFinished()
 
     def epoch_done(record: EpochRecord, scores: np.ndarray) -> None:
         nonlocal num_done
@@ -126,19 +150,26 @@ def adapt_site(
         if on_epoch is not None:
             on_epoch(replace(record, epoch=num_done), scores)
 
-    def adapt_to(inputs: Inputs) -> _Committee:
+    def adapt_to(inputs: Inputs, round_index: int) -> _Committee:
         networks, adaptations = [], []
         for member, method in enumerate(methods):
             networks.append(build())
-            own_seed = len(methods) * seed + member
-            adaptations.append(METHODS[method](networks[-1], inputs, settings, seed=own_seed, on_epoch=epoch_done))
+            adaptation = done.load(round_index, member, networks[-1])
+            if adaptation is None:
+                own_seed = len(methods) * seed + member
+                adaptation = METHODS[method](networks[-1], inputs, settings, seed=own_seed, on_epoch=epoch_done)
+                done.keep(round_index, member, networks[-1], adaptation)
+            else:
+                for record in adaptation.records:
+                    epoch_done(record, adaptation.scores)
+            adaptations.append(adaptation)
         return _Committee(tuple(networks), tuple(adaptations))
 
     if set(methods) == {"none"} or num_rounds(mode, len(features)) == 1:
-        return adapt_to(unadapted.inputs(features, speakers)).at_site(unadapted, unadapted)
+        return adapt_to(unadapted.inputs(features, speakers), 0).at_site(unadapted, unadapted)
     corpus = unadapted.normalizer.by_corpus()
     normalized = corpus.apply(features, speakers)
-    committee = adapt_to(inputs_of(normalized))
+    committee = adapt_to(inputs_of(normalized), 0)
     if not np.isfinite(committee.scores).all():  # it diverged: nothing was learned that a next round could use
         return committee.at_site(unadapted, unadapted)
     ear, names, rows = None, speakers, None
@@ -147,12 +178,12 @@ def adapt_site(
         voices = find_voices(rows, committee.scores, columns, seed=seed)
         ear = Ear(networks=committee.networks, corpus=corpus, voices=voices)
         names = voices.names(rows, committee.scores)
-    for _ in range(1, num_rounds(mode, len(features))):
+    for round_index in range(1, num_rounds(mode, len(features))):
         if rows is None:
             normalizer = normalize_by_speakers(corpus, features, names, committee.scores)
         else:
             normalizer = normalize_by_voices(corpus, rows, names, committee.scores)
-        committee = adapt_to(inputs_of(normalizer.apply(features, names)))
+        committee = adapt_to(inputs_of(normalizer.apply(features, names)), round_index)
     return committee.at_site(Preparation(normalizer=normalizer, ear=ear), unadapted)
 
 

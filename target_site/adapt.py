@@ -1,8 +1,7 @@
 """Adapt a verified bundle to a site's own unlabelled audio, and report what happened."""
 
-import platform
 from dataclasses import asdict
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +33,7 @@ from target_site.orders import AdaptOrder
 from target_site.predict import Predictions, say_ignored
 from target_site.report_content import ReportContent
 from target_site.report_files import save_report
+from target_site.resume import UnfinishedRun, forget_unfinished, versions
 
 DEFAULTS = asdict(AdaptSettings())
 NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
@@ -65,11 +65,11 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
         raise Unauthentic(Code.DIGEST, f"{order.bundle} has changed since it was checked; run the command again.")
     plan = Plan(order.method, order.settings, order.seed)
     task = _prepare(bundle, order, narrator)
-    site = _adapt(task, plan, "adaptation epochs", narrator)
+    site = _adapt(task, plan, order.out, "adaptation epochs", narrator)
     narrator.say(f"normalized by {site.preparation.normalizer.mode}")
     received = _look((task.build(),), site.unadapted, task)
     adapted = _look(site.networks, site.preparation, task)
-    judgement = _judge(task, plan, site, received, adapted, narrator)
+    judgement = _judge(task, plan, order.out, site, received, adapted, narrator)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
     receipt = _receipt(bundle, plan, kept, judgement, containment)
     with new_model(order.out) as folder:
@@ -86,6 +86,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
                 receipt=receipt,
             ),
         )
+    forget_unfinished(order.out)
     return {"verdict": judgement.verdict.value, "reason": judgement.reason}
 
 
@@ -93,12 +94,14 @@ class Task(NamedTuple):
     """The received model and what it is to be adapted to.
 
     Attributes:
+        bundle: digest of the bundle.
         card: how to rebuild the network.
         weights: as they were received.
         table: the target corpus as front-end outputs.
         mode: what its features are to be normalized by.
     """
 
+    bundle: bytes
     card: ModelCard
     weights: Arrays
     table: FeatureTable
@@ -157,12 +160,20 @@ def _prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> T
     if mode != wanted:
         narrator.say(f"fewer than {MIN_GUESSES} utterances tell no voices apart: normalizing by {mode}")
     narrator.say(f"{num_utterances} utterances, method {order.method}")
-    return Task(card=card, weights=weights, table=table, mode=mode)
+    return Task(bundle=bundle.digest, card=card, weights=weights, table=table, mode=mode)
 
 
-def _adapt(task: Task, plan: Plan, what: str, narrator: Narrator) -> SiteAdaptation:
-    """Adapt fresh copies of the received model; ``what`` names the progress that a person sees."""
+def _adapt(task: Task, plan: Plan, out: Path, what: str, narrator: Narrator) -> SiteAdaptation:
+    """Adapt fresh copies of the received model, or go on with it; ``what`` names the progress that a person sees."""
     methods = members_of(plan.method)
+    finished = UnfinishedRun(
+        out,
+        bundle=task.bundle,
+        plan=plan,
+        mode=task.mode,
+        features=task.table.features,
+        speakers=task.speakers,
+    )
     total = num_epochs(task.mode, len(task.table), methods, plan.settings)
     with narrator.progress(what) as tick:
         return adapt_site(
@@ -175,6 +186,7 @@ def _adapt(task: Task, plan: Plan, what: str, narrator: Narrator) -> SiteAdaptat
             settings=plan.settings,
             seed=plan.seed,
             on_epoch=lambda record, _: tick(record.epoch, total),
+            finished=finished,
         )
 
 
@@ -186,7 +198,7 @@ def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -
 
 
 def _judge(
-    task: Task, plan: Plan, site: SiteAdaptation, received: View, adapted: View, narrator: Narrator
+    task: Task, plan: Plan, out: Path, site: SiteAdaptation, received: View, adapted: View, narrator: Narrator
 ) -> Judgement:
     """Estimate the gain by the default committee, which adapts for this alone if the plan was another."""
     if plan.method == "none":
@@ -195,7 +207,7 @@ def _judge(
     if (plan.method, plan.settings) == (panel_plan.method, panel_plan.settings):
         gain = estimated_gain_of_panel(received.scores, [member.scores for member in site.members])
     else:
-        panel = _adapt(task, panel_plan, "epochs of the panel that judges it", narrator)
+        panel = _adapt(task, panel_plan, out, "epochs of the panel that judges it", narrator)
         gain = estimated_gain(received.scores, adapted.scores, panel.scores)
     return judge(received.scores, adapted.scores, gain)
 
@@ -218,12 +230,7 @@ def _receipt(
         "verdict": judgement.verdict.value,
         "reason": judgement.reason,
         "containment": containment.as_plain(),
-        "versions": {
-            "ecan-ser": version("ecan-ser"),
-            "torch": version("torch"),
-            "numpy": version("numpy"),
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
 
 

@@ -43,6 +43,16 @@ def load_arrays(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
         target.copy_(source)
 
 
+def snapshot(network: Network) -> Arrays:
+    """Copy all that a network is, bit for bit, for a run that may be killed; what leaves is `to_arrays`."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
+
+
+def restore(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
+    """Make a network what it was when `snapshot` copied it."""
+    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+
+
 def _tensors(network: Network) -> Iterator[tuple[str, Tensor]]:
     """Every tensor that is stored as it is, under its name in a bundle."""
     if network.standardize is not None:
