@@ -15,9 +15,13 @@ SHOWN_DIGITS = 16
 
 REASONS = {
     "NOT_FOUND": "the list names a file that does not exist",
-    "UNREADABLE": "not an audio file that can be decoded, or no permission to read it",
+    "NOT_REGULAR": "no file: a folder, a device, a pipe, or a link that leads nowhere or out of the folder",
+    "UNREADABLE": "not audio that can be decoded, or no permission to read it",
     "EMPTY": "no samples inside",
+    "MALFORMED": "its header contradicts itself: damaged, or no recording",
     "TRUNCATED": "ends before its header says so: copied or recorded incompletely",
+    "CONTAINER": "another kind of file: convert it to WAV or FLAC",
+    "CODEC": "a WAV file that is compressed in a way that is not decoded: export it as PCM",
     "NO_SUCH_CHANNEL": "the list names a channel that the file does not have",
     "NO_SUCH_SEGMENT": "the list names a stretch outside the file",
     "LOW_RATE": "sampled too slowly for speech",
@@ -25,6 +29,8 @@ REASONS = {
     "TOO_LONG": "too long for one utterance",
     "NON_FINITE": "holds values that are not numbers",
     "SILENT": "holds no sound: check the microphone or the channel",
+    "CHANGED": "was changed while it was read: let the recording end, then run again",
+    "LOST": "killed the process that read it, for want of memory or time",
 }
 CATEGORIES = {
     "learned": "weights that were learned from the source's recordings, rounded to small integers",

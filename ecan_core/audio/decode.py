@@ -2,30 +2,38 @@
 
 A recording with two channels is never averaged: two spaced microphones lose level and comb each other's
 spectrum, and the two channels of a call are two people. One channel is taken, the named one or the loudest one.
+
+WAV files are read by `ecan_core.audio.wav`, piece by piece, however long they are. FLAC, Ogg and MP3 files are
+decoded by libsndfile in a process that is thrown away (`ecan_core.audio.foreign`). Everything else is refused by name.
 """
 
-import io
-import re
+import errno
+import os
 import stat
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from ecan_core.audio import foreign, wav
 from ecan_core.audio.waveform import Waveform
 from ecan_core.errors import AudioRefused
-
-if TYPE_CHECKING:
-    from soundfile import SoundFile
 
 Samples = npt.NDArray[np.float32]
 
 REASONS = (
     "NOT_FOUND",
+    "NOT_REGULAR",
     "UNREADABLE",
     "EMPTY",
+    "MALFORMED",
     "TRUNCATED",
+    "CONTAINER",
+    "CODEC",
     "NO_SUCH_CHANNEL",
     "NO_SUCH_SEGMENT",
     "LOW_RATE",
@@ -33,6 +41,8 @@ REASONS = (
     "TOO_LONG",
     "NON_FINITE",
     "SILENT",
+    "CHANGED",
+    "LOST",
 )
 
 MIN_DURATION_S = 0.1
@@ -40,88 +50,176 @@ MAX_DURATION_S = 120.0  # costs about half a gigabyte of memory
 MIN_SAMPLE_RATE = 8_000  # Hz
 SILENCE_PEAK = 1e-4  # of full scale, -80 dB
 MAX_PEAK = 1e6  # of full scale; squares of larger samples overflow further on
-MAX_FILE_BYTES = 2**30
+_HEAD_BYTES = 64
+_BLOCK_BYTES = 1 << 20
 
 
-def read_bytes(path: Path) -> bytes:
-    """Reads a whole audio file.
+class Identity(NamedTuple):
+    """What tells a file from another one, and from itself after it was changed."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+
+class Content(Protocol):
+    """The sound in a file.
+
+    Attributes:
+        num_channels: Channels.
+        sample_rate: Frames per second, in Hz.
+        num_frames: Frames, T.
+    """
+
+    @property
+    def num_channels(self) -> int: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def num_frames(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Frames from `start` to before `stop`, [stop - start, channels]; fewer where the file ends before."""
+
+
+class Recording:
+    """An open audio file; use as a context manager.
+
+    Opening reads the header alone.
 
     Args:
         path: The file; devices, pipes and folders are refused.
 
     Raises:
-        AudioRefused: NOT_FOUND, UNREADABLE, TOO_LONG or EMPTY.
+        AudioRefused: NOT_FOUND, NOT_REGULAR, UNREADABLE, EMPTY, MALFORMED, TRUNCATED, CONTAINER, CODEC or LOW_RATE.
     """
+
+    def __init__(self, path: Path) -> None:
+        self._name = str(path)
+        self._descriptor = _open(path)
+        try:
+            if not self.identity.size:
+                raise AudioRefused("EMPTY", f"{path} has no content; record or copy it again.")
+            self._content = self._open_content()
+            _check_rate(self._content.sample_rate, self._name)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    @property
+    def identity(self) -> Identity:
+        """What the file is now."""
+        return _identity(self._descriptor)
+
+    @property
+    def num_channels(self) -> int:
+        """Channels."""
+        return self._content.num_channels
+
+    @property
+    def sample_rate(self) -> int:
+        """Frames per second, in Hz."""
+        return self._content.sample_rate
+
+    @property
+    def num_frames(self) -> int:
+        """Frames, T."""
+        return self._content.num_frames
+
+    def frames(self, start: int, stop: int) -> Samples:
+        """Frames from `start` to before `stop`, [stop - start, channels].
+
+        Raises:
+            AudioRefused: TRUNCATED or UNREADABLE.
+        """
+        samples = self._content.read(start, stop)
+        if len(samples) < stop - start:
+            raise AudioRefused("TRUNCATED", f"{self._name} ends before its header says so; copy it again.")
+        return samples
+
+    def segment(
+        self, *, channel: int | None = None, start_s: float | None = None, end_s: float | None = None
+    ) -> Waveform:
+        """Decodes one channel of a segment at the file's own rate.
+
+        Args:
+            channel: Channel counted from 0; None takes the one with the most energy within the segment.
+            start_s: Start of the segment in seconds; None is the beginning.
+            end_s: End of the segment in seconds; None is the end of the file.
+
+        Raises:
+            AudioRefused: With one of `REASONS`.
+        """
+        name, rate = self._name, self.sample_rate
+        start = 0 if start_s is None else _position(start_s, rate, self.num_frames)
+        stop = self.num_frames if end_s is None else _position(end_s, rate, self.num_frames)
+        if not 0 <= start < stop:
+            message = f"{name} has no sound from {start_s} s to {end_s} s; correct start and end."
+            raise AudioRefused("NO_SUCH_SEGMENT", message)
+        _check_duration((stop - start) / rate, name)
+        samples = self.frames(start, stop)
+        if not np.isfinite(samples).all():
+            raise AudioRefused("NON_FINITE", f"{name} holds values that are not numbers; export it again.")
+        if np.abs(samples).max() > MAX_PEAK:
+            message = f"{name} holds values far beyond full scale; export it again with a full scale of 1."
+            raise AudioRefused("NON_FINITE", message)
+        mono = _choose_channel(samples, channel, name)
+        if np.abs(mono - mono.mean()).max() < SILENCE_PEAK:
+            raise AudioRefused("SILENT", f"{name} holds no sound; check the microphone or the channel.")
+        return Waveform(samples=mono, sample_rate=rate)
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_content(self) -> Content:
+        head = self._read_at(0, _HEAD_BYTES)
+        if wav.is_wav(head):
+            header = wav.read_header(self._read_at, self.identity.size, self._name)
+            return _WavContent(header, self._descriptor)
+        return foreign.open_content(head, self._descriptor, self.identity.size, self._name)
+
+    def _read_at(self, place: int, length: int) -> bytes:
+        try:
+            return _pread(self._descriptor, place, length)
+        except OSError as error:
+            raise _unreadable(self._name) from error
+
+
+def hashed(path: Path) -> tuple[Identity, str]:
+    """What a file is, and the SHA-256 of its bytes in hexadecimal; nothing in it is looked at.
+
+    Raises:
+        AudioRefused: NOT_FOUND, NOT_REGULAR or UNREADABLE.
+    """
+    descriptor = _open(path)
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise AudioRefused("UNREADABLE", f"{path} is not a regular file; name an audio file.")
-        if status.st_size > MAX_FILE_BYTES:
-            raise AudioRefused("TOO_LONG", f"{path} is larger than 1 GiB; split it into shorter files.")
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise AudioRefused("NOT_FOUND", f"{path} does not exist; check the path in the listing.") from error
+        digest, place = sha256(), 0
+        while block := os.pread(descriptor, _BLOCK_BYTES, place):
+            digest.update(block)
+            place += len(block)
+        return _identity(descriptor), digest.hexdigest()
     except OSError as error:
-        raise AudioRefused("UNREADABLE", f"{path} cannot be read; check its name and permissions.") from error
-    if not data:
-        raise AudioRefused("EMPTY", f"{path} has no content; record or copy it again.")
-    return data
+        raise _unreadable(str(path)) from error
+    finally:
+        os.close(descriptor)
 
 
 def decode(
     path: Path, *, channel: int | None = None, start_s: float | None = None, end_s: float | None = None
 ) -> Waveform:
-    """Decodes one channel of an audio file at the file's own rate.
-
-    Args:
-        path: The audio file.
-        channel: Channel counted from 0; None takes the one with the most energy within the segment.
-        start_s: Start of the segment in seconds; None is the beginning.
-        end_s: End of the segment in seconds; None is the end of the file.
-
-    Returns:
-        The segment of that channel.
-
-    Raises:
-        AudioRefused: With one of `REASONS`.
-    """
-    return decode_bytes(read_bytes(path), str(path), channel=channel, start_s=start_s, end_s=end_s)
-
-
-def decode_bytes(
-    data: bytes,
-    name: str,
-    *,
-    channel: int | None = None,
-    start_s: float | None = None,
-    end_s: float | None = None,
-) -> Waveform:
-    """Decodes the content of an audio file, see `decode`.
-
-    Args:
-        data: The whole file.
-        name: What messages call it.
-        channel: As in `decode`.
-        start_s: As in `decode`.
-        end_s: As in `decode`.
-
-    Returns:
-        The segment of one channel.
-
-    Raises:
-        AudioRefused: With one of `REASONS`.
-    """
-    samples, sample_rate = _read_segment(data, name, start_s, end_s)
-    _check_duration(len(samples) / sample_rate, name)
-    if not np.isfinite(samples).all():
-        raise AudioRefused("NON_FINITE", f"{name} holds values that are not numbers; export it again.")
-    if np.abs(samples).max() > MAX_PEAK:
-        message = f"{name} holds values far beyond full scale; export it again with a full scale of 1."
-        raise AudioRefused("NON_FINITE", message)
-    mono = _choose_channel(samples, channel, name)
-    if np.abs(mono - mono.mean()).max() < SILENCE_PEAK:
-        raise AudioRefused("SILENT", f"{name} holds no sound; check the microphone or the channel.")
-    return Waveform(samples=mono, sample_rate=sample_rate)
+    """Decodes one channel of an audio file at the file's own rate, see `Recording.segment`."""
+    with Recording(path) as recording:
+        return recording.segment(channel=channel, start_s=start_s, end_s=end_s)
 
 
 def resample(waveform: Waveform, sample_rate: int) -> Waveform:
@@ -142,28 +240,67 @@ def resample(waveform: Waveform, sample_rate: int) -> Waveform:
     return Waveform(samples=samples.astype(np.float32), sample_rate=sample_rate)
 
 
-def _read_segment(data: bytes, name: str, start_s: float | None, end_s: float | None) -> tuple[Samples, int]:
-    """Reads all channels of a segment, [T, channels], and the sample rate."""
-    import soundfile
+@dataclass(frozen=True)
+class _WavContent:
+    """The sound in a WAV file."""
 
-    unreadable = f"{name} is not audio that can be decoded; convert it to WAV or FLAC."
+    header: wav.WavFormat
+    descriptor: int
+    num_channels: int = field(init=False)
+    sample_rate: int = field(init=False)
+    num_frames: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("num_channels", "sample_rate", "num_frames"):
+            object.__setattr__(self, name, getattr(self.header, name))
+
+    def read(self, start: int, stop: int) -> Samples:
+        width = self.header.frame_bytes
+        data = _pread(self.descriptor, self.header.start + start * width, (stop - start) * width)
+        return self.header.samples(data[: len(data) - len(data) % width])
+
+
+def _open(path: Path) -> int:
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as sound:
-            _check_header(sound, name)
-            rate = sound.samplerate
-            start = 0 if start_s is None else _position(start_s, rate, sound.frames)
-            stop = sound.frames if end_s is None else _position(end_s, rate, sound.frames)
-            if not 0 <= start < stop:
-                message = f"{name} has no sound from {start_s} s to {end_s} s; correct start and end."
-                raise AudioRefused("NO_SUCH_SEGMENT", message)
-            _check_duration((stop - start) / rate, name)
-            sound.seek(start)
-            samples = sound.read(stop - start, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise AudioRefused("UNREADABLE", unreadable) from error
-    if len(samples) < stop - start:
-        raise _truncated(name)
-    return samples, rate
+        # Without O_NONBLOCK, opening a pipe would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioRefused("NOT_FOUND", f"{path} does not exist; check the path in the listing.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if getattr(error, "errno", None) in (errno.ELOOP, errno.ENXIO) or _is_link(path):
+            raise AudioRefused(
+                "NOT_REGULAR", f"{path} is a link or a device that leads nowhere; name the audio file itself."
+            ) from error
+        raise _unreadable(str(path)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise AudioRefused("NOT_REGULAR", f"{path} is not a regular file; name an audio file.")
+    return descriptor
+
+
+def _identity(descriptor: int) -> Identity:
+    status = os.fstat(descriptor)
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):
+        return False
+
+
+def _pread(descriptor: int, place: int, length: int) -> bytes:
+    """Reads so many bytes, fewer at the end of the file only."""
+    blocks = []
+    while length > 0 and (block := os.pread(descriptor, min(length, 1 << 30), place)):
+        blocks.append(block)
+        place, length = place + len(block), length - len(block)
+    return b"".join(blocks)
+
+
+def _unreadable(name: str) -> AudioRefused:
+    return AudioRefused("UNREADABLE", f"{name} cannot be read; check its name and permissions.")
 
 
 def _position(time_s: float, rate: int, num_frames: int) -> int:
@@ -171,21 +308,9 @@ def _position(time_s: float, rate: int, num_frames: int) -> int:
     return round(min(max(time_s * rate, -1.0), num_frames))
 
 
-def _check_header(sound: "SoundFile", name: str) -> None:
-    # libsndfile reads what is left of a cut WAV without a word, but notes the missing bytes in its log.
-    # Streams of unknown length carry a size close to 2**32 and are whole.
-    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
-    if sizes and int(sizes[2]) < int(sizes[1]) < 0x7FFFFFFF:
-        raise _truncated(name)
-    if sound.frames == 0:
-        raise AudioRefused("EMPTY", f"{name} holds no sound; record or copy it again.")
-    if sound.samplerate < MIN_SAMPLE_RATE:
-        message = f"{name} has only {sound.samplerate} samples per second; use {MIN_SAMPLE_RATE} or more."
-        raise AudioRefused("LOW_RATE", message)
-
-
-def _truncated(name: str) -> AudioRefused:
-    return AudioRefused("TRUNCATED", f"{name} ends before its header says so; copy it again.")
+def _check_rate(rate: int, name: str) -> None:
+    if rate < MIN_SAMPLE_RATE:
+        raise AudioRefused("LOW_RATE", f"{name} has only {rate} samples per second; use {MIN_SAMPLE_RATE} or more.")
 
 
 def _check_duration(duration_s: float, name: str) -> None:

@@ -1,34 +1,31 @@
 """Features of many utterances: every file read once, every refusal kept with its reason."""
 
-import os
+import json
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ecan_core.audio.decode import decode_bytes, read_bytes, resample
+from ecan_core.audio.decode import Identity, Recording, hashed, resample
 from ecan_core.audio.frontend import FrontEnd
 from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.data.cache import Extracted, FeatureCache
 from ecan_core.errors import AudioError, AudioRefused
 from ecan_core.utterance import Utterance
+from ecan_core.workers import cores, shared_out
 
 Array = npt.NDArray[Any]
 OnProgress = Callable[[int, int], None]
 Outcome = Extracted | AudioRefused
-_Compute = Callable[..., list[Outcome]]
-_Submit = Callable[..., "Future[list[Outcome]]"]
 
 _UTTERANCES_PER_WORKER = 200
-_FILES_AHEAD = 4  # files held in memory per worker
+_UTTERANCES_PER_ORDER = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +83,15 @@ def extract_features(
 ) -> FeatureTable:
     """Computes the features of every utterance, or takes them from the cache.
 
-    Neighbors in the listing that share a file are served by one reading of it. What is hashed for the cache
-    is what is decoded: the same bytes in memory.
+    Neighbors in the listing that share a file are served together. A file is hashed first, for the cache, and what is
+    decoded later must be the same file and unchanged.
 
     Args:
         utterances: Any number.
         front_end: What to compute.
         cache: Where earlier results are; None computes everything.
         on_progress: Told the number of utterances done and their total.
-        workers: Processes that compute; 1 computes here, None decides by `num_workers`.
+        workers: Processes that compute; 0 computes here, None decides by `num_workers`.
 
     Returns:
         Features and refusals in the order of the listing, whatever the number of workers.
@@ -105,7 +102,9 @@ def extract_features(
     """
     outcomes: list[Outcome] = []
     groups = [tuple(group) for _, group in groupby(utterances, key=lambda utterance: utterance.path)]
-    for outcome in _outcomes(groups, front_end, cache, workers or num_workers(len(utterances))):
+    if workers is None:
+        workers = num_workers(len(utterances))
+    for outcome in _outcomes(groups, front_end, cache, workers):
         outcomes.append(outcome)
         if on_progress is not None:
             on_progress(len(outcomes), len(utterances))
@@ -113,15 +112,11 @@ def extract_features(
 
 
 def num_workers(num_utterances: int) -> int:
-    """How many processes to compute with: all cores at hand, but not for work that is done sooner than they start."""
-    return min(_num_cores(), 1 + num_utterances // _UTTERANCES_PER_WORKER)
+    """How many processes to compute with: all cores at hand, but not for work that is done sooner than they start.
 
-
-def _num_cores() -> int:
-    # A container or a batch system may grant fewer cores than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    One at least, even so: it is that one which a hostile file kills.
+    """
+    return min(cores(), 1 + num_utterances // _UTTERANCES_PER_WORKER)
 
 
 def feature_key(file_hash: str, utterance: Utterance, front_end: FrontEnd) -> str:
@@ -136,25 +131,115 @@ def feature_key(file_hash: str, utterance: Utterance, front_end: FrontEnd) -> st
     return sha256(f"{file_hash} {place} {front_end.fingerprint}".encode()).hexdigest()
 
 
-def compute_features(data: bytes, utterances: Sequence[Utterance], front_end: FrontEnd) -> list[Outcome]:
-    """Decodes the content of one file and computes the features of utterances within it.
+def _outcomes(
+    groups: Sequence[tuple[Utterance, ...]],
+    front_end: FrontEnd,
+    cache: FeatureCache | None,
+    workers: int,
+) -> Iterator[Outcome]:
+    """Yields the features or the refusal of every utterance, in order."""
+    works: deque[_FileWork] = deque()
 
-    Args:
-        data: The whole file.
-        utterances: Segments and channels of this file.
-        front_end: What to compute.
+    def orders() -> Iterator[bytes]:
+        for number, group in enumerate(groups):
+            work = _start(group, front_end, cache)
+            works.append(work)
+            for rows in tuple(work.orders):
+                yield json.dumps([number, rows, work.identity]).encode()
 
-    Returns:
-        Features or the refusal of each utterance.
+    def compute(order: bytes) -> bytes:
+        number, rows, identity = json.loads(order)
+        return _to_bytes(_compute(groups[number], rows, Identity(*identity), front_end))
+
+    if workers:
+        front_end.fingerprint  # noqa: B018 - what it is made from is loaded once, and not by every worker
+        results = shared_out(orders(), compute, workers)
+    else:
+        results = map(compute, orders())
+    for result in results:
+        work = works[0]
+        while not work.orders:
+            yield from works.popleft().outcomes(cache)
+            work = works[0]
+        work.take(result)
+        if not work.orders:
+            yield from works.popleft().outcomes(cache)
+    while works:
+        yield from works.popleft().outcomes(cache)
+
+
+@dataclass(kw_only=True)
+class _FileWork:
+    """The utterances of one file.
+
+    Attributes:
+        group: All of them.
+        identity: The file as it was when it was hashed.
+        keys: Their names in the cache, empty where there is nothing to store.
+        known: Their outcomes; None where it is not known yet.
+        orders: Rows that are still to be computed, a few at a time, in the order in which they come back.
     """
-    return [_compute_one(data, utterance, front_end) for utterance in utterances]
+
+    group: tuple[Utterance, ...]
+    identity: Identity | None
+    keys: list[str]
+    known: list[Outcome | None]
+    orders: deque[list[int]]
+
+    def take(self, result: bytes | None) -> None:
+        """Note what came back of the first order that is out."""
+        rows = self.orders.popleft()
+        if result is None:
+            message = f"{self.group[0].path} killed the process that read it, for want of memory or time; leave it out."
+            outcomes: list[Outcome] = [AudioRefused("LOST", message)] * len(rows)
+        else:
+            outcomes = _from_bytes(result)
+        for row, outcome in zip(rows, outcomes, strict=True):
+            self.known[row] = outcome
+
+    def outcomes(self, cache: FeatureCache | None) -> Iterator[Outcome]:
+        """Stores what is new and yields every utterance's outcome in order."""
+        for key, outcome in zip(self.keys, self.known, strict=True):
+            assert outcome is not None
+            if key and cache is not None and not isinstance(outcome, AudioRefused):
+                cache.store(key, outcome)
+            yield outcome
 
 
-def _compute_one(data: bytes, utterance: Utterance, front_end: FrontEnd) -> Outcome:
+def _start(group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCache | None) -> _FileWork:
+    """Hashes one file and looks its utterances up."""
     try:
-        waveform = decode_bytes(
-            data,
-            str(utterance.path),
+        identity, file_hash = hashed(group[0].path)
+    except AudioRefused as refusal:
+        size = len(group)
+        return _FileWork(group=group, identity=None, keys=[""] * size, known=[refusal] * size, orders=deque())
+    keys = [feature_key(file_hash, utterance, front_end) for utterance in group]
+    known: list[Outcome | None] = [None if cache is None else cache.load(key) for key in keys]
+    missing = [row for row, outcome in enumerate(known) if outcome is None]
+    keys = ["" if outcome is not None else key for key, outcome in zip(keys, known, strict=True)]
+    orders = (missing[first : first + _UTTERANCES_PER_ORDER] for first in range(0, len(missing), _UTTERANCES_PER_ORDER))
+    return _FileWork(group=group, identity=identity, keys=keys, known=known, orders=deque(orders))
+
+
+def _compute(
+    group: tuple[Utterance, ...], rows: Sequence[int], identity: Identity, front_end: FrontEnd
+) -> list[Outcome]:
+    """Decodes utterances of one file and computes their features, in a worker."""
+    path = group[0].path
+    changed = AudioRefused("CHANGED", f"{path} was changed while it was read; let the recording end, then run again.")
+    try:
+        with Recording(path) as recording:
+            if recording.identity != identity:
+                return [changed] * len(rows)
+            outcomes = [_compute_one(recording, group[row], front_end) for row in rows]
+            return outcomes if recording.identity == identity else [changed] * len(rows)
+    except AudioRefused as refusal:
+        return [refusal] * len(rows)
+
+
+def _compute_one(recording: Recording, utterance: Utterance, front_end: FrontEnd) -> Outcome:
+    try:
+        waveform = recording.segment(
             channel=utterance.channel,
             start_s=utterance.start_s,
             end_s=utterance.end_s,
@@ -168,74 +253,34 @@ def _compute_one(data: bytes, utterance: Utterance, front_end: FrontEnd) -> Outc
     return Extracted(features, waveform.duration_s)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _FileWork:
-    """The utterances of one file: what was known at once, and what is being computed for the rest."""
-
-    keys: list[str]
-    known: list[Outcome | None]
-    computed: "Future[list[Outcome]]"
-
-    def outcomes(self, cache: FeatureCache | None) -> Iterator[Outcome]:
-        """Waits for what is missing, stores it, and yields every utterance's outcome in order."""
-        computed = iter(self.computed.result())
-        for key, known in zip(self.keys, self.known, strict=True):
-            outcome = next(computed) if known is None else known
-            if known is None and cache is not None and not isinstance(outcome, AudioRefused):
-                cache.store(key, outcome)
-            yield outcome
+def _to_bytes(outcomes: Sequence[Outcome]) -> bytes:
+    """What a worker gives back: a line that says what there is, then the numbers."""
+    said: list[list[Any]] = []
+    content = []
+    for outcome in outcomes:
+        if isinstance(outcome, AudioRefused):
+            said.append([outcome.reason, str(outcome)])
+        else:
+            features = np.ascontiguousarray(outcome.features)
+            said.append([features.dtype.str, features.shape, outcome.duration_s])
+            content.append(features.tobytes())
+    return json.dumps(said).encode() + b"\n" + b"".join(content)
 
 
-def _outcomes(
-    groups: Sequence[tuple[Utterance, ...]],
-    front_end: FrontEnd,
-    cache: FeatureCache | None,
-    workers: int,
-) -> Iterator[Outcome]:
-    """Yields the features or the refusal of every utterance, in order."""
-    if workers == 1:
-        for group in groups:
-            yield from _start(group, front_end, cache, _submit_here).outcomes(cache)
-        return
-    pending: deque[_FileWork] = deque()
-    # Fresh processes: a fork would copy the state of torch's threads half-way.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        try:
-            for group in groups:
-                pending.append(_start(group, front_end, cache, executor.submit))
-                if len(pending) > _FILES_AHEAD * workers:
-                    yield from pending.popleft().outcomes(cache)
-            while pending:
-                yield from pending.popleft().outcomes(cache)
-        except BrokenProcessPool as error:
-            message = "A process that computes features was killed, perhaps for want of memory; run it again."
-            raise AudioError(message) from error
-        finally:
-            executor.shutdown(cancel_futures=True)
-
-
-def _start(group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCache | None, submit: _Submit) -> _FileWork:
-    """Reads one file, looks its utterances up and starts computing those that are not known."""
-    try:
-        data = read_bytes(group[0].path)
-    except AudioRefused as refusal:
-        return _FileWork(keys=[""] * len(group), known=[refusal] * len(group), computed=_done([]))
-    file_hash = sha256(data).hexdigest()
-    keys = [feature_key(file_hash, utterance, front_end) for utterance in group]
-    known = [None if cache is None else cache.load(key) for key in keys]
-    missing = [utterance for utterance, features in zip(group, known, strict=True) if features is None]
-    computed = submit(compute_features, data, missing, front_end) if missing else _done([])
-    return _FileWork(keys=keys, known=list(known), computed=computed)
-
-
-def _submit_here(compute: _Compute, *arguments: Any) -> "Future[list[Outcome]]":
-    return _done(compute(*arguments))
-
-
-def _done(outcomes: list[Outcome]) -> "Future[list[Outcome]]":
-    future: Future[list[Outcome]] = Future()
-    future.set_result(outcomes)
-    return future
+def _from_bytes(result: bytes) -> list[Outcome]:
+    """The inverse of `_to_bytes`."""
+    said, _, content = result.partition(b"\n")
+    outcomes: list[Outcome] = []
+    place = 0
+    for reason_or_dtype, *rest in json.loads(said):
+        if len(rest) == 1:
+            outcomes.append(AudioRefused(reason_or_dtype, *rest))
+            continue
+        shape, duration_s = rest
+        features = np.frombuffer(content, reason_or_dtype, math.prod(shape), place).reshape(shape)
+        place += features.nbytes
+        outcomes.append(Extracted(features, duration_s))
+    return outcomes
 
 
 def _table(utterances: Sequence[Utterance], outcomes: Sequence[Outcome]) -> FeatureTable:

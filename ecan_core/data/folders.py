@@ -7,27 +7,14 @@ from typing import NoReturn
 
 from ecan_core.errors import AudioError
 
-AUDIO_SUFFIXES = frozenset(
-    {
-        ".aif",
-        ".aifc",
-        ".aiff",
-        ".au",
-        ".caf",
-        ".flac",
-        ".mp3",
-        ".oga",
-        ".ogg",
-        ".opus",
-        ".snd",
-        ".w64",
-        ".wav",
-    }
-)
+AUDIO_SUFFIXES = frozenset({".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
 """Files that the decoder reads."""
 
 OTHER_SUFFIXES = frozenset(
-    {".3gp", ".aac", ".amr", ".avi", ".flv", ".m4a", ".m4v", ".mkv", ".mov", ".mp4", ".webm", ".wma"}
+    {
+        *(".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".avi", ".caf", ".flv", ".m4a", ".m4v", ".mkv"),
+        *(".mov", ".mp4", ".rf64", ".snd", ".w64", ".webm", ".wma"),
+    }
 )
 """Files that hold sound as well, in formats that the decoder refuses by name."""
 

@@ -1,5 +1,6 @@
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,21 +82,30 @@ def test_a_segment_outside_the_file_is_refused(tmp_path, segment):
 
 def test_a_missing_file_a_folder_and_a_device_are_refused(tmp_path):
     assert refusal(tmp_path / "absent.wav").reason == "NOT_FOUND"
-    assert refusal(tmp_path).reason == "UNREADABLE"
+    assert refusal(tmp_path).reason == "NOT_REGULAR"
     os.mkfifo(tmp_path / "pipe.wav")
-    assert refusal(tmp_path / "pipe.wav").reason == "UNREADABLE"
+    assert refusal(tmp_path / "pipe.wav").reason == "NOT_REGULAR"
+    assert refusal(Path("/dev/zero")).reason == "NOT_REGULAR"
 
 
 def test_a_name_that_no_file_can_have_is_refused_like_any_unreadable_file(tmp_path):
     assert refusal(tmp_path / ("x" * 5_000)).reason == "UNREADABLE"
+    assert refusal(Path("a\0b.wav")).reason == "UNREADABLE"
+
+
+def test_a_link_that_leads_nowhere_is_refused_and_one_that_leads_somewhere_is_followed(tmp_path):
     (tmp_path / "loop.wav").symlink_to("loop.wav")
-    assert refusal(tmp_path / "loop.wav").reason == "UNREADABLE"
+    assert refusal(tmp_path / "loop.wav").reason == "NOT_REGULAR"
+    write(tmp_path / "a.wav", tone(200))
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    assert decode(tmp_path / "link.wav").duration_s == 1.0
 
 
-def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
-    with (tmp_path / "a.wav").open("wb") as stream:
+def test_a_huge_compressed_file_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.flac").open("wb") as stream:
+        stream.write(b"fLaC")
         stream.truncate(2**30 + 1)
-    assert refusal(tmp_path / "a.wav").reason == "TOO_LONG"
+    assert refusal(tmp_path / "a.flac").reason == "TOO_LONG"
 
 
 def test_a_file_of_zero_length_is_refused(tmp_path):
@@ -109,7 +119,7 @@ def test_a_file_without_samples_is_refused(tmp_path):
 
 def test_a_file_that_is_not_audio_is_refused(tmp_path):
     (tmp_path / "a.wav").write_text("This is a letter, not a sound.")
-    assert refusal(tmp_path / "a.wav").reason == "UNREADABLE"
+    assert refusal(tmp_path / "a.wav").reason == "CONTAINER"
 
 
 @pytest.mark.parametrize(("suffix", "subtype"), [("wav", "PCM_16"), ("flac", "PCM_16")])
@@ -123,6 +133,9 @@ def test_a_streamed_wav_of_unknown_length_is_whole(tmp_path):
     path = write(tmp_path / "a.wav", noise(1.0), subtype="PCM_16")
     content = bytearray(path.read_bytes())
     content[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert refusal(path).reason == "TRUNCATED"  # the other size says how long the file is
+    content[4:8] = b"\xff\xff\xff\xff"
     path.write_bytes(content)
     assert decode(path).duration_s == 1.0
 
@@ -179,8 +192,8 @@ def test_resampling_to_the_same_rate_changes_nothing():
     assert resample(sound, 16_000) is sound
 
 
-def test_every_container_is_decoded(tmp_path):
-    for suffix in ("wav", "flac", "ogg", "mp3", "aiff", "au"):
+def test_every_known_container_is_decoded(tmp_path):
+    for suffix in ("wav", "flac", "ogg", "mp3"):
         content = io.BytesIO()
         soundfile.write(content, np.tile(tone(300), 2), 16_000, format=suffix.upper())
         (tmp_path / f"a.{suffix}").write_bytes(content.getvalue())

@@ -52,7 +52,7 @@ def three(tmp_path):
 
 
 def test_features_come_in_the_order_of_the_listing(three):
-    table = extract_features(three, Loudness())
+    table = extract_features(three, Loudness(), workers=0)
     assert table.utterances == tuple(three)
     np.testing.assert_allclose(table.matrix[:, 0], 0.5 / np.sqrt(2) / np.array([1, 2, 3]), rtol=1e-3)
     assert table.durations_s == (0.5, 0.5, 0.5)
@@ -62,7 +62,7 @@ def test_features_come_in_the_order_of_the_listing(three):
 
 def test_every_front_end_hears_16_khz(tmp_path):
     front_end = Loudness()
-    extract_features([utterance(write(tmp_path / "a.wav", tone(200), rate=44_100))], front_end)
+    extract_features([utterance(write(tmp_path / "a.wav", tone(200), rate=44_100))], front_end, workers=0)
     assert front_end.heard[0].sample_rate == 16_000
     assert len(front_end.heard[0].samples) == pytest.approx(16_000 * 16_000 / 44_100, abs=1)
 
@@ -70,21 +70,21 @@ def test_every_front_end_hears_16_khz(tmp_path):
 def test_segments_of_one_file_are_different_utterances(tmp_path):
     path = write(tmp_path / "call.wav", np.concatenate([tone(200), 0.1 * tone(200)]))
     pieces = [utterance(path, start_s=0.0, end_s=1.0), utterance(path, start_s=1.0, end_s=1.5)]
-    table = extract_features(pieces, Loudness())
+    table = extract_features(pieces, Loudness(), workers=0)
     assert table.matrix[:, 1].tolist() == [16_000, 8_000]
     assert table.matrix[0, 0] == pytest.approx(10 * table.matrix[1, 0], rel=1e-3)
 
 
 def test_channels_of_one_file_are_different_utterances(tmp_path):
     path = write(tmp_path / "call.wav", np.stack([tone(200), 0.1 * tone(200)], axis=1))
-    table = extract_features([utterance(path, channel=0), utterance(path, channel=1)], Loudness())
+    table = extract_features([utterance(path, channel=0), utterance(path, channel=1)], Loudness(), workers=0)
     assert table.matrix[0, 0] == pytest.approx(10 * table.matrix[1, 0], rel=1e-3)
 
 
 def test_refusals_are_kept_with_their_reason_and_the_rest_goes_on(tmp_path, three):
     silent = utterance(write(tmp_path / "silent.wav", np.zeros(16_000, np.float32)))
     absent = utterance(tmp_path / "absent.wav")
-    table = extract_features([absent, three[0], silent, three[1]], Loudness())
+    table = extract_features([absent, three[0], silent, three[1]], Loudness(), workers=0)
     assert table.utterances == (three[0], three[1])
     assert [(refusal.utterance, refusal.reason) for refusal in table.refusals] == [
         (absent, "NOT_FOUND"),
@@ -96,7 +96,7 @@ def test_refusals_are_kept_with_their_reason_and_the_rest_goes_on(tmp_path, thre
 def test_nothing_usable_is_an_error_that_counts_the_reasons(tmp_path):
     absent = [utterance(tmp_path / f"{k}.wav") for k in range(3)]
     with pytest.raises(AudioError, match=r"None of the 3 utterances can be used \(3 NOT_FOUND\)"):
-        extract_features(absent, Loudness())
+        extract_features(absent, Loudness(), workers=0)
 
 
 def test_features_that_are_not_finite_are_a_refusal(three):
@@ -105,7 +105,7 @@ def test_features_that_are_not_finite_are_a_refusal(three):
             features = super().compute(waveform)
             return np.full_like(features, np.nan) if len(self.heard) == 2 else features
 
-    table = extract_features(three, Broken())
+    table = extract_features(three, Broken(), workers=0)
     assert table.utterances == (three[0], three[2])
     assert [(refusal.utterance, refusal.reason) for refusal in table.refusals] == [(three[1], "NON_FINITE")]
 
@@ -123,20 +123,20 @@ def test_no_more_workers_are_taken_than_cores_are_granted():
 
 def test_no_utterance_at_all_is_an_error():
     with pytest.raises(AudioError, match="no utterance"):
-        extract_features([], Loudness())
+        extract_features([], Loudness(), workers=0)
 
 
 def test_progress_is_told_after_every_utterance(three):
     told = []
-    extract_features(three, Loudness(), on_progress=lambda done, total: told.append((done, total)))
+    extract_features(three, Loudness(), on_progress=lambda done, total: told.append((done, total)), workers=0)
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_the_cache_saves_the_second_computation(tmp_path, three):
     with FeatureCache(tmp_path / "cache") as cache:
-        first = extract_features(three, Loudness(), cache)
+        first = extract_features(three, Loudness(), cache, workers=0)
         idle = Loudness()
-        second = extract_features(three, idle, cache)
+        second = extract_features(three, idle, cache, workers=0)
     assert idle.heard == []
     np.testing.assert_array_equal(first.matrix, second.matrix)
     assert first.durations_s == second.durations_s
@@ -145,12 +145,12 @@ def test_the_cache_saves_the_second_computation(tmp_path, three):
 def test_the_cache_is_about_content_and_not_about_names(tmp_path, three):
     moved = three[0].path.rename(tmp_path / "renamed.wav")
     with FeatureCache(tmp_path / "cache") as cache:
-        extract_features([utterance(moved)], Loudness(), cache)
+        extract_features([utterance(moved)], Loudness(), cache, workers=0)
         idle = Loudness()
-        extract_features([replace(utterance(moved), speaker="anna", id="else")], idle, cache)
+        extract_features([replace(utterance(moved), speaker="anna", id="else")], idle, cache, workers=0)
         assert idle.heard == []
         write(moved, tone(300))
-        extract_features([utterance(moved)], idle, cache)
+        extract_features([utterance(moved)], idle, cache, workers=0)
         assert len(idle.heard) == 1
 
 
@@ -166,9 +166,9 @@ def test_refusals_are_not_cached(tmp_path):
     path = write(tmp_path / "a.wav", np.zeros(16_000, np.float32))
     with FeatureCache(tmp_path / "cache") as cache:
         with pytest.raises(AudioError):
-            extract_features([utterance(path)], Loudness(), cache)
+            extract_features([utterance(path)], Loudness(), cache, workers=0)
         write(path, tone(200))
-        assert len(extract_features([utterance(path)], Loudness(), cache)) == 1
+        assert len(extract_features([utterance(path)], Loudness(), cache, workers=0)) == 1
 
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS.values(), ids=FRONT_ENDS)

@@ -1,0 +1,183 @@
+"""WAV files by a parser of our own: bounded, and without a decoder that reads thirty other formats as well.
+
+Read are integers of 8, 16, 24 and 32 bits, floats of 32 and 64, A-law and mu-law, with up to `MAX_CHANNELS` channels.
+The samples are those of libsndfile, bit for bit. A header is believed only as far as it agrees with itself and with
+the length of the file.
+"""
+
+import functools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ecan_core.errors import AudioRefused
+
+ReadAt = Callable[[int, int], bytes]
+"""Reads so many bytes from a place in a file; fewer at its end."""
+
+MAX_CHANNELS = 16
+MAX_SAMPLE_RATE = 768_000  # Hz
+MAX_CHUNKS = 64
+"""Parts of a file that are looked at; what comes behind them is not."""
+
+_PCM, _FLOAT, _A_LAW, _MU_LAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+_WIDTHS = {_PCM: (1, 2, 3, 4), _FLOAT: (4, 8), _A_LAW: (1,), _MU_LAW: (1,)}  # bytes per sample
+_OTHER_CODECS = {2: "Microsoft ADPCM", 0x11: "IMA ADPCM", 0x31: "GSM 6.10", 0x55: "MP3", 0x161: "Windows Media"}
+_SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+_LONGEST_FMT = 1024
+_STREAMED = 0x7FFF0000
+"""A writer that cannot go back to its header puts sizes from here on, or 0, in both places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WavFormat:
+    """What the header of a WAV file says.
+
+    Attributes:
+        codec: Number of the codec.
+        num_channels: Channels per frame.
+        sample_rate: Frames per second, in Hz.
+        width: Bytes per sample.
+        start: Where the samples begin, in bytes.
+        num_frames: Frames in the file, T.
+    """
+
+    codec: int
+    num_channels: int
+    sample_rate: int
+    width: int
+    start: int
+    num_frames: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes per frame."""
+        return self.num_channels * self.width
+
+    def samples(self, data: bytes) -> npt.NDArray[np.float32]:
+        """Turns whole frames into samples, [T, channels]; full scale is ±1."""
+        return _decoded(data, self.codec, self.width).reshape(-1, self.num_channels)
+
+
+def is_wav(head: bytes) -> bool:
+    """Whether the first 12 bytes of a file are those of a WAV file."""
+    return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
+
+
+def read_header(read_at: ReadAt, size: int, name: str) -> WavFormat:
+    """Reads the header of a WAV file.
+
+    Args:
+        read_at: Reads the file.
+        size: Its length in bytes.
+        name: What messages call it.
+
+    Raises:
+        AudioRefused: MALFORMED, CODEC, TRUNCATED or EMPTY.
+    """
+    fmt: bytes | None = None
+    sound: tuple[int, int] | None = None
+    place, riff_size = 12, struct.unpack("<I", read_at(4, 4))[0]
+    for _ in range(MAX_CHUNKS):
+        head = read_at(place, 8)
+        if len(head) < 8:
+            break
+        kind, length = head[:4], struct.unpack("<I", head[4:])[0]
+        place += 8
+        if kind == b"data":
+            if fmt is None:
+                raise _malformed(name, "does not say what its samples are before they come")
+            if sound is not None:
+                raise _malformed(name, "has samples in two places")
+            length = _data_bytes(length, riff_size, size - place, name)
+            sound = place, length
+        if kind == b"fmt ":
+            if fmt is not None:
+                raise _malformed(name, "says twice what its samples are")
+            if not 16 <= length <= _LONGEST_FMT:
+                raise _malformed(name, "has a description of impossible length")
+            fmt = read_at(place, length)
+            if len(fmt) < length:
+                break
+        place += length + length % 2
+    if fmt is None or sound is None:
+        raise _malformed(name, "has no samples" if fmt else "does not say what its samples are")
+    return _format(fmt, *sound, name)
+
+
+def _data_bytes(length: int, riff_size: int, there: int, name: str) -> int:
+    """How many bytes of samples there are, which a header may leave open that was written before them."""
+    is_streamed = (length >= _STREAMED and riff_size >= _STREAMED) or length == riff_size == 0
+    if length <= there and not is_streamed:
+        return length
+    if is_streamed:
+        return there
+    raise AudioRefused("TRUNCATED", f"{name} ends before its header says so; copy it again.")
+
+
+def _format(fmt: bytes, start: int, num_bytes: int, name: str) -> WavFormat:
+    codec, num_channels, sample_rate, _, frame_bytes, bits = struct.unpack("<HHIIHH", fmt[:16])
+    if codec == _EXTENSIBLE:
+        if len(fmt) < 40 or fmt[26:40] != _SUBFORMAT_TAIL:
+            raise AudioRefused("CODEC", f"{name} holds samples of an unknown kind; export it as PCM.")
+        codec = struct.unpack("<H", fmt[24:26])[0]
+    if codec not in _WIDTHS:
+        what = _OTHER_CODECS.get(codec, f"codec {codec}")
+        raise AudioRefused("CODEC", f"{name} is compressed by {what}, which is not decoded; export it as PCM.")
+    if not 1 <= num_channels <= MAX_CHANNELS:
+        raise _malformed(name, f"has {num_channels} channels")
+    if not 1 <= sample_rate <= MAX_SAMPLE_RATE:
+        raise _malformed(name, f"has {sample_rate} samples per second")
+    width, odd = divmod(frame_bytes, num_channels)
+    if odd or width not in _WIDTHS[codec] or (bits + 7) // 8 != width or bits % 8:
+        raise _malformed(name, f"has {bits} bits per sample in frames of {frame_bytes} bytes")
+    num_frames = num_bytes // frame_bytes
+    if num_frames == 0:
+        raise AudioRefused("EMPTY", f"{name} holds no sound; record or copy it again.")
+    return WavFormat(
+        codec=codec,
+        num_channels=num_channels,
+        sample_rate=sample_rate,
+        width=width,
+        start=start,
+        num_frames=num_frames,
+    )
+
+
+def _malformed(name: str, what: str) -> AudioRefused:
+    return AudioRefused("MALFORMED", f"{name} {what}: it is damaged or no recording; export it again.")
+
+
+def _decoded(data: bytes, codec: int, width: int) -> npt.NDArray[np.float32]:
+    if codec == _FLOAT:
+        return np.frombuffer(data, f"<f{width}").astype(np.float32)
+    if codec != _PCM:
+        return _law(codec)[np.frombuffer(data, np.uint8)]
+    if width == 1:
+        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / np.float32(128)
+    if width == 3:
+        raw = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        whole = np.zeros((len(raw), 4), np.uint8)
+        whole[:, 1:] = raw
+        return whole.view("<i4")[:, 0].astype(np.float32) * np.float32(2.0**-31)
+    return np.frombuffer(data, f"<i{width}").astype(np.float32) * np.float32(2.0 ** (1 - 8 * width))
+
+
+@functools.cache
+def _law(codec: int) -> npt.NDArray[np.float32]:
+    """The samples that the 256 codes of A-law or mu-law stand for (ITU-T G.711)."""
+    codes = np.arange(256)
+    if codec == _MU_LAW:
+        codes = ~codes & 0xFF
+        exponent, mantissa = codes >> 4 & 7, codes & 15
+        size = (((mantissa << 3) + 0x84) << exponent) - 0x84
+        is_negative = codes & 0x80 != 0
+    else:
+        codes = codes ^ 0x55
+        exponent, mantissa = codes >> 4 & 7, codes & 15
+        size = np.where(exponent == 0, (mantissa << 4) + 8, ((mantissa << 4) + 0x108) << np.maximum(exponent - 1, 0))
+        is_negative = codes & 0x80 == 0
+    return (np.where(is_negative, -size, size) / 32768).astype(np.float32)

@@ -1,0 +1,179 @@
+"""Processes that share work, made by `fork` and pipes alone: neither sockets nor semaphores nor another program.
+
+That is all that a sealed process may do, and it costs milliseconds. What a worker is given and what it gives back are
+bytes, so that nothing it says can become code. A worker that is killed costs the piece that it was at; another takes
+its place.
+"""
+
+import os
+import select
+import signal
+import struct
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+
+Compute = Callable[[bytes], bytes]
+
+_LENGTH = struct.Struct("<Q")
+_AHEAD = 4
+"""Pieces per worker that may be finished before they are asked for."""
+
+
+def cores() -> int:
+    """How many cores this process may use; a container or a batch system may grant fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def shared_out(pieces: Iterable[bytes], compute: Compute, num_workers: int) -> Iterator[bytes | None]:
+    """Computes pieces of work in forked processes.
+
+    Args:
+        pieces: Taken one by one, not far ahead of what is yielded.
+        compute: Runs in the workers, which have all that this process has in memory when the first piece is taken.
+        num_workers: Processes; the numeric libraries of this one must run on one thread.
+
+    Yields:
+        The result of each piece, in order; None where the process that computed it was killed.
+    """
+    pending: deque[_Piece] = deque()
+    idle: list[_Worker] = []
+    busy: dict[int, _Worker] = {}
+    waiting = iter(pieces)
+    try:
+        while True:
+            while len(busy) < num_workers and len(pending) < _AHEAD * num_workers:
+                content = next(waiting, None)
+                if content is None:
+                    break
+                worker = idle.pop() if idle else _Worker(compute, [*idle, *busy.values()])
+                pending.append(worker.start(content))
+                busy[worker.reading] = worker
+            if not pending:
+                return
+            if pending[0].is_done:
+                yield pending.popleft().result
+                continue
+            for descriptor in _readable(list(busy)):
+                worker = busy.pop(descriptor)
+                if worker.finish():
+                    idle.append(worker)
+    finally:
+        for worker in [*idle, *busy.values()]:
+            worker.close()
+
+
+class _Piece:
+    """One piece of work: whether it is done, and what came of it."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.result: bytes | None = None
+
+
+class _Worker:
+    """A forked process that computes one piece after the other until its pipe is closed."""
+
+    def __init__(self, compute: Compute, others: "list[_Worker]") -> None:
+        inner_reading, self._writing = os.pipe()
+        self.reading, inner_writing = os.pipe()
+        self._piece = _Piece()
+        _flush()
+        self._process = os.fork()
+        if self._process == 0:
+            for descriptor in [self._writing, self.reading, *(end for other in others for end in other.ends)]:
+                os.close(descriptor)
+            _work(compute, inner_reading, inner_writing)
+        os.close(inner_reading)
+        os.close(inner_writing)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """This side's ends of the pipes."""
+        return self._writing, self.reading
+
+    def start(self, content: bytes) -> _Piece:
+        """Give it a piece of work."""
+        self._piece = _Piece()
+        with suppress(BrokenPipeError):  # it was killed: `finish` finds out
+            _send(self._writing, content)
+        return self._piece
+
+    def finish(self) -> bool:
+        """Take what it has computed; returns whether it is still there."""
+        try:
+            self._piece.result = _receive(self.reading)
+        except EOFError:
+            self.close()
+        self._piece.is_done = True
+        return self._piece.result is not None
+
+    def close(self) -> None:
+        """Let it end after what it is at."""
+        for descriptor in self.ends:
+            os.close(descriptor)
+        with suppress(ChildProcessError):
+            os.waitpid(self._process, 0)
+
+
+def _work(compute: Compute, reading: int, writing: int) -> None:
+    """What a worker does all its life; it never returns."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with suppress(EOFError, BrokenPipeError):
+            while True:
+                _send(writing, compute(_receive(reading)))
+        status = 0
+    except BaseException:
+        with suppress(OSError):
+            traceback.print_exc()
+            _flush()
+    finally:
+        os._exit(status)
+
+
+def _send(descriptor: int, content: bytes) -> None:
+    rest = memoryview(_LENGTH.pack(len(content)) + content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _receive(descriptor: int) -> bytes:
+    """Reads one message.
+
+    Raises:
+        EOFError: The other side is gone.
+    """
+    (length,) = _LENGTH.unpack(_read(descriptor, _LENGTH.size))
+    return _read(descriptor, length)
+
+
+def _read(descriptor: int, length: int) -> bytes:
+    blocks = []
+    while length:
+        block = os.read(descriptor, min(length, 1 << 20))
+        if not block:
+            raise EOFError
+        blocks.append(block)
+        length -= len(block)
+    return b"".join(blocks)
+
+
+def _readable(descriptors: list[int]) -> list[int]:
+    """Waits until one of these can be read."""
+    waiting = select.poll()
+    for descriptor in descriptors:
+        waiting.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in waiting.poll()]
+
+
+def _flush() -> None:
+    """Write out what both processes would otherwise write."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
