@@ -15,6 +15,7 @@ class Utterance:
         path: Audio file; several utterances may share one.
         speaker: Name of the voice, or None where it is unknown.
         channel: Channel of the file, counted from 0; None takes the loudest one.
+        role: What the speaker is at this site, such as `customer`; None where that is unknown.
         start_s: Start within the file in seconds; None starts at the beginning.
         end_s: End within the file in seconds; None goes to the end.
     """
@@ -23,5 +24,6 @@ class Utterance:
     path: Path
     speaker: str | None = None
     channel: int | None = None
+    role: str | None = None
     start_s: float | None = None
     end_s: float | None = None

@@ -9,7 +9,7 @@ import torch
 
 from ecan_core.adapt import EpochRecord
 from ecan_core.data.cache import FeatureCache
-from ecan_core.data.features import FeatureTable, extract_features
+from ecan_core.data.features import FeatureTable
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.model.network import Network
@@ -30,7 +30,7 @@ from target_site.containment import Containment
 from target_site.load import ModelCard, choose_normalization, model_card
 from target_site.model_folder import new_model
 from target_site.orders import AdaptOrder
-from target_site.predict import Predictions, say_ignored
+from target_site.predict import Predictions, read_utterances, say_ignored
 from target_site.report_content import ReportContent
 from target_site.report_files import save_report
 from target_site.resume import UnfinishedRun, forget_unfinished, versions
@@ -146,8 +146,8 @@ def _prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> T
     speakers = [utterance.speaker for utterance in listing.utterances]
     wanted = choose_normalization(card, order.normalization, speakers_known=any(speakers))
     require_speakers(wanted, speakers)
-    with FeatureCache(order.cache) as cache, narrator.progress("features") as tick:
-        table = extract_features(listing.utterances, card.front_end(), cache, on_progress=tick)
+    with FeatureCache(order.cache) as cache:
+        table = read_utterances(listing.utterances, card.front_end(), cache, parties=None, narrator=narrator)
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
     num_utterances = len(table.utterances)

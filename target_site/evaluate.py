@@ -6,6 +6,7 @@ import numpy as np
 
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
+from ecan_core.data.features import extract_features
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
@@ -13,7 +14,7 @@ from ecan_core.narrator import Narrator
 from target_site.adapted import load_adapted
 from target_site.containment import Containment
 from target_site.orders import EvaluateOrder
-from target_site.predict import predict_utterances, score_table
+from target_site.predict import score_table
 from target_site.report_files import save_evaluation
 
 INTERVAL_SEED = 0
@@ -47,18 +48,19 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
     label_of = {item.utterance.id: classes.index(item.label) for item in corpus.utterances}
     # All of the list is predicted, exactly as `predict` would, and only then the labels decide what is counted.
     utterances = list_utterances(labels).utterances
-    with FeatureCache(order.cache) as cache:
-        after = predict_utterances(model, model.networks(), utterances, cache, narrator)
-    if after.table.refusals:
-        narrator.say(f"skipped unusable utterances: {after.table.skipped}")
-    before = score_table((model.received_network(),), model.unadapted, after.table)
-    counted = [row for row, utterance in enumerate(after.table.utterances) if utterance.id in label_of]
+    with FeatureCache(order.cache) as cache, narrator.progress("features") as tick:
+        table = extract_features(utterances, model.card.front_end(), cache, on_progress=tick)
+    if table.refusals:
+        narrator.say(f"skipped unusable utterances: {table.skipped}")
+    after = score_table(model.networks(), model.preparation, table)
+    before = score_table((model.received_network(),), model.unadapted, table)
+    counted = [row for row, utterance in enumerate(table.utterances) if utterance.id in label_of]
     if not counted:
         raise AudioError("none of the labelled utterances can be used: check the files of the list")
-    true = np.array([label_of[after.table.utterances[row].id] for row in counted])
+    true = np.array([label_of[table.utterances[row].id] for row in counted])
     for index in sorted(set(range(len(classes))) - set(true.tolist())):
         narrator.say(f"no utterance is labelled {classes[index]}: the UAR is an average over the other classes")
-    evaluation = _figures(true, after.scores[counted], classes) | {
+    evaluation = _figures(true, after[counted], classes) | {
         "before": _figures(true, before[counted], classes),
         "containment": containment.as_plain(),
     }

@@ -3,21 +3,24 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ecan_core.audio.frontend import FrontEnd
 from ecan_core.data.cache import FeatureCache
-from ecan_core.data.features import FeatureTable, extract_features
+from ecan_core.data.calls import Parties, cut_recordings
+from ecan_core.data.features import FeatureTable, extract_features, nothing_usable
 from ecan_core.data.unlabeled import list_utterances
+from ecan_core.errors import AudioError
 from ecan_core.model.network import Network
 from ecan_core.narrator import Narrator
 from ecan_core.predict import committee_scores
 from ecan_core.rounds import Preparation
 from ecan_core.utterance import Utterance
 from protocol.files import write_atomic
-from target_site.adapted import AdaptedModel, load_adapted
+from target_site.adapted import load_adapted
 from target_site.containment import Containment
 from target_site.orders import PredictOrder
 from target_site.segments import segments_of, write_segments
@@ -35,17 +38,28 @@ class Predictions:
         write_segments(folder, segments_of(self.table, self.scores, classes), classes)
 
 
-def predict_utterances(
-    model: AdaptedModel,
-    networks: Sequence[Network],
-    utterances: tuple[Utterance, ...],
+def read_utterances(
+    listed: Sequence[Utterance],
+    front_end: FrontEnd,
     cache: FeatureCache,
+    *,
+    parties: Parties | None,
     narrator: Narrator,
-) -> Predictions:
-    """Score utterances with a committee, normalized by what the model knows of this site."""
+) -> FeatureTable:
+    """Cut what is listed into utterances and compute their features; what is left out is among the refusals.
+
+    Raises:
+        AudioError: nothing can be used.
+    """
+    with narrator.progress("recordings") as tick:
+        cut = cut_recordings(listed, parties, on_progress=tick)
+    if cut.num_discarded:
+        narrator.say(f"discarded {cut.num_discarded} channels whose role nobody may listen to")
+    if not cut.utterances and (cut.refusals or cut.num_discarded):
+        raise AudioError(nothing_usable(cut.refusals, num_discarded=cut.num_discarded))
     with narrator.progress("features") as tick:
-        table = extract_features(utterances, model.card.front_end(), cache, on_progress=tick)
-    return Predictions(table=table, scores=score_table(networks, model.preparation, table))
+        table = extract_features(cut.utterances, front_end, cache, on_progress=tick)
+    return replace(table, refusals=(*cut.refusals, *table.refusals))
 
 
 def score_table(networks: Sequence[Network], preparation: Preparation, table: FeatureTable) -> np.ndarray:
@@ -69,7 +83,9 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
     listing = list_utterances(order.audio)
     say_ignored(listing.ignored_columns, narrator)
     with FeatureCache(order.cache) as cache:
-        predictions = predict_utterances(model, model.networks(), listing.utterances, cache, narrator)
+        table = read_utterances(listing.utterances, model.card.front_end(), cache, parties=None, narrator=narrator)
+    scores = score_table(model.networks(), model.preparation, table)
+    predictions = Predictions(table=table, scores=scores)
     summary = summarize(predictions, model.card.classes) | {"containment": containment.as_plain()}
     predictions.write(order.out, model.card.classes)
     write_atomic(order.out / "summary.json", json.dumps(summary, indent=2).encode())

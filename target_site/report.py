@@ -29,6 +29,10 @@ REASONS = {
     "TOO_LONG": "too long for one utterance",
     "NON_FINITE": "holds values that are not numbers",
     "SILENT": "holds no sound: check the microphone or the channel",
+    "NO_SPEECH": "nobody speaks in it, or not louder than the noise",
+    "MIXED": "one channel for several parties, one of whom may not be listened to",
+    "NO_ROLE": "has more channels than the site's policy names roles for",
+    "BLEED": "another person's voice: it is louder on another channel and is heard there",
     "CHANGED": "was changed while it was read: let the recording end, then run again",
     "LOST": "killed the process that read it, for want of memory or time",
 }

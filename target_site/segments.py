@@ -26,6 +26,7 @@ class Segment:
     Attributes:
         recording: the file, as it was listed.
         channel: counted from 0; None where the loudest one was taken.
+        role: what the speaker is at this site, None where unknown.
         begin_ms: start within the file, in milliseconds.
         end_ms: end within the file, in milliseconds.
         speaker: who speaks, None where unknown.
@@ -36,6 +37,7 @@ class Segment:
 
     recording: str
     channel: int | None
+    role: str | None
     begin_ms: int
     end_ms: int
     speaker: str | None
@@ -55,6 +57,7 @@ def _segment(utterance: Utterance, duration_s: float, scores: np.ndarray, classe
     return Segment(
         recording=str(utterance.path),
         channel=utterance.channel,
+        role=utterance.role,
         begin_ms=round(begin_s * 1000),
         end_ms=round((begin_s + duration_s) * 1000),
         speaker=utterance.speaker,
@@ -79,11 +82,12 @@ def as_csv(segments: Sequence[Segment], classes: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["recording", "channel", "begin_ms", "end_ms", "speaker", "label", "confidence"]
+        ["recording", "channel", "role", "begin_ms", "end_ms", "speaker", "label", "confidence"]
         + [f"score_{name}" for name in classes]
     )
     for one in segments:
-        place = [one.recording, "" if one.channel is None else one.channel, one.begin_ms, one.end_ms]
+        channel = "" if one.channel is None else one.channel
+        place = [one.recording, channel, one.role or "", one.begin_ms, one.end_ms]
         found = [one.speaker or "", one.label, f"{one.confidence:.4f}"]
         writer.writerow([*place, *found, *(f"{one.scores[name]:.4f}" for name in classes)])
     return text.getvalue()

@@ -41,6 +41,10 @@ REASONS = (
     "TOO_LONG",
     "NON_FINITE",
     "SILENT",
+    "NO_SPEECH",
+    "MIXED",
+    "NO_ROLE",
+    "BLEED",
     "CHANGED",
     "LOST",
 )

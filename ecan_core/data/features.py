@@ -292,7 +292,7 @@ def _table(utterances: Sequence[Utterance], outcomes: Sequence[Outcome]) -> Feat
         if isinstance(outcome, AudioRefused)
     ]
     if not used:
-        raise AudioError(_nothing_usable(refusals))
+        raise AudioError(nothing_usable(refusals))
     return FeatureTable(
         utterances=tuple(utterance for utterance, _ in used),
         features=tuple(extracted.features for _, extracted in used),
@@ -301,7 +301,10 @@ def _table(utterances: Sequence[Utterance], outcomes: Sequence[Outcome]) -> Feat
     )
 
 
-def _nothing_usable(refusals: Sequence[Refusal]) -> str:
+def nothing_usable(refusals: Sequence[Refusal], num_discarded: int = 0) -> str:
+    """What is said where no utterance is left."""
+    if not refusals and num_discarded:
+        return f"All {num_discarded} channels belong to roles that are discarded; check the roles in the settings."
     if not refusals:
         return "There is no utterance to read; name a folder or a listing that holds audio files."
     return (

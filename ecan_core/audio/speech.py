@@ -1,0 +1,139 @@
+"""Where somebody speaks in a long recording: cut into utterances at the pauses.
+
+A frame counts as speech if it is well above the noise of its channel and not too far below its speech, both taken from
+the whole of it. No model is asked and nothing is drawn at random: equal sound gives equal cuts.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ecan_core.audio.decode import Recording
+
+FRAME_S = 0.01
+NOISE_PERCENTILE, SPEECH_PERCENTILE = 15, 95  # of the levels of a channel
+MIN_RANGE_DB = 9.0  # between noise and speech; with less, there is no telling them apart
+MAX_RANGE_DB = 60.0  # digital silence is no lower noise than this below speech
+MIN_ABOVE_NOISE_DB, SHARE_OF_RANGE = 6.0, 0.4  # the threshold lies so far above the noise, whichever is more
+SILENCE_DB = -70.0  # of full scale: nothing below it is speech
+BRIDGED_S = 0.3  # shorter pauses belong to the speech around them
+MIN_BURST_S = 0.15  # what is shorter is a click
+PADDING_S = 0.1  # kept before and after
+PAUSE_S = 0.5  # longer pauses end an utterance
+MIN_UTTERANCE_S, MAX_UTTERANCE_S = 0.8, 15.0
+BLEED_DB = 6.0  # so much louder on another channel: the voice is another person's
+_BLOCK_S = 30.0
+_FLOOR_DB = -120.0
+
+Levels = npt.NDArray[np.floating[Any]]
+
+
+class Stretch(NamedTuple):
+    """A piece of a recording, in seconds."""
+
+    start_s: float
+    end_s: float
+
+
+def levels_of(recording: Recording) -> Levels:
+    """The level of every channel in frames of 10 ms, in dB of full scale, [F, channels].
+
+    The recording is read piece by piece: memory does not depend on its length, but for four bytes per frame.
+    """
+    return np.concatenate(list(_levels(recording)))
+
+
+def _levels(recording: Recording) -> Iterator[Levels]:
+    frame = round(FRAME_S * recording.sample_rate)
+    num_frames = recording.num_frames // frame
+    per_block = round(_BLOCK_S / FRAME_S)
+    for first in range(0, num_frames, per_block):
+        last = min(first + per_block, num_frames)
+        samples = recording.frames(first * frame, last * frame).reshape(last - first, frame, recording.num_channels)
+        # Variance, not energy: a constant offset is not sound. What is not finite is refused later on.
+        power = np.nan_to_num(samples.var(axis=1), nan=0.0, posinf=0.0)
+        yield (10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))).astype(np.float32)
+
+
+def utterances_in(levels: Levels) -> list[Stretch]:
+    """The utterances of one channel.
+
+    Args:
+        levels: Its level in frames of 10 ms, in dB of full scale, [F].
+
+    Returns:
+        Stretches of `MIN_UTTERANCE_S` to `MAX_UTTERANCE_S`, in order; none where there is only noise.
+    """
+    if not len(levels):
+        return []
+    smooth = np.convolve(levels, np.ones(5) / 5, mode="same")
+    stretches = _spoken(smooth >= _threshold(levels))
+    return [
+        Stretch(start * FRAME_S, end * FRAME_S)
+        for first, last in _joined(stretches, _frames(PAUSE_S))
+        for start, end in _cut(first, last, smooth)
+        if end - start >= _frames(MIN_UTTERANCE_S)
+    ]
+
+
+def bleeds(stretch: Stretch, channel: int, levels: Levels) -> bool:
+    """Whether a stretch of one channel is louder on another one, whose voice it then is.
+
+    Args:
+        stretch: Of that channel.
+        channel: Counted from 0.
+        levels: Of all channels, [F, channels].
+    """
+    piece = levels[_frames(stretch.start_s) : _frames(stretch.end_s)]
+    power = (10 ** (piece / 10)).mean(axis=0)
+    return bool(power.max() > power[channel] * 10 ** (BLEED_DB / 10))
+
+
+def _threshold(levels: Levels) -> float:
+    speech = float(np.percentile(levels, SPEECH_PERCENTILE))
+    noise = max(float(np.percentile(levels, NOISE_PERCENTILE)), speech - MAX_RANGE_DB)
+    if speech < SILENCE_DB:
+        return np.inf
+    if speech - noise < MIN_RANGE_DB:  # speech without a pause, or noise without speech: only a listener could tell
+        return noise - MIN_RANGE_DB
+    return max(noise + max(MIN_ABOVE_NOISE_DB, SHARE_OF_RANGE * (speech - noise)), SILENCE_DB)
+
+
+def _spoken(is_speech: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Runs of speech in frames, short pauses bridged, clicks dropped, padded."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], is_speech, [False]]).astype(np.int8)))
+    runs = _joined(list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)), _frames(BRIDGED_S))
+    padding = _frames(PADDING_S)
+    return [
+        (max(start - padding, 0), min(end + padding, len(is_speech)))
+        for start, end in runs
+        if end - start >= _frames(MIN_BURST_S)
+    ]
+
+
+def _joined(runs: Sequence[tuple[int, int]], pause: int) -> list[tuple[int, int]]:
+    """Runs with the pauses between them filled that are shorter than so many frames."""
+    joined: list[tuple[int, int]] = []
+    for start, end in runs:
+        if joined and start - joined[-1][1] < pause:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _cut(start: int, end: int, levels: Levels) -> Iterator[tuple[int, int]]:
+    """Pieces that are not too long, cut where it is quietest in their second half."""
+    longest = _frames(MAX_UTTERANCE_S)
+    while end - start > longest:
+        middle = start + longest // 2
+        at = middle + int(levels[middle : start + longest].argmin())
+        yield start, at
+        start = at
+    yield start, end
+
+
+def _frames(seconds: float) -> int:
+    return round(seconds / FRAME_S)

@@ -1,0 +1,219 @@
+"""Long recordings and calls into utterances: who speaks on which channel, and where.
+
+What a site may not listen to is left out here, before a feature is computed: the channel of a role that is discarded,
+and a recording that mixes several parties in one channel.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from ecan_core.audio.decode import Recording
+from ecan_core.audio.speech import Levels, bleeds, levels_of, utterances_in
+from ecan_core.data.features import OnProgress, Refusal
+from ecan_core.errors import AudioRefused
+from ecan_core.utterance import Utterance
+from ecan_core.workers import cores, shared_out
+
+LONG_S = 30.0
+"""A recording that is longer is cut into utterances, unless the list says where they are."""
+_SHORT_BYTES = 20_000
+"""No file of this size holds so much, in any format that is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parties:
+    """Who speaks on which channel of a site's recordings.
+
+    Attributes:
+        roles: Role of each channel, in order.
+        discarded: Roles that nobody may listen to.
+        mixed_because: Why a recording with one channel for all of them is used all the same; None refuses it.
+    """
+
+    roles: tuple[str, ...]
+    discarded: frozenset[str] = frozenset()
+    mixed_because: str | None = None
+
+
+class Cut(NamedTuple):
+    """What became of a listing.
+
+    Attributes:
+        utterances: In the order of the listing, and in each recording in the order of time.
+        refusals: Recordings, channels and utterances that are left out.
+        num_discarded: Channels of a role that is discarded.
+    """
+
+    utterances: tuple[Utterance, ...]
+    refusals: tuple[Refusal, ...]
+    num_discarded: int
+
+
+def cut_recordings(
+    listed: Sequence[Utterance],
+    parties: Parties | None = None,
+    on_progress: OnProgress | None = None,
+) -> Cut:
+    """Finds the utterances in what a site lists.
+
+    Args:
+        listed: Recordings, or utterances that are cut already.
+        parties: Who speaks on which channel; None takes the loudest channel of a short recording, and each
+            channel of a long one.
+        on_progress: Told the number of recordings done and their total.
+    """
+    needs_a_look = [_needs_a_look(utterance, parties) for utterance in listed]
+    results = _looks([item for item, needs in zip(listed, needs_a_look, strict=True) if needs], parties)
+    utterances: list[Utterance] = []
+    refusals: list[Refusal] = []
+    num_discarded = 0
+    for number, (utterance, needs) in enumerate(zip(listed, needs_a_look, strict=True), 1):
+        look = next(results) if needs else _Look([_AS_LISTED])
+        utterances += (_placed(utterance, piece) for piece in look.pieces)
+        refusals += (
+            Refusal(utterance=_placed(utterance, piece), reason=reason, message=message)
+            for piece, reason, message in look.refused
+        )
+        num_discarded += look.num_discarded
+        if on_progress is not None:
+            on_progress(number, len(listed))
+    return Cut(tuple(utterances), tuple(refusals), num_discarded)
+
+
+class _Piece(NamedTuple):
+    """A part of a recording; what is None is as it was listed."""
+
+    channel: int | None
+    role: str | None
+    start_s: float | None
+    end_s: float | None
+
+
+@dataclass
+class _Look:
+    """What was found in one recording."""
+
+    pieces: list[_Piece] = field(default_factory=list)
+    refused: list[tuple[_Piece, str, str]] = field(default_factory=list)
+    num_discarded: int = 0
+
+    def refuse(self, piece: _Piece, reason: str, message: str) -> None:
+        """Leave something out."""
+        self.refused.append((piece, reason, message))
+
+    def to_bytes(self) -> bytes:
+        """For the way back from a worker."""
+        return json.dumps([self.pieces, self.refused, self.num_discarded]).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "_Look":
+        """The inverse of `to_bytes`."""
+        pieces, refused, num_discarded = json.loads(data)
+        return cls(
+            [_Piece(*piece) for piece in pieces],
+            [(_Piece(*piece), reason, message) for piece, reason, message in refused],
+            num_discarded,
+        )
+
+
+_AS_LISTED = _Piece(None, None, None, None)
+
+
+def _needs_a_look(utterance: Utterance, parties: Parties | None) -> bool:
+    if parties is not None:
+        return True
+    if utterance.start_s is not None or utterance.end_s is not None:
+        return False
+    try:
+        return utterance.path.stat().st_size > _SHORT_BYTES
+    except (OSError, ValueError):
+        return False  # it is refused with its reason when it is read
+
+
+def _looks(listed: Sequence[Utterance], parties: Parties | None) -> Iterator[_Look]:
+    """Looks into recordings, in forked processes."""
+
+    def look(order: bytes) -> bytes:
+        utterance = listed[int(order)]
+        try:
+            with Recording(utterance.path) as recording:
+                return _look(recording, utterance, parties).to_bytes()
+        except AudioRefused:
+            return b""  # it is refused with its reason when it is read
+
+    orders = (str(index).encode() for index in range(len(listed)))
+    for result in shared_out(orders, look, min(cores(), len(listed) or 1)):
+        yield _Look.from_bytes(result) if result else _Look([_AS_LISTED])
+
+
+def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -> _Look:
+    found = _Look()
+    is_long = recording.num_frames / recording.sample_rate > LONG_S
+    is_cut = utterance.start_s is not None or utterance.end_s is not None
+    channels = _channels(recording, utterance, parties, found, apart=is_long and not is_cut)
+    if not is_long or is_cut:
+        found.pieces = [_Piece(channel, role, None, None) for channel, role in channels]
+        return found
+    levels = levels_of(recording)
+    for channel, role in channels:
+        _cut_channel(recording, channel or 0, role, levels, found)
+    found.pieces.sort(key=lambda piece: (piece.start_s, piece.channel))
+    return found
+
+
+def _channels(
+    recording: Recording, utterance: Utterance, parties: Parties | None, found: _Look, *, apart: bool
+) -> list[tuple[int | None, str | None]]:
+    """The channels that may be listened to, with their roles; a channel that is None is the loudest one."""
+    if parties is None:
+        if utterance.channel is not None or not apart:
+            return [(utterance.channel, None)]
+        return [(channel, None) for channel in range(recording.num_channels)]
+    name = utterance.path
+    if recording.num_channels == 1 < len(parties.roles):
+        if parties.mixed_because is not None:
+            return [(0, None)]
+        found.refuse(
+            _AS_LISTED, "MIXED", f"{name} mixes {len(parties.roles)} parties in one channel; record them apart."
+        )
+        return []
+    if recording.num_channels > len(parties.roles):
+        found.refuse(
+            _AS_LISTED,
+            "NO_ROLE",
+            f"{name} has {recording.num_channels} channels and {len(parties.roles)} roles; name a role for each.",
+        )
+        return []
+    wanted = range(recording.num_channels) if utterance.channel is None else [utterance.channel]
+    roles = [(channel, parties.roles[channel]) for channel in wanted if 0 <= channel < recording.num_channels]
+    kept = [(channel, role) for channel, role in roles if role not in parties.discarded]
+    found.num_discarded = len(roles) - len(kept)
+    return [*kept] if roles else [(utterance.channel, None)]
+
+
+def _cut_channel(recording: Recording, channel: int, role: str | None, levels: Levels, found: _Look) -> None:
+    """Find the utterances of one channel."""
+    whole = _Piece(channel, role, None, None)
+    if not 0 <= channel < recording.num_channels:
+        found.pieces.append(whole)  # it is refused with its reason when it is read
+        return
+    stretches = utterances_in(levels[:, channel])
+    if not stretches:
+        found.refuse(whole, "NO_SPEECH", "Nobody speaks in this channel; check the microphone.")
+    for stretch in stretches:
+        piece = _Piece(channel, role, *(round(time_s, 2) for time_s in stretch))
+        if bleeds(stretch, channel, levels):
+            found.refuse(piece, "BLEED", "This voice is louder on another channel; it is heard there.")
+        else:
+            found.pieces.append(piece)
+
+
+def _placed(utterance: Utterance, piece: _Piece) -> Utterance:
+    """The part of a listed recording."""
+    changes = {name: value for name, value in piece._asdict().items() if value is not None}
+    if not changes:
+        return utterance
+    place = "".join(f"@{value}" for value in (piece.channel, piece.start_s) if value is not None)
+    return replace(utterance, id=f"{utterance.id}{place}", **changes)

@@ -1,0 +1,125 @@
+"""Calls and long recordings into utterances."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ecan_core.audio.decode import Recording
+from ecan_core.data import calls
+from ecan_core.data.calls import Parties, cut_recordings
+from ecan_core.utterance import Utterance
+from tests.ecan_core.audio.sounds import syllables
+from tests.ecan_core.audio.test_speech import scene
+
+RATE = 16_000
+PARTIES = Parties(roles=("agent", "customer"), discarded=frozenset({"agent"}))
+
+
+def write(path: Path, *channels: np.ndarray) -> Utterance:
+    soundfile.write(path, np.stack(channels, axis=1), RATE, subtype="PCM_16")
+    return Utterance(id=path.name, path=path, speaker="anna")
+
+
+@pytest.fixture
+def call(tmp_path) -> Utterance:
+    """A call of 40 s on two channels."""
+    return write(tmp_path / "call.wav", scene((1, 4), (20, 23), total_s=40), scene((5, 8), (30, 36), total_s=40))
+
+
+def places(cut) -> list[tuple[int | None, str | None, int]]:
+    return [(item.channel, item.role, round(item.start_s)) for item in cut.utterances]
+
+
+def test_a_call_becomes_utterances_in_the_order_of_time(call):
+    cut = cut_recordings([call])
+    assert places(cut) == [(0, None, 1), (1, None, 5), (0, None, 20), (1, None, 30)]
+    assert {item.path for item in cut.utterances} == {call.path}
+    assert {item.speaker for item in cut.utterances} == {"anna"}
+    assert len({item.id for item in cut.utterances}) == 4
+    assert cut.refusals == ()
+
+
+def test_the_channel_of_a_discarded_role_yields_nothing(call):
+    cut = cut_recordings([call], PARTIES)
+    assert places(cut) == [(1, "customer", 5), (1, "customer", 30)]
+    assert cut.num_discarded == 1
+
+
+def test_no_feature_of_a_discarded_channel_can_be_asked_for_by_name(call):
+    named = Utterance(id="a", path=call.path, channel=0, start_s=1.0, end_s=4.0)
+    cut = cut_recordings([named], PARTIES)
+    assert (cut.utterances, cut.num_discarded) == ((), 1)
+
+
+def test_the_discarded_channel_still_tells_whose_voice_bleeds(tmp_path):
+    agent, customer = scene((1, 4), total_s=40), scene((30, 36), total_s=40)
+    call = write(tmp_path / "call.wav", agent, customer + 0.1 * agent)
+    cut = cut_recordings([call], PARTIES)
+    assert places(cut) == [(1, "customer", 30)]
+    assert [refusal.reason for refusal in cut.refusals] == ["BLEED"]
+
+
+def test_a_mixed_recording_is_refused_unless_somebody_says_why_not(tmp_path):
+    mixed = write(tmp_path / "mixed.wav", scene((1, 4), (20, 23), total_s=40))
+    assert [refusal.reason for refusal in cut_recordings([mixed], PARTIES).refusals] == ["MIXED"]
+    allowed = Parties(roles=PARTIES.roles, discarded=PARTIES.discarded, mixed_because="customers alone are recorded")
+    assert places(cut_recordings([mixed], allowed)) == [(0, None, 1), (0, None, 20)]
+
+
+def test_more_channels_than_roles_are_refused(tmp_path):
+    three = write(tmp_path / "three.wav", *[scene((1, 4), total_s=6)] * 3)
+    cut = cut_recordings([three], PARTIES)
+    assert (cut.utterances, [refusal.reason for refusal in cut.refusals]) == ((), ["NO_ROLE"])
+
+
+def test_a_channel_in_which_nobody_speaks_is_said(tmp_path):
+    call = write(tmp_path / "call.wav", scene((1, 4), total_s=40), np.zeros(40 * RATE, np.float32))
+    cut = cut_recordings([call])
+    assert places(cut) == [(0, None, 1)]
+    assert [(refusal.utterance.channel, refusal.reason) for refusal in cut.refusals] == [(1, "NO_SPEECH")]
+
+
+def test_short_recordings_and_listed_utterances_stay_as_they_are(tmp_path, call):
+    short = write(tmp_path / "short.wav", syllables(), 0.1 * syllables())
+    listed = Utterance(id="b", path=call.path, start_s=1.0, end_s=4.0)
+    absent = Utterance(id="c", path=tmp_path / "absent.wav")
+    (tmp_path / "letter.wav").write_text("no sound" * 10_000)
+    letter = Utterance(id="d", path=tmp_path / "letter.wav")
+    assert cut_recordings([short, listed, absent, letter]).utterances == (short, listed, absent, letter)
+
+
+def test_short_recordings_of_a_call_are_one_utterance_per_channel_that_is_kept(tmp_path):
+    short = write(tmp_path / "short.wav", syllables(), 0.1 * syllables())
+    cut = cut_recordings([short], Parties(roles=("agent", "customer")))
+    assert [(item.channel, item.role, item.start_s) for item in cut.utterances] == [
+        (0, "agent", None),
+        (1, "customer", None),
+    ]
+
+
+def test_a_channel_that_does_not_exist_is_left_to_be_refused(call):
+    named = Utterance(id="a", path=call.path, channel=7)
+    for parties in (None, PARTIES):
+        assert [item.channel for item in cut_recordings([named], parties).utterances] == [7]
+
+
+def test_progress_is_told_for_every_recording(tmp_path, call):
+    short = write(tmp_path / "short.wav", syllables())
+    told = []
+    cut_recordings([call, short, call], on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_what_counts_as_long_fits_the_smallest_file_that_is_looked_into():
+    """Half a minute at the lowest rate of speech in the densest format is larger than what is passed over."""
+    bits_per_second = 6_000  # Opus at its lowest
+    assert calls.LONG_S * bits_per_second / 8 > calls._SHORT_BYTES
+
+
+def test_the_cuts_lie_within_the_recording(call):
+    with Recording(call.path) as recording:
+        length_s = recording.num_frames / recording.sample_rate
+    for item in cut_recordings([call]).utterances:
+        assert 0 <= item.start_s < item.end_s <= length_s
