@@ -119,7 +119,7 @@ def make_keys(work: Path) -> Keys:
 
 
 def hand_over(work: Path, keys: Keys, run: Path, bundle: Path) -> list[Stage]:
-    """One crossing over mutual TLS on loopback: request, export, receive.
+    """One crossing over mutual TLS on loopback: request, export, receive, approve.
 
     Returns:
         The stages in the order they ended.
@@ -136,4 +136,7 @@ def hand_over(work: Path, keys: Keys, run: Path, bundle: Path) -> list[Stage]:
         *("receive", "--keys", keys.target, "--from", f"127.0.0.1:{exporting.port()}"),
         *("--trust", keys.fingerprint, "--out", bundle),
     )
-    return [requested, received, exporting.wait()]
+    exported = exporting.wait()
+    approval = ("--by", "a benchmark", "--purpose", "research")
+    approved = target(work, "approve", "--bundle", bundle, "--keys", keys.target, *approval)
+    return [requested, received, exported, approved]

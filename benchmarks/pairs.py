@@ -45,6 +45,7 @@ def main() -> None:
     ):
         work = Path(folder)
         settings = ["--config", short_settings(work, arguments.epochs)] if arguments.epochs else []
+        rules = ["--config", short_rules(work, arguments.epochs)] if arguments.epochs else []
         keys = make_keys(work)
         warm_caches(work, caches, arguments.corpora, sorted({name for pair in pairs for name in pair}))
         jobs = [
@@ -53,7 +54,7 @@ def main() -> None:
             for normalization in dict.fromkeys(SOURCE_NORMALIZATION.values())
             for pair in pairs
         ]
-        done = pool.map(lambda job: run_job(work, keys, arguments.corpora, caches, settings, *job), jobs)
+        done = pool.map(lambda job: run_job(work, keys, arguments.corpora, caches, settings, rules, *job), jobs)
         with arguments.out.open("w") as out:
             for number, rows in enumerate(done, start=1):
                 out.writelines(json.dumps(row) + "\n" for row in rows)
@@ -62,9 +63,16 @@ def main() -> None:
 
 
 def short_settings(work: Path, epochs: int) -> Path:
-    """Settings of so few epochs, good for both commands."""
+    """Settings of so few epochs for training."""
     config = work / f"{epochs}-epochs.yaml"
     config.write_text(f"epochs: {epochs}\n")
+    return config
+
+
+def short_rules(work: Path, epochs: int) -> Path:
+    """A target site's rules with so few epochs."""
+    config = work / f"{epochs}-epochs-site.yaml"
+    config.write_text(f"purpose: research\nsubjects: volunteer\nadaptation:\n  epochs: {epochs}\n")
     return config
 
 
@@ -85,6 +93,7 @@ def run_job(
     corpora: Path,
     caches: Path,
     settings: Sequence[object],
+    rules: Sequence[object],
     pair: tuple[str, str],
     normalization: str,
     seed: int,
@@ -111,7 +120,7 @@ def run_job(
         adaptation = target(
             work,
             *("adapt", "--bundle", bundle, "--audio", audio, "--normalize", mode, "--seed", seed),
-            *("--cache", cache, "--out", adapted, *settings),
+            *("--cache", cache, "--out", adapted, *rules),
             expect=None,
         )
         figures = target(

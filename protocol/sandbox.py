@@ -127,7 +127,11 @@ def leave_network() -> bool:
             with contextlib.suppress(OSError):  # without a map it is nobody, and cannot write what is its user's
                 Path("/proc/self", name).write_text(content)
         return os.getuid() == user
-    return [name for _, name in socket.if_nameindex()] in ([], ["lo"])
+    try:
+        devices = Path("/proc/self/net/dev").read_text().splitlines()[2:]
+    except OSError:
+        return False
+    return {device.split(":")[0].strip() for device in devices} <= {"lo"}
 
 
 def die_with_parent(parent: int) -> None:

@@ -147,7 +147,7 @@ def _prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> T
     wanted = choose_normalization(card, order.normalization, speakers_known=any(speakers))
     require_speakers(wanted, speakers)
     with FeatureCache(order.cache) as cache:
-        table = read_utterances(listing.utterances, card.front_end(), cache, parties=None, narrator=narrator)
+        table = read_utterances(listing.utterances, card.front_end(), cache, parties=order.parties, narrator=narrator)
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
     num_utterances = len(table.utterances)

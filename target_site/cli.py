@@ -20,6 +20,7 @@ COMMANDS = {
     "receive": LazyCommand("target_site.commands:receive", "Fetch and verify the model, once."),
     "trust": LazyCommand("target_site.commands:trust", "Show and change what this site remembers of its sources."),
     "inspect": LazyCommand("target_site.commands:inspect", "List every byte of a bundle."),
+    "approve": LazyCommand("target_site.commands:approve", "Put a person's name to a bundle, for one purpose."),
     "adapt": LazyCommand("target_site.commands:adapt", "Adapt the model to unlabelled recordings."),
     "predict": LazyCommand("target_site.commands:predict", "Recognize emotions with the adapted model."),
     "evaluate": LazyCommand("target_site.commands:evaluate", "Measure the model on labelled recordings."),

@@ -13,6 +13,7 @@ from ecan_core.plan import COMMITTEES, DEFAULT_METHOD, READS
 
 if TYPE_CHECKING:
     from target_site.orders import Order
+    from target_site.site_policy import SitePolicy
 
 NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
 
@@ -22,6 +23,7 @@ existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 SECONDS = click.IntRange(1, 31_536_000)
 any_path = click.Path(path_type=Path)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+config_option = click.option("--config", type=existing_file, help="YAML with this site's rules; docs/operations.md.")
 uncontained_option = click.option(
     "--accept-uncontained",
     "accepted",
@@ -179,6 +181,34 @@ def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) ->
         click.echo(json.dumps(listing) if form == "json" else format_text(listing))
 
 
+@click.command(epilog='Example: ecan-target approve --bundle model.ecan --keys keys --by "Ada Byron" --purpose care')
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that `receive` verified.")
+@keys_option
+@click.option("--by", required=True, metavar="NAME", help="Who approves it.")
+@click.option("--purpose", required=True, metavar="WORD", help="What it may be used for: care, research or service.")
+@quiet_option
+def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, quiet: bool) -> None:
+    """Put a person's name to a bundle, for one purpose; `adapt` takes no other.
+
+    Look at what is in it with `ecan-target inspect` before.
+    """
+    from protocol.passphrase import passphrase_for
+    from target_site.acceptance import open_accepted
+    from target_site.approval import approval_path
+    from target_site.approval import approve as approve_bundle
+
+    approve_bundle(
+        bundle,
+        open_accepted(bundle, keys_dir=keys_dir),
+        keys_dir,
+        by=by,
+        purpose=purpose,
+        today=_today(),
+        passphrase=passphrase_for(keys_dir),
+    )
+    Narrator(quiet=quiet).say(f"approved for {purpose} by {by}: {approval_path(bundle)}")
+
+
 @click.command(epilog="Example: ecan-target adapt --bundle model.ecan --audio recordings/ --out adapted")
 @click.option("--bundle", type=existing_file, required=True, help="The bundle that `receive` verified.")
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
@@ -195,7 +225,7 @@ def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) ->
     show_default=True,
     help="How to adapt; docs/method.md compares them.",
 )
-@click.option("--config", type=existing_file, help="YAML with adaptation settings.")
+@config_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
 @cache_option
@@ -228,16 +258,21 @@ def adapt(
     from ecan_core.errors import AdaptationReverted
     from ecan_core.plan import AdaptSettings, check_settings
     from ecan_core.select import Verdict
-    from ecan_core.settings import parse_settings, read_yaml
     from target_site.acceptance import open_accepted
+    from target_site.approval import require_approval
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement
     from target_site.orders import AdaptOrder
+    from target_site.site_policy import read_policy
 
     narrator = Narrator(quiet=quiet)
-    settings = parse_settings(AdaptSettings, read_yaml(config) if config else {}, str(config))
+    policy = None if config is None else read_policy(config)
+    settings = policy.adaptation if policy else AdaptSettings()
     check_settings(method, settings)
     verified = open_accepted(bundle, keys_dir=keys_dir)
+    if policy is None or policy.approval == "required":
+        approval = require_approval(bundle, verified, purpose=policy.purpose if policy else None)
+        narrator.say(f"approved by {approval.by} for {approval.purpose}")
     if keys_dir is None:
         narrator.say(
             f"received by site {verified.manifest.audience.hex()[:16]}..., signed by "
@@ -250,6 +285,7 @@ def adapt(
             bundle=bundle,
             sha256=verified.digest.hex(),
             audio=audio,
+            parties=policy.parties if policy else None,
             out=out,
             normalization=normalize,
             method=method,
@@ -257,7 +293,7 @@ def adapt(
             seed=seed,
             cache=cache or out / CACHE_FILE,
         )
-        outcome = _carry_out(order, accepted, narrator, quiet=quiet)
+        outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
         finish_replacement(out)
     verdict, reason = outcome["verdict"], outcome["reason"]
     if form == "json":
@@ -275,6 +311,7 @@ def adapt(
 @model_option
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
+@config_option
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
 @uncontained_option
@@ -284,6 +321,7 @@ def predict(
     model_dir: Path,
     audio: Path,
     keys_dir: Path | None,
+    config: Path | None,
     cache: Path | None,
     out: Path,
     accepted: str | None,
@@ -295,14 +333,22 @@ def predict(
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, read_facts
     from target_site.orders import PredictOrder
+    from target_site.site_policy import read_policy
 
     narrator = Narrator(quiet=quiet)
+    policy = None if config is None else read_policy(config)
     facts = read_facts(model_dir)
     if keys_dir is not None:
         refuse_withdrawn(keys_dir, facts["receipt"])
     with writing_alone(out):
-        order = PredictOrder(model=model_dir, audio=audio, out=out, cache=cache or model_dir / CACHE_FILE)
-        summary = _carry_out(order, accepted, narrator, quiet=quiet)
+        order = PredictOrder(
+            model=model_dir,
+            audio=audio,
+            parties=policy.parties if policy else None,
+            out=out,
+            cache=cache or model_dir / CACHE_FILE,
+        )
+        summary = _carry_out(order, policy, accepted, narrator, quiet=quiet)
     if form == "json":
         click.echo(json.dumps(summary))
     narrator.say(f"predicted {summary['utterances']} utterances: {out / 'segments.csv'}")
@@ -326,7 +372,7 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
     with writing_alone(model_dir):
         finish_replacement(model_dir)
         order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
-        evaluation = _carry_out(order, accepted, Narrator(quiet=quiet), quiet=quiet)
+        evaluation = _carry_out(order, None, accepted, Narrator(quiet=quiet), quiet=quiet)
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
 
 
@@ -360,12 +406,15 @@ def doctor(keys_dir: Path | None, out: Path, source: str | None, trust: str | No
     raise_first_fault(findings)
 
 
-def _carry_out(order: "Order", accepted: str | None, narrator: Narrator, *, quiet: bool) -> dict[str, Any]:
+def _carry_out(
+    order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
+) -> dict[str, Any]:
     """Have an order carried out by a process that is sealed."""
-    from target_site.containment import Conditions
+    from target_site.containment import DEFAULT_LEAST, Conditions
     from target_site.seal import carry_out_sealed
 
-    return carry_out_sealed(order, conditions=Conditions(accepted=accepted), narrator=narrator, quiet=quiet)
+    conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
+    return carry_out_sealed(order, conditions=conditions, narrator=narrator, quiet=quiet)
 
 
 def _today() -> int:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecan_core.data.calls import Parties
 from ecan_core.data.unlabeled import roots
 from ecan_core.plan import AdaptSettings
 from target_site.acceptance import receipt_path
@@ -17,6 +18,7 @@ class AdaptOrder:
         bundle: what this site accepted.
         sha256: digest of the bundle that was checked, in hexadecimal.
         audio: folder, file, pattern or list.
+        parties: who speaks on which channel; None where channels mean nothing.
         out: folder of the adapted model, which is there.
         normalization: as ``--normalize``; None decides by the model and the list.
         method: a name that ``--method`` takes.
@@ -28,6 +30,7 @@ class AdaptOrder:
     bundle: Path
     sha256: str
     audio: Path
+    parties: Parties | None
     out: Path
     normalization: str | None
     method: str
@@ -53,12 +56,14 @@ class PredictOrder:
     Attributes:
         model: folder of the adapted model.
         audio: folder, file, pattern or list.
+        parties: who speaks on which channel; None where channels mean nothing.
         out: folder of the predictions, which is there.
         cache: where features are kept.
     """
 
     model: Path
     audio: Path
+    parties: Parties | None
     out: Path
     cache: Path
 

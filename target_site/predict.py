@@ -83,7 +83,9 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
     listing = list_utterances(order.audio)
     say_ignored(listing.ignored_columns, narrator)
     with FeatureCache(order.cache) as cache:
-        table = read_utterances(listing.utterances, model.card.front_end(), cache, parties=None, narrator=narrator)
+        table = read_utterances(
+            listing.utterances, model.card.front_end(), cache, parties=order.parties, narrator=narrator
+        )
     scores = score_table(model.networks(), model.preparation, table)
     predictions = Predictions(table=table, scores=scores)
     summary = summarize(predictions, model.card.classes) | {"containment": containment.as_plain()}

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support import cli
+from tests.support.cli import approve
 from tests.support.speech import synthesize
 
 settings.register_profile("default", deadline=None)
@@ -57,7 +58,8 @@ def crossing(tmp_path_factory) -> Crossing:
             *("--trust", fingerprint, "--out", work / "model.ecan"),
         )
     )
-    assert [step.code for step in steps] == [0] * 5, [step.stderr for step in steps]
+    steps.append(approve(work / "model.ecan", work / "target-keys"))
+    assert [step.code for step in steps] == [0] * 6, [step.stderr for step in steps]
     return Crossing(
         work=work,
         source_labels=source_labels,

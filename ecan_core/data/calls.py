@@ -33,7 +33,7 @@ class Parties:
     """
 
     roles: tuple[str, ...]
-    discarded: frozenset[str] = frozenset()
+    discarded: tuple[str, ...] = ()
     mixed_because: str | None = None
 
 

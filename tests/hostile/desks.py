@@ -14,6 +14,7 @@ from tests.hostile import bundles, command_line
 from tests.hostile.bundles import MARKER, SECOND_GRANT, SECOND_REQUEST, SITE, TODAY, sha256
 from tests.hostile.command_line import Ending, check_refused
 from tests.protocol.samples import ISSUER
+from tests.support import cli
 
 TRUST = ISSUER.hex()
 
@@ -57,10 +58,10 @@ class Desk:
     def adapt(self, *options: object, bundle: object = "model.ecan") -> Ending:
         return self.run(*adapting(bundle), *options)
 
-    def run_replacing(self, name: str, other: str, opening: int, *words: object) -> Ending:
-        """Run a command; right before it opens a file for the n-th time, a copy of another takes its place."""
+    def run_replacing(self, name: str, other: str, opening: int, *words: object, trigger: str | None = None) -> Ending:
+        """Run a command; a copy of another takes a file's place before the n-th opening, of it or of `trigger`."""
         copy = self.lay(f"{other}.copy", (self.folder / other).read_bytes())
-        before = partial(replace_at, self.folder / name, copy, opening)
+        before = partial(replace_at, self.folder / name, copy, opening, trigger or name)
         return command_line.run("ecan-target", *words, folder=self.folder, before=before)
 
     def snapshot(self) -> dict[str, object]:
@@ -72,15 +73,27 @@ def receiving(source: object = "sealed") -> tuple[object, ...]:
 
 
 def adapting(bundle: object = "model.ecan") -> tuple[object, ...]:
-    return "adapt", "--bundle", bundle, "--audio", "audio", "--method", "none", "--out", "adapted"
+    return (
+        "adapt",
+        "--bundle",
+        bundle,
+        "--audio",
+        "audio",
+        "--method",
+        "none",
+        "--config",
+        "site.yaml",
+        "--out",
+        "adapted",
+    )
 
 
-def replace_at(path: Path, other: Path, opening: int) -> None:
-    """From now on in this process: replace a file right before it is opened for the n-th time."""
+def replace_at(path: Path, other: Path, opening: int, trigger: str) -> None:
+    """From now on in this process: replace a file right before another, or itself, is opened for the n-th time."""
     openings = iter(range(opening - 1))
 
     def watch(event: str, details: tuple[object, ...]) -> None:
-        is_it = event == "open" and Path(str(details[0])).name == path.name
+        is_it = event == "open" and Path(str(details[0])).name == trigger
         if is_it and next(openings, None) is None and other.exists():
             other.replace(path)
 
@@ -117,6 +130,7 @@ def write_template(folder: Path) -> Path:
     SITE.write(keys)
     (keys / "requests" / f"{SECOND_GRANT.hex()}.request").write_bytes(SECOND_REQUEST)
     (folder / "audio").mkdir()
+    cli.site_rules(folder / "site.yaml", rules="approval: not-needed\n")
     return folder
 
 

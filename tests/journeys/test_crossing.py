@@ -196,10 +196,12 @@ def test_every_kind_of_model_goes_the_whole_way(crossing, tmp_path, encoder, nor
             *("close", "--keys", crossing.source_keys, "--request", tmp_path / "site.request"),
             *("--receipt", tmp_path / "model.ecan.receipt"),
         ),
+        cli.approve(tmp_path / "model.ecan", crossing.target_keys),
     ]
-    assert [step.code for step in steps] == [0] * 5, [step.stderr for step in steps]
+    assert [step.code for step in steps] == [0] * 6, [step.stderr for step in steps]
     adaptation = cli.target(
-        *("adapt", "--bundle", tmp_path / "model.ecan", "--audio", crossing.target_labels, *short),
+        *("adapt", "--bundle", tmp_path / "model.ecan", "--audio", crossing.target_labels),
+        *("--config", cli.site_rules(tmp_path / "site.yaml", "epochs: 2")),
         *("--keys", crossing.target_keys, "--cache", crossing.work / "target.cache", "--out", tmp_path / "out"),
     )
     assert adaptation.code in (0, 14), adaptation.stderr

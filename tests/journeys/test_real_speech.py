@@ -32,6 +32,7 @@ def test_a_model_of_german_speech_adapts_to_english_speech(tmp_path):
         *("--trust", keys.stdout.strip(), "--out", tmp_path / "model.ecan"),
     )
     assert received.code == 0, received.stderr
+    assert cli.approve(tmp_path / "model.ecan", tmp_path / "keys").code == 0
     assert (tmp_path / "model.ecan").stat().st_size < 300_000
 
     listing = tmp_path / "audio.csv"

@@ -122,7 +122,7 @@ def test_a_corpus_named_twice_is_refused(crossing, tmp_path):
 @pytest.mark.parametrize(
     ("yaml", "words"),
     [
-        ("learnin_rate: 0.1\n", "did you mean learning_rate"),
+        ("learnin_rate: 0.1\n", "learning_rate?"),
         ("epochs: many\n", "epochs must be a whole number"),
         ("epochs: 0\n", "epochs is 0"),
         ("epochs: 1\nepochs: 2\n", "epochs"),
@@ -137,6 +137,7 @@ def test_settings_that_make_no_sense_are_refused_by_name(crossing, tmp_path, com
         corpus = f"csv={crossing.source_labels}"
         result = cli.source("train", "--corpus", corpus, "--config", config, "--out", tmp_path / "out")
     else:
+        cli.site_rules(config, yaml)
         audio = ("--audio", crossing.target_labels)
         result = cli.target("adapt", "--bundle", crossing.bundle, *audio, "--config", config, "--out", tmp_path / "out")
     assert result.code == 3
@@ -181,8 +182,7 @@ def test_one_bad_file_among_good_ones_is_skipped_with_its_reason(crossing, tmp_p
     audio = tmp_path / "audio"
     shutil.copytree(crossing.target_labels.parent, audio)
     write_wav(audio / "silent.wav", np.zeros(16_000))
-    (tmp_path / "short.yaml").write_text("epochs: 1\n")
-    result = adapt(crossing, audio, tmp_path / "out", "--config", tmp_path / "short.yaml")
+    result = adapt(crossing, audio, tmp_path / "out", "--config", cli.site_rules(tmp_path / "site.yaml", "epochs: 1"))
     assert result.code in (0, 14), result.stderr
     assert "skipped unusable utterances: 1 (1 SILENT)" in result.stderr
 
@@ -199,12 +199,12 @@ def test_too_few_utterances_to_adapt_are_refused_but_can_be_predicted(crossing, 
 
 
 def test_a_label_column_is_not_read_and_that_is_said(crossing, tmp_path):
-    (tmp_path / "short.yaml").write_text("epochs: 1\n")
+    rules = cli.site_rules(tmp_path / "site.yaml", "epochs: 1")
     result = adapt(
         crossing,
         crossing.target_labels,
         tmp_path / "out",
-        *("--config", tmp_path / "short.yaml", "--cache", crossing.work / "target.cache"),
+        *("--config", rules, "--cache", crossing.work / "target.cache"),
     )
     assert result.code in (0, 14), result.stderr
     assert "label" in next(line for line in result.stderr.splitlines() if "not read" in line)
@@ -226,7 +226,8 @@ def new_sealed_file(crossing, folder: Path) -> Path:
 def copy_of_bundle(crossing, folder: Path) -> Path:
     copy = folder / "model.ecan"
     shutil.copy(crossing.bundle, copy)
-    shutil.copy(f"{crossing.bundle}.receipt", f"{copy}.receipt")
+    for suffix in ("receipt", "approval"):
+        shutil.copy(f"{crossing.bundle}.{suffix}", f"{copy}.{suffix}")
     return copy
 
 

@@ -48,6 +48,8 @@ def test_a_model_crosses_between_two_hosts_and_is_adapted_where_nobody_can_be_ca
         assert received.returncode == 0, received.stderr
         assert export.wait(60) == 0
     target_host.run("ip", "link", "delete", "cable", check=True)
+    name = ("--by", "Ada Byron", "--purpose", "research")
+    target_host.run(TARGET, "approve", "--bundle", tmp_path / "model.ecan", "--keys", own, *name, check=True)
     audio, out = crossing.target_labels, tmp_path / "adapted"
     adapted = target_host.run(TARGET, "adapt", "--bundle", tmp_path / "model.ecan", "--audio", audio, "--out", out)
     assert adapted.returncode in (0, 14), adapted.stderr

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ecan_core.console import run
@@ -46,6 +47,19 @@ def target(*words: object) -> Result:
     from target_site.cli import cli
 
     return _run(cli, "ecan-target", words)
+
+
+def approve(bundle: object, keys: object) -> Result:
+    """Put somebody's name to a bundle."""
+    return target("approve", "--bundle", bundle, "--keys", keys, "--by", "Ada Byron", "--purpose", "research")
+
+
+def site_rules(path: Path, adaptation: str = "", rules: str = "") -> Path:
+    """Write a site's rules; what is adapted how stands in lines of its own."""
+    lines = [f"  {line}\n" for line in adaptation.splitlines()]
+    adapting = f"adaptation:\n{''.join(lines)}" if lines else ""
+    path.write_text(f"purpose: research\nsubjects: volunteer\n{rules}{adapting}")
+    return path
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from tests.support import cli
 
 
 def adapt_with(folder, yaml, *more):
-    (folder / "adapt.yaml").write_text(yaml)
+    cli.site_rules(folder / "adapt.yaml", yaml)
     (folder / "model.ecan").write_bytes(b"no bundle")
     return cli.target(
         *("adapt", "--bundle", folder / "model.ecan", "--audio", folder, "--out", folder / "out"),

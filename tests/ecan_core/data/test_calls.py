@@ -14,7 +14,7 @@ from tests.ecan_core.audio.sounds import syllables
 from tests.ecan_core.audio.test_speech import scene
 
 RATE = 16_000
-PARTIES = Parties(roles=("agent", "customer"), discarded=frozenset({"agent"}))
+PARTIES = Parties(roles=("agent", "customer"), discarded=("agent",))
 
 
 def write(path: Path, *channels: np.ndarray) -> Utterance:

@@ -1,0 +1,102 @@
+"""What a site may do with which voices (``--config site.yaml``), and how it adapts.
+
+Emotion recognition of people at work or in education is prohibited in the European Union (AI Act, Article 5(1)(f)). A
+site says whom it records and what for; what is prohibited is refused, and whoever speaks at work on a channel is left
+out before a feature is computed. No setting allows it.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ecan_core.checks import one_of
+from ecan_core.data.calls import Parties
+from ecan_core.errors import SettingsError
+from ecan_core.plan import AdaptSettings
+from ecan_core.settings import parse_settings, read_yaml
+from protocol.errors import Code, Refused
+from target_site.containment import DEFAULT_LEAST, Level
+
+PURPOSES = ("care", "research", "service")
+PROHIBITED_PURPOSES = ("workplace", "staff-monitoring", "recruitment", "training-of-staff", "education", "examination")
+SUBJECTS = ("patient", "caller", "customer", "volunteer")
+AT_WORK = ("agent", "clinician", "staff", "employee", "applicant", "teacher", "pupil", "student")
+"""Who may not be listened to: people at work or in education."""
+MAX_REASON = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class SitePolicy:
+    """A site's own rules.
+
+    Attributes:
+        purpose: What the recordings are listened to for, one of `PURPOSES`.
+        subjects: Whose voices are looked at, one of `SUBJECTS`.
+        channels: Who speaks on which channel of every recording, in order; empty where channels mean nothing.
+        mixed_because: Why recordings that mix all of them in one channel may be used; None refuses them.
+        approval: Whether a bundle needs somebody's name before it is adapted.
+        least_level: The lowest level of containment at which recordings are read.
+        adaptation: How to adapt.
+    """
+
+    purpose: str
+    subjects: str
+    channels: tuple[str, ...] = ()
+    mixed_because: str | None = None
+    approval: Literal["required", "not-needed"] = "required"
+    least_level: int = int(DEFAULT_LEAST)
+    adaptation: AdaptSettings = field(default_factory=AdaptSettings)
+
+    def __post_init__(self) -> None:
+        if self.purpose not in PROHIBITED_PURPOSES:
+            one_of(self, "purpose", PURPOSES)
+        if self.subjects not in AT_WORK:
+            one_of(self, "subjects", SUBJECTS)
+        if self.least_level not in list(Level):
+            raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
+        for role in self.channels:
+            if role not in (*SUBJECTS, *AT_WORK):
+                raise SettingsError(f"channels must name {', '.join((*SUBJECTS, *AT_WORK))}, not {role!r}.")
+        if self.mixed_because is not None and not 0 < len(self.mixed_because.strip()) <= MAX_REASON:
+            raise SettingsError(f"mixed_because must give a reason of at most {MAX_REASON} characters.")
+        if self.mixed_because is not None and len(self.channels) < 2:
+            raise SettingsError("mixed_because has no effect without two channels; leave it out.")
+
+    @property
+    def parties(self) -> Parties | None:
+        """Who speaks where, and who is left out; None where channels mean nothing."""
+        if not self.channels:
+            return None
+        return Parties(roles=self.channels, discarded=AT_WORK, mixed_because=self.mixed_because)
+
+
+def read_policy(path: Path) -> SitePolicy:
+    """Read a site's rules.
+
+    Raises:
+        UsageFault: there is no such file.
+        SettingsError: a setting is unknown, missing or out of range.
+        Refused: the purpose or the subjects are prohibited, or others may change the file.
+    """
+    if path.exists() and path.stat().st_mode & 0o022:
+        raise Refused(
+            Code.POLICY, f"{path} can be changed by other users, and so could what is allowed; run `chmod go-w {path}`."
+        )
+    policy = parse_settings(SitePolicy, read_yaml(path), str(path))
+    refuse_prohibited(policy.purpose, policy.subjects)
+    return policy
+
+
+def refuse_prohibited(purpose: str, subjects: str | None = None) -> None:
+    """Refuse what Article 5(1)(f) of the AI Act prohibits.
+
+    Raises:
+        Refused: the purpose or the subjects are of that kind.
+    """
+    for said in (purpose, subjects):
+        if said in (*PROHIBITED_PURPOSES, *AT_WORK):
+            raise Refused(
+                Code.POLICY,
+                f"Emotion recognition for {said!r} is prohibited (EU AI Act, Article 5(1)(f): people at work and in "
+                "education); use it for care, research or service to callers, and leave such voices out.",
+            )

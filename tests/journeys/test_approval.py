@@ -1,0 +1,109 @@
+"""No bundle is adapted that nobody at the site has put a name to."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from target_site.approval import approval_path
+from tests.support import cli
+
+pytestmark = pytest.mark.journey
+
+
+@pytest.fixture
+def bundle(crossing, tmp_path) -> Path:
+    """A bundle that was accepted and not approved."""
+    copy = tmp_path / "model.ecan"
+    shutil.copy(crossing.bundle, copy)
+    shutil.copy(f"{crossing.bundle}.receipt", f"{copy}.receipt")
+    return copy
+
+
+def adapt(crossing, bundle, *more) -> cli.Result:
+    return cli.target(
+        *("adapt", "--bundle", bundle, "--audio", crossing.target_labels, "--out", bundle.parent / "out"),
+        *("--method", "none", "--cache", crossing.work / "target.cache", *more),
+    )
+
+
+def approve(crossing, bundle, purpose="care", by="Dr. Ada Müller") -> cli.Result:
+    keys = ("--keys", crossing.target_keys)
+    return cli.target("approve", "--bundle", bundle, *keys, "--by", by, "--purpose", purpose)
+
+
+def refused(result: cli.Result, code: int, words: str) -> None:
+    assert result.code == code, result.stderr
+    assert words in result.refusal()
+
+
+def test_a_bundle_is_adapted_once_somebody_has_approved_it(crossing, bundle):
+    refused(adapt(crossing, bundle), 11, "Nobody at this site has approved")
+    assert not (bundle.parent / "out").exists()
+    assert approve(crossing, bundle).code == 0
+    result = adapt(crossing, bundle)
+    assert result.code == 0, result.stderr
+    assert "approved by Dr. Ada Müller for care" in result.stderr
+
+
+def test_the_sites_rules_may_do_without(crossing, bundle, tmp_path):
+    rules = cli.site_rules(tmp_path / "site.yaml", rules="approval: not-needed\n")
+    assert adapt(crossing, bundle, "--config", rules).code == 0
+
+
+def test_an_approval_for_another_purpose_does_not_do(crossing, bundle, tmp_path):
+    assert approve(crossing, bundle, "care").code == 0
+    rules = cli.site_rules(tmp_path / "site.yaml")
+    refused(
+        adapt(crossing, bundle, "--config", rules), 11, "was approved for care and the site's settings say research"
+    )
+
+
+def test_an_approval_is_bound_to_the_bundle_and_to_this_site(crossing, bundle):
+    assert approve(crossing, bundle).code == 0
+    approval = approval_path(bundle)
+    good = approval.read_bytes()
+    approval.write_bytes(good.replace(b'"signatures"', b'"signaturez"'))
+    refused(adapt(crossing, bundle), 12, "")
+    place = good.index(b'"payload":"') + 40
+    approval.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+    assert adapt(crossing, bundle).code in (10, 12)
+    approval.write_bytes(b"")
+    refused(adapt(crossing, bundle), 12, "")
+    approval.unlink()
+    approval.symlink_to(f"{crossing.bundle}.approval")
+    refused(adapt(crossing, bundle), 12, "not a regular file")
+
+
+def test_a_receipt_is_no_approval(crossing, bundle):
+    shutil.copy(f"{bundle}.receipt", approval_path(bundle))
+    refused(adapt(crossing, bundle), 10, "")
+
+
+@pytest.mark.parametrize(
+    ("purpose", "by", "code", "words"),
+    [
+        ("workplace", "Ada", 11, "prohibited"),
+        ("education", "Ada", 11, "prohibited"),
+        ("fun", "Ada", 2, "name one of care, research, service"),
+        ("care", "", 2, "a person's name"),
+        ("care", "x" * 65, 2, "a person's name"),
+        ("care", "a\nb", 2, "a person's name"),
+    ],
+)
+def test_an_approval_that_says_nothing_or_what_is_prohibited_is_refused(crossing, bundle, purpose, by, code, words):
+    refused(approve(crossing, bundle, purpose, by), code, words)
+    assert not approval_path(bundle).exists()
+
+
+def test_what_was_never_accepted_cannot_be_approved(crossing, bundle):
+    Path(f"{bundle}.receipt").unlink()
+    refused(approve(crossing, bundle), 10, "")
+
+
+def test_a_prohibited_purpose_stops_adapting_and_predicting(crossing, adapted, bundle, tmp_path):
+    rules = tmp_path / "site.yaml"
+    rules.write_text("purpose: staff-monitoring\nsubjects: volunteer\n")
+    refused(adapt(crossing, bundle, "--config", rules), 11, "prohibited")
+    predicting = ("predict", "--model", adapted, "--audio", crossing.target_labels, "--out", tmp_path / "out")
+    refused(cli.target(*predicting, "--config", rules), 11, "prohibited")
