@@ -3,6 +3,7 @@
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,14 @@ format_option = click.option(
     default="text",
     show_default=True,
     help="For people, or for programs.",
+)
+corpora_option = click.option(
+    "--corpus",
+    "corpora",
+    multiple=True,
+    required=True,
+    metavar="RECIPE=PATH",
+    help="A labelled corpus: its recipe (emodb, ravdess, ..., csv) and where it lies; may be repeated.",
 )
 keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `keys init` made."
@@ -115,14 +124,7 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
 
 
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
-@click.option(
-    "--corpus",
-    "corpora",
-    multiple=True,
-    required=True,
-    metavar="RECIPE=PATH",
-    help="A labelled corpus: its recipe (emodb, ravdess, ..., csv) and where it lies; may be repeated.",
-)
+@corpora_option
 @click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all corpora share.")
 @click.option(
     "--normalize",
@@ -165,7 +167,7 @@ def train(
     from source_site.train import train_run
 
     one_thread()
-    named = [_recipe_and_path(item) for item in corpora]
+    named = recipes_and_paths(corpora)
     settings = parse_settings(TrainSettings, read_yaml(config) if config else {}, str(config))
     narrator = Narrator(quiet=quiet)
     facts = train_run(
@@ -511,6 +513,11 @@ def deny(keys_dir: Path, digits: str, quiet: bool) -> None:
     clear_ended(keys_dir, [record])
     narrator = Narrator(quiet=quiet)
     narrator.say(f"the grant {record.grant.hex()} is {record.state.lower()}: no further byte leaves for it")
+
+
+def recipes_and_paths(corpora: Sequence[str]) -> list[tuple[str, Path]]:
+    """The corpora of a command line."""
+    return [_recipe_and_path(item) for item in corpora]
 
 
 def _recipe_and_path(item: str) -> tuple[str, Path]:

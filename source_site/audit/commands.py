@@ -1,0 +1,63 @@
+"""The commands of ``ecan-source`` that look at a trained model. Heavy imports happen inside the command."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ecan_core.narrator import Narrator
+from source_site.commands import (
+    corpora_option,
+    existing_folder,
+    format_option,
+    quiet_option,
+    recipes_and_paths,
+)
+
+cache_option = click.option(
+    "--cache", type=click.Path(path_type=Path), help="File that keeps features between runs; default: the run's own."
+)
+
+
+@click.command(epilog="Example: ecan-source audit --model run --corpus emodb=/data/emodb")
+@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
+@corpora_option
+@click.option(
+    "--models",
+    "num_models",
+    type=click.IntRange(8, 4096),
+    default=64,
+    show_default=True,
+    help="Networks to train for the attacks.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**20), default=0, show_default=True, help="Of the audit.")
+@cache_option
+@format_option
+@quiet_option
+def audit(
+    run_dir: Path, corpora: tuple[str, ...], num_models: int, seed: int, cache: Path | None, form: str, quiet: bool
+) -> None:
+    """Attack the model as those would who get it, and write audit.json beside it.
+
+    Trains networks as the model was trained, each on a random half of the corpus, and measures how well attacks tell
+    which utterances were in. An audit that was interrupted goes on where it was. The report stays here: it says which
+    weights it is about, and nobody else gets it.
+    """
+    from dataclasses import asdict
+
+    from ecan_core.seeding import one_thread
+    from source_site.audit.audit import audit_run
+    from source_site.audit.report import AUDIT_FILE, lines
+
+    one_thread()
+    narrator = Narrator(quiet=quiet)
+    report = audit_run(
+        run_dir,
+        recipes_and_paths(corpora),
+        num_models=num_models,
+        seed=seed,
+        cache_path=cache,
+        narrator=narrator,
+    )
+    click.echo(json.dumps(asdict(report)) if form == "json" else "\n".join(lines(report)))
+    narrator.say(f"written to {run_dir / AUDIT_FILE} after {report.seconds:.0f} s")
