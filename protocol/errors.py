@@ -54,6 +54,7 @@ class Code(StrEnum):
     # Policy.
     EGRESS = "EGRESS"
     UTILITY = "UTILITY"
+    REPRO = "REPRO"
     POLICY = "POLICY"
     AUDIENCE = "AUDIENCE"
     GRANT = "GRANT"

@@ -19,6 +19,7 @@ COMMANDS = {
     "keys": LazyCommand("source_site.commands:keys", "Create this site's keys, show its fingerprint, replace them."),
     "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
     "audit": LazyCommand("source_site.audit.commands:audit", "Attack the model as those would who get it."),
+    "reproduce": LazyCommand("source_site.audit.commands:reproduce", "Train the model again and compare the bytes."),
     "grant": LazyCommand("source_site.commands:grant", "Sign the model and seal it to sites; nothing leaves yet."),
     "export": LazyCommand("source_site.commands:export", "Sign the model and hand it to each site, once."),
     "close": LazyCommand("source_site.commands:close", "Close a grant with a receipt that came by hand."),

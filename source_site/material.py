@@ -218,9 +218,12 @@ def _normalized(table: FeatureTable, mode: str) -> list[np.ndarray]:
 
 
 def _digests(part: _LabeledTable) -> list[str]:
+    """Speakers count by the order in which they first speak: their names hold the name of a folder."""
+    speakers = [utterance.speaker for utterance in part.table.utterances]
+    number = {speaker: str(place).encode() for place, speaker in enumerate(dict.fromkeys(speakers))}
     return [
-        hashlib.sha256(b"\0".join((features.tobytes(), label.encode(), str(one.speaker).encode()))).hexdigest()
-        for one, features, label in zip(part.table.utterances, part.table.features, part.labels, strict=True)
+        hashlib.sha256(b"\0".join((features.tobytes(), label.encode(), number[speaker]))).hexdigest()
+        for features, label, speaker in zip(part.table.features, part.labels, speakers, strict=True)
     ]
 
 

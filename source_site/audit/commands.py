@@ -8,6 +8,7 @@ import click
 from ecan_core.narrator import Narrator
 from source_site.commands import (
     corpora_option,
+    existing_file,
     existing_folder,
     format_option,
     quiet_option,
@@ -61,3 +62,52 @@ def audit(
     )
     click.echo(json.dumps(asdict(report)) if form == "json" else "\n".join(lines(report)))
     narrator.say(f"written to {run_dir / AUDIT_FILE} after {report.seconds:.0f} s")
+
+
+@click.command(epilog="Example: ecan-source reproduce --model run --corpus emodb=/data/emodb")
+@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
+@corpora_option
+@click.option("--config", type=existing_file, help="YAML with training settings; default: those of the run.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the training; default: that of the run.")
+@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="To compute with.")
+@cache_option
+@format_option
+@quiet_option
+def reproduce(
+    run_dir: Path,
+    corpora: tuple[str, ...],
+    config: Path | None,
+    seed: int | None,
+    threads: int,
+    cache: Path | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Train the model again, as a second person, and compare the bytes that would leave.
+
+    The same corpora, settings, seed and threads on the same kind of processor give the same bytes; then nothing is in
+    them that the person who trained could have hidden there. Otherwise the command says what differs and ends with
+    exit code 11.
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from ecan_core.settings import parse_settings, read_yaml
+    from ecan_core.train import TrainSettings
+    from protocol.errors import Code, Refused
+    from source_site.reproduce import reproduce as train_again
+
+    torch.set_num_threads(threads)
+    found = train_again(
+        run_dir,
+        recipes_and_paths(corpora),
+        settings=parse_settings(TrainSettings, read_yaml(config), str(config)) if config else None,
+        seed=seed,
+        cache_path=cache,
+        narrator=Narrator(quiet=quiet),
+    )
+    click.echo(json.dumps(asdict(found) | {"holds": found.holds}) if form == "json" else "\n".join(found.lines()))
+    if not found.holds:
+        why = "; ".join(found.differences) or "nothing that the record lists differs: the file was changed afterwards"
+        raise Refused(Code.REPRO, f"A second training gives other bytes ({why}); find out why before you export.")
