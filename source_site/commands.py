@@ -196,6 +196,14 @@ def train(
     narrator.say(f"next: ecan-source export --model {out} --keys KEYS --request site.request ...")
 
 
+tier_option = click.option(
+    "--tier",
+    type=click.IntRange(0, 2),
+    default=0,
+    show_default=True,
+    help="What the model's audit must have shown: 0 nothing (speech that anybody may have), 1 consented research, "
+    "2 clinical or call-centre speech.",
+)
 unconfined_option = click.option(
     "--unconfined", is_flag=True, help="Go on where this system cannot confine a process: without the walls."
 )
@@ -212,11 +220,12 @@ unconfined_option = click.option(
     required=True,
     help="A target's request; may be repeated.",
 )
+@tier_option
 @unconfined_option
 @format_option
 @quiet_option
 def grant(
-    run_dir: Path, keys_dir: Path, request_paths: tuple[Path, ...], unconfined: bool, form: str, quiet: bool
+    run_dir: Path, keys_dir: Path, request_paths: tuple[Path, ...], tier: int, unconfined: bool, form: str, quiet: bool
 ) -> None:
     """Sign the model and seal it to sites; nothing leaves until `export`.
 
@@ -236,6 +245,7 @@ def grant(
         announce=narrator.say,
         passphrase=passphrase_for(keys_dir),
         unconfined=unconfined,
+        tier=tier,
     )
     if form == "json":
         click.echo(json.dumps({"grants": [summary(record) for record in records]}))
@@ -266,6 +276,7 @@ def grant(
     show_default=True,
     help="Seconds to wait for the sites.",
 )
+@tier_option
 @unconfined_option
 @format_option
 @quiet_option
@@ -276,6 +287,7 @@ def export(
     listen: str | None,
     file: Path | None,
     timeout_s: float,
+    tier: int,
     unconfined: bool,
     form: str,
     quiet: bool,
@@ -309,6 +321,7 @@ def export(
             announce=narrator.say,
             passphrase=passphrase_for(keys_dir),
             unconfined=unconfined,
+            tier=tier,
         )
         report([record], form=form, narrator=narrator)
         narrator.say(
@@ -332,6 +345,7 @@ def export(
             announce=narrator.say,
             passphrase=passphrase,
             unconfined=unconfined,
+            tier=tier,
         )
         granted = tuple(record.grant for record in records)
     become_exporter(

@@ -71,12 +71,15 @@ def audit_run(
             workers=workers,
         )
     narrator.say("attacking")
+    by_class = [np.flatnonzero(material.labels == index) for index in range(len(material.classes))]
     hits = shadows.logits.argmax(axis=-1) == material.labels
     report = AuditReport(
         weights_sha256=hashlib.sha256(packed).hexdigest(),
         run_sha256=run.digest.hex(),
         num_utterances=len(material),
         num_speakers=material.num_speakers,
+        class_utterances=min(len(rows) for rows in by_class),
+        class_speakers=min(len({material.speakers[row] for row in rows} - {None}) for rows in by_class),
         num_models=num_models,
         seed=seed,
         accuracy_inside=round(float(hits[members].mean()), 4),
@@ -149,7 +152,7 @@ def attack_procedure(shadows: Shadows, labels: np.ndarray) -> list[Attack]:
             name="loss threshold",
             target=PROCEDURE,
             measured=separation(loss_scores(logits, labels), members),
-            is_gate=False,
+            note="an alarm, never a gate",
         ),
         Attack(name="LiRA", target=PROCEDURE, measured=separation(lira_scores(logits, labels, members), members)),
         Attack(name="RMIA", target=PROCEDURE, measured=separation(rmia_scores(logits, labels, members), members)),

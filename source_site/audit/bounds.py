@@ -8,7 +8,6 @@ takes all scores of each.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
 
 from ecan_core.errors import UsageFault
 
@@ -80,6 +79,8 @@ def clopper_pearson(hits: float, trials: int) -> tuple[float, float]:
     Source: Clopper & Pearson, Biometrika 26 (1934).
     Differs: nothing.
     """
+    from scipy.stats import beta  # takes a moment, and who reads a report does not need it
+
     tail = (1 - LEVEL) / 2
     hits = round(hits)
     low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, trials - hits + 1))

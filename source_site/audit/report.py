@@ -8,7 +8,7 @@ from pathlib import Path
 from ecan_core.errors import ModelError, SettingsError, UsageFault
 from ecan_core.settings import parse_settings
 from protocol.files import read_bounded, write_atomic
-from source_site.audit.bounds import Separation
+from source_site.audit.bounds import Estimate, Separation
 
 AUDIT_FILE = "audit.json"
 MAX_AUDIT_BYTES = 16 * 1024 * 1024
@@ -24,14 +24,14 @@ class Attack:
     Attributes:
         name: the attack.
         target: `PROCEDURE` or `RELEASED`.
-        measured: how well it separates members from others.
-        is_gate: whether a tier's bars hold for it; the others are alarms or reports.
+        measured: how well it separates members from others; None if that cannot be measured.
+        note: why not, or what else is to be known, as half a sentence.
     """
 
     name: str
     target: str
-    measured: Separation
-    is_gate: bool = True
+    measured: Separation | None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,8 @@ class AuditReport:
         run_sha256: SHA-256 of the run's weights file, in hexadecimal.
         num_utterances: N.
         num_speakers: speakers among them.
+        class_utterances: utterances of the class that has fewest.
+        class_speakers: known speakers of the class that has fewest.
         num_models: K, networks that were trained for the audit.
         seed: seed of the audit.
         accuracy_inside: share of utterances that such networks recognize of those that they were trained on.
@@ -69,6 +71,8 @@ class AuditReport:
     run_sha256: str
     num_utterances: int
     num_speakers: int
+    class_utterances: int
+    class_speakers: int
     num_models: int
     seed: int
     accuracy_inside: float
@@ -117,10 +121,14 @@ def lines(report: AuditReport) -> Iterator[str]:
     yield row("attack", "on", "AUC", "hits at 1 % false", "hits at 0.1 % false")
     for one in report.attacks:
         found = one.measured
-        yield row(
-            one.name,
-            one.target,
-            f"{found.auc.value:.3f} ({found.auc.low:.3f}-{found.auc.high:.3f})",
-            f"{found.tpr1.value:.1%} ({found.tpr1.low:.1%}-{found.tpr1.high:.1%})",
-            f"{found.tpr01.value:.2%} ({found.tpr01.low:.2%}-{found.tpr01.high:.2%})",
+        cells = (
+            ("not measurable", one.note, "")
+            if found is None
+            else (_cell(found.auc, ".3f"), _cell(found.tpr1, ".1%"), _cell(found.tpr01, ".2%"))
         )
+        yield row(one.name, one.target, *cells).rstrip()
+
+
+def _cell(found: Estimate, form: str) -> str:
+    """A figure and its interval."""
+    return f"{found.value:{form}} ({found.low:{form}}-{found.high:{form}})"
