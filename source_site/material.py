@@ -66,6 +66,13 @@ class Material:
         """Length of the speech in hours."""
         return sum(self.durations_s) / 3600.0
 
+    @property
+    def vectors(self) -> np.ndarray:
+        """Each utterance as one vector ``[N, V]``: its statistics, or means and deviations over its frames."""
+        if self.values[0].ndim == 1:
+            return np.stack(self.values)
+        return np.stack([np.concatenate([value.mean(axis=0), value.std(axis=0)]) for value in self.values])
+
     def inputs(self, rows: Sequence[int] | np.ndarray | None = None) -> Inputs:
         """The utterances of some rows, ready for a network; None takes all."""
         return inputs_of(self.values if rows is None else [self.values[row] for row in rows])

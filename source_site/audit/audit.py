@@ -16,9 +16,18 @@ from ecan_core.narrator import Narrator
 from ecan_core.predict import run as run_network
 from protocol.capacity import capacity, share_of_speech
 from source_site.audit.bounds import Separation, separation
-from source_site.audit.membership import lira_scores, lira_scores_of, loss_scores, rmia_scores
+from source_site.audit.membership import (
+    atypical,
+    label_only_scores,
+    lira_scores,
+    lira_scores_of,
+    loss_scores,
+    quantile_scores,
+    rmia_scores,
+)
 from source_site.audit.report import PROCEDURE, RELEASED, Attack, AuditReport, Capacity, save_report
 from source_site.audit.shadows import Shadows, random_halves, train_shadows
+from source_site.audit.speakers import NAME, attack_speakers, halves_of_speakers
 from source_site.material import Material, quantize_network, read_material
 from source_site.record import TrainingRecord, load_record
 from source_site.store import RunFacts, StoredRun, load_run
@@ -60,16 +69,22 @@ def audit_run(
     material = read_trained_material(run_dir, run.facts, record, corpora, cache_path=cache_path, narrator=narrator)
     network, packed = released_network(run, material)
     members = random_halves(num_models, len(material), seed=seed)
-    with narrator.progress("networks of the audit") as tick:
-        shadows = train_shadows(
-            material,
-            members,
-            record.settings,
-            seed=seed,
-            folder=run_dir / SHADOWS_FOLDER,
-            on_progress=tick,
-            workers=workers,
-        )
+    knows, trained = halves_of_speakers(material.speakers, num_models, seed=seed)
+
+    def shadows_of(halves: np.ndarray, title: str) -> Shadows:
+        with narrator.progress(title) as tick:
+            return train_shadows(
+                material,
+                halves,
+                record.settings,
+                seed=seed,
+                folder=run_dir / SHADOWS_FOLDER,
+                on_progress=tick,
+                workers=workers,
+            )
+
+    shadows = shadows_of(members, "networks on halves of the utterances")
+    by_speaker = shadows_of(trained, "networks on halves of the speakers") if material.num_speakers > 1 else None
     narrator.say("attacking")
     by_class = [np.flatnonzero(material.labels == index) for index in range(len(material.classes))]
     hits = shadows.logits.argmax(axis=-1) == material.labels
@@ -86,8 +101,11 @@ def audit_run(
         accuracy_outside=round(float(hits[~members].mean()), 4),
         capacity=capacity_of(material),
         attacks=(
-            *attack_procedure(shadows, material.labels),
+            *attack_procedure(shadows, material),
             *attack_released(run_network(network, material.inputs()).logits.numpy(), shadows, material.labels),
+            _no_speakers()
+            if by_speaker is None
+            else attack_speakers(by_speaker.logits, material.labels, knows, material.speakers),
         ),
         seconds=round(time.monotonic() - started, 1),
     )
@@ -144,18 +162,26 @@ def capacity_of(material: Material) -> Capacity:
     return Capacity(num_bytes=most.num_bytes, share_of_speech=round(share_of_speech(most.bits, material.hours), 4))
 
 
-def attack_procedure(shadows: Shadows, labels: np.ndarray) -> list[Attack]:
+def attack_procedure(shadows: Shadows, material: Material) -> list[Attack]:
     """Attacks on networks that were trained as the released one was, one after the other."""
-    logits, members = shadows.logits, shadows.members
-    return [
-        Attack(
-            name="loss threshold",
-            target=PROCEDURE,
-            measured=separation(loss_scores(logits, labels), members),
-            note="an alarm, never a gate",
+    logits, labels, members = shadows.logits, material.labels, shadows.members
+    ratios = lira_scores(logits, labels, members)
+    hardest = atypical(logits, labels, members)
+    tried = {
+        "loss threshold": (loss_scores(logits, labels), members, "an alarm, never a gate"),
+        "LiRA": (ratios, members, ""),
+        "RMIA": (rmia_scores(logits, labels, members), members, ""),
+        "quantile regression": (quantile_scores(logits, labels, members, material.vectors), members, ""),
+        "labels alone": (label_only_scores(shadows.hits, members, shadows.num_copies), members, ""),
+        "LiRA, atypical": (
+            ratios[:, hardest],
+            members[:, hardest],
+            f"the {len(hardest)} utterances that pull hardest at a training",
         ),
-        Attack(name="LiRA", target=PROCEDURE, measured=separation(lira_scores(logits, labels, members), members)),
-        Attack(name="RMIA", target=PROCEDURE, measured=separation(rmia_scores(logits, labels, members), members)),
+    }
+    return [
+        Attack(name=name, target=PROCEDURE, measured=separation(scores, inside), note=note)
+        for name, (scores, inside, note) in tried.items()
     ]
 
 
@@ -164,6 +190,10 @@ def attack_released(logits: np.ndarray, shadows: Shadows, labels: np.ndarray) ->
     own = lira_scores_of(logits, shadows.logits, labels, shadows.members)
     others = np.where(shadows.members, np.nan, lira_scores(shadows.logits, labels, shadows.members))
     return [Attack(name="LiRA", target=RELEASED, measured=_one_against_many(own, others))]
+
+
+def _no_speakers() -> Attack:
+    return Attack(name=NAME, target=PROCEDURE, measured=None, note="fewer than two speakers are known")
 
 
 def _one_against_many(own: np.ndarray, others: np.ndarray) -> Separation:

@@ -45,10 +45,7 @@ def lira_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> 
     Differs: the models that are targets are each other's references, one left out; an utterance is asked once, as it
         was trained on, for nothing is augmented in training; the variance is pooled below `POOL_BELOW` models.
     """
-    odds = confidences(logits, labels)
-    inside, outside = (_left_out(odds, chosen) for chosen in (members, ~members))
-    scores: np.ndarray = _log_density(odds, *inside) - _log_density(odds, *outside)
-    return scores
+    return _likelihood_ratios(confidences(logits, labels), members)
 
 
 def lira_scores_of(target: np.ndarray, logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -85,6 +82,13 @@ def rmia_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> 
     return shares
 
 
+def _likelihood_ratios(odds: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Log likelihood ratios ``[K, N]`` of figures under the other models with and without an utterance."""
+    inside, outside = (_left_out(odds, chosen) for chosen in (members, ~members))
+    scores: np.ndarray = _log_density(odds, *inside) - _log_density(odds, *outside)
+    return scores
+
+
 def _left_out(odds: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation ``[K, N]`` over the chosen models, without the model itself."""
     count = chosen.sum(axis=0) - chosen
@@ -113,3 +117,75 @@ def _log_density(odds: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> n
     """Log of the normal density, without its constant."""
     density: np.ndarray = -(((odds - mean) / deviation) ** 2) / 2 - np.log(deviation)
     return density
+
+
+def label_only_scores(hits: np.ndarray, members: np.ndarray, num_copies: int) -> np.ndarray:
+    """LiRA's ratio of how often a model names the true class under noise; it reads labels and no scores.
+
+    Source: label-only attacks (Choquette-Choo et al., 2021): how far an utterance lies from the decision boundary.
+    Differs: noise on the normalized inputs takes the place of boundary search, and the share of hits is compared with
+        that of models with and without the utterance, which makes the attack stronger.
+
+    Args:
+        hits: noisy copies that were named right ``[K, N]``.
+        members: which model was trained on which utterance ``[K, N]``.
+        num_copies: noisy copies of each utterance.
+    """
+    return _likelihood_ratios(np.log((hits + 0.5) / (num_copies - hits + 0.5)), members)
+
+
+def quantile_scores(
+    logits: np.ndarray, labels: np.ndarray, members: np.ndarray, vectors: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
+    """How far an utterance's confidence lies above what a regression expects of one that was not trained on.
+
+    The attacker trains no network; he fits a normal distribution, given the input, to half of the utterances that a
+    model was not trained on. Those he has used get NaN.
+
+    Source: quantile regression (Bertran et al., "Scalable membership inference attacks via quantile regression",
+        2023), in the form that predicts mean and deviation.
+    Differs: ridge regression, whose penalty is one variance of noise per dimension, for there are a few hundred
+        utterances.
+
+    Args:
+        logits: ``[K, N, C]``.
+        labels: class indices ``[N]``.
+        members: which model was trained on which utterance ``[K, N]``.
+        vectors: an utterance's input as one vector ``[N, V]``.
+        seed: seed of the halves.
+    """
+    odds = confidences(logits, labels)
+    known = np.hstack([vectors, np.sqrt(vectors.shape[1]) * np.eye(logits.shape[-1])[labels]])
+    alike = known @ known.T / known.shape[1]
+    scores: np.ndarray = np.full(odds.shape, np.nan)
+    random = np.random.default_rng(seed)
+    for model, own in enumerate(odds):
+        outside = random.permutation(np.flatnonzero(~members[model]))
+        fitted = outside[: len(outside) // 2]
+        inner = alike[np.ix_(fitted, fitted)]
+        mean, residual = _ridge(inner, alike[:, fitted], own[fitted])
+        spread, _ = _ridge(inner, alike[:, fitted], np.log(np.abs(residual) + MIN_DEVIATION))
+        scores[model] = (own - mean) / np.exp(spread)
+        scores[model, fitted] = np.nan
+    return scores
+
+
+def atypical(logits: np.ndarray, labels: np.ndarray, members: np.ndarray, *, share: float = 0.05) -> np.ndarray:
+    """The utterances that pull hardest at models that were not trained on them, as indices, at least one.
+
+    They are those with the largest gradient of the loss with respect to the logits, ``|p - y|``.
+    """
+    scores = np.exp(log_softmax(logits.astype(np.float64), axis=-1))
+    pull = np.linalg.norm(scores - np.eye(logits.shape[-1])[labels], axis=-1)
+    pull = np.where(members, np.nan, pull)
+    count = max(1, round(share * len(labels)))
+    rows: np.ndarray = np.sort(np.argsort(-np.nanmean(pull, axis=0), kind="stable")[:count])
+    return rows
+
+
+def _ridge(inner: np.ndarray, outer: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions for all, and what is left of the fitted ones when each is predicted from the others."""
+    center = wanted.mean()
+    inverse = np.linalg.inv(inner + np.eye(len(inner)))
+    weights = inverse @ (wanted - center)
+    return center + outer @ weights, weights / np.diagonal(inverse)

@@ -117,7 +117,7 @@ def lines(report: AuditReport) -> Iterator[str]:
     yield f"recognized {report.accuracy_inside:.1%} of their own utterances, {report.accuracy_outside:.1%} of others"
     share = report.capacity.share_of_speech
     yield f"capacity   at most {report.capacity.num_bytes} bytes, {share:.1%} of the corpus at 6 kbit/s"
-    row = "{:<18}  {:<13}  {:<20}  {:<22}  {}".format
+    row = "{:<19}  {:<13}  {:<20}  {:<22}  {}".format
     yield row("attack", "on", "AUC", "hits at 1 % false", "hits at 0.1 % false")
     for one in report.attacks:
         found = one.measured

@@ -20,7 +20,9 @@ import numpy as np
 import torch
 
 from ecan_core.data.features import num_workers
+from ecan_core.data.inputs import inputs_of
 from ecan_core.errors import StorageError
+from ecan_core.model.network import Network
 from ecan_core.predict import run
 from ecan_core.seeding import one_thread
 from ecan_core.train import TrainSettings
@@ -29,6 +31,10 @@ from source_site.material import Material, fit_network, quantize_network
 
 OnProgress = Callable[[int, int], None]
 
+NOISE = (0.5, 1.0, 2.0, 4.0)
+"""Deviations of the noise on normalized inputs, for an attacker who is told labels alone."""
+
+_NOISE_SEED = 7
 _FIRST_SEED = 1_000
 """Shadows draw from seeds of their own: an attacker does not know the released network's."""
 
@@ -40,10 +46,14 @@ class Shadows:
     Attributes:
         members: which network was trained on which utterance, bool ``[K, N]``.
         logits: their answers, float32 ``[K, N, C]``.
+        hits: noisy copies of which they named the class right, ``[K, N]`` of `num_copies`.
+        num_copies: noisy copies of each utterance.
     """
 
     members: np.ndarray
     logits: np.ndarray
+    hits: np.ndarray
+    num_copies: int
 
 
 def random_halves(num_models: int, num_utterances: int, *, seed: int) -> np.ndarray:
@@ -96,7 +106,8 @@ def train_shadows(
             done(job, _answer(material, job, settings))
     else:
         _in_processes(material, missing, settings, workers, done)
-    return Shadows(members=members, logits=np.stack([answers[index] for index in range(len(jobs))]))  # type: ignore[misc]
+    together = np.stack([one for index in range(len(jobs)) if (one := answers[index]) is not None])
+    return Shadows(members=members, logits=together[..., :-1], hits=together[..., -1], num_copies=_num_copies(material))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,10 +124,26 @@ class _Job:
 
 
 def _answer(material: Material, job: _Job, settings: TrainSettings) -> np.ndarray:
+    """What a network says: its logits, and as a last column how many noisy copies it names right ``[N, C + 1]``."""
     network = fit_network(material, job.rows, settings, seed=job.own_seed)
     quantize_network(network, material.arch.name, len(material.classes), material.normalization)
-    logits: np.ndarray = run(network, material.inputs()).logits.numpy()
-    return logits
+    logits = run(network, material.inputs()).logits.numpy()
+    return np.hstack([logits, noisy_hits(network, material)[:, None].astype(np.float32)])
+
+
+def noisy_hits(network: Network, material: Material) -> np.ndarray:
+    """How many noisy copies of each utterance a network names right ``[N]``; every network hears the same noise."""
+    random = np.random.default_rng(_NOISE_SEED)
+    hits = np.zeros(len(material), dtype=np.int64)
+    for copy in range(_num_copies(material)):
+        deviation = NOISE[copy % len(NOISE)]
+        noisy = [value + deviation * random.standard_normal(value.shape, dtype=np.float32) for value in material.values]
+        hits += run(network, inputs_of(noisy)).logits.numpy().argmax(axis=-1) == material.labels
+    return hits
+
+
+def _num_copies(material: Material) -> int:
+    return 24 if material.values[0].ndim == 1 else 4  # a sequence of frames takes a hundred times as long
 
 
 _shared: list[tuple[Material, TrainSettings]] = []
@@ -167,6 +194,7 @@ def _key(material: Material, job: _Job, settings: TrainSettings) -> str:
         "rows": job.rows.tolist(),
         "seed": job.own_seed,
         "torch": torch.__version__,
+        "noise": NOISE,
     }
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32] + ".npy"
 
@@ -185,4 +213,4 @@ def _load(path: Path, material: Material) -> np.ndarray | None:
         logits: np.ndarray = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile):
         return None
-    return logits if logits.shape == (len(material), len(material.classes)) else None
+    return logits if logits.shape == (len(material), len(material.classes) + 1) else None

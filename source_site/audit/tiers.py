@@ -77,6 +77,10 @@ ASKED = {
                 ("LiRA", PROCEDURE): _CLINICAL,
                 ("RMIA", PROCEDURE): _CLINICAL,
                 ("LiRA", RELEASED): Bar(auc=0.55),
+                ("quantile regression", PROCEDURE): Bar(auc=0.55),
+                ("labels alone", PROCEDURE): Bar(auc=0.55),
+                ("LiRA, atypical", PROCEDURE): Bar(auc=1.0, tpr1=0.05),
+                ("speaker level", PROCEDURE): Bar(auc=0.60),
             }
         ),
         num_models=64,

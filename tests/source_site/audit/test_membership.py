@@ -8,10 +8,14 @@ from source_site.audit.bounds import separation
 from source_site.audit.membership import (
     MIN_DEVIATION,
     POOL_BELOW,
+    _ridge,
+    atypical,
     confidences,
+    label_only_scores,
     lira_scores,
     lira_scores_of,
     loss_scores,
+    quantile_scores,
     rmia_scores,
 )
 from source_site.audit.shadows import random_halves
@@ -88,3 +92,51 @@ def test_references_find_what_a_threshold_misses():
     by_threshold = separation(loss_scores(logits, LABELS), members)
     assert by_reference.auc.low > by_threshold.auc.high
     assert by_reference.tpr1.low > by_threshold.tpr1.high
+
+
+def test_what_a_ridge_leaves_of_an_utterance_is_what_the_others_predict_of_it():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(12, 5))
+    alike, wanted = rows @ rows.T / 5, random.normal(size=12)
+    _, residual = _ridge(alike, alike, wanted)
+    center = wanted.mean()
+    for left_out in range(12):
+        others = np.delete(np.arange(12), left_out)
+        weights = np.linalg.solve(alike[np.ix_(others, others)] + np.eye(11), wanted[others] - center)
+        assert residual[left_out] == pytest.approx(wanted[left_out] - center - alike[left_out, others] @ weights)
+
+
+def test_quantile_regression_finds_members_without_a_reference_and_never_scores_whom_it_has_used():
+    members = random_halves(20, len(LABELS), seed=0)
+    vectors = np.random.default_rng(1).normal(size=(len(LABELS), 6))
+    easy = np.eye(3)[LABELS] * vectors[:, :1] * 2  # how hard an utterance is can be read from its input
+    found, chance = (
+        quantile_scores(answers(members, LABELS, remembered=more, hardness=0.0) + easy, LABELS, members, vectors)
+        for more in (1.5, 0.0)
+    )
+    assert separation(found, members).auc.low > 0.6
+    assert separation(chance, members).auc.holds(0.5)
+    unused = np.isfinite(found)
+    assert unused[members].all()
+    others = (~members).sum(axis=1)
+    assert np.array_equal((unused & ~members).sum(axis=1), others - others // 2)
+
+
+def test_labels_alone_give_members_away():
+    members = random_halves(32, len(LABELS), seed=0)
+    random = np.random.default_rng(0)
+    base = random.uniform(0.3, 0.9, size=len(LABELS))
+    hits = random.binomial(24, np.clip(base + 0.1 * members, 0, 1))
+    assert separation(label_only_scores(hits, members, 24), members).auc.low > 0.6
+    alike = random.binomial(24, np.broadcast_to(base, members.shape))
+    assert separation(label_only_scores(alike, members, 24), members).auc.holds(0.5)
+
+
+def test_atypical_utterances_are_those_that_models_get_wrong_without_them():
+    members = random_halves(16, 40, seed=0)
+    labels = LABELS[:40]
+    logits = answers(members, labels, remembered=0.0, hardness=0.0)
+    logits[:, np.arange(40), labels] += 4.0
+    logits[:, [3, 17], labels[[3, 17]]] -= 9.0 * ~members[:, [3, 17]]
+    assert atypical(logits, labels, members).tolist() == [3, 17]
+    assert len(atypical(logits[:, :5], labels[:5], members[:, :5])) == 1

@@ -8,7 +8,7 @@ import pytest
 from ecan_core.predict import run
 from ecan_core.train import TrainSettings
 from source_site.audit import shadows as module
-from source_site.audit.shadows import random_halves, train_shadows
+from source_site.audit.shadows import noisy_hits, random_halves, train_shadows
 from source_site.material import fit_network, quantize_network
 from tests.source_site.audit.samples import CLASSES, random_material
 
@@ -68,3 +68,11 @@ def test_two_processes_answer_as_one(tmp_path):
         for number in (1, 2)
     )
     assert np.array_equal(one.logits, two.logits)
+
+
+def test_every_network_hears_the_same_noise_and_is_told_right_copies_alone():
+    network = fit_network(MATERIAL, np.arange(len(MATERIAL)), SETTINGS, seed=0)
+    hits = noisy_hits(network, MATERIAL)
+    assert np.array_equal(hits, noisy_hits(network, MATERIAL))
+    assert hits.shape == (len(MATERIAL),)
+    assert 0 <= hits.min() < hits.max() <= 24
