@@ -5,7 +5,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -143,6 +143,21 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
     help="Of the random numbers; the same one trains the same model.",
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="File that keeps features between runs.")
+@click.option(
+    "--private",
+    "epsilon",
+    type=click.FloatRange(0.1, 100.0),
+    metavar="EPSILON",
+    help="Train with differential privacy; 8 hides most of an utterance's trace.",
+)
+@click.option(
+    "--private-unit",
+    "unit",
+    type=click.Choice(["utterance", "speaker"]),
+    default="utterance",
+    show_default=True,
+    help="What --private protects; a speaker takes 500 of them.",
+)
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
 @format_option
 @quiet_option
@@ -154,6 +169,8 @@ def train(
     config: Path | None,
     seed: int,
     cache: Path | None,
+    epsilon: float | None,
+    unit: Literal["utterance", "speaker"],
     out: Path,
     form: str,
     quiet: bool,
@@ -180,6 +197,8 @@ def train(
         seed=seed,
         cache_path=cache,
         narrator=narrator,
+        epsilon=epsilon,
+        unit=unit,
     )
     if form == "json":
         click.echo(json.dumps(asdict(facts)))
@@ -193,6 +212,16 @@ def train(
         else f"UAR on held-out speakers {100 * facts.uar_source:.1f} %, "
         f"{100 * abs(loss):.1f} points {'gained' if loss < 0 else 'lost'} by quantization"
     )
+    if epsilon is not None:
+        from source_site.record import load_record
+        from source_site.store import load_run
+
+        promised = load_record(out, load_run(out)).promise
+        if promised is not None:
+            narrator.say(
+                f"private: epsilon {promised.epsilon:.2f} at delta {promised.delta:.1e} per {promised.unit}, "
+                "for what the network learned; the statistics that speech is normalized by stay here and do not count"
+            )
     narrator.say(f"next: ecan-source export --model {out} --keys KEYS --request site.request ...")
 
 

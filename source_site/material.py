@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,22 @@ from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays, to_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.normalize import fit_normalizer, require_speakers
+from ecan_core.private import PrivateSettings, train_private
 from ecan_core.train import TrainSettings, train
 from protocol import weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        settings: the usual training.
+        private: a private one in its place.
+    """
+
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    private: PrivateSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +74,12 @@ class Material:
     def num_speakers(self) -> int:
         """Number of known speakers."""
         return len(set(self.speakers) - {None})
+
+    @property
+    def speaker_numbers(self) -> np.ndarray:
+        """A number for each utterance's speaker ``[N]``; -1 where that is unknown."""
+        number = {speaker: place for place, speaker in enumerate(sorted({one for one in self.speakers if one}))}
+        return np.array([number.get(speaker, -1) if speaker else -1 for speaker in self.speakers])
 
     @property
     def hours(self) -> float:
@@ -125,17 +145,18 @@ def read_material(
     )
 
 
-def fit_network(material: Material, rows: np.ndarray, settings: TrainSettings, *, seed: int) -> Network:
+def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int, noise_key: int = 0) -> Network:
     """Train a fresh network on some utterances.
 
     Args:
         material: all utterances.
         rows: indices of those to train on.
-        settings: how to train.
+        recipe: how to train.
         seed: seed of initialization, shuffling and dropout.
+        noise_key: 128 bits that a private training draws its noise from; secret if the network leaves.
 
     Raises:
-        SettingsError: the training diverged.
+        SettingsError: the training diverged, or private training does not go with the normalization.
     """
     chosen = [material.values[row] for row in rows]
     network = build_network(
@@ -147,7 +168,12 @@ def fit_network(material: Material, rows: np.ndarray, settings: TrainSettings, *
     )
     if network.standardize is not None:
         network.standardize.fit(chosen)
-    train(network, inputs_of(chosen), torch.from_numpy(material.labels[rows]), settings, seed=seed)
+    labels = torch.from_numpy(material.labels[rows])
+    if recipe.private is None:
+        train(network, inputs_of(chosen), labels, recipe.settings, seed=seed)
+    else:
+        speakers = torch.from_numpy(material.speaker_numbers[rows])
+        train_private(network, inputs_of(chosen), labels, recipe.private, noise_key=noise_key, speakers=speakers)
     return network
 
 

@@ -15,9 +15,9 @@ import torch
 
 from ecan_core.errors import ModelError, SettingsError
 from ecan_core.settings import parse_settings
-from ecan_core.train import TrainSettings
 from protocol.files import read_bounded, write_atomic
-from source_site.material import Material
+from source_site.material import Material, Recipe
+from source_site.privacy import Promise
 from source_site.store import StoredRun, damaged_run
 
 RECORD_FILE = "training.json"
@@ -49,7 +49,9 @@ class TrainingRecord:
 
     Attributes:
         encoder: short name of the architecture.
-        settings: how it was trained.
+        recipe: how it was trained.
+        promise: what a private training promises.
+        noise_key: what its noise was drawn from, in hexadecimal; whoever knows it can take the noise away.
         seed: seed of the training.
         circumstances: what it ran with.
         utterances: `Material.digests`.
@@ -57,7 +59,9 @@ class TrainingRecord:
     """
 
     encoder: str
-    settings: TrainSettings
+    recipe: Recipe
+    promise: Promise | None
+    noise_key: str
     seed: int
     circumstances: Circumstances
     utterances: tuple[str, ...]
@@ -104,9 +108,13 @@ def load_record(folder: Path, run: StoredRun) -> TrainingRecord:
 
 def differences(record: TrainingRecord, other: TrainingRecord) -> Iterator[str]:
     """What two trainings have not in common, besides their weights, as half sentences."""
-    for name, value in asdict(record.settings).items():
-        if (now := getattr(other.settings, name)) != value:
-            yield f"the setting {name} was {value} and is {now}"
+    yield from _other_settings(record.recipe.settings, other.recipe.settings)
+    if (record.recipe.private is None) != (other.recipe.private is None):
+        yield f"private training was {_on(record)} and is {_on(other)}"
+    elif record.recipe.private is not None and other.recipe.private is not None:
+        yield from _other_settings(record.recipe.private, other.recipe.private)
+    if record.noise_key != other.noise_key:
+        yield "the noise was drawn from another key"
     for name in ("encoder", "seed"):
         if (value := getattr(record, name)) != (now := getattr(other, name)):
             yield f"the {name} was {value} and is {now}"
@@ -116,16 +124,37 @@ def differences(record: TrainingRecord, other: TrainingRecord) -> Iterator[str]:
     yield from _other_utterances(record.utterances, other.utterances)
 
 
-def record_of(material: Material, encoder: str, settings: TrainSettings, seed: int, digest: bytes) -> TrainingRecord:
+def record_of(
+    material: Material,
+    encoder: str,
+    recipe: Recipe,
+    seed: int,
+    digest: bytes,
+    *,
+    promise: Promise | None = None,
+    noise_key: int = 0,
+) -> TrainingRecord:
     """The record of a training that has just ended in this process."""
     return TrainingRecord(
         encoder=encoder,
-        settings=settings,
+        recipe=recipe,
+        promise=promise,
+        noise_key=f"{noise_key:032x}",
         seed=seed,
         circumstances=present_circumstances(),
         utterances=material.digests,
         run_sha256=digest.hex(),
     )
+
+
+def _other_settings(before: object, now: object) -> Iterator[str]:
+    for name, value in vars(before).items():
+        if (other := getattr(now, name)) != value:
+            yield f"the setting {name} was {value} and is {other}"
+
+
+def _on(record: TrainingRecord) -> str:
+    return "off" if record.recipe.private is None else "on"
 
 
 def _other_utterances(before: tuple[str, ...], now: tuple[str, ...]) -> Iterator[str]:

@@ -6,7 +6,7 @@ choose is what the record lists.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +80,9 @@ def reproduce(
     """
     run = load_run(run_dir)
     record = load_record(run_dir, run)
-    settings = settings or record.settings
+    recipe = record.recipe if settings is None else replace(record.recipe, settings=settings)
     seed = record.seed if seed is None else seed
+    noise_key = int(record.noise_key, 16)
     material = read_material(
         corpora,
         classes=run.facts.classes,
@@ -91,17 +92,17 @@ def reproduce(
         narrator=narrator,
     )
     narrator.say("training again")
-    network = fit_network(material, np.arange(len(material)), settings, seed=seed)
-    again = save(to_arrays(network))
-    digest = hashlib.sha256(again).digest()
+    network = fit_network(material, np.arange(len(material)), recipe, seed=seed, noise_key=noise_key)
+    digest = hashlib.sha256(save(to_arrays(network))).digest()
     packed = quantize_network(network, material.arch.name, len(material.classes), material.normalization)
+    again = record_of(material, record.encoder, recipe, seed, digest, promise=record.promise, noise_key=noise_key)
     _, held = released_network(run, material)
     return Reproduction(
         weights_sha256=hashlib.sha256(held).hexdigest(),
         again_sha256=hashlib.sha256(packed).hexdigest(),
         is_same_run=digest == run.digest,
         differing_weights=_share_of_differing(held, packed),
-        differences=tuple(differences(record, record_of(material, record.encoder, settings, seed, digest))),
+        differences=tuple(differences(record, again)),
     )
 
 

@@ -1,18 +1,23 @@
 """Train the source model: labelled corpora -> RUN (weights and the few facts that the manifest needs)."""
 
+import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ecan_core.data.inputs import Inputs
+from ecan_core.errors import UsageFault
 from ecan_core.metrics import confusion, uar
 from ecan_core.model.network import Network
 from ecan_core.model.weights import to_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.predict import predict_scores
 from ecan_core.train import TrainSettings
-from source_site.material import fit_network, quantize_network, read_material
+from source_site.material import Material, Recipe, fit_network, quantize_network, read_material
+from source_site.privacy import MIN_SPEAKERS, Promise, promise, settings_for, usual_delta
 from source_site.record import record_of, save_record
 from source_site.store import RunFacts, load_run, save_run
 
@@ -32,6 +37,8 @@ def train_run(
     seed: int,
     cache_path: Path | None,
     narrator: Narrator,
+    epsilon: float | None = None,
+    unit: Literal["utterance", "speaker"] = "utterance",
 ) -> RunFacts:
     """Train on labelled corpora and write the run folder.
 
@@ -48,6 +55,8 @@ def train_run(
         seed: seed of initialization, shuffling and dropout.
         cache_path: where front-end outputs are kept between runs; None keeps them in the run folder.
         narrator: tells a person what is left out and how far the work has come.
+        epsilon: what a private training is to promise; None trains as usual.
+        unit: what it is to protect.
 
     Raises:
         UsageFault: a class is in none of the corpora, or a corpus is named twice.
@@ -65,17 +74,23 @@ def train_run(
     )
     out.mkdir(parents=True, exist_ok=True)
     arch, labels = material.arch, material.labels
+    recipe, promised, noise_key = Recipe(settings=settings), None, 0
+    if epsilon is not None:
+        recipe, promised = _private_recipe(recipe, material, epsilon, unit)
+        noise_key = secrets.randbits(128)
     held_out = _held_out_rows(material.speakers, labels, seed)
     uar_float = uar_quantized = NOT_ESTIMATED
     if len(held_out):
         narrator.say("estimating the recognition rate on held-out speakers")
-        network = fit_network(material, np.setdiff1d(np.arange(len(labels)), held_out), settings, seed=seed)
+        network = fit_network(
+            material, np.setdiff1d(np.arange(len(labels)), held_out), recipe, seed=seed, noise_key=secrets.randbits(128)
+        )
         unheard = material.inputs(held_out)
         uar_float = _uar_of(network, unheard, labels[held_out])
         quantize_network(network, arch.name, len(material.classes), normalization)
         uar_quantized = _uar_of(network, unheard, labels[held_out])
     narrator.say("training on all speakers")
-    network = fit_network(material, np.arange(len(labels)), settings, seed=seed)
+    network = fit_network(material, np.arange(len(labels)), recipe, seed=seed, noise_key=noise_key)
     facts = RunFacts(
         arch=arch.name,
         frontend=arch.front_end,
@@ -89,8 +104,23 @@ def train_run(
         seed=seed,
     )
     save_run(out, to_arrays(network), facts)
-    save_record(out, record_of(material, encoder, settings, seed, load_run(out).digest))
+    digest = load_run(out).digest
+    save_record(out, record_of(material, encoder, recipe, seed, digest, promise=promised, noise_key=noise_key))
     return facts
+
+
+def _private_recipe(
+    recipe: Recipe, material: Material, epsilon: float, unit: Literal["utterance", "speaker"]
+) -> tuple[Recipe, Promise]:
+    """How to train privately, and what that promises."""
+    if unit == "speaker" and material.num_speakers < MIN_SPEAKERS:
+        raise UsageFault(
+            f"{material.num_speakers} speakers cannot be hidden one by one, {MIN_SPEAKERS} can: protect utterances, "
+            "or train with more speakers."
+        )
+    delta = usual_delta(len(material) if unit == "utterance" else material.num_speakers)
+    private = settings_for(epsilon, delta, unit=unit)
+    return replace(recipe, private=private), promise([private], delta)
 
 
 def _held_out_rows(speakers: Sequence[str | None], labels: np.ndarray, seed: int) -> np.ndarray:

@@ -76,7 +76,7 @@ def audit_run(
             return train_shadows(
                 material,
                 halves,
-                record.settings,
+                record.recipe,
                 seed=seed,
                 folder=run_dir / SHADOWS_FOLDER,
                 on_progress=tick,

@@ -25,9 +25,8 @@ from ecan_core.errors import StorageError
 from ecan_core.model.network import Network
 from ecan_core.predict import run
 from ecan_core.seeding import one_thread
-from ecan_core.train import TrainSettings
 from protocol.files import make_private_folder, write_atomic
-from source_site.material import Material, fit_network, quantize_network
+from source_site.material import Material, Recipe, fit_network, quantize_network
 
 OnProgress = Callable[[int, int], None]
 
@@ -66,7 +65,7 @@ def random_halves(num_models: int, num_utterances: int, *, seed: int) -> np.ndar
 def train_shadows(
     material: Material,
     members: np.ndarray,
-    settings: TrainSettings,
+    recipe: Recipe,
     *,
     seed: int,
     folder: Path,
@@ -78,7 +77,7 @@ def train_shadows(
     Args:
         material: all utterances.
         members: which network is trained on which utterance, bool ``[K, N]``.
-        settings: how the released network was trained.
+        recipe: how the released network was trained.
         seed: seed of the audit.
         folder: where answers are kept.
         on_progress: told how many networks are done, and of how many.
@@ -90,7 +89,7 @@ def train_shadows(
     """
     make_private_folder(folder)
     jobs = [_Job(index=index, rows=np.flatnonzero(row), seed=seed) for index, row in enumerate(members)]
-    keys = [_key(material, job, settings) for job in jobs]
+    keys = [_key(material, job, recipe) for job in jobs]
     answers = {job.index: _load(folder / key, material) for job, key in zip(jobs, keys, strict=True)}
     missing = [job for job in jobs if answers[job.index] is None]
     workers = workers or num_workers(1_000_000)
@@ -103,9 +102,9 @@ def train_shadows(
 
     if workers == 1 or len(missing) < 2:
         for job in missing:
-            done(job, _answer(material, job, settings))
+            done(job, _answer(material, job, recipe))
     else:
-        _in_processes(material, missing, settings, workers, done)
+        _in_processes(material, missing, recipe, workers, done)
     together = np.stack([one for index in range(len(jobs)) if (one := answers[index]) is not None])
     return Shadows(members=members, logits=together[..., :-1], hits=together[..., -1], num_copies=_num_copies(material))
 
@@ -123,9 +122,9 @@ class _Job:
         return _FIRST_SEED * (1 + self.seed) + self.index
 
 
-def _answer(material: Material, job: _Job, settings: TrainSettings) -> np.ndarray:
+def _answer(material: Material, job: _Job, recipe: Recipe) -> np.ndarray:
     """What a network says: its logits, and as a last column how many noisy copies it names right ``[N, C + 1]``."""
-    network = fit_network(material, job.rows, settings, seed=job.own_seed)
+    network = fit_network(material, job.rows, recipe, seed=job.own_seed, noise_key=job.own_seed)
     quantize_network(network, material.arch.name, len(material.classes), material.normalization)
     logits = run(network, material.inputs()).logits.numpy()
     return np.hstack([logits, noisy_hits(network, material)[:, None].astype(np.float32)])
@@ -146,29 +145,29 @@ def _num_copies(material: Material) -> int:
     return 24 if material.values[0].ndim == 1 else 4  # a sequence of frames takes a hundred times as long
 
 
-_shared: list[tuple[Material, TrainSettings]] = []
+_shared: list[tuple[Material, Recipe]] = []
 
 
-def _begin(material: Material, settings: TrainSettings) -> None:
+def _begin(material: Material, recipe: Recipe) -> None:
     one_thread()
-    _shared[:] = [(material, settings)]
+    _shared[:] = [(material, recipe)]
 
 
 def _answer_shared(job: _Job) -> np.ndarray:
-    ((material, settings),) = _shared
-    return _answer(material, job, settings)
+    ((material, recipe),) = _shared
+    return _answer(material, job, recipe)
 
 
 def _in_processes(
     material: Material,
     jobs: list[_Job],
-    settings: TrainSettings,
+    recipe: Recipe,
     workers: int,
     done: Callable[[_Job, np.ndarray], None],
 ) -> None:
     # Fresh processes: a fork would copy the state of torch's threads half-way.
     with ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_begin, initargs=(material, settings)
+        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_begin, initargs=(material, recipe)
     ) as executor:
         try:
             pending = {executor.submit(_answer_shared, job): job for job in jobs}
@@ -182,7 +181,7 @@ def _in_processes(
             executor.shutdown(cancel_futures=True)
 
 
-def _key(material: Material, job: _Job, settings: TrainSettings) -> str:
+def _key(material: Material, job: _Job, recipe: Recipe) -> str:
     """Names the answers of one network by all that they depend on."""
     what = {
         "utterances": material.digests,
@@ -190,7 +189,7 @@ def _key(material: Material, job: _Job, settings: TrainSettings) -> str:
         "classes": material.classes,
         "arch": material.arch.name,
         "normalization": material.normalization,
-        "settings": asdict(settings),
+        "recipe": asdict(recipe),
         "rows": job.rows.tolist(),
         "seed": job.own_seed,
         "torch": torch.__version__,

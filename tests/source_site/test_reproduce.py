@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 import soundfile
 
+from ecan_core.private import PrivateSettings
 from ecan_core.seeding import one_thread
 from ecan_core.train import TrainSettings
+from source_site.material import Recipe
 from source_site.record import Circumstances, TrainingRecord, differences
 from tests.support import cli
 
 RECORD = TrainingRecord(
     encoder="mlp",
-    settings=TrainSettings(),
+    recipe=Recipe(),
+    promise=None,
+    noise_key="00",
     seed=0,
     circumstances=Circumstances(threads=1, torch="2", numpy="2", instructions="AVX2", machine="x86_64"),
     utterances=("a", "b", "c"),
@@ -92,7 +96,9 @@ def test_weights_that_were_changed_after_the_training_are_no_run_of_its_record(c
     [
         ({"seed": 3}, "the seed was 0 and is 3"),
         ({"encoder": "tdnn"}, "the encoder was mlp and is tdnn"),
-        ({"settings": TrainSettings(epochs=2)}, "the setting epochs was 30 and is 2"),
+        ({"recipe": Recipe(settings=TrainSettings(epochs=2))}, "the setting epochs was 30 and is 2"),
+        ({"recipe": Recipe(private=PrivateSettings(noise_multiplier=1.0))}, "private training was off and is on"),
+        ({"noise_key": "01"}, "the noise was drawn from another key"),
         ({"utterances": ("a", "c", "b")}, "the utterances are the same in another order or number"),
         ({"utterances": ("a", "b")}, "1 utterance(s) of the training are not there and 0 are others"),
         ({"run_sha256": "1" * 64}, ""),
