@@ -5,29 +5,14 @@ statistics of its speaker, which do not leave, is not counted; nor is the recogn
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from ecan_core.errors import UsageFault
 from ecan_core.private import PrivateSettings
+from source_site.store import Promise
 
 MIN_SPEAKERS = 500
 """With fewer, noise that hides a speaker hides the emotions as well."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Promise:
-    """What a private training promises.
-
-    Attributes:
-        epsilon: how much one unit can change the odds of any outcome, at most, as a logarithm.
-        delta: probability that it can change them more.
-        unit: what is protected.
-    """
-
-    epsilon: float
-    delta: float
-    unit: Literal["utterance", "speaker"]
 
 
 def settings_for(epsilon: float, delta: float, *, unit: Literal["utterance", "speaker"]) -> PrivateSettings:

@@ -17,8 +17,7 @@ from ecan_core.errors import ModelError, SettingsError
 from ecan_core.settings import parse_settings
 from protocol.files import read_bounded, write_atomic
 from source_site.material import Material, Recipe
-from source_site.privacy import Promise
-from source_site.store import StoredRun, damaged_run
+from source_site.store import Promise, StoredRun, damaged_run
 
 RECORD_FILE = "training.json"
 MAX_RECORD_BYTES = 64 * 1024 * 1024

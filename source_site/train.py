@@ -17,9 +17,9 @@ from ecan_core.narrator import Narrator
 from ecan_core.predict import predict_scores
 from ecan_core.train import TrainSettings
 from source_site.material import Material, Recipe, fit_network, quantize_network, read_material
-from source_site.privacy import MIN_SPEAKERS, Promise, promise, settings_for, usual_delta
+from source_site.privacy import MIN_SPEAKERS, promise, settings_for, usual_delta
 from source_site.record import record_of, save_record
-from source_site.store import RunFacts, load_run, save_run
+from source_site.store import Promise, RunFacts, load_run, save_run
 
 HELD_OUT_SHARE = 4
 """One speaker in this many is held out to estimate the source model's UAR; with fewer there is no estimate."""
@@ -78,17 +78,8 @@ def train_run(
     if epsilon is not None:
         recipe, promised = _private_recipe(recipe, material, epsilon, unit)
         noise_key = secrets.randbits(128)
-    held_out = _held_out_rows(material.speakers, labels, seed)
-    uar_float = uar_quantized = NOT_ESTIMATED
-    if len(held_out):
-        narrator.say("estimating the recognition rate on held-out speakers")
-        network = fit_network(
-            material, np.setdiff1d(np.arange(len(labels)), held_out), recipe, seed=seed, noise_key=secrets.randbits(128)
-        )
-        unheard = material.inputs(held_out)
-        uar_float = _uar_of(network, unheard, labels[held_out])
-        quantize_network(network, arch.name, len(material.classes), normalization)
-        uar_quantized = _uar_of(network, unheard, labels[held_out])
+    narrator.say("estimating the recognition rate on held-out speakers")
+    uar_float, uar_quantized = held_out_rates(material, recipe, seed=seed)
     narrator.say("training on all speakers")
     network = fit_network(material, np.arange(len(labels)), recipe, seed=seed, noise_key=noise_key)
     facts = RunFacts(
@@ -107,6 +98,26 @@ def train_run(
     digest = load_run(out).digest
     save_record(out, record_of(material, encoder, recipe, seed, digest, promise=promised, noise_key=noise_key))
     return facts
+
+
+def held_out_rates(material: Material, recipe: Recipe, *, seed: int) -> tuple[float, float]:
+    """UAR on speakers that a network has not heard, before and after quantization; `NOT_ESTIMATED` if they are few.
+
+    Args:
+        material: all utterances.
+        recipe: how to train.
+        seed: seed of the training and of who is held out.
+    """
+    labels = material.labels
+    held_out = _held_out_rows(material.speakers, labels, seed)
+    if not len(held_out):
+        return NOT_ESTIMATED, NOT_ESTIMATED
+    heard = np.setdiff1d(np.arange(len(labels)), held_out)
+    network = fit_network(material, heard, recipe, seed=seed, noise_key=secrets.randbits(128))
+    unheard = material.inputs(held_out)
+    uar_float = _uar_of(network, unheard, labels[held_out])
+    quantize_network(network, material.arch.name, len(material.classes), material.normalization)
+    return uar_float, _uar_of(network, unheard, labels[held_out])
 
 
 def _private_recipe(

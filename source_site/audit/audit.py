@@ -15,9 +15,11 @@ from ecan_core.model.weights import load_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.predict import run as run_network
 from protocol.capacity import capacity, share_of_speech
-from source_site.audit.bounds import Separation, separation
+from source_site.audit.bounds import Roc, separation
+from source_site.audit.canaries import look_at_canaries, plan_canaries
 from source_site.audit.membership import (
     atypical,
+    confidences,
     label_only_scores,
     lira_scores,
     lira_scores_of,
@@ -25,15 +27,18 @@ from source_site.audit.membership import (
     quantile_scores,
     rmia_scores,
 )
-from source_site.audit.report import PROCEDURE, RELEASED, Attack, AuditReport, Capacity, save_report
-from source_site.audit.shadows import Shadows, random_halves, train_shadows
-from source_site.audit.speakers import NAME, attack_speakers, halves_of_speakers
+from source_site.audit.reconstruction import try_reconstruction
+from source_site.audit.report import PROCEDURE, RELEASED, Attack, AuditReport, Capacity, Exposed, save_report
+from source_site.audit.shadows import Shadows, left_out_parts, random_halves, train_shadows
+from source_site.audit.speakers import attack_speakers, halves_of_speakers, no_speakers
 from source_site.material import Material, quantize_network, read_material
 from source_site.record import TrainingRecord, load_record
 from source_site.store import RunFacts, StoredRun, load_run
 
 SHADOWS_FOLDER = "shadows"
 MIN_MODELS = 8
+NEARLY_WHOLE = 4
+"""For this many networks on halves, one is trained on nearly everything."""
 
 
 def audit_run(
@@ -70,8 +75,9 @@ def audit_run(
     network, packed = released_network(run, material)
     members = random_halves(num_models, len(material), seed=seed)
     knows, trained = halves_of_speakers(material.speakers, num_models, seed=seed)
+    plan = plan_canaries(material.labels, len(material.classes), seed=seed)
 
-    def shadows_of(halves: np.ndarray, title: str) -> Shadows:
+    def shadows_of(halves: np.ndarray, title: str, material: Material = material) -> Shadows:
         with narrator.progress(title) as tick:
             return train_shadows(
                 material,
@@ -84,10 +90,15 @@ def audit_run(
             )
 
     shadows = shadows_of(members, "networks on halves of the utterances")
+    nearly_whole = shadows_of(
+        left_out_parts(num_models // NEARLY_WHOLE, len(material), seed=seed), "networks on nearly all utterances"
+    )
     by_speaker = shadows_of(trained, "networks on halves of the speakers") if material.num_speakers > 1 else None
+    with_canaries = shadows_of(plan.trained(len(material)), "networks with canaries", plan.material(material))
     narrator.say("attacking")
     by_class = [np.flatnonzero(material.labels == index) for index in range(len(material.classes))]
     hits = shadows.logits.argmax(axis=-1) == material.labels
+    delta = record.promise.delta if record.promise is not None else 0.0
     report = AuditReport(
         weights_sha256=hashlib.sha256(packed).hexdigest(),
         run_sha256=run.digest.hex(),
@@ -102,11 +113,15 @@ def audit_run(
         capacity=capacity_of(material),
         attacks=(
             *attack_procedure(shadows, material),
-            *attack_released(run_network(network, material.inputs()).logits.numpy(), shadows, material.labels),
-            _no_speakers()
+            attack_released(network, shadows, nearly_whole, material),
+            no_speakers()
             if by_speaker is None
             else attack_speakers(by_speaker.logits, material.labels, knows, material.speakers),
         ),
+        canaries=look_at_canaries(plan, with_canaries.logits, shadows, delta=delta, seed=seed),
+        reconstruction=try_reconstruction(material, members, record.recipe, seed=seed),
+        promise=record.promise,
+        worst=easiest(shadows, material),
         seconds=round(time.monotonic() - started, 1),
     )
     save_report(run_dir, report)
@@ -179,25 +194,44 @@ def attack_procedure(shadows: Shadows, material: Material) -> list[Attack]:
             f"the {len(hardest)} utterances that pull hardest at a training",
         ),
     }
-    return [
-        Attack(name=name, target=PROCEDURE, measured=separation(scores, inside), note=note)
-        for name, (scores, inside, note) in tried.items()
-    ]
+    return [_measured(name, PROCEDURE, scores, inside, note) for name, (scores, inside, note) in tried.items()]
 
 
-def attack_released(logits: np.ndarray, shadows: Shadows, labels: np.ndarray) -> list[Attack]:
-    """LiRA on the file itself. All of the corpus are its members; the others are what shadows were not trained on."""
-    own = lira_scores_of(logits, shadows.logits, labels, shadows.members)
-    others = np.where(shadows.members, np.nan, lira_scores(shadows.logits, labels, shadows.members))
-    return [Attack(name="LiRA", target=RELEASED, measured=_one_against_many(own, others))]
+def attack_released(network: Network, shadows: Shadows, nearly_whole: Shadows, material: Material) -> Attack:
+    """LiRA on the file itself.
 
-
-def _no_speakers() -> Attack:
-    return Attack(name=NAME, target=PROCEDURE, measured=None, note="fewer than two speakers are known")
-
-
-def _one_against_many(own: np.ndarray, others: np.ndarray) -> Separation:
-    """Separate the scores ``[N]`` of one model's members from those ``[K, N]`` of others; NaN takes no part."""
-    inside = np.zeros((1 + len(others), len(own)), dtype=bool)
+    All of the corpus are its members. The others are utterances that a network was not trained on, though it was on
+    nearly all: it recognizes speech as well as the file does.
+    """
+    references = (shadows.logits, material.labels, shadows.members)
+    own = lira_scores_of(run_network(network, material.inputs()).logits.numpy(), *references)
+    others = np.stack([lira_scores_of(logits, *references) for logits in nearly_whole.logits])
+    scores = np.vstack([own[None], np.where(nearly_whole.members, np.nan, others)])
+    inside = np.zeros(scores.shape, dtype=bool)
     inside[0] = True
-    return separation(np.vstack([own[None], others]), inside)
+    return _measured("LiRA", RELEASED, scores, inside, "")
+
+
+def easiest(shadows: Shadows, material: Material, *, count: int = 20) -> tuple[Exposed, ...]:
+    """The utterances that give their membership away most."""
+    odds = confidences(shadows.logits, material.labels)
+    scores = lira_scores(shadows.logits, material.labels, shadows.members)
+    areas = [
+        Roc.of(one[:, None], inside[:, None]).area for one, inside in zip(scores.T, shadows.members.T, strict=True)
+    ]
+    surer = [one[inside].mean() - one[~inside].mean() for one, inside in zip(odds.T, shadows.members.T, strict=True)]
+    worst = np.lexsort((surer, areas))[::-1][:count]
+    return tuple(
+        Exposed(pseudonym=material.digests[row][:10], auc=round(areas[row], 4), odds=round(float(surer[row]), 2))
+        for row in worst
+    )
+
+
+def _measured(name: str, target: str, scores: np.ndarray, members: np.ndarray, note: str) -> Attack:
+    return Attack(
+        name=name,
+        target=target,
+        measured=separation(scores, members),
+        note=note,
+        roc=Roc.of(scores, members).points(),
+    )

@@ -119,6 +119,19 @@ class Roc:
         """Number of members' scores."""
         return int(self.members.sum())
 
+    @property
+    def area(self) -> float:
+        """Area under the curve."""
+        alarms, hits = self.curve(np.ones(1 + self.utterances.max()))
+        return float(np.trapezoid(hits, alarms))
+
+    def points(self, *, count: int = 80) -> tuple[tuple[float, ...], ...]:
+        """False and true alarms as shares at some thresholds, close together where false alarms are few."""
+        alarms, hits = self.curve(np.ones(1 + self.utterances.max()))
+        rates = np.r_[0.0, np.geomspace(max(alarms[1:][alarms[1:] > 0].min(), 1e-5), 1.0, count)]
+        places = np.unique(np.searchsorted(alarms, rates, side="right") - 1)
+        return tuple((round(float(alarms[one]), 6), round(float(hits[one]), 6)) for one in places)
+
     def curve(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """False and true alarms as shares, each threshold one point, with every utterance weighted ``[N]``."""
         weight = weights[self.utterances]

@@ -9,6 +9,7 @@ from ecan_core.errors import ModelError, SettingsError, UsageFault
 from ecan_core.settings import parse_settings
 from protocol.files import read_bounded, write_atomic
 from source_site.audit.bounds import Estimate, Separation
+from source_site.store import Promise
 
 AUDIT_FILE = "audit.json"
 MAX_AUDIT_BYTES = 16 * 1024 * 1024
@@ -26,12 +27,14 @@ class Attack:
         target: `PROCEDURE` or `RELEASED`.
         measured: how well it separates members from others; None if that cannot be measured.
         note: why not, or what else is to be known, as half a sentence.
+        roc: false and true alarms as shares, some points of the curve.
     """
 
     name: str
     target: str
     measured: Separation | None
     note: str = ""
+    roc: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,63 @@ class Capacity:
 
     num_bytes: int
     share_of_speech: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canaries:
+    """What canaries have shown.
+
+    Attributes:
+        count: canaries of each network.
+        networks: networks with other coins each.
+        exposures: of each canary that was in, in bits: how far up it stands among those that were not.
+        exposure: their mean.
+        chance: what the mean is where one cannot tell.
+        guesses: coins of the first network that were guessed; for the others the attacker passes.
+        right: how many of the guesses were right.
+        epsilon_low: the promise cannot be smaller, at 95 % confidence.
+    """
+
+    count: int
+    networks: int
+    exposures: tuple[float, ...]
+    exposure: Estimate
+    chance: float
+    guesses: int
+    right: int
+    epsilon_low: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """What reconstructions have shown.
+
+    Attributes:
+        networks: networks that were inverted.
+        count: reconstructions of all of them.
+        near_members: share of them whose nearest utterance was in their network's training.
+        probability: of such a share or a larger one if the training left no trace in them.
+    """
+
+    networks: int
+    count: int
+    near_members: float
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposed:
+    """An utterance that is easy to find.
+
+    Attributes:
+        pseudonym: the beginning of its digest in ``training.json``.
+        auc: how well LiRA tells models that were trained on it from others.
+        odds: how much surer of it those models are, in log odds.
+    """
+
+    pseudonym: str
+    auc: float
+    odds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +124,10 @@ class AuditReport:
         accuracy_outside: of the others.
         capacity: what the file could carry.
         attacks: every attack.
+        canaries: what wrong labels have shown.
+        reconstruction: what inverted networks have shown; None where inputs are sequences.
+        promise: what a private training promises.
+        worst: the utterances that are easiest to find.
         seconds: how long the audit took.
     """
 
@@ -79,6 +143,10 @@ class AuditReport:
     accuracy_outside: float
     capacity: Capacity
     attacks: tuple[Attack, ...]
+    canaries: Canaries | None
+    reconstruction: Reconstruction | None
+    promise: Promise | None
+    worst: tuple[Exposed, ...]
     seconds: float
 
 
@@ -127,6 +195,22 @@ def lines(report: AuditReport) -> Iterator[str]:
             else (_cell(found.auc, ".3f"), _cell(found.tpr1, ".1%"), _cell(found.tpr01, ".2%"))
         )
         yield row(one.name, one.target, *cells).rstrip()
+    if report.canaries is not None:
+        told = report.canaries
+        yield (
+            f"canaries   {told.exposure.value:.2f} bits exposed ({told.exposure.low:.2f}-{told.exposure.high:.2f}), "
+            f"chance is {told.chance:.2f}; {told.right} of {told.guesses} coins guessed: epsilon at least "
+            f"{told.epsilon_low:.2f}"
+        )
+    if report.reconstruction is not None:
+        inverted = report.reconstruction
+        yield (
+            f"inversion  {inverted.near_members:.1%} of {inverted.count} reconstructions lie next to a member, "
+            f"p = {inverted.probability:.3f}"
+        )
+    if report.promise is not None:
+        promised = report.promise
+        yield f"promise    epsilon {promised.epsilon:g} at delta {promised.delta:.1e} per {promised.unit}"
 
 
 def _cell(found: Estimate, form: str) -> str:

@@ -109,6 +109,25 @@ def train_shadows(
     return Shadows(members=members, logits=together[..., :-1], hits=together[..., -1], num_copies=_num_copies(material))
 
 
+def left_out_parts(num_models: int, num_utterances: int, *, parts: int = 8, seed: int) -> np.ndarray:
+    """Models that are trained on nearly everything, bool ``[J, N]``: each leaves one part out, and the parts change.
+
+    Args:
+        num_models: J; as many rounds as it takes, each with every part left out once.
+        num_utterances: N.
+        parts: parts that a round divides the corpus into.
+        seed: seed of the division.
+    """
+    random = np.random.default_rng([seed, 2])
+    rounds = [random.permutation(np.arange(num_utterances) % parts) for _ in range(-(-num_models // parts))]
+    return np.stack([rounds[model // parts] != model % parts for model in range(num_models)])
+
+
+def job_seed(seed: int, index: int) -> int:
+    """The seed of an audit's network."""
+    return _FIRST_SEED * (1 + seed) + index
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Job:
     """One network: its number, the utterances it is trained on, the seed of the audit."""
@@ -119,7 +138,7 @@ class _Job:
 
     @property
     def own_seed(self) -> int:
-        return _FIRST_SEED * (1 + self.seed) + self.index
+        return job_seed(self.seed, self.index)
 
 
 def _answer(material: Material, job: _Job, recipe: Recipe) -> np.ndarray:

@@ -76,3 +76,8 @@ def attack_speakers(
         measured=None,
         note=f"{len(names)} speakers, fewer than {MIN_SPEAKERS}; {auc}",
     )
+
+
+def no_speakers() -> Attack:
+    """What is said where nobody knows who speaks."""
+    return Attack(name=NAME, target=PROCEDURE, measured=None, note="fewer than two speakers are known")

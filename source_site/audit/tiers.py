@@ -14,6 +14,8 @@ from source_site.audit.report import AUDIT_FILE, PROCEDURE, RELEASED, Attack, Au
 from source_site.store import StoredRun
 
 TIERS = (0, 1, 2)
+CHANCE = 0.01
+"""What happens more rarely than this by chance is taken for a trace."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +134,26 @@ def findings(report: AuditReport, tier: int) -> Iterator[Finding]:
     attacks = {(one.name, one.target): one for one in report.attacks}
     for key, bar in asked.bars.items():
         yield from _over(attacks.get(key), key, bar)
+    yield from _broken(report, tier)
+
+
+def _broken(report: AuditReport, tier: int) -> Iterator[Finding]:
+    """What canaries and inversions have shown."""
+    canaries, inverted, promised = report.canaries, report.reconstruction, report.promise
+    if canaries and promised and promised.unit == "utterance" and canaries.epsilon_low > promised.epsilon:
+        yield Finding(
+            code=Code.DP_BROKEN,
+            why=f"its canaries show an epsilon of {canaries.epsilon_low:.2f} at least, above the "
+            f"{promised.epsilon:g} that it promises",
+        )
+    if tier < 2:
+        return
+    if canaries is None or canaries.exposure.low > canaries.chance:
+        told = "were not tried" if canaries is None else f"stand out by {canaries.exposure.value:.2f} bits"
+        yield Finding(code=Code.AUDIT_FAILED, why=f"canaries {told}, where chance is below")
+    if inverted is None or inverted.probability <= CHANCE:
+        told = "was not tried" if inverted is None else f"leads to members (p = {inverted.probability:.3f})"
+        yield Finding(code=Code.NOT_MEASURABLE if inverted is None else Code.AUDIT_FAILED, why=f"inversion {told}")
 
 
 def highest_tier(report: AuditReport) -> int:

@@ -6,7 +6,7 @@ import pytest
 from ecan_core.predict import run
 from ecan_core.train import TrainSettings
 from source_site.audit import shadows as module
-from source_site.audit.shadows import noisy_hits, random_halves, train_shadows
+from source_site.audit.shadows import left_out_parts, noisy_hits, random_halves, train_shadows
 from source_site.material import Recipe, fit_network, quantize_network
 from tests.source_site.audit.samples import CLASSES, random_material
 
@@ -74,3 +74,11 @@ def test_every_network_hears_the_same_noise_and_is_told_right_copies_alone():
     assert np.array_equal(hits, noisy_hits(network, MATERIAL))
     assert hits.shape == (len(MATERIAL),)
     assert 0 <= hits.min() < hits.max() <= 24
+
+
+def test_every_part_is_left_out_once_in_a_round():
+    trained = left_out_parts(16, 40, seed=0)
+    assert ((~trained[:8]).sum(axis=0) == 1).all()
+    assert ((~trained[8:]).sum(axis=0) == 1).all()
+    assert ((~trained).sum(axis=1) == 5).all()
+    assert not np.array_equal(trained[:8], trained[8:])

@@ -8,9 +8,33 @@ import pytest
 from ecan_core.errors import ModelError
 from protocol.errors import Code, Refused
 from source_site.audit.bounds import Estimate, Separation
-from source_site.audit.report import PROCEDURE, RELEASED, Attack, AuditReport, Capacity, load_report, save_report
+from source_site.audit.report import (
+    PROCEDURE,
+    RELEASED,
+    Attack,
+    AuditReport,
+    Canaries,
+    Capacity,
+    Exposed,
+    Reconstruction,
+    load_report,
+    save_report,
+)
 from source_site.audit.tiers import ASKED, findings, highest_tier, require_tier
+from source_site.store import Promise
 from tests.support import cli
+
+INVERTED = Reconstruction(networks=8, count=96, near_members=0.5, probability=0.0101)
+CANARIES = Canaries(
+    count=64,
+    networks=8,
+    exposures=(1.0, 2.0),
+    exposure=Estimate(value=1.5, low=1.33, high=1.7),
+    chance=1.33,
+    guesses=32,
+    right=20,
+    epsilon_low=0.5,
+)
 
 
 def measured(auc: float, tpr1: float, tpr01: float) -> Separation:
@@ -41,6 +65,10 @@ def passing(tier: int) -> AuditReport:
             Attack(name=name, target=target, measured=measured(bar.auc, bar.tpr1 or 1.0, bar.tpr01 or 1.0))
             for (name, target), bar in asked.bars.items()
         ),
+        canaries=CANARIES,
+        reconstruction=INVERTED,
+        promise=None,
+        worst=(Exposed(pseudonym="0123456789", auc=0.9, odds=2.0),),
         seconds=1.0,
     )
 
@@ -95,6 +123,35 @@ def test_what_cannot_be_measured_fails_and_says_why(tier):
     (found,) = findings(replace(report, attacks=(lost, *report.attacks[1:])), tier)
     assert found.code is Code.NOT_MEASURABLE
     assert "fewer than 20 speakers" in found.why
+
+
+@pytest.mark.parametrize("tier", [1, 2])
+def test_canaries_that_show_more_than_was_promised_break_the_promise(tier):
+    kept = replace(passing(tier), promise=Promise(epsilon=0.5, delta=1e-4, unit="utterance"))
+    assert not list(findings(kept, tier))
+    broken = replace(kept, promise=Promise(epsilon=0.49, delta=1e-4, unit="utterance"))
+    (found,) = findings(broken, tier)
+    assert found.code is Code.DP_BROKEN
+    of_speakers = replace(kept, promise=Promise(epsilon=0.1, delta=1e-4, unit="speaker"))
+    assert not list(findings(of_speakers, tier))  # coins are tossed for utterances and say nothing of speakers
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"canaries": None}, Code.AUDIT_FAILED),
+        ({"canaries": replace(CANARIES, chance=1.32)}, Code.AUDIT_FAILED),
+        ({"reconstruction": None}, Code.NOT_MEASURABLE),
+        (
+            {"reconstruction": Reconstruction(networks=8, count=96, near_members=0.9, probability=0.01)},
+            Code.AUDIT_FAILED,
+        ),
+    ],
+)
+def test_tier_2_looks_at_canaries_and_inversions(change, code):
+    (found,) = findings(replace(passing(2), **change), 2)
+    assert found.code is code
+    assert not list(findings(replace(passing(1), **change), 1))
 
 
 def test_tier_0_asks_for_nothing():
