@@ -255,19 +255,13 @@ def by_attack(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:
 
 
 def by_chance(lines: dict[str, Row], corpora: list[str]) -> str:
-    names = [one["name"] for one in next(iter(lines.values()))["attacks"]] if lines else []
-    rows = [
-        [
-            name,
-            *(
-                area(next(one for one in lines[corpus]["attacks"] if one["name"] == name)["measured"]["auc"])
-                for corpus in corpora
-                if corpus in lines
-            ),
-        ]
-        for name in names
-    ]
-    return markdown(["attack", *(NAMES[corpus] for corpus in corpora if corpus in lines)], rows, words=1)
+    shown = [corpus for corpus in corpora if corpus in lines]
+    areas = {
+        corpus: {one["name"]: area(one["measured"]["auc"]) for one in lines[corpus]["attacks"]} for corpus in shown
+    }
+    names = list(areas[shown[0]]) if shown else []
+    rows = [[name, *(areas[corpus][name] for corpus in shown)] for name in names]
+    return markdown(["attack", *(NAMES[corpus] for corpus in shown)], rows, words=1)
 
 
 def by_tier(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:
