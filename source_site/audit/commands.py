@@ -38,7 +38,7 @@ cache_option = click.option(
 def audit(
     run_dir: Path, corpora: tuple[str, ...], num_models: int, seed: int, cache: Path | None, form: str, quiet: bool
 ) -> None:
-    """Attack the model as those would who get it, and write audit.json beside it.
+    """Attack the model as those would who get it, and write audit.json and audit.html beside it.
 
     Trains networks as the model was trained, each on a random half of the corpus, and measures how well attacks tell
     which utterances were in. An audit that was interrupted goes on where it was. The report stays here: it says which
@@ -47,8 +47,11 @@ def audit(
     from dataclasses import asdict
 
     from ecan_core.seeding import one_thread
+    from protocol.files import write_atomic
     from source_site.audit.audit import audit_run
-    from source_site.audit.report import AUDIT_FILE, lines
+    from source_site.audit.page import format_html
+    from source_site.audit.report import AUDIT_FILE, PAGE_FILE, lines
+    from source_site.audit.tiers import ASKED, findings, highest_tier
 
     one_thread()
     narrator = Narrator(quiet=quiet)
@@ -60,8 +63,13 @@ def audit(
         cache_path=cache,
         narrator=narrator,
     )
+    write_atomic(run_dir / PAGE_FILE, format_html(report).encode())
     click.echo(json.dumps(asdict(report)) if form == "json" else "\n".join(lines(report)))
-    narrator.say(f"written to {run_dir / AUDIT_FILE} after {report.seconds:.0f} s")
+    tier = highest_tier(report)
+    for finding in [] if tier + 1 not in ASKED else findings(report, tier + 1):
+        narrator.say(f"tier {tier + 1}: {finding.why}")
+    narrator.say(f"the model clears the bars of tier {tier}" if tier else "the model clears no tier above 0")
+    narrator.say(f"written to {run_dir / AUDIT_FILE} and {PAGE_FILE} after {report.seconds:.0f} s; neither leaves")
 
 
 @click.command(epilog="Example: ecan-source reproduce --model run --corpus emodb=/data/emodb")

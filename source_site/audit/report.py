@@ -11,7 +11,7 @@ from protocol.files import read_bounded, write_atomic
 from source_site.audit.bounds import Estimate, Separation
 from source_site.store import Promise
 
-AUDIT_FILE = "audit.json"
+AUDIT_FILE, PAGE_FILE = "audit.json", "audit.html"
 MAX_AUDIT_BYTES = 16 * 1024 * 1024
 
 PROCEDURE, RELEASED = "procedure", "released file"

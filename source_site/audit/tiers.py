@@ -149,8 +149,13 @@ def _broken(report: AuditReport, tier: int) -> Iterator[Finding]:
     if tier < 2:
         return
     if canaries is None or canaries.exposure.low > canaries.chance:
-        told = "were not tried" if canaries is None else f"stand out by {canaries.exposure.value:.2f} bits"
-        yield Finding(code=Code.AUDIT_FAILED, why=f"canaries {told}, where chance is below")
+        told = (
+            "were not planted"
+            if canaries is None
+            else f"are exposed by {canaries.exposure.value:.2f} bits (at least {canaries.exposure.low:.2f}), "
+            f"above chance, {canaries.chance:.2f}"
+        )
+        yield Finding(code=Code.NOT_MEASURABLE if canaries is None else Code.AUDIT_FAILED, why=f"canaries {told}")
     if inverted is None or inverted.probability <= CHANCE:
         told = "was not tried" if inverted is None else f"leads to members (p = {inverted.probability:.3f})"
         yield Finding(code=Code.NOT_MEASURABLE if inverted is None else Code.AUDIT_FAILED, why=f"inversion {told}")
