@@ -10,6 +10,7 @@ from source_site.commands import (
     corpora_option,
     existing_file,
     existing_folder,
+    folder,
     format_option,
     quiet_option,
     recipes_and_paths,
@@ -119,3 +120,20 @@ def reproduce(
     if not found.holds:
         why = "; ".join(found.differences) or "nothing that the record lists differs: the file was changed afterwards"
         raise Refused(Code.REPRO, f"A second training gives other bytes ({why}); find out why before you export.")
+
+
+@click.command(epilog="Example: ecan-source cards --model run --out papers")
+@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
+@click.option("--out", type=folder, required=True, help="Folder for the files.")
+@quiet_option
+def cards(run_dir: Path, out: Path, quiet: bool) -> None:
+    """Write a model card, a data sheet and a machine-learning bill of materials (CycloneDX 1.6).
+
+    They are written from the run and its audit, and may go beside a bundle: of the corpus they say no more than a
+    manifest does. What the tool does not know is left open for you to fill in.
+    """
+    from source_site.cards import write_cards
+
+    narrator = Narrator(quiet=quiet)
+    for path in write_cards(run_dir, out):
+        narrator.say(f"written: {path}")
