@@ -63,6 +63,16 @@ def capacity(arch: str, num_classes: int, normalization: str) -> Capacity:
     )
 
 
+def share_of_speech(bits: float, hours: float) -> float:
+    """The share of a corpus that so many bits could hold, if it lay in speech at 6 kbit/s.
+
+    Args:
+        bits: the capacity.
+        hours: length of the corpus.
+    """
+    return bits / (hours * _SECONDS_PER_HOUR * SPEECH_BITS_PER_SECOND)
+
+
 def largest_share(bits: float, hours_bucket: int) -> float:
     """The largest share of a corpus that so many bits could hold, if it lay in speech at 6 kbit/s.
 
@@ -70,7 +80,7 @@ def largest_share(bits: float, hours_bucket: int) -> float:
         bits: the capacity.
         hours_bucket: log2 of the corpus's hours, rounded down, so that it has at least 2^hours_bucket of them.
     """
-    return bits / (2.0**hours_bucket * _SECONDS_PER_HOUR * SPEECH_BITS_PER_SECOND)
+    return share_of_speech(bits, 2.0**hours_bucket)
 
 
 def _num_rows(num_weights: int, *, empty: bool) -> int:

@@ -18,6 +18,9 @@ except ImportError:  # another distribution has put its `protocol` in the place 
 COMMANDS = {
     "keys": LazyCommand("source_site.commands:keys", "Create this site's keys, show its fingerprint, replace them."),
     "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
+    "audit": LazyCommand("source_site.audit.commands:audit", "Attack the model as those would who get it."),
+    "reproduce": LazyCommand("source_site.audit.commands:reproduce", "Train the model again and compare the bytes."),
+    "cards": LazyCommand("source_site.audit.commands:cards", "Write a model card, a data sheet and an ML-BOM."),
     "grant": LazyCommand("source_site.commands:grant", "Sign the model and seal it to sites; nothing leaves yet."),
     "export": LazyCommand("source_site.commands:export", "Sign the model and hand it to each site, once."),
     "close": LazyCommand("source_site.commands:close", "Close a grant with a receipt that came by hand."),

@@ -3,8 +3,9 @@
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -28,6 +29,14 @@ format_option = click.option(
     default="text",
     show_default=True,
     help="For people, or for programs.",
+)
+corpora_option = click.option(
+    "--corpus",
+    "corpora",
+    multiple=True,
+    required=True,
+    metavar="RECIPE=PATH",
+    help="A labelled corpus: its recipe (emodb, ravdess, ..., csv) and where it lies; may be repeated.",
 )
 keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `keys init` made."
@@ -115,14 +124,7 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
 
 
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
-@click.option(
-    "--corpus",
-    "corpora",
-    multiple=True,
-    required=True,
-    metavar="RECIPE=PATH",
-    help="A labelled corpus: its recipe (emodb, ravdess, ..., csv) and where it lies; may be repeated.",
-)
+@corpora_option
 @click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all corpora share.")
 @click.option(
     "--normalize",
@@ -141,6 +143,21 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
     help="Of the random numbers; the same one trains the same model.",
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="File that keeps features between runs.")
+@click.option(
+    "--private",
+    "epsilon",
+    type=click.FloatRange(0.1, 100.0),
+    metavar="EPSILON",
+    help="Train with differential privacy; 8 hides most of an utterance's trace.",
+)
+@click.option(
+    "--private-unit",
+    "unit",
+    type=click.Choice(["utterance", "speaker"]),
+    default="utterance",
+    show_default=True,
+    help="What --private protects; a speaker takes 500 of them.",
+)
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
 @format_option
 @quiet_option
@@ -152,6 +169,8 @@ def train(
     config: Path | None,
     seed: int,
     cache: Path | None,
+    epsilon: float | None,
+    unit: Literal["utterance", "speaker"],
     out: Path,
     form: str,
     quiet: bool,
@@ -165,7 +184,7 @@ def train(
     from source_site.train import train_run
 
     one_thread()
-    named = [_recipe_and_path(item) for item in corpora]
+    named = recipes_and_paths(corpora)
     settings = parse_settings(TrainSettings, read_yaml(config) if config else {}, str(config))
     narrator = Narrator(quiet=quiet)
     facts = train_run(
@@ -178,6 +197,8 @@ def train(
         seed=seed,
         cache_path=cache,
         narrator=narrator,
+        epsilon=epsilon,
+        unit=unit,
     )
     if form == "json":
         click.echo(json.dumps(asdict(facts)))
@@ -191,9 +212,27 @@ def train(
         else f"UAR on held-out speakers {100 * facts.uar_source:.1f} %, "
         f"{100 * abs(loss):.1f} points {'gained' if loss < 0 else 'lost'} by quantization"
     )
+    if epsilon is not None:
+        from source_site.record import load_record
+        from source_site.store import load_run
+
+        promised = load_record(out, load_run(out)).promise
+        if promised is not None:
+            narrator.say(
+                f"private: epsilon {promised.epsilon:.2f} at delta {promised.delta:.1e} per {promised.unit}, "
+                "for what the network learned; the statistics that speech is normalized by stay here and do not count"
+            )
     narrator.say(f"next: ecan-source export --model {out} --keys KEYS --request site.request ...")
 
 
+tier_option = click.option(
+    "--tier",
+    type=click.IntRange(0, 2),
+    default=0,
+    show_default=True,
+    help="What the model's audit must have shown: 0 nothing (speech that anybody may have), 1 consented research, "
+    "2 clinical or call-centre speech.",
+)
 unconfined_option = click.option(
     "--unconfined", is_flag=True, help="Go on where this system cannot confine a process: without the walls."
 )
@@ -210,11 +249,12 @@ unconfined_option = click.option(
     required=True,
     help="A target's request; may be repeated.",
 )
+@tier_option
 @unconfined_option
 @format_option
 @quiet_option
 def grant(
-    run_dir: Path, keys_dir: Path, request_paths: tuple[Path, ...], unconfined: bool, form: str, quiet: bool
+    run_dir: Path, keys_dir: Path, request_paths: tuple[Path, ...], tier: int, unconfined: bool, form: str, quiet: bool
 ) -> None:
     """Sign the model and seal it to sites; nothing leaves until `export`.
 
@@ -234,6 +274,7 @@ def grant(
         announce=narrator.say,
         passphrase=passphrase_for(keys_dir),
         unconfined=unconfined,
+        tier=tier,
     )
     if form == "json":
         click.echo(json.dumps({"grants": [summary(record) for record in records]}))
@@ -264,6 +305,7 @@ def grant(
     show_default=True,
     help="Seconds to wait for the sites.",
 )
+@tier_option
 @unconfined_option
 @format_option
 @quiet_option
@@ -274,6 +316,7 @@ def export(
     listen: str | None,
     file: Path | None,
     timeout_s: float,
+    tier: int,
     unconfined: bool,
     form: str,
     quiet: bool,
@@ -307,6 +350,7 @@ def export(
             announce=narrator.say,
             passphrase=passphrase_for(keys_dir),
             unconfined=unconfined,
+            tier=tier,
         )
         report([record], form=form, narrator=narrator)
         narrator.say(
@@ -330,6 +374,7 @@ def export(
             announce=narrator.say,
             passphrase=passphrase,
             unconfined=unconfined,
+            tier=tier,
         )
         granted = tuple(record.grant for record in records)
     become_exporter(
@@ -511,6 +556,11 @@ def deny(keys_dir: Path, digits: str, quiet: bool) -> None:
     clear_ended(keys_dir, [record])
     narrator = Narrator(quiet=quiet)
     narrator.say(f"the grant {record.grant.hex()} is {record.state.lower()}: no further byte leaves for it")
+
+
+def recipes_and_paths(corpora: Sequence[str]) -> list[tuple[str, Path]]:
+    """The corpora of a command line."""
+    return [_recipe_and_path(item) for item in corpora]
 
 
 def _recipe_and_path(item: str) -> tuple[str, Path]:

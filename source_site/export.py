@@ -32,6 +32,8 @@ from protocol.manifest import EMOTIONS, ManifestFields, half_percents, label_mas
 from protocol.receipts import MAX_RECEIPT_BYTES
 from protocol.request import MAX_REQUEST_BYTES, SiteRequest, grant_id, open_request
 from protocol.trust import Anchor
+from source_site.audit.report import load_report
+from source_site.audit.tiers import audit_of, require_tier, require_weights
 from source_site.gate import DAMAGED, EGRESS, FAULTS, MAX_ANSWER_BYTES, SEALED, Answer, Task
 from source_site.keys import (
     LEDGER_FOLDER,
@@ -74,6 +76,7 @@ def grant(
     announce: Announce = lambda _: None,
     passphrase: bytes | None = None,
     unconfined: bool = False,
+    tier: int = 0,
 ) -> tuple[GrantRecord, ...]:
     """Seal a model to the sites of some requests and issue their grants; nothing leaves yet.
 
@@ -85,6 +88,7 @@ def grant(
         announce: told if a bundle was sealed before.
         passphrase: what the release key is encrypted with.
         unconfined: whether the gate may go on where it cannot be confined.
+        tier: what the model's audit must have shown, see `source_site.audit.tiers`; 0 asks for nothing.
 
     Returns:
         The grants in the order of the requests; one that is named twice is one.
@@ -103,9 +107,16 @@ def grant(
         if record.state.has_ended:
             raise ended_grant(record.state)
     refuse_withdrawn(keys_dir, identity.fingerprint, known)
-    run = functools.cache(lambda: _releasable_run(run_dir))
+    run = functools.cache(lambda: _releasable_run(run_dir, tier, announce))
     gate = functools.partial(
-        _through_the_gate, run_dir, keys_dir, identity, now_s=now_s, passphrase=passphrase, unconfined=unconfined
+        _through_the_gate,
+        run_dir,
+        keys_dir,
+        identity,
+        now_s=now_s,
+        passphrase=passphrase,
+        unconfined=unconfined,
+        tier=tier,
     )
     records = tuple(_issue(keys_dir, ledger, run, one, gate, now_s, announce) for one in wanted)
     refuse_withdrawn(keys_dir, identity.fingerprint, records)
@@ -122,6 +133,7 @@ def export_to_file(
     announce: Announce = lambda _: None,
     passphrase: bytes | None = None,
     unconfined: bool = False,
+    tier: int = 0,
 ) -> GrantRecord:
     """Write the sealed bundle for the site of a request to a file that is carried there by hand.
 
@@ -136,6 +148,7 @@ def export_to_file(
         announce: told if the bundle was sealed before.
         passphrase: what the release key is encrypted with.
         unconfined: whether the gate may go on where it cannot be confined.
+        tier: see `grant`.
 
     Raises:
         UsageFault: the file has no folder, lies among the keys, or is something else.
@@ -151,6 +164,7 @@ def export_to_file(
         announce=announce,
         passphrase=passphrase,
         unconfined=unconfined,
+        tier=tier,
     )
     data = read_bounded(outbox_file(keys_dir, record.grant), sealing.MAX_SEALED_BYTES)
     _refuse_overwriting(out_path, data)
@@ -291,6 +305,7 @@ def _through_the_gate(
     now_s: int,
     passphrase: bytes | None,
     unconfined: bool,
+    tier: int,
 ) -> Answer:
     """Have a bundle sealed, and look at it as its target will: the gate is not taken at its word."""
     today = now_s // SECONDS_PER_DAY
@@ -316,6 +331,8 @@ def _through_the_gate(
         revoked=withdrawn(keys_dir, identity.fingerprint),
     )
     stated = trust.verify(answer.bundle, anchor).manifest
+    if tier:
+        require_weights(load_report(run_dir), stated.weights_sha256)
     outside = sealing.outline(answer.sealed)
     if any(getattr(stated, name) != value for name, value in vars(fields).items()):
         raise _failed_gate()
@@ -367,9 +384,13 @@ def _load_source(keys_dir: Path) -> PublicIdentity:
     return identity
 
 
-def _releasable_run(run_dir: Path) -> StoredRun:
-    """A trained model, if quantization leaves it as good as it was."""
+def _releasable_run(run_dir: Path, tier: int, announce: Announce) -> StoredRun:
+    """A trained model, if its audit clears its tier and quantization leaves it as good as it was."""
     run = load_run(run_dir)
+    if tier:
+        require_tier(audit_of(run_dir, run), tier)
+    else:
+        announce("tier 0: nothing is asked of an audit; this is for speech that anybody may have")
     loss = run.facts.quantization_loss
     if loss is not None and loss > MAX_QUANTIZATION_LOSS:
         raise Refused(

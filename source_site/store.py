@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors.numpy import save
@@ -25,6 +26,21 @@ MAX_WEIGHTS_BYTES = 256 * 1024 * 1024
 MAX_FACTS_BYTES = 64 * 1024
 
 _LIKELY_KINDS = {b"PK\x03\x04": "a zip archive or a PyTorch checkpoint", b"\x80": "a pickle"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What a private training promises.
+
+    Attributes:
+        epsilon: how much one unit can change the odds of any outcome, at most, as a logarithm.
+        delta: probability that it can change them more.
+        unit: what is protected.
+    """
+
+    epsilon: float
+    delta: float
+    unit: Literal["utterance", "speaker"]
 
 
 @dataclass(frozen=True, kw_only=True)

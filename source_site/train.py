@@ -1,42 +1,29 @@
 """Train the source model: labelled corpora -> RUN (weights and the few facts that the manifest needs)."""
 
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import torch
 
-from ecan_core.audio.frontend import FRONT_ENDS
-from ecan_core.corpora import read_corpus
-from ecan_core.data.cache import FeatureCache
-from ecan_core.data.features import FeatureTable, extract_features
-from ecan_core.data.inputs import Inputs, inputs_of
-from ecan_core.data.labeled import Corpus
-from ecan_core.errors import AudioError, UsageFault
-from ecan_core.labels import check_classes
+from ecan_core.data.inputs import Inputs
+from ecan_core.errors import UsageFault
 from ecan_core.metrics import confusion, uar
-from ecan_core.model.architectures import ARCHITECTURES, Architecture, build_network
 from ecan_core.model.network import Network
-from ecan_core.model.weights import load_arrays, to_arrays
+from ecan_core.model.weights import to_arrays
 from ecan_core.narrator import Narrator
-from ecan_core.normalize import fit_normalizer, require_speakers
 from ecan_core.predict import predict_scores
-from ecan_core.train import TrainSettings, train
-from protocol import weights
-from source_site.store import RunFacts, save_run
+from ecan_core.train import TrainSettings
+from source_site.material import Material, Recipe, fit_network, quantize_network, read_material
+from source_site.privacy import MIN_SPEAKERS, promise, settings_for, usual_delta
+from source_site.record import record_of, save_record
+from source_site.store import Promise, RunFacts, load_run, save_run
 
 HELD_OUT_SHARE = 4
 """One speaker in this many is held out to estimate the source model's UAR; with fewer there is no estimate."""
 NOT_ESTIMATED = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabeledTable:
-    """Front-end outputs of one corpus with their labels, in the same order."""
-
-    table: FeatureTable
-    labels: tuple[str, ...]
 
 
 def train_run(
@@ -50,6 +37,8 @@ def train_run(
     seed: int,
     cache_path: Path | None,
     narrator: Narrator,
+    epsilon: float | None = None,
+    unit: Literal["utterance", "speaker"] = "utterance",
 ) -> RunFacts:
     """Train on labelled corpora and write the run folder.
 
@@ -66,6 +55,8 @@ def train_run(
         seed: seed of initialization, shuffling and dropout.
         cache_path: where front-end outputs are kept between runs; None keeps them in the run folder.
         narrator: tells a person what is left out and how far the work has come.
+        epsilon: what a private training is to promise; None trains as usual.
+        unit: what it is to protect.
 
     Raises:
         UsageFault: a class is in none of the corpora, or a corpus is named twice.
@@ -73,116 +64,74 @@ def train_run(
         SettingsError: the training diverged.
         Malformed: a weight is too large for the grid of a bundle.
     """
-    arch = ARCHITECTURES[encoder]
-    _require_distinct([path for _, path in corpora])
-    read = [read_corpus(recipe, path) for recipe, path in corpora]
-    chosen = _choose_classes(read, classes)
-    for corpus in read:
-        require_speakers(normalization, [item.utterance.speaker for item in corpus.utterances])
+    material = read_material(
+        corpora,
+        classes=classes,
+        normalization=normalization,
+        encoder=encoder,
+        cache_path=cache_path or out / "features.cache",
+        narrator=narrator,
+    )
     out.mkdir(parents=True, exist_ok=True)
-    with FeatureCache(cache_path or out / "features.cache") as cache:
-        tables = [_load(corpus, chosen, arch, cache, narrator) for corpus in read]
-    labels = np.concatenate([[chosen.index(label) for label in part.labels] for part in tables])
-    _require_every_class(labels, chosen)
-    values = [row for part in tables for row in _normalized(part.table, normalization)]
-    speakers = [utterance.speaker for part in tables for utterance in part.table.utterances]
-
-    def fit(rows: np.ndarray) -> Network:
-        chosen_values = [values[row] for row in rows]
-        network = build_network(
-            arch, input_dim=values[0].shape[-1], num_classes=len(chosen), normalization=normalization, seed=seed
-        )
-        if network.standardize is not None:
-            network.standardize.fit(chosen_values)
-        train(network, inputs_of(chosen_values), torch.from_numpy(labels[rows]), settings, seed=seed)
-        return network
-
-    held_out = _held_out_rows(speakers, labels, seed)
-    uar_float = uar_quantized = NOT_ESTIMATED
-    if len(held_out):
-        narrator.say("estimating the recognition rate on held-out speakers")
-        network = fit(np.setdiff1d(np.arange(len(labels)), held_out))
-        unheard = inputs_of([values[row] for row in held_out])
-        uar_float = _uar_of(network, unheard, labels[held_out])
-        _quantize(network, arch.name, len(chosen), normalization)
-        uar_quantized = _uar_of(network, unheard, labels[held_out])
+    arch, labels = material.arch, material.labels
+    recipe, promised, noise_key = Recipe(settings=settings), None, 0
+    if epsilon is not None:
+        recipe, promised = _private_recipe(recipe, material, epsilon, unit)
+        noise_key = secrets.randbits(128)
+    narrator.say("estimating the recognition rate on held-out speakers")
+    uar_float, uar_quantized = held_out_rates(material, recipe, seed=seed)
     narrator.say("training on all speakers")
-    network = fit(np.arange(len(labels)))
+    network = fit_network(material, np.arange(len(labels)), recipe, seed=seed, noise_key=noise_key)
     facts = RunFacts(
         arch=arch.name,
         frontend=arch.front_end,
         normalization=normalization,
-        classes=chosen,
+        classes=material.classes,
         num_utterances=len(labels),
-        num_speakers=len(set(speakers) - {None}),
-        hours=sum(sum(part.table.durations_s) for part in tables) / 3600.0,
+        num_speakers=material.num_speakers,
+        hours=material.hours,
         uar_source=round(uar_quantized, 4),
         uar_float=round(uar_float, 4),
         seed=seed,
     )
     save_run(out, to_arrays(network), facts)
+    digest = load_run(out).digest
+    save_record(out, record_of(material, encoder, recipe, seed, digest, promise=promised, noise_key=noise_key))
     return facts
 
 
-def _choose_classes(corpora: Sequence[Corpus], wanted: Sequence[str] | None) -> tuple[str, ...]:
-    present = [{item.label for item in corpus.utterances} for corpus in corpora]
-    if wanted is None:
-        shared = set.intersection(*present)
-        if len(shared) < 2:
-            raise AudioError(
-                f"the corpora share {len(shared)} class(es) and at least two are needed: choose corpora that "
-                "have classes in common"
-            )
-        return check_classes(sorted(shared))
-    chosen = check_classes(wanted)
-    missing = [name for name in chosen if not any(name in labels for labels in present)]
-    if missing:
+def held_out_rates(material: Material, recipe: Recipe, *, seed: int) -> tuple[float, float]:
+    """UAR on speakers that a network has not heard, before and after quantization; `NOT_ESTIMATED` if they are few.
+
+    Args:
+        material: all utterances.
+        recipe: how to train.
+        seed: seed of the training and of who is held out.
+    """
+    labels = material.labels
+    held_out = _held_out_rows(material.speakers, labels, seed)
+    if not len(held_out):
+        return NOT_ESTIMATED, NOT_ESTIMATED
+    heard = np.setdiff1d(np.arange(len(labels)), held_out)
+    network = fit_network(material, heard, recipe, seed=seed, noise_key=secrets.randbits(128))
+    unheard = material.inputs(held_out)
+    uar_float = _uar_of(network, unheard, labels[held_out])
+    quantize_network(network, material.arch.name, len(material.classes), material.normalization)
+    return uar_float, _uar_of(network, unheard, labels[held_out])
+
+
+def _private_recipe(
+    recipe: Recipe, material: Material, epsilon: float, unit: Literal["utterance", "speaker"]
+) -> tuple[Recipe, Promise]:
+    """How to train privately, and what that promises."""
+    if unit == "speaker" and material.num_speakers < MIN_SPEAKERS:
         raise UsageFault(
-            f"no corpus has the class {missing[0]!r}; present are {', '.join(sorted(set.union(*present)))}"
+            f"{material.num_speakers} speakers cannot be hidden one by one, {MIN_SPEAKERS} can: protect utterances, "
+            "or train with more speakers."
         )
-    return chosen
-
-
-def _load(
-    corpus: Corpus,
-    classes: tuple[str, ...],
-    arch: Architecture,
-    cache: FeatureCache,
-    narrator: Narrator,
-) -> LabeledTable:
-    for reason, count in sorted(corpus.left_out.items()):
-        narrator.say(f"{corpus.name}: left out {count} files or rows ({reason})")
-    corpus, left_out = corpus.restrict(classes)
-    if left_out:
-        counts = ", ".join(f"{count} {label}" for label, count in sorted(left_out.items()))
-        narrator.say(f"{corpus.name}: left out {sum(left_out.values())} utterances of other classes ({counts})")
-    with narrator.progress(f"features of {corpus.name}") as tick:
-        table = extract_features(
-            corpus.without_labels(),
-            FRONT_ENDS[arch.front_end],
-            cache,
-            on_progress=tick,
-        )
-    if table.refusals:
-        narrator.say(f"{corpus.name}: skipped unusable utterances: {table.skipped}")
-    label_of = {item.utterance.id: item.label for item in corpus.utterances}
-    return LabeledTable(table=table, labels=tuple(label_of[u.id] for u in table.utterances))
-
-
-def _normalized(table: FeatureTable, mode: str) -> list[np.ndarray]:
-    speakers = [utterance.speaker for utterance in table.utterances]
-    return fit_normalizer(mode, table.features, speakers).apply(table.features, speakers)
-
-
-def _require_every_class(labels: np.ndarray, classes: tuple[str, ...]) -> None:
-    for index, name in enumerate(classes):
-        if not (labels == index).any():
-            raise AudioError(f"no usable utterance is left of the class {name!r}: leave it out with --classes")
-
-
-def _require_distinct(paths: Sequence[Path]) -> None:
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise UsageFault("a corpus is named twice: name each once")
+    delta = usual_delta(len(material) if unit == "utterance" else material.num_speakers)
+    private = settings_for(epsilon, delta, unit=unit)
+    return replace(recipe, private=private), promise([private], delta)
 
 
 def _held_out_rows(speakers: Sequence[str | None], labels: np.ndarray, seed: int) -> np.ndarray:
@@ -205,10 +154,3 @@ def _held_out_rows(speakers: Sequence[str | None], labels: np.ndarray, seed: int
 def _uar_of(network: Network, inputs: Inputs, labels: np.ndarray) -> float:
     predicted = predict_scores(network, inputs).argmax(axis=1)
     return uar(confusion(labels, predicted, network.head.bias.shape[0]))
-
-
-def _quantize(network: Network, arch: str, num_classes: int, normalization: str) -> None:
-    """Replace a network's weights by what a bundle would hold of them."""
-    form = (arch, num_classes, normalization)
-    packed = weights.pack(to_arrays(network), *form)
-    load_arrays(network, weights.dequantize(weights.unpack(packed, *form), *form))

@@ -12,8 +12,9 @@ from ecan_core.model.network import CosineHead
 from ecan_core.model.weights import to_arrays
 from protocol import weights
 from source_site.export import manifest_fields
+from source_site.material import quantize_network
 from source_site.store import load_run
-from source_site.train import _held_out_rows, _quantize
+from source_site.train import _held_out_rows
 from tests.source_site.runs import FACTS
 
 
@@ -25,7 +26,7 @@ def test_a_quantized_network_is_the_one_that_a_bundle_holds():
     before = network(inputs).logits
     form = (arch.name, 4, "speaker")
     packed = weights.pack(to_arrays(network), *form)
-    _quantize(network, *form)
+    assert quantize_network(network, *form) == packed
     after = network(inputs).logits
     shipped = weights.dequantize(weights.unpack(packed, *form), *form)
     length = np.linalg.norm(shipped["head.weight"], axis=1, keepdims=True)

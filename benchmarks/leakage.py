@@ -1,0 +1,303 @@
+"""What the leakage audit finds on real corpora: by how a model was trained, and what that costs in recognition.
+
+    python -m benchmarks.leakage --run      train, audit and record (about half an hour)
+    python -m benchmarks.leakage --table    write the tables of docs/leakage.md
+
+Each row is one training of one corpus as the command `train` does it, its audit as the command `audit` does it, and
+the UAR on held-out speakers over five seeds. Corpora are named as their folders; features are kept in --cache.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import RESULTS, ROOT, record, write_section
+from benchmarks.tables import distinct, markdown, pick, read_lines
+from ecan_core.narrator import Narrator
+from ecan_core.seeding import one_thread
+from ecan_core.train import TrainSettings
+from source_site.audit.audit import attack_procedure, audit_run
+from source_site.audit.bounds import Estimate
+from source_site.audit.report import Attack, AuditReport
+from source_site.audit.shadows import random_halves, train_shadows
+from source_site.audit.tiers import ASKED, findings, highest_tier
+from source_site.material import Material, Recipe, read_material
+from source_site.record import load_record
+from source_site.store import load_run
+from source_site.train import held_out_rates, train_run
+
+Row = dict[str, Any]
+OUT = RESULTS / "leakage.jsonl"
+CLASSES = {"emodb": ("anger", "boredom", "fear", "happiness", "neutral", "sadness")}
+"""EmoDB lies here without most of its disgust; the others are taken whole."""
+NAMES = {"emodb": "EmoDB", "ravdess": "RAVDESS", "nemo": "nEMO"}
+CARELESS = TrainSettings(epochs=150, weight_decay=0.0, label_smoothing=0.0)
+"""Trained until the loss is gone, without weight decay or smoothing."""
+TRAININGS: dict[str, tuple[TrainSettings, float | None]] = {
+    "without care": (CARELESS, None),
+    "as usual": (TrainSettings(), None),
+    "epsilon 8": (TrainSettings(), 8.0),
+    "epsilon 5": (TrainSettings(), 5.0),
+    "epsilon 3": (TrainSettings(), 3.0),
+    "epsilon 1": (TrainSettings(), 1.0),
+}
+SEEDS = 5
+NUM_MODELS = 64
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.run:
+        one_thread()
+        warnings.filterwarnings("ignore", module="opacus")
+        for corpus in arguments.corpus:
+            unseen(arguments, corpus)
+            for training in arguments.training:
+                measure(arguments, corpus, training)
+    if arguments.table:
+        write_tables(read_lines(arguments.out))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--corpora", type=Path, default=ROOT.parent / "shared" / "corpora")
+    parser.add_argument("--corpus", nargs="+", default=list(NAMES), choices=list(NAMES))
+    parser.add_argument("--training", nargs="+", default=list(TRAININGS), choices=list(TRAININGS))
+    parser.add_argument("--cache", type=Path, required=False, default=Path("features.cache"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    return parser.parse_args()
+
+
+def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
+    """Train, audit and record one row."""
+    settings, epsilon = TRAININGS[training]
+    given = [("csv", arguments.corpora / corpus)]
+    quiet = Narrator(quiet=True)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        train_run(
+            given,
+            run,
+            classes=CLASSES.get(corpus),
+            normalization="speaker",
+            encoder="mlp",
+            settings=settings,
+            seed=0,
+            cache_path=arguments.cache,
+            narrator=quiet,
+            epsilon=epsilon,
+        )
+        started = time.monotonic()
+        report = audit_run(run, given, num_models=NUM_MODELS, seed=0, cache_path=arguments.cache, narrator=quiet)
+        seconds = time.monotonic() - started
+        trained = load_record(run, load_run(run))
+    material = read(arguments, corpus)
+    rates = [held_out_rates(material, trained.recipe, seed=seed)[1] for seed in range(SEEDS)]
+    refusals = {tier: [f"{one.code}: {one.why}" for one in findings(report, tier)] for tier in ASKED}
+    row = {
+        "kind": "audit",
+        "corpus": corpus,
+        "training": training,
+        "uar": round(float(np.mean(rates)), 4),
+        "uars": [round(rate, 4) for rate in rates],
+        "recipe": dataclasses.asdict(trained.recipe),
+        "tier": highest_tier(report),
+        "refusals": refusals,
+        "seconds": round(seconds, 1),
+        "report": without_details(report),
+    }
+    record(arguments.out, row)
+
+
+def unseen(arguments: argparse.Namespace, corpus: str) -> None:
+    """Attack networks that were trained on one half of the corpus about the other, which none of them has seen."""
+    material = read(arguments, corpus)
+    half = np.random.default_rng(0).permutation(len(material)) < len(material) // 2
+    rows = np.flatnonzero(~half)
+    trained = np.broadcast_to(half, (NUM_MODELS, len(material)))
+    with tempfile.TemporaryDirectory() as folder:
+        shadows = train_shadows(material, trained, Recipe(), seed=0, folder=Path(folder))
+    claimed = dataclasses.replace(
+        shadows,
+        members=random_halves(NUM_MODELS, len(rows), seed=1),
+        logits=shadows.logits[:, rows],
+        hits=shadows.hits[:, rows],
+    )
+    attacks = attack_procedure(claimed, taken(material, rows))
+    record(arguments.out, {"kind": "unseen", "corpus": corpus, "attacks": [figures(one) for one in attacks]})
+
+
+def read(arguments: argparse.Namespace, corpus: str) -> Material:
+    return read_material(
+        [("csv", arguments.corpora / corpus)],
+        classes=CLASSES.get(corpus),
+        normalization="speaker",
+        encoder="mlp",
+        cache_path=arguments.cache,
+        narrator=Narrator(quiet=True),
+    )
+
+
+def taken(material: Material, rows: np.ndarray) -> Material:
+    """Some utterances of a corpus."""
+    per_utterance = ("values", "speakers", "durations_s", "digests", "paths")
+    chosen = {name: tuple(getattr(material, name)[row] for row in rows) for name in per_utterance}
+    return dataclasses.replace(material, labels=material.labels[rows], **chosen)
+
+
+def figures(attack: Attack) -> Row:
+    return {key: value for key, value in dataclasses.asdict(attack).items() if key != "roc"}
+
+
+def without_details(report: AuditReport) -> Row:
+    """A report without what is about single utterances."""
+    told = dataclasses.asdict(report)
+    told["attacks"] = [figures(one) for one in report.attacks]
+    if told["canaries"] is not None:
+        del told["canaries"]["exposures"]
+    del told["worst"]
+    return told
+
+
+def write_tables(lines: list[Row]) -> None:
+    audits, chance = pick(lines, kind="audit"), pick(lines, kind="unseen")
+    latest = {(line["corpus"], line["training"]): line for line in audits}
+    corpora = [name for name in NAMES if any(key[0] == name for key in latest)]
+    of_last = {line["corpus"]: line for line in chance}
+    parts = [
+        "### By training",
+        *(f"**{NAMES[name]}**\n\n{by_training(name, latest)}" for name in corpora),
+        "### Attacks one by one",
+        by_attack(latest, corpora),
+        "### On models that have not seen the members",
+        by_chance(of_last, corpora),
+        "### The strongest tier of each corpus",
+        by_tier(latest, corpora),
+        "### Time",
+        timing(latest, corpora),
+    ]
+    commits = ", ".join(distinct(audits, "commit"))
+    parts.append(
+        f"K = {NUM_MODELS}, UAR over {SEEDS} seeds, commit {commits}, {audits[-1]['day']}, {audits[-1]['machine']}."
+    )
+    write_section(ROOT / "docs" / "leakage.md", "leakage", "\n\n".join(parts))
+
+
+def found(line: Row, name: str, target: str = "procedure") -> Row:
+    (attack,) = [one for one in line["report"]["attacks"] if (one["name"], one["target"]) == (name, target)]
+    return attack
+
+
+def by_training(corpus: str, latest: dict[tuple[str, str], Row]) -> str:
+    head = ["training", "UAR", "LiRA AUC", "LiRA TPR at 1 % FPR", "RMIA AUC", "file AUC", "threshold TPR", "tier"]
+    rows = []
+    for training in TRAININGS:
+        line = latest.get((corpus, training))
+        if line is None:
+            continue
+        lira, rmia = found(line, "LiRA")["measured"], found(line, "RMIA")["measured"]
+        file, loss = found(line, "LiRA", "released file")["measured"], found(line, "loss threshold")["measured"]
+        rows.append(
+            [
+                training,
+                f"{100 * line['uar']:.1f}",
+                area(lira["auc"]),
+                percent(lira["tpr1"]),
+                area(rmia["auc"]),
+                area(file["auc"]),
+                percent(loss["tpr1"]),
+                str(line["tier"]),
+            ]
+        )
+    return markdown(head, rows, words=1)
+
+
+def by_attack(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:
+    head = [
+        "corpus",
+        "training",
+        "quantiles AUC",
+        "labels AUC",
+        "atypical TPR",
+        "speakers AUC",
+        "canaries, bits",
+        "inversion p",
+    ]
+    rows = []
+    for corpus in corpora:
+        for training in TRAININGS:
+            line = latest.get((corpus, training))
+            if line is None:
+                continue
+            speakers, told = found(line, "speaker level"), line["report"]
+            on_few = speakers["note"].split("AUC ")[-1].split(",")[0]
+            rows.append(
+                [
+                    NAMES[corpus],
+                    training,
+                    area(found(line, "quantile regression")["measured"]["auc"]),
+                    area(found(line, "labels alone")["measured"]["auc"]),
+                    percent(found(line, "LiRA, atypical")["measured"]["tpr1"]),
+                    f"({on_few})" if speakers["measured"] is None else area(speakers["measured"]["auc"]),
+                    f"{told['canaries']['exposure']['value']:.2f} ({told['canaries']['chance']:.2f})",
+                    f"{told['reconstruction']['probability']:.3f}",
+                ]
+            )
+    return markdown(head, rows, words=2)
+
+
+def by_chance(lines: dict[str, Row], corpora: list[str]) -> str:
+    shown = [corpus for corpus in corpora if corpus in lines]
+    areas = {
+        corpus: {one["name"]: area(one["measured"]["auc"]) for one in lines[corpus]["attacks"]} for corpus in shown
+    }
+    names = list(areas[shown[0]]) if shown else []
+    rows = [[name, *(areas[corpus][name] for corpus in shown)] for name in names]
+    return markdown(["attack", *(NAMES[corpus] for corpus in shown)], rows, words=1)
+
+
+def by_tier(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:
+    rows = []
+    for corpus in corpora:
+        lines = [line for (name, _), line in latest.items() if name == corpus]
+        for tier in ASKED:
+            fit = [line for line in lines if line["tier"] >= tier]
+            if fit:
+                best = max(fit, key=lambda line: line["uar"])
+                rows.append([NAMES[corpus], str(tier), f"reached, {best['training']}", f"{100 * best['uar']:.1f}"])
+            else:
+                strictest = min(lines, key=lambda line: len(line["refusals"][str(tier)]))
+                why = "; ".join(one.split(": ", 1)[1] for one in strictest["refusals"][str(tier)])
+                rows.append([NAMES[corpus], str(tier), f"out of reach: {strictest['training']}: {why}", "-"])
+    return markdown(["corpus", "tier", "", "UAR"], rows, words=3)
+
+
+def timing(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:
+    rows = [
+        [NAMES[corpus], *(f"{latest[corpus, name]['seconds']:.0f} s" for name in ("as usual", "epsilon 8"))]
+        for corpus in corpora
+        if {(corpus, "as usual"), (corpus, "epsilon 8")} <= latest.keys()
+    ]
+    return markdown(["whole audit", "as usual", "epsilon 8"], rows, words=1)
+
+
+def area(told: dict[str, float]) -> str:
+    shown = Estimate(**told)
+    return f"{shown.value:.3f} ({shown.low:.3f}-{shown.high:.3f})"
+
+
+def percent(told: dict[str, float]) -> str:
+    shown = Estimate(**told)
+    return f"{100 * shown.value:.1f} ({100 * shown.low:.1f}-{100 * shown.high:.1f})"
+
+
+if __name__ == "__main__":
+    main()

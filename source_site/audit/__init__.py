@@ -1,0 +1,1 @@
+"""The leakage audit: what an attacker could learn about single utterances and speakers from the file that leaves."""

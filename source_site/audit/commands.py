@@ -1,0 +1,139 @@
+"""The commands of ``ecan-source`` that look at a trained model. Heavy imports happen inside the command."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ecan_core.narrator import Narrator
+from source_site.commands import (
+    corpora_option,
+    existing_file,
+    existing_folder,
+    folder,
+    format_option,
+    quiet_option,
+    recipes_and_paths,
+)
+
+cache_option = click.option(
+    "--cache", type=click.Path(path_type=Path), help="File that keeps features between runs; default: the run's own."
+)
+
+
+@click.command(epilog="Example: ecan-source audit --model run --corpus emodb=/data/emodb")
+@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
+@corpora_option
+@click.option(
+    "--models",
+    "num_models",
+    type=click.IntRange(8, 4096),
+    default=64,
+    show_default=True,
+    help="Networks to train for the attacks.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**20), default=0, show_default=True, help="Of the audit.")
+@cache_option
+@format_option
+@quiet_option
+def audit(
+    run_dir: Path, corpora: tuple[str, ...], num_models: int, seed: int, cache: Path | None, form: str, quiet: bool
+) -> None:
+    """Attack the model as those would who get it, and write audit.json and audit.html beside it.
+
+    Trains networks as the model was trained, each on a random half of the corpus, and measures how well attacks tell
+    which utterances were in. An audit that was interrupted goes on where it was. The report stays here: it says which
+    weights it is about, and nobody else gets it.
+    """
+    from dataclasses import asdict
+
+    from ecan_core.seeding import one_thread
+    from protocol.files import write_atomic
+    from source_site.audit.audit import audit_run
+    from source_site.audit.page import format_html
+    from source_site.audit.report import AUDIT_FILE, PAGE_FILE, lines
+    from source_site.audit.tiers import ASKED, findings, highest_tier
+
+    one_thread()
+    narrator = Narrator(quiet=quiet)
+    report = audit_run(
+        run_dir,
+        recipes_and_paths(corpora),
+        num_models=num_models,
+        seed=seed,
+        cache_path=cache,
+        narrator=narrator,
+    )
+    write_atomic(run_dir / PAGE_FILE, format_html(report).encode())
+    click.echo(json.dumps(asdict(report)) if form == "json" else "\n".join(lines(report)))
+    tier = highest_tier(report)
+    for finding in [] if tier + 1 not in ASKED else findings(report, tier + 1):
+        narrator.say(f"tier {tier + 1}: {finding.why}")
+    narrator.say(f"the model clears the bars of tier {tier}" if tier else "the model clears no tier above 0")
+    narrator.say(f"written to {run_dir / AUDIT_FILE} and {PAGE_FILE} after {report.seconds:.0f} s; neither leaves")
+
+
+@click.command(epilog="Example: ecan-source reproduce --model run --corpus emodb=/data/emodb")
+@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
+@corpora_option
+@click.option("--config", type=existing_file, help="YAML with training settings; default: those of the run.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the training; default: that of the run.")
+@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="To compute with.")
+@cache_option
+@format_option
+@quiet_option
+def reproduce(
+    run_dir: Path,
+    corpora: tuple[str, ...],
+    config: Path | None,
+    seed: int | None,
+    threads: int,
+    cache: Path | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Train the model again, as a second person, and compare the bytes that would leave.
+
+    The same corpora, settings, seed and threads on the same kind of processor give the same bytes; then nothing is in
+    them that the person who trained could have hidden there. Otherwise the command says what differs and ends with
+    exit code 11.
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from ecan_core.settings import parse_settings, read_yaml
+    from ecan_core.train import TrainSettings
+    from protocol.errors import Code, Refused
+    from source_site.reproduce import reproduce as train_again
+
+    torch.set_num_threads(threads)
+    found = train_again(
+        run_dir,
+        recipes_and_paths(corpora),
+        settings=parse_settings(TrainSettings, read_yaml(config), str(config)) if config else None,
+        seed=seed,
+        cache_path=cache,
+        narrator=Narrator(quiet=quiet),
+    )
+    click.echo(json.dumps(asdict(found) | {"holds": found.holds}) if form == "json" else "\n".join(found.lines()))
+    if not found.holds:
+        why = "; ".join(found.differences) or "nothing that the record lists differs: the file was changed afterwards"
+        raise Refused(Code.REPRO, f"A second training gives other bytes ({why}); find out why before you export.")
+
+
+@click.command(epilog="Example: ecan-source cards --model run --out papers")
+@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
+@click.option("--out", type=folder, required=True, help="Folder for the files.")
+@quiet_option
+def cards(run_dir: Path, out: Path, quiet: bool) -> None:
+    """Write a model card, a data sheet and a machine-learning bill of materials (CycloneDX 1.6).
+
+    They are written from the run and its audit, and may go beside a bundle: of the corpus they say no more than a
+    manifest does. What the tool does not know is left open for you to fill in.
+    """
+    from source_site.cards import write_cards
+
+    narrator = Narrator(quiet=quiet)
+    for path in write_cards(run_dir, out):
+        narrator.say(f"written: {path}")

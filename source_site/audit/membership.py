@@ -1,0 +1,191 @@
+"""Attacks that ask of one utterance: was it in the training?
+
+All read the logits ``[K, N, C]`` of K models on N utterances, of which each model was trained on about half
+(``members`` ``[K, N]``), and give scores ``[K, N]`` that are higher for likelier members. Each model is the target
+once, and the others are what the attacker has trained on speech of the same kind.
+"""
+
+import numpy as np
+from scipy.special import log_softmax
+
+POOL_BELOW = 32
+"""With fewer models than this, all utterances share one variance: few confidences say little about their spread."""
+MIN_DEVIATION = 1e-3
+
+
+def confidences(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Log odds of the true class: ``log p_y / (1 - p_y)``.
+
+    Source: LiRA's logit scaling (Carlini et al., 2022, section V-B).
+    Differs: nothing.
+    """
+    utterances = np.arange(len(labels))
+    true = logits[..., utterances, labels]
+    others = logits.astype(np.float64, copy=True)
+    others[..., utterances, labels] = -np.inf
+    peak = others.max(axis=-1)
+    odds: np.ndarray = true - peak - np.log(np.exp(others - peak[..., None]).sum(axis=-1))
+    return odds
+
+
+def loss_scores(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Minus the cross-entropy: the attack that has no reference and flatters a model; a smoke alarm, never a gate.
+
+    Source: Yeom et al., 2018.
+    Differs: no threshold is chosen; the whole ROC curve is looked at.
+    """
+    log_scores: np.ndarray = log_softmax(logits.astype(np.float64), axis=-1)[..., np.arange(len(labels)), labels]
+    return log_scores
+
+
+def lira_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Log likelihood ratio of an utterance's confidence under models with and without it.
+
+    Source: LiRA, online (Carlini et al., "Membership inference attacks from first principles", 2022).
+    Differs: the models that are targets are each other's references, one left out; an utterance is asked once, as it
+        was trained on, for nothing is augmented in training; the variance is pooled below `POOL_BELOW` models.
+    """
+    return _likelihood_ratios(confidences(logits, labels), members)
+
+
+def lira_scores_of(target: np.ndarray, logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """`lira_scores` of one more model, which is none of the references, on each utterance ``[N]``.
+
+    Args:
+        target: its logits ``[N, C]``.
+        logits: those of the references ``[K, N, C]``.
+        labels: class indices ``[N]``.
+        members: which reference was trained on which utterance ``[K, N]``.
+    """
+    odds, own = confidences(logits, labels), confidences(target, labels)
+    inside, outside = (_moments(odds, chosen) for chosen in (members, ~members))
+    scores: np.ndarray = _log_density(own, *inside) - _log_density(own, *outside)
+    return scores
+
+
+def rmia_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Share of the utterances outside whose likelihood a model has raised less.
+
+    Source: RMIA, online (Zarifzadeh et al., "Low-cost high-power membership inference attacks", 2024).
+    Differs: the population is the corpus's own utterances that the model was not trained on; the factor gamma is 1, for
+        any other leaves the order of scores nearly as it is.
+    """
+    scores: np.ndarray = np.exp(loss_scores(logits, labels))
+    count = len(scores)
+    reference = (scores.sum(axis=0) - scores) / (count - 1)
+    raised = scores / reference
+    shares: np.ndarray = np.empty(raised.shape)
+    for model, ratios in enumerate(raised):
+        outside = ~members[model]
+        below = np.searchsorted(np.sort(ratios[outside]), ratios, side="right")
+        shares[model] = (below - outside) / (outside.sum() - outside)  # nobody is compared with himself
+    return shares
+
+
+def _likelihood_ratios(odds: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Log likelihood ratios ``[K, N]`` of figures under the other models with and without an utterance."""
+    inside, outside = (_left_out(odds, chosen) for chosen in (members, ~members))
+    scores: np.ndarray = _log_density(odds, *inside) - _log_density(odds, *outside)
+    return scores
+
+
+def _left_out(odds: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation ``[K, N]`` over the chosen models, without the model itself."""
+    count = chosen.sum(axis=0) - chosen
+    total = np.where(chosen, odds, 0.0)
+    mean = (total.sum(axis=0) - total) / count
+    squares = np.where(chosen, odds**2, 0.0)
+    variance = ((squares.sum(axis=0) - squares) / count - mean**2) * count / (count - 1)
+    return mean, _deviation(variance, len(odds))
+
+
+def _moments(odds: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation ``[N]`` over the chosen models."""
+    known = np.where(chosen, odds, np.nan)
+    mean: np.ndarray = np.nanmean(known, axis=0)
+    return mean, _deviation(np.nanvar(known, axis=0, ddof=1), len(odds))
+
+
+def _deviation(variance: np.ndarray, num_models: int) -> np.ndarray:
+    if num_models < POOL_BELOW:
+        variance = np.broadcast_to(variance.mean(axis=-1, keepdims=True), variance.shape)
+    deviation: np.ndarray = np.maximum(np.sqrt(np.maximum(variance, 0.0)), MIN_DEVIATION)
+    return deviation
+
+
+def _log_density(odds: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Log of the normal density, without its constant."""
+    density: np.ndarray = -(((odds - mean) / deviation) ** 2) / 2 - np.log(deviation)
+    return density
+
+
+def label_only_scores(hits: np.ndarray, members: np.ndarray, num_copies: int) -> np.ndarray:
+    """LiRA's ratio of how often a model names the true class under noise; it reads labels and no scores.
+
+    Source: label-only attacks (Choquette-Choo et al., 2021): how far an utterance lies from the decision boundary.
+    Differs: noise on the normalized inputs takes the place of boundary search, and the share of hits is compared with
+        that of models with and without the utterance, which makes the attack stronger.
+
+    Args:
+        hits: noisy copies that were named right ``[K, N]``.
+        members: which model was trained on which utterance ``[K, N]``.
+        num_copies: noisy copies of each utterance.
+    """
+    return _likelihood_ratios(np.log((hits + 0.5) / (num_copies - hits + 0.5)), members)
+
+
+def quantile_scores(
+    logits: np.ndarray, labels: np.ndarray, members: np.ndarray, vectors: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
+    """How far an utterance's confidence lies above what a regression expects of one that was not trained on.
+
+    The attacker trains no network; he fits a normal distribution, given the input, to half of the utterances that a
+    model was not trained on. Those he has used get NaN.
+
+    Source: quantile regression (Bertran et al., "Scalable membership inference attacks via quantile regression",
+        2023), in the form that predicts mean and deviation.
+    Differs: ridge regression, whose penalty is one variance of noise per dimension, for there are a few hundred
+        utterances.
+
+    Args:
+        logits: ``[K, N, C]``.
+        labels: class indices ``[N]``.
+        members: which model was trained on which utterance ``[K, N]``.
+        vectors: an utterance's input as one vector ``[N, V]``.
+        seed: seed of the halves.
+    """
+    odds = confidences(logits, labels)
+    known = np.hstack([vectors, np.sqrt(vectors.shape[1]) * np.eye(logits.shape[-1])[labels]])
+    alike = known @ known.T / known.shape[1]
+    scores: np.ndarray = np.full(odds.shape, np.nan)
+    random = np.random.default_rng(seed)
+    for model, own in enumerate(odds):
+        outside = random.permutation(np.flatnonzero(~members[model]))
+        fitted = outside[: len(outside) // 2]
+        inner = alike[np.ix_(fitted, fitted)]
+        mean, residual = _ridge(inner, alike[:, fitted], own[fitted])
+        spread, _ = _ridge(inner, alike[:, fitted], np.log(np.abs(residual) + MIN_DEVIATION))
+        scores[model] = (own - mean) / np.exp(spread)
+        scores[model, fitted] = np.nan
+    return scores
+
+
+def atypical(logits: np.ndarray, labels: np.ndarray, members: np.ndarray, *, share: float = 0.05) -> np.ndarray:
+    """The utterances that pull hardest at models that were not trained on them, as indices, at least one.
+
+    They are those with the largest gradient of the loss with respect to the logits, ``|p - y|``.
+    """
+    scores = np.exp(log_softmax(logits.astype(np.float64), axis=-1))
+    pull = np.linalg.norm(scores - np.eye(logits.shape[-1])[labels], axis=-1)
+    pull = np.where(members, np.nan, pull)
+    count = max(1, round(share * len(labels)))
+    rows: np.ndarray = np.sort(np.argsort(-np.nanmean(pull, axis=0), kind="stable")[:count])
+    return rows
+
+
+def _ridge(inner: np.ndarray, outer: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions for all, and what is left of the fitted ones when each is predicted from the others."""
+    center = wanted.mean()
+    inverse = np.linalg.inv(inner + np.eye(len(inner)))
+    weights = inverse @ (wanted - center)
+    return center + outer @ weights, weights / np.diagonal(inverse)

@@ -1,0 +1,234 @@
+"""Networks that are trained as the released one was, on random halves of the corpus, and what they answer.
+
+Each is trained by the function that trains the released network, then quantized and put in canonical order as a
+bundle would hold it. What is kept of one is its answers alone, one file per network, so an audit that was killed goes
+on where it was.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ecan_core.data.features import num_workers
+from ecan_core.data.inputs import inputs_of
+from ecan_core.errors import StorageError
+from ecan_core.model.network import Network
+from ecan_core.predict import run
+from ecan_core.seeding import one_thread
+from protocol.files import make_private_folder, write_atomic
+from source_site.material import Material, Recipe, fit_network, quantize_network
+
+OnProgress = Callable[[int, int], None]
+
+NOISE = (0.5, 1.0, 2.0, 4.0)
+"""Deviations of the noise on normalized inputs, for an attacker who is told labels alone."""
+
+_NOISE_SEED = 7
+_FIRST_SEED = 1_000
+"""Shadows draw from seeds of their own: an attacker does not know the released network's."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shadows:
+    """K networks and their answers about N utterances.
+
+    Attributes:
+        members: which network was trained on which utterance, bool ``[K, N]``.
+        logits: their answers, float32 ``[K, N, C]``.
+        hits: noisy copies of which they named the class right, ``[K, N]`` of `num_copies`.
+        num_copies: noisy copies of each utterance.
+    """
+
+    members: np.ndarray
+    logits: np.ndarray
+    hits: np.ndarray
+    num_copies: int
+
+
+def random_halves(num_models: int, num_utterances: int, *, seed: int) -> np.ndarray:
+    """Which model is trained on which utterance, bool ``[K, N]``: each utterance in half of the models."""
+    random = np.random.default_rng(seed)
+    halves = np.arange(num_models) < num_models // 2
+    return np.stack([random.permutation(halves) for _ in range(num_utterances)], axis=1)
+
+
+def train_shadows(
+    material: Material,
+    members: np.ndarray,
+    recipe: Recipe,
+    *,
+    seed: int,
+    folder: Path,
+    on_progress: OnProgress | None = None,
+    workers: int | None = None,
+) -> Shadows:
+    """Train one network per row of ``members``, or take its answers from an earlier run.
+
+    Args:
+        material: all utterances.
+        members: which network is trained on which utterance, bool ``[K, N]``.
+        recipe: how the released network was trained.
+        seed: seed of the audit.
+        folder: where answers are kept.
+        on_progress: told how many networks are done, and of how many.
+        workers: processes that train; 1 trains here, None takes the cores at hand.
+
+    Raises:
+        StorageError: a process that trains was killed.
+        SettingsError: a training diverged.
+    """
+    make_private_folder(folder)
+    jobs = [_Job(index=index, rows=np.flatnonzero(row), seed=seed) for index, row in enumerate(members)]
+    keys = [_key(material, job, recipe) for job in jobs]
+    answers = {job.index: _load(folder / key, material) for job, key in zip(jobs, keys, strict=True)}
+    missing = [job for job in jobs if answers[job.index] is None]
+    workers = workers or num_workers(1_000_000)
+
+    def done(job: _Job, logits: np.ndarray) -> None:
+        answers[job.index] = logits
+        write_atomic(folder / keys[job.index], _to_bytes(logits))
+        if on_progress is not None:
+            on_progress(sum(one is not None for one in answers.values()), len(jobs))
+
+    if workers == 1 or len(missing) < 2:
+        for job in missing:
+            done(job, _answer(material, job, recipe))
+    else:
+        _in_processes(material, missing, recipe, workers, done)
+    together = np.stack([one for index in range(len(jobs)) if (one := answers[index]) is not None])
+    return Shadows(members=members, logits=together[..., :-1], hits=together[..., -1], num_copies=_num_copies(material))
+
+
+def left_out_parts(num_models: int, num_utterances: int, *, parts: int = 8, seed: int) -> np.ndarray:
+    """Models that are trained on nearly everything, bool ``[J, N]``: each leaves one part out, and the parts change.
+
+    Args:
+        num_models: J; as many rounds as it takes, each with every part left out once.
+        num_utterances: N.
+        parts: parts that a round divides the corpus into.
+        seed: seed of the division.
+    """
+    random = np.random.default_rng([seed, 2])
+    rounds = [random.permutation(np.arange(num_utterances) % parts) for _ in range(-(-num_models // parts))]
+    return np.stack([rounds[model // parts] != model % parts for model in range(num_models)])
+
+
+def job_seed(seed: int, index: int) -> int:
+    """The seed of an audit's network."""
+    return _FIRST_SEED * (1 + seed) + index
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    """One network: its number, the utterances it is trained on, the seed of the audit."""
+
+    index: int
+    rows: np.ndarray
+    seed: int
+
+    @property
+    def own_seed(self) -> int:
+        return job_seed(self.seed, self.index)
+
+
+def _answer(material: Material, job: _Job, recipe: Recipe) -> np.ndarray:
+    """What a network says: its logits, and as a last column how many noisy copies it names right ``[N, C + 1]``."""
+    network = fit_network(material, job.rows, recipe, seed=job.own_seed, noise_key=job.own_seed)
+    quantize_network(network, material.arch.name, len(material.classes), material.normalization)
+    logits = run(network, material.inputs()).logits.numpy()
+    return np.hstack([logits, noisy_hits(network, material)[:, None].astype(np.float32)])
+
+
+def noisy_hits(network: Network, material: Material) -> np.ndarray:
+    """How many noisy copies of each utterance a network names right ``[N]``; every network hears the same noise."""
+    random = np.random.default_rng(_NOISE_SEED)
+    hits = np.zeros(len(material), dtype=np.int64)
+    for copy in range(_num_copies(material)):
+        deviation = NOISE[copy % len(NOISE)]
+        noisy = [value + deviation * random.standard_normal(value.shape, dtype=np.float32) for value in material.values]
+        hits += run(network, inputs_of(noisy)).logits.numpy().argmax(axis=-1) == material.labels
+    return hits
+
+
+def _num_copies(material: Material) -> int:
+    return 24 if material.values[0].ndim == 1 else 4  # a sequence of frames takes a hundred times as long
+
+
+_shared: list[tuple[Material, Recipe]] = []
+
+
+def _begin(material: Material, recipe: Recipe) -> None:
+    one_thread()
+    _shared[:] = [(material, recipe)]
+
+
+def _answer_shared(job: _Job) -> np.ndarray:
+    ((material, recipe),) = _shared
+    return _answer(material, job, recipe)
+
+
+def _in_processes(
+    material: Material,
+    jobs: list[_Job],
+    recipe: Recipe,
+    workers: int,
+    done: Callable[[_Job, np.ndarray], None],
+) -> None:
+    # Fresh processes: a fork would copy the state of torch's threads half-way.
+    with ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_begin, initargs=(material, recipe)
+    ) as executor:
+        try:
+            pending = {executor.submit(_answer_shared, job): job for job in jobs}
+            for future in as_completed(pending):
+                done(pending[future], future.result())
+        except BrokenProcessPool as error:
+            raise StorageError(
+                "A process that trains for the audit was killed, perhaps for want of memory; run it again to go on."
+            ) from error
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _key(material: Material, job: _Job, recipe: Recipe) -> str:
+    """Names the answers of one network by all that they depend on."""
+    what = {
+        "utterances": material.digests,
+        "labels": material.labels.tolist(),
+        "classes": material.classes,
+        "arch": material.arch.name,
+        "normalization": material.normalization,
+        "recipe": asdict(recipe),
+        "rows": job.rows.tolist(),
+        "seed": job.own_seed,
+        "torch": torch.__version__,
+        "noise": NOISE,
+    }
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32] + ".npy"
+
+
+def _to_bytes(logits: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, logits.astype(np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _load(path: Path, material: Material) -> np.ndarray | None:
+    """Answers of an earlier run; None where there are none that can be used."""
+    if not path.is_file():
+        return None
+    try:
+        logits: np.ndarray = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    return logits if logits.shape == (len(material), len(material.classes) + 1) else None

@@ -1,0 +1,166 @@
+"""How a run was trained, in enough detail to train it again: ``training.json`` beside the weights.
+
+It stays at the source. It names no file, speaker or utterance, but whoever holds the corpus can tell by its digests
+which utterances were trained on.
+"""
+
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ecan_core.errors import ModelError, SettingsError
+from ecan_core.settings import parse_settings
+from protocol.files import read_bounded, write_atomic
+from source_site.material import Material, Recipe
+from source_site.store import Promise, StoredRun, damaged_run
+
+RECORD_FILE = "training.json"
+MAX_RECORD_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What else than the corpus, the settings and the seed a training's last bits depend on.
+
+    Attributes:
+        threads: threads that torch computes with.
+        torch: its version.
+        numpy: its version.
+        instructions: the processor's instructions that torch uses.
+        machine: the processor's kind.
+    """
+
+    threads: int
+    torch: str
+    numpy: str
+    instructions: str
+    machine: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """How a run was trained.
+
+    Attributes:
+        encoder: short name of the architecture.
+        recipe: how it was trained.
+        promise: what a private training promises.
+        noise_key: what its noise was drawn from, in hexadecimal; whoever knows it can take the noise away.
+        seed: seed of the training.
+        circumstances: what it ran with.
+        utterances: `Material.digests`.
+        run_sha256: SHA-256 of the run's weights file, in hexadecimal.
+    """
+
+    encoder: str
+    recipe: Recipe
+    promise: Promise | None
+    noise_key: str
+    seed: int
+    circumstances: Circumstances
+    utterances: tuple[str, ...]
+    run_sha256: str
+
+
+def present_circumstances() -> Circumstances:
+    """What this process computes with."""
+    return Circumstances(
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        machine=platform.machine(),
+    )
+
+
+def save_record(folder: Path, record: TrainingRecord) -> None:
+    """Write how a run was trained beside it.
+
+    Raises:
+        StorageFault: the folder cannot be written.
+    """
+    write_atomic(folder / RECORD_FILE, json.dumps(asdict(record), indent=2).encode())
+
+
+def load_record(folder: Path, run: StoredRun) -> TrainingRecord:
+    """Read how a run was trained.
+
+    Raises:
+        ModelError: that is not known, or it is the record of another training.
+    """
+    if not (folder / RECORD_FILE).is_file():
+        raise ModelError(f"The run in {folder} does not say how it was trained; train again with this version.")
+    try:
+        fields = json.loads(read_bounded(folder / RECORD_FILE, MAX_RECORD_BYTES))
+        record = parse_settings(TrainingRecord, fields, RECORD_FILE)
+    except (ValueError, RecursionError, SettingsError) as fault:
+        raise damaged_run(folder, str(fault)) from fault
+    if record.run_sha256 != run.digest.hex():
+        raise damaged_run(folder, f"{RECORD_FILE} is of another training than the weights")
+    return record
+
+
+def differences(record: TrainingRecord, other: TrainingRecord) -> Iterator[str]:
+    """What two trainings have not in common, besides their weights, as half sentences."""
+    yield from _other_settings(record.recipe.settings, other.recipe.settings)
+    if (record.recipe.private is None) != (other.recipe.private is None):
+        yield f"private training was {_on(record)} and is {_on(other)}"
+    elif record.recipe.private is not None and other.recipe.private is not None:
+        yield from _other_settings(record.recipe.private, other.recipe.private)
+    if record.noise_key != other.noise_key:
+        yield "the noise was drawn from another key"
+    for name in ("encoder", "seed"):
+        if (value := getattr(record, name)) != (now := getattr(other, name)):
+            yield f"the {name} was {value} and is {now}"
+    for name, value in asdict(record.circumstances).items():
+        if (now := getattr(other.circumstances, name)) != value:
+            yield f"{name} was {value} and is {now}"
+    yield from _other_utterances(record.utterances, other.utterances)
+
+
+def record_of(
+    material: Material,
+    encoder: str,
+    recipe: Recipe,
+    seed: int,
+    digest: bytes,
+    *,
+    promise: Promise | None = None,
+    noise_key: int = 0,
+) -> TrainingRecord:
+    """The record of a training that has just ended in this process."""
+    return TrainingRecord(
+        encoder=encoder,
+        recipe=recipe,
+        promise=promise,
+        noise_key=f"{noise_key:032x}",
+        seed=seed,
+        circumstances=present_circumstances(),
+        utterances=material.digests,
+        run_sha256=digest.hex(),
+    )
+
+
+def _other_settings(before: object, now: object) -> Iterator[str]:
+    for name, value in vars(before).items():
+        if (other := getattr(now, name)) != value:
+            yield f"the setting {name} was {value} and is {other}"
+
+
+def _on(record: TrainingRecord) -> str:
+    return "off" if record.recipe.private is None else "on"
+
+
+def _other_utterances(before: tuple[str, ...], now: tuple[str, ...]) -> Iterator[str]:
+    gone, new = len(set(before) - set(now)), len(set(now) - set(before))
+    if gone or new:
+        places = [place for place, digest in enumerate(now) if digest not in set(before)][:3]
+        where = f" (the first at place {', '.join(str(1 + place) for place in places)} of the corpora)" if new else ""
+        yield f"{gone} utterance(s) of the training are not there and {new} are others{where}"
+    elif before != now:
+        yield "the utterances are the same in another order or number"
