@@ -148,6 +148,7 @@ def _prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> T
     require_speakers(wanted, speakers)
     with FeatureCache(order.cache) as cache:
         table = read_utterances(listing.utterances, card.front_end(), cache, parties=order.parties, narrator=narrator)
+    table = table.without_copies()
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
     num_utterances = len(table.utterances)

@@ -59,6 +59,8 @@ def read_utterances(
         raise AudioError(nothing_usable(cut.refusals, num_discarded=cut.num_discarded))
     with narrator.progress("features") as tick:
         table = extract_features(cut.utterances, front_end, cache, on_progress=tick)
+    if table.copies:
+        narrator.say(f"{len(table.copies)} utterances are copies of others, to the byte")
     return replace(table, refusals=(*cut.refusals, *table.refusals))
 
 

@@ -33,6 +33,7 @@ REASONS = {
     "MIXED": "one channel for several parties, one of whom may not be listened to",
     "NO_ROLE": "has more channels than the site's policy names roles for",
     "BLEED": "another person's voice: it is louder on another channel and is heard there",
+    "COPY": "the same recording as another one; it counts once",
     "CHANGED": "was changed while it was read: let the recording end, then run again",
     "LOST": "killed the process that read it, for want of memory or time",
 }

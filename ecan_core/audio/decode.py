@@ -45,6 +45,7 @@ REASONS = (
     "MIXED",
     "NO_ROLE",
     "BLEED",
+    "COPY",
     "CHANGED",
     "LOST",
 )

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ecan_core.audio.decode import Recording
 
 FRAME_S = 0.01
-NOISE_PERCENTILE, SPEECH_PERCENTILE = 15, 95  # of the levels of a channel
+NOISE_PERCENTILE = 15  # of the levels of a channel
+SPEECH_SHARE, SPEECH_S = 0.05, 30.0  # speech is as loud as this share of the frames, so many seconds of them at most
 MIN_RANGE_DB = 9.0  # between noise and speech; with less, there is no telling them apart
 MAX_RANGE_DB = 60.0  # digital silence is no lower noise than this below speech
 MIN_ABOVE_NOISE_DB, SHARE_OF_RANGE = 6.0, 0.4  # the threshold lies so far above the noise, whichever is more
@@ -92,7 +93,8 @@ def bleeds(stretch: Stretch, channel: int, levels: Levels) -> bool:
 
 
 def _threshold(levels: Levels) -> float:
-    speech = float(np.percentile(levels, SPEECH_PERCENTILE))
+    loudest = min(round(SPEECH_SHARE * len(levels)), _frames(SPEECH_S))
+    speech = float(np.partition(levels, -loudest - 1)[-loudest - 1])
     noise = max(float(np.percentile(levels, NOISE_PERCENTILE)), speech - MAX_RANGE_DB)
     if speech < SILENCE_DB:
         return np.inf

@@ -52,16 +52,33 @@ class FeatureTable:
         features: The features of each, N arrays [S] or [F, M].
         durations_s: The length of each in seconds.
         refusals: The others.
+        copies: Rows whose sound is that of an earlier row, to the byte.
     """
 
     utterances: tuple[Utterance, ...]
     features: tuple[Array, ...]
     durations_s: tuple[float, ...]
     refusals: tuple[Refusal, ...]
+    copies: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Number of usable utterances, N."""
         return len(self.utterances)
+
+    def without_copies(self) -> "FeatureTable":
+        """The table with every sound once; the copies are among its refusals."""
+        left_out = frozenset(self.copies)
+        kept = [row for row in range(len(self)) if row not in left_out]
+        message = "The same recording is listed more than once; it counts once."
+        return FeatureTable(
+            utterances=tuple(self.utterances[row] for row in kept),
+            features=tuple(self.features[row] for row in kept),
+            durations_s=tuple(self.durations_s[row] for row in kept),
+            refusals=(
+                *self.refusals,
+                *(Refusal(utterance=self.utterances[row], reason="COPY", message=message) for row in self.copies),
+            ),
+        )
 
     @property
     def skipped(self) -> str:
@@ -100,7 +117,7 @@ def extract_features(
         AudioError: No utterance can be used.
         StorageError: The cache cannot be written.
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[tuple[str, Outcome]] = []
     groups = [tuple(group) for _, group in groupby(utterances, key=lambda utterance: utterance.path)]
     if workers is None:
         workers = num_workers(len(utterances))
@@ -136,8 +153,8 @@ def _outcomes(
     front_end: FrontEnd,
     cache: FeatureCache | None,
     workers: int,
-) -> Iterator[Outcome]:
-    """Yields the features or the refusal of every utterance, in order."""
+) -> Iterator[tuple[str, Outcome]]:
+    """Yields what was heard where, and its features or refusal, of every utterance in order."""
     works: deque[_FileWork] = deque()
 
     def orders() -> Iterator[bytes]:
@@ -175,8 +192,9 @@ class _FileWork:
     Attributes:
         group: All of them.
         identity: The file as it was when it was hashed.
-        keys: Their names in the cache, empty where there is nothing to store.
+        keys: What was heard where, as its name in the cache; empty where that is unknown.
         known: Their outcomes; None where it is not known yet.
+        new: Rows that are not in the cache.
         orders: Rows that are still to be computed, a few at a time, in the order in which they come back.
     """
 
@@ -184,6 +202,7 @@ class _FileWork:
     identity: Identity | None
     keys: list[str]
     known: list[Outcome | None]
+    new: frozenset[int]
     orders: deque[list[int]]
 
     def take(self, result: bytes | None) -> None:
@@ -197,13 +216,13 @@ class _FileWork:
         for row, outcome in zip(rows, outcomes, strict=True):
             self.known[row] = outcome
 
-    def outcomes(self, cache: FeatureCache | None) -> Iterator[Outcome]:
-        """Stores what is new and yields every utterance's outcome in order."""
-        for key, outcome in zip(self.keys, self.known, strict=True):
+    def outcomes(self, cache: FeatureCache | None) -> Iterator[tuple[str, Outcome]]:
+        """Stores what is new and yields every utterance's key and outcome in order."""
+        for row, (key, outcome) in enumerate(zip(self.keys, self.known, strict=True)):
             assert outcome is not None
-            if key and cache is not None and not isinstance(outcome, AudioRefused):
+            if row in self.new and cache is not None and not isinstance(outcome, AudioRefused):
                 cache.store(key, outcome)
-            yield outcome
+            yield key, outcome
 
 
 def _start(group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCache | None) -> _FileWork:
@@ -212,13 +231,16 @@ def _start(group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCach
         identity, file_hash = hashed(group[0].path)
     except AudioRefused as refusal:
         size = len(group)
-        return _FileWork(group=group, identity=None, keys=[""] * size, known=[refusal] * size, orders=deque())
+        return _FileWork(
+            group=group, identity=None, keys=[""] * size, known=[refusal] * size, new=frozenset(), orders=deque()
+        )
     keys = [feature_key(file_hash, utterance, front_end) for utterance in group]
     known: list[Outcome | None] = [None if cache is None else cache.load(key) for key in keys]
     missing = [row for row, outcome in enumerate(known) if outcome is None]
-    keys = ["" if outcome is not None else key for key, outcome in zip(keys, known, strict=True)]
     orders = (missing[first : first + _UTTERANCES_PER_ORDER] for first in range(0, len(missing), _UTTERANCES_PER_ORDER))
-    return _FileWork(group=group, identity=identity, keys=keys, known=known, orders=deque(orders))
+    return _FileWork(
+        group=group, identity=identity, keys=keys, known=known, new=frozenset(missing), orders=deque(orders)
+    )
 
 
 def _compute(
@@ -283,14 +305,18 @@ def _from_bytes(result: bytes) -> list[Outcome]:
     return outcomes
 
 
-def _table(utterances: Sequence[Utterance], outcomes: Sequence[Outcome]) -> FeatureTable:
-    pairs = list(zip(utterances, outcomes, strict=True))
-    used = [(utterance, outcome) for utterance, outcome in pairs if not isinstance(outcome, AudioRefused)]
-    refusals = [
-        Refusal(utterance=utterance, reason=outcome.reason, message=str(outcome))
-        for utterance, outcome in pairs
-        if isinstance(outcome, AudioRefused)
-    ]
+def _table(utterances: Sequence[Utterance], outcomes: Sequence[tuple[str, Outcome]]) -> FeatureTable:
+    used: list[tuple[Utterance, Extracted]] = []
+    refusals, copies = [], []
+    heard: set[str] = set()
+    for utterance, (key, outcome) in zip(utterances, outcomes, strict=True):
+        if isinstance(outcome, AudioRefused):
+            refusals.append(Refusal(utterance=utterance, reason=outcome.reason, message=str(outcome)))
+            continue
+        if key in heard:
+            copies.append(len(used))
+        heard.add(key)
+        used.append((utterance, outcome))
     if not used:
         raise AudioError(nothing_usable(refusals))
     return FeatureTable(
@@ -298,6 +324,7 @@ def _table(utterances: Sequence[Utterance], outcomes: Sequence[Outcome]) -> Feat
         features=tuple(extracted.features for _, extracted in used),
         durations_s=tuple(extracted.duration_s for _, extracted in used),
         refusals=tuple(refusals),
+        copies=tuple(copies),
     )
 
 

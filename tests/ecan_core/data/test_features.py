@@ -202,3 +202,23 @@ def test_real_speech_has_finite_and_lively_statistics(name):
     assert (table.matrix.std(axis=0) > 1e-4).all()
     voiced = STATISTICS.feature_names.index("voiced.share")
     assert 0.3 < np.median(table.matrix[:, voiced]) < 0.95
+
+
+def test_the_same_sound_twice_is_told_and_can_be_counted_once(tmp_path, three):
+    copy = utterance(write(tmp_path / "copy.wav", tone(200, 0.5)))
+    part = utterance(three[0].path, start_s=0.1)
+    for workers in (0, 2):
+        table = extract_features([three[0], part, copy, three[1]], STATISTICS, workers=workers)
+        assert table.copies == (2,)
+        once = table.without_copies()
+        assert once.utterances == (three[0], part, three[1])
+        assert len(once.features) == len(once.durations_s) == 3
+        assert [(refusal.utterance, refusal.reason) for refusal in once.refusals] == [(copy, "COPY")]
+        assert once.copies == ()
+
+
+def test_copies_are_told_from_the_cache_as_well(tmp_path, three):
+    copy = utterance(write(tmp_path / "copy.wav", tone(200, 0.5)))
+    with FeatureCache(tmp_path / "cache") as cache:
+        for _ in range(2):
+            assert extract_features([three[0], copy], Loudness(), cache, workers=0).copies == (1,)
