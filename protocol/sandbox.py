@@ -27,6 +27,7 @@ import socket
 import struct
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ OLDEST_KERNEL = "Linux 5.13"
 """What the walls need, for all of them; docs/operations.md says the same."""
 
 _PROBE_NAME = ".ecan-probe"
+_FAREWELL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,12 +269,21 @@ def _checked(result: int, what: str) -> int:
 
 
 def _require_one_thread() -> None:
-    """Walls do not reach a thread that is there already."""
-    with contextlib.suppress(FileNotFoundError):  # no /proc: nothing to count
-        if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - no paths are wanted
+    """Walls do not reach a thread that is there already; one that has ended is listed for a moment longer."""
+    deadline = time.monotonic() + _FAREWELL_S
+    while _num_threads() > 1:
+        if time.monotonic() > deadline:
             raise ContainmentFault(
                 Code.CONTAINMENT, "The process has started threads already; confine it before it does."
             )
+        time.sleep(0.001)
+
+
+def _num_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - no paths are wanted
+    except FileNotFoundError:  # no /proc: nothing to count
+        return 1
 
 
 # Landlock: files, and calling out. -----------------------------------------------------------------------------------
