@@ -1,0 +1,152 @@
+"""What is large at a target site: a call of an hour, one of ten hours, ten thousand utterances.
+
+The calls are synthetic: two voices in turn on two channels, 8 kHz, mu-law, with pauses and a little noise. The utterances
+are synthetic as well, every one cut, scaled and mixed with noise anew. All through the commands, with nothing cached. Appends
+one JSON line per case; ``--doc`` writes their table into docs/benchmarks.md.
+"""
+
+import argparse
+import csv
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from benchmarks.crossing import Stage, hand_over, make_keys, source, target
+from benchmarks.record import RESULTS, ROOT, latest, record, write_section
+from benchmarks.tables import markdown
+from ecan_core.corpora.synthetic import write_corpus
+
+Sound = npt.NDArray[np.float32]
+
+RATE, CALL_RATE = 16_000, 8_000
+HOUR, TEN_HOURS, MANY = "one hour of a call", "ten hours of a call", "10,000 utterances"
+CASES = (HOUR, TEN_HOURS, MANY)
+RULES = "purpose: service\nsubjects: caller\nchannels: [agent, caller]\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", choices=CASES, action="append", help="default: all")
+    parser.add_argument("--doc", action="store_true", help="write the table into docs/benchmarks.md")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        write_corpus("harbor", work / "harbor", num_speakers=4, num_per_emotion=4, seed=0)
+        write_corpus("valley", work / "valley", num_speakers=8, num_per_emotion=6, seed=1)
+        keys, bundle = make_keys(work), work / "model.ecan"
+        source(work, "train", "--corpus", f"csv={work / 'harbor' / 'labels.csv'}", "--out", work / "run")
+        hand_over(work, keys, work / "run", bundle)
+        voices = by_speaker(work / "valley")
+        for name in arguments.case or CASES:
+            record(RESULTS / "large.jsonl", {"case": name} | MEASURES[name](work, bundle, voices))
+    if arguments.doc:
+        write_section(ROOT / "docs" / "benchmarks.md", "large", table())
+
+
+def by_speaker(corpus: Path) -> list[list[Sound]]:
+    """The utterances of every speaker of a corpus."""
+    found: dict[str, list[Sound]] = {}
+    with (corpus / "labels.csv").open(newline="") as rows:
+        for row in csv.DictReader(rows):
+            found.setdefault(row["speaker"], []).append(soundfile.read(corpus / row["file"], dtype="float32")[0])
+    return list(found.values())
+
+
+def call(hours: int, work: Path, bundle: Path, voices: list[list[Sound]]) -> dict[str, Any]:
+    """Predict one call, of which the agent's channel is discarded."""
+    model, recording, rules = work / "adapted", work / f"{hours}-hours.wav", work / "site.yaml"
+    rules.write_text(RULES)
+    if not model.exists():
+        audio = work / "valley" / "labels.csv"
+        target(work, "adapt", "--bundle", bundle, "--audio", audio, "--out", model, expect=None)
+    write_call(recording, hours, voices[:2])
+    out = work / f"{hours}-hours"
+    stage = target(
+        work,
+        *("predict", "--model", model, "--audio", recording, "--config", rules),
+        *("--cache", out / "cache", "--out", out),
+    )
+    with (out / "segments.csv").open(newline="") as rows:
+        begins = [int(row["begin_ms"]) for row in csv.DictReader(rows)]
+    recording.unlink()
+    return figures("predict", stage) | {"utterances": len(begins), "in_order": begins == sorted(begins)}
+
+
+def write_call(path: Path, hours: int, voices: list[list[Sound]]) -> None:
+    """Write a call: an hour of turns, again for every further hour."""
+    draw = np.random.default_rng(0)
+    told = [[soxr.resample(sound, RATE, CALL_RATE) for sound in sounds] for sounds in voices]
+    call = draw.normal(0, 5e-4, (3600 * CALL_RATE, 2)).astype(np.float32)
+    place, turn = CALL_RATE, 0
+    while place < len(call) - 20 * CALL_RATE:
+        for _ in range(draw.integers(1, 6)):
+            sound = 0.5 * told[turn][draw.integers(len(told[turn]))]
+            call[place : place + len(sound), turn] += sound
+            call[place : place + len(sound), 1 - turn] += 0.02 * sound
+            place += len(sound) + round(CALL_RATE * draw.uniform(0.1, 0.7))
+        place += round(CALL_RATE * draw.uniform(0.2, 1.0))
+        turn = 1 - turn
+    with soundfile.SoundFile(path, "w", CALL_RATE, 2, subtype="ULAW") as file:
+        for _ in range(hours):
+            file.write(call)
+
+
+def many(work: Path, bundle: Path, voices: list[list[Sound]]) -> dict[str, Any]:
+    """Adapt to ten thousand utterances, from audio to report."""
+    audio = work / "many"
+    audio.mkdir()
+    for number, sound in enumerate(varied(voices, 10_000)):
+        soundfile.write(audio / f"{number:05}.wav", sound, RATE, subtype="PCM_16")
+    stage = target(work, "adapt", "--bundle", bundle, "--audio", audio, "--out", work / "of-many", expect=None)
+    return figures("adapt", stage) | {"utterances": 10_000, "in_order": True}
+
+
+def varied(voices: list[list[Sound]], count: int) -> Iterator[Sound]:
+    """So many utterances of 1 to 3 s that are all different."""
+    draw = np.random.default_rng(1)
+    for number in range(count):
+        sounds = voices[number % len(voices)]
+        sound = sounds[draw.integers(len(sounds))]
+        length = round(RATE * draw.uniform(1.0, 3.0))
+        first = draw.integers(max(len(sound) - length, 1))
+        piece = draw.uniform(0.3, 0.9) * sound[first : first + length]
+        yield (piece + 1e-3 * draw.normal(size=len(piece))).astype(np.float32)
+
+
+def figures(command: str, stage: Stage) -> dict[str, Any]:
+    """What a command cost."""
+    return {"command": command, "wall_s": round(stage.wall_s, 1), "peak_mib": round(stage.peak_mib), "exit": stage.code}
+
+
+MEASURES: dict[str, Callable[[Path, Path, list[list[Sound]]], dict[str, Any]]] = {
+    HOUR: lambda *how: call(1, *how),
+    TEN_HOURS: lambda *how: call(10, *how),
+    MANY: many,
+}
+
+
+def table() -> str:
+    """The last line of each case as a table."""
+    lines = [latest("large", case=name) for name in CASES]
+    rows = [
+        [
+            line["case"],
+            f"`{line['command']}`",
+            f"{line['utterances']:,}",
+            f"{line['wall_s']:.1f}",
+            f"{line['peak_mib']}",
+        ]
+        for line in lines
+    ]
+    made = f"Commit {lines[0]['commit']}, {lines[0]['day']}, {lines[0]['machine']}."
+    return markdown(["what", "command", "utterances", "s", "peak MiB"], rows, words=2) + f"\n\nWall time. {made}"
+
+
+if __name__ == "__main__":
+    main()
