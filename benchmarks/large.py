@@ -1,8 +1,8 @@
 """What is large at a target site: a call of an hour, one of ten hours, ten thousand utterances.
 
-The calls are synthetic: two voices in turn on two channels, 8 kHz, mu-law, with pauses and a little noise. The utterances
-are synthetic as well, every one cut, scaled and mixed with noise anew. All through the commands, with nothing cached. Appends
-one JSON line per case; ``--doc`` writes their table into docs/benchmarks.md.
+The calls are synthetic: two voices in turn on two channels, 8 kHz, mu-law, with pauses and a little noise. The
+utterances are synthetic as well, every one cut, scaled and mixed with noise anew. All through the commands, with nothing
+cached. Appends one JSON line per case; ``--doc`` writes their table into docs/benchmarks.md.
 """
 
 import argparse
