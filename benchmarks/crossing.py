@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import MemoryWatch
+
 PATIENCE_S = 600
 LISTENING = re.compile(r"listening on \S+:(\d+)")
 
@@ -27,7 +29,8 @@ class Stage:
         name: the command's name.
         code: its exit code.
         wall_s: how long it took.
-        peak_mib: its largest resident memory.
+        cpu_s: computing time of all its processes.
+        peak_mib: the most memory that it and its processes held at once.
         stdout: what it told machines.
         stderr: what it told people.
     """
@@ -35,6 +38,7 @@ class Stage:
     name: str
     code: int
     wall_s: float
+    cpu_s: float
     peak_mib: float
     stdout: str
     stderr: str
@@ -61,6 +65,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
+        self._memory = MemoryWatch(self.process.pid)
 
     def wait(self, *, expect: int | None = 0) -> Stage:
         """Wait for its end; any exit code but ``expect`` is a failure, None accepts all."""
@@ -70,7 +75,8 @@ class Command:
             name=self.name,
             code=self.process.returncode,
             wall_s=time.monotonic() - self._started,
-            peak_mib=usage.ru_maxrss / 1024,
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            peak_mib=self._memory.stop(),
             stdout=self._stdout.read_text(),
             stderr=self._stderr.read_text(),
         )

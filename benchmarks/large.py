@@ -1,7 +1,7 @@
 """What is large at a target site: a call of an hour, one of ten hours, ten thousand utterances.
 
 The calls are synthetic: two voices in turn on two channels, 8 kHz, mu-law, with pauses and a little noise. The
-utterances are synthetic as well, every one cut, scaled and mixed with noise anew. All through the commands, with nothing
+utterances are synthetic as well, every one cut, scaled and mixed with noise anew. All through the commands, nothing
 cached. Appends one JSON line per case; ``--doc`` writes their table into docs/benchmarks.md.
 """
 
@@ -121,7 +121,13 @@ def varied(voices: list[list[Sound]], count: int) -> Iterator[Sound]:
 
 def figures(command: str, stage: Stage) -> dict[str, Any]:
     """What a command cost."""
-    return {"command": command, "wall_s": round(stage.wall_s, 1), "peak_mib": round(stage.peak_mib), "exit": stage.code}
+    return {
+        "command": command,
+        "wall_s": round(stage.wall_s, 1),
+        "cpu_s": round(stage.cpu_s, 1),
+        "peak_mib": round(stage.peak_mib),
+        "exit": stage.code,
+    }
 
 
 MEASURES: dict[str, Callable[[Path, Path, list[list[Sound]]], dict[str, Any]]] = {
@@ -140,12 +146,15 @@ def table() -> str:
             f"`{line['command']}`",
             f"{line['utterances']:,}",
             f"{line['wall_s']:.1f}",
+            f"{line['cpu_s']:.1f}",
             f"{line['peak_mib']}",
         ]
         for line in lines
     ]
     made = f"Commit {lines[0]['commit']}, {lines[0]['day']}, {lines[0]['machine']}."
-    return markdown(["what", "command", "utterances", "s", "peak MiB"], rows, words=2) + f"\n\nWall time. {made}"
+    head = ["what", "command", "utterances", "s", "CPU s", "peak MiB"]
+    meaning = "Wall time, computing time of all processes, and the most memory that they held at once."
+    return markdown(head, rows, words=2) + f"\n\n{meaning} {made}"
 
 
 if __name__ == "__main__":
