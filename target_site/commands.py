@@ -12,6 +12,7 @@ from ecan_core.narrator import Narrator
 from ecan_core.plan import COMMITTEES, DEFAULT_METHOD, READS
 
 if TYPE_CHECKING:
+    from target_site.audit_log import AuditLog
     from target_site.orders import Order
     from target_site.site_policy import SitePolicy
 
@@ -91,6 +92,12 @@ def receive(keys_dir: Path, source: str, trust: str, out: Path, replace: bool, t
         timeout_s=timeout_s,
         replace=replace,
         passphrase=passphrase_for(keys_dir),
+    )
+    _log(keys_dir, narrator).append(
+        "receive",
+        bundle_sha256=verified.digest.hex(),
+        issuer=verified.manifest.issuer.hex(),
+        grant=verified.manifest.grant.hex(),
     )
     narrator.say(f"verified {out}: SHA-256 {verified.digest.hex()}")
 
@@ -197,16 +204,19 @@ def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, quiet: bool) ->
     from target_site.approval import approval_path
     from target_site.approval import approve as approve_bundle
 
+    narrator = Narrator(quiet=quiet)
+    verified = open_accepted(bundle, keys_dir=keys_dir)
     approve_bundle(
         bundle,
-        open_accepted(bundle, keys_dir=keys_dir),
+        verified,
         keys_dir,
         by=by,
         purpose=purpose,
         today=_today(),
         passphrase=passphrase_for(keys_dir),
     )
-    Narrator(quiet=quiet).say(f"approved for {purpose} by {by}: {approval_path(bundle)}")
+    _log(keys_dir, narrator).append("approve", bundle_sha256=verified.digest.hex(), by=by, purpose=purpose)
+    narrator.say(f"approved for {purpose} by {by}: {approval_path(bundle)}")
 
 
 @click.command(epilog="Example: ecan-target adapt --bundle model.ecan --audio recordings/ --out adapted")
@@ -293,8 +303,11 @@ def adapt(
             seed=seed,
             cache=cache or out / CACHE_FILE,
         )
-        outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
-        finish_replacement(out)
+        audit_log = _log(out, narrator)
+        with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
+            outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            finish_replacement(out)
+            noted |= outcome
     verdict, reason = outcome["verdict"], outcome["reason"]
     if form == "json":
         click.echo(json.dumps({"verdict": verdict, "reason": reason, "model": str(out)}))
@@ -348,7 +361,10 @@ def predict(
             out=out,
             cache=cache or model_dir / CACHE_FILE,
         )
-        summary = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+        audit_log = _log(model_dir, narrator)
+        with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
+            summary = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            noted["utterances"] = summary["utterances"]
     if form == "json":
         click.echo(json.dumps(summary))
     narrator.say(f"predicted {summary['utterances']} utterances: {out / 'segments.csv'}")
@@ -368,12 +384,42 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
     from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
     from target_site.orders import EvaluateOrder
 
+    narrator = Narrator(quiet=quiet)
     read_facts(model_dir)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
         order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
-        evaluation = _carry_out(order, None, accepted, Narrator(quiet=quiet), quiet=quiet)
+        audit_log = _log(model_dir, narrator)
+        with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
+            evaluation = _carry_out(order, None, accepted, narrator, quiet=quiet)
+            noted["utterances"] = evaluation["n"]
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
+
+
+@click.group(epilog="Example: ecan-target log verify --folder adapted")
+def log() -> None:
+    """Check the log of what was done with a model and with recordings."""
+
+
+@log.command("verify", epilog="Example: ecan-target log verify --folder adapted")
+@click.option("--folder", type=existing_folder, required=True, help="The model's folder, or the keys'.")
+@click.option("--head", metavar="SHA256", help="A head that was noted earlier: refuse a log that does not contain it.")
+@format_option
+def log_verify(folder: Path, head: str | None, form: str) -> None:
+    """Check that no line of a log was changed, taken away or put in between; docs/audit-log.md.
+
+    Prints how many lines there are and the head. Note it elsewhere: whoever may write into the folder can write all
+    of a log anew, but not so that it contains a head that was noted.
+    """
+    from target_site.audit_log import LOG, verify_log
+
+    state = verify_log(folder, head)
+    if form == "json":
+        click.echo(json.dumps({"lines": state.num_lines, "head": state.head, "torn_bytes": state.torn_bytes}))
+        return
+    click.echo(f"{folder / LOG}: {state.num_lines} lines, head {state.head}")
+    if state.torn_bytes:
+        click.echo(f"a line behind them was cut off ({state.torn_bytes} bytes); the next command takes it away")
 
 
 @click.command(epilog="Example: ecan-target doctor --keys keys --from source.example:7443 --trust 3f9a...")
@@ -415,6 +461,15 @@ def _carry_out(
 
     conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
     return carry_out_sealed(order, conditions=conditions, narrator=narrator, quiet=quiet)
+
+
+def _log(folder: Path, narrator: Narrator) -> "AuditLog":
+    """The log of the model's folder, or of the keys'."""
+    from datetime import UTC, datetime
+
+    from target_site.audit_log import AuditLog
+
+    return AuditLog(folder, now=lambda: datetime.now(UTC), announce=narrator.say)
 
 
 def _today() -> int:

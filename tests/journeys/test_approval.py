@@ -1,11 +1,15 @@
 """No bundle is adapted that nobody at the site has put a name to."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from target_site.acceptance import open_accepted
 from target_site.approval import approval_path
+from target_site.approval import approve as name_it
+from target_site.audit_log import LOG
 from tests.support import cli
 
 pytestmark = pytest.mark.journey
@@ -44,6 +48,27 @@ def test_a_bundle_is_adapted_once_somebody_has_approved_it(crossing, bundle):
     result = adapt(crossing, bundle)
     assert result.code == 0, result.stderr
     assert "approved by Dr. Ada Müller for care" in result.stderr
+
+
+def test_what_was_done_stands_in_two_logs_and_no_path_does(crossing, bundle):
+    assert approve(crossing, bundle).code == 0
+    assert adapt(crossing, bundle).code == 0
+    out = bundle.parent / "out"
+    logs = {folder: (folder / LOG).read_text() for folder in (crossing.target_keys, out)}
+    events = {folder: [json.loads(line) for line in text.splitlines()] for folder, text in logs.items()}
+    assert [event["event"] for event in events[crossing.target_keys]][:2] == ["receive", "approve"]
+    assert events[crossing.target_keys][-1]["by"] == "Dr. Ada Müller"
+    assert [(event["event"], event["state"]) for event in events[out]] == [("adapt", "begun"), ("adapt", "done")]
+    assert str(crossing.work) not in "".join(logs.values())
+    for folder in logs:
+        assert cli.target("log", "verify", "--folder", folder).code == 0
+
+
+def test_another_sites_approval_does_not_do(crossing, bundle, tmp_path):
+    verified = open_accepted(bundle, keys_dir=crossing.target_keys)
+    assert cli.target("request", "--keys", tmp_path / "others", "--out", tmp_path / "request").code == 0
+    name_it(bundle, verified, tmp_path / "others", by="Eve", purpose="care", today=1, passphrase=None)
+    refused(adapt(crossing, bundle), 10, "")
 
 
 def test_the_sites_rules_may_do_without(crossing, bundle, tmp_path):
