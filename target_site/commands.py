@@ -272,7 +272,7 @@ def adapt(
     from target_site.approval import require_approval
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement
-    from target_site.orders import AdaptOrder
+    from target_site.orders import AdaptOrder, refuse_among_recordings
     from target_site.site_policy import read_policy
 
     narrator = Narrator(quiet=quiet)
@@ -289,6 +289,7 @@ def adapt(
             f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours "
             "and that the source has not withdrawn the model since"
         )
+    refuse_among_recordings(out, audio)
     with writing_alone(out):
         finish_replacement(out)
         order = AdaptOrder(
@@ -345,7 +346,7 @@ def predict(
     from target_site.acceptance import refuse_withdrawn
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, read_facts
-    from target_site.orders import PredictOrder
+    from target_site.orders import PredictOrder, refuse_among_recordings
     from target_site.site_policy import read_policy
 
     narrator = Narrator(quiet=quiet)
@@ -353,6 +354,7 @@ def predict(
     facts = read_facts(model_dir)
     if keys_dir is not None:
         refuse_withdrawn(keys_dir, facts["receipt"])
+    refuse_among_recordings(out, audio)
     with writing_alone(out):
         order = PredictOrder(
             model=model_dir,

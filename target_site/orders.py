@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ecan_core.data.calls import Parties
 from ecan_core.data.unlabeled import roots
+from ecan_core.errors import UsageFault
 from ecan_core.plan import AdaptSettings
 from target_site.acceptance import receipt_path
 
@@ -106,6 +107,16 @@ class EvaluateOrder:
 Order = AdaptOrder | PredictOrder | EvaluateOrder
 ORDERS: Mapping[str, type[Order]] = {"adapt": AdaptOrder, "predict": PredictOrder, "evaluate": EvaluateOrder}
 """Every kind of order by its name."""
+
+
+def refuse_among_recordings(out: Path, audio: Path) -> None:
+    """Refuse an output folder that holds the recordings: what may be written into it could change them.
+
+    Raises:
+        UsageFault: it does, or there is nothing at ``audio``.
+    """
+    if any(root.resolve().is_relative_to(out.resolve()) for root in roots(audio)):
+        raise UsageFault(f"{out} holds the recordings, which nothing here may change; choose another --out.")
 
 
 def name_of(order: Order) -> str:
