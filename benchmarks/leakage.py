@@ -48,7 +48,6 @@ TRAININGS: dict[str, tuple[TrainSettings, float | None]] = {
     "epsilon 1": (TrainSettings(), 1.0),
 }
 SEEDS = 5
-NUM_MODELS = 64
 
 
 def main() -> None:
@@ -71,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--corpora", type=Path, default=ROOT.parent / "shared" / "corpora")
     parser.add_argument("--corpus", nargs="+", default=list(NAMES), choices=list(NAMES))
     parser.add_argument("--training", nargs="+", choices=list(TRAININGS), help="all of them by default")
+    parser.add_argument("--models", type=int, default=64, help="networks on halves of the utterances, K")
     parser.add_argument("--cache", type=Path, required=False, default=Path("features.cache"))
     parser.add_argument("--out", type=Path, default=OUT)
     return parser.parse_args()
@@ -96,7 +96,7 @@ def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
             epsilon=epsilon,
         )
         started = time.monotonic()
-        report = audit_run(run, given, num_models=NUM_MODELS, seed=0, cache_path=arguments.cache, narrator=quiet)
+        report = audit_run(run, given, num_models=arguments.models, seed=0, cache_path=arguments.cache, narrator=quiet)
         seconds = time.monotonic() - started
         trained = load_record(run, load_run(run))
     material = read(arguments, corpus)
@@ -122,12 +122,12 @@ def unseen(arguments: argparse.Namespace, corpus: str) -> None:
     material = read(arguments, corpus)
     half = np.random.default_rng(0).permutation(len(material)) < len(material) // 2
     rows = np.flatnonzero(~half)
-    trained = np.broadcast_to(half, (NUM_MODELS, len(material)))
+    trained = np.broadcast_to(half, (arguments.models, len(material)))
     with tempfile.TemporaryDirectory() as folder:
         shadows = train_shadows(material, trained, Recipe(), seed=0, folder=Path(folder))
     claimed = dataclasses.replace(
         shadows,
-        members=random_halves(NUM_MODELS, len(rows), seed=1),
+        members=random_halves(arguments.models, len(rows), seed=1),
         logits=shadows.logits[:, rows],
         hits=shadows.hits[:, rows],
     )
