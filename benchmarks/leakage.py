@@ -185,8 +185,12 @@ def write_tables(lines: list[Row]) -> None:
         timing(latest, corpora),
     ]
     commits = ", ".join(distinct(audits, "commit"))
+    last = audits[-1]
+    models = {NAMES[line["corpus"]]: line["report"]["num_models"] for line in latest.values()}
+    networks = ", ".join(f"{count} ({name})" for name, count in models.items())
     parts.append(
-        f"K = {NUM_MODELS}, UAR over {SEEDS} seeds, commit {commits}, {audits[-1]['day']}, {audits[-1]['machine']}."
+        f"K = {networks}; UAR on held-out speakers over {SEEDS} seeds; 95 % intervals in brackets. "
+        f"Commit {commits}, {last['day']}, {last['machine']}."
     )
     write_section(ROOT / "docs" / "leakage.md", "leakage", "\n\n".join(parts))
 
