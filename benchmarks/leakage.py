@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
         trained = load_record(run, load_run(run))
     material = read(arguments, corpus)
     rates = [held_out_rates(material, trained.recipe, seed=seed)[1] for seed in range(SEEDS)]
-    refusals = {tier: [f"{one.code}: {one.why}" for one in findings(report, tier)] for tier in ASKED}
+    refusals = {str(tier): [f"{one.code}: {one.why}" for one in findings(report, tier)] for tier in ASKED}
     row = {
         "kind": "audit",
         "corpus": corpus,
@@ -201,7 +201,18 @@ def found(line: Row, name: str, target: str = "procedure") -> Row:
 
 
 def by_training(corpus: str, latest: dict[tuple[str, str], Row]) -> str:
-    head = ["training", "UAR", "LiRA AUC", "LiRA TPR at 1 % FPR", "RMIA AUC", "file AUC", "threshold TPR", "tier"]
+    head = [
+        "training",
+        "UAR",
+        "cost",
+        "LiRA AUC",
+        "LiRA TPR at 1 % FPR",
+        "RMIA AUC",
+        "file AUC",
+        "threshold TPR",
+        "tier",
+    ]
+    usual = latest.get((corpus, "as usual"))
     rows = []
     for training in TRAININGS:
         line = latest.get((corpus, training))
@@ -213,6 +224,7 @@ def by_training(corpus: str, latest: dict[tuple[str, str], Row]) -> str:
             [
                 training,
                 f"{100 * line['uar']:.1f}",
+                "" if usual is None else f"{100 * (usual['uar'] - line['uar']):+.1f}",
                 area(lira["auc"]),
                 percent(lira["tpr1"]),
                 area(rmia["auc"]),
@@ -269,6 +281,7 @@ def by_chance(lines: dict[str, Row], corpora: list[str]) -> str:
 
 
 def by_tier(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:
+    """The training of best UAR that clears a tier, or what keeps even the most private one from it."""
     rows = []
     for corpus in corpora:
         lines = [line for (name, _), line in latest.items() if name == corpus]
@@ -276,11 +289,11 @@ def by_tier(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:
             fit = [line for line in lines if line["tier"] >= tier]
             if fit:
                 best = max(fit, key=lambda line: line["uar"])
-                rows.append([NAMES[corpus], str(tier), f"reached, {best['training']}", f"{100 * best['uar']:.1f}"])
-            else:
-                strictest = min(lines, key=lambda line: len(line["refusals"][str(tier)]))
-                why = "; ".join(one.split(": ", 1)[1] for one in strictest["refusals"][str(tier)])
-                rows.append([NAMES[corpus], str(tier), f"out of reach: {strictest['training']}: {why}", "-"])
+                rows.append([NAMES[corpus], str(tier), f"reached with {best['training']}", f"{100 * best['uar']:.1f}"])
+                continue
+            strictest = min(lines, key=lambda line: len(line["refusals"][str(tier)]))
+            why = "; ".join(one.split(": ", 1)[1] for one in strictest["refusals"][str(tier)])
+            rows.append([NAMES[corpus], str(tier), f"out of reach; with {strictest['training']}: {why}", "-"])
     return markdown(["corpus", "tier", "", "UAR"], rows, words=3)
 
 
