@@ -1,4 +1,4 @@
-"""Tables of the leakage benchmark: nothing about a single utterance, and a tier is reached or said to be out of reach."""
+"""Tables of the leakage benchmark: nothing about single utterances; a tier is reached or said to be out of reach."""
 
 from dataclasses import replace
 
