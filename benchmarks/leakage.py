@@ -276,7 +276,7 @@ def by_chance(lines: dict[str, Row], corpora: list[str]) -> str:
         corpus: {one["name"]: area(one["measured"]["auc"]) for one in lines[corpus]["attacks"]} for corpus in shown
     }
     names = list(areas[shown[0]]) if shown else []
-    rows = [[name, *(areas[corpus][name] for corpus in shown)] for name in names]
+    rows = [[name, *(areas[corpus].get(name, "-") for corpus in shown)] for name in names]
     return markdown(["attack", *(NAMES[corpus] for corpus in shown)], rows, words=1)
 
 
