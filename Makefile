@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check format stubs bench bench-tasks bench-robustness bench-ablation bench-tables bench-protocol fuzz clean
+.PHONY: help setup demo test test-slow test-all check format stubs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-tables bench-protocol fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -54,8 +54,11 @@ bench-robustness: $(READY) ## targets that are not as a benchmark has them (30 m
 bench-ablation: $(READY) ## the terms and forms of ECAN's losses one by one (30 minutes)
 	$(BIN)/python -m benchmarks.ablation --corpora $(CORPORA)
 
+bench-leakage: $(READY) ## what models remember, by how they were trained (an hour)
+	$(BIN)/python -m benchmarks.leakage --run --corpora $(CORPORA)
+
 bench-tables: $(READY) ## rewrite the tables of the documents from benchmarks/results
-	for name in tasks pairs robustness ablation; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
+	for name in tasks pairs robustness ablation leakage; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
 bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills (25 minutes)
 	$(BIN)/python -m benchmarks.protocol --run

@@ -233,6 +233,13 @@ tier_option = click.option(
     help="What the model's audit must have shown: 0 nothing (speech that anybody may have), 1 consented research, "
     "2 clinical or call-centre speech.",
 )
+releases_option = click.option(
+    "--releases",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="Models that may leave of the same speech, at a tier above 0.",
+)
 unconfined_option = click.option(
     "--unconfined", is_flag=True, help="Go on where this system cannot confine a process: without the walls."
 )
@@ -250,11 +257,19 @@ unconfined_option = click.option(
     help="A target's request; may be repeated.",
 )
 @tier_option
+@releases_option
 @unconfined_option
 @format_option
 @quiet_option
 def grant(
-    run_dir: Path, keys_dir: Path, request_paths: tuple[Path, ...], tier: int, unconfined: bool, form: str, quiet: bool
+    run_dir: Path,
+    keys_dir: Path,
+    request_paths: tuple[Path, ...],
+    tier: int,
+    releases: int,
+    unconfined: bool,
+    form: str,
+    quiet: bool,
 ) -> None:
     """Sign the model and seal it to sites; nothing leaves until `export`.
 
@@ -275,6 +290,7 @@ def grant(
         passphrase=passphrase_for(keys_dir),
         unconfined=unconfined,
         tier=tier,
+        releases=releases,
     )
     if form == "json":
         click.echo(json.dumps({"grants": [summary(record) for record in records]}))
@@ -306,6 +322,7 @@ def grant(
     help="Seconds to wait for the sites.",
 )
 @tier_option
+@releases_option
 @unconfined_option
 @format_option
 @quiet_option
@@ -317,6 +334,7 @@ def export(
     file: Path | None,
     timeout_s: float,
     tier: int,
+    releases: int,
     unconfined: bool,
     form: str,
     quiet: bool,
@@ -351,6 +369,7 @@ def export(
             passphrase=passphrase_for(keys_dir),
             unconfined=unconfined,
             tier=tier,
+            releases=releases,
         )
         report([record], form=form, narrator=narrator)
         narrator.say(
@@ -375,6 +394,7 @@ def export(
             passphrase=passphrase,
             unconfined=unconfined,
             tier=tier,
+            releases=releases,
         )
         granted = tuple(record.grant for record in records)
     become_exporter(

@@ -33,7 +33,8 @@ from protocol.receipts import MAX_RECEIPT_BYTES
 from protocol.request import MAX_REQUEST_BYTES, SiteRequest, grant_id, open_request
 from protocol.trust import Anchor
 from source_site.audit.report import load_report
-from source_site.audit.tiers import audit_of, require_tier, require_weights
+from source_site.audit.tiers import ASKED, audit_of, require_tier, require_weights
+from source_site.budget import RELEASES, spend
 from source_site.gate import DAMAGED, EGRESS, FAULTS, MAX_ANSWER_BYTES, SEALED, Answer, Task
 from source_site.keys import (
     LEDGER_FOLDER,
@@ -77,6 +78,7 @@ def grant(
     passphrase: bytes | None = None,
     unconfined: bool = False,
     tier: int = 0,
+    releases: int = RELEASES,
 ) -> tuple[GrantRecord, ...]:
     """Seal a model to the sites of some requests and issue their grants; nothing leaves yet.
 
@@ -89,6 +91,7 @@ def grant(
         passphrase: what the release key is encrypted with.
         unconfined: whether the gate may go on where it cannot be confined.
         tier: what the model's audit must have shown, see `source_site.audit.tiers`; 0 asks for nothing.
+        releases: models that may leave of the same speech at a tier above 0.
 
     Returns:
         The grants in the order of the requests; one that is named twice is one.
@@ -107,7 +110,7 @@ def grant(
         if record.state.has_ended:
             raise ended_grant(record.state)
     refuse_withdrawn(keys_dir, identity.fingerprint, known)
-    run = functools.cache(lambda: _releasable_run(run_dir, tier, announce))
+    run = functools.cache(lambda: _releasable_run(run_dir, keys_dir, tier, releases, announce))
     gate = functools.partial(
         _through_the_gate,
         run_dir,
@@ -134,6 +137,7 @@ def export_to_file(
     passphrase: bytes | None = None,
     unconfined: bool = False,
     tier: int = 0,
+    releases: int = RELEASES,
 ) -> GrantRecord:
     """Write the sealed bundle for the site of a request to a file that is carried there by hand.
 
@@ -149,6 +153,7 @@ def export_to_file(
         passphrase: what the release key is encrypted with.
         unconfined: whether the gate may go on where it cannot be confined.
         tier: see `grant`.
+        releases: see `grant`.
 
     Raises:
         UsageFault: the file has no folder, lies among the keys, or is something else.
@@ -165,6 +170,7 @@ def export_to_file(
         passphrase=passphrase,
         unconfined=unconfined,
         tier=tier,
+        releases=releases,
     )
     data = read_bounded(outbox_file(keys_dir, record.grant), sealing.MAX_SEALED_BYTES)
     _refuse_overwriting(out_path, data)
@@ -384,7 +390,7 @@ def _load_source(keys_dir: Path) -> PublicIdentity:
     return identity
 
 
-def _releasable_run(run_dir: Path, tier: int, announce: Announce) -> StoredRun:
+def _releasable_run(run_dir: Path, keys_dir: Path, tier: int, releases: int, announce: Announce) -> StoredRun:
     """A trained model, if its audit clears its tier and quantization leaves it as good as it was."""
     run = load_run(run_dir)
     if tier:
@@ -398,6 +404,9 @@ def _releasable_run(run_dir: Path, tier: int, announce: Announce) -> StoredRun:
             f"Quantization costs the model {100 * loss:.1f} points of its recognition rate, more than "
             f"{100 * MAX_QUANTIZATION_LOSS:g}; train longer, with weight decay or with another seed.",
         )
+    if tier:
+        most_epsilon = ASKED[tier].epsilon
+        spend(keys_dir, run_dir, run, releases=releases, most_epsilon=most_epsilon, announce=announce)
     return run
 
 

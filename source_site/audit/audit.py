@@ -181,7 +181,7 @@ def attack_procedure(shadows: Shadows, material: Material) -> list[Attack]:
     """Attacks on networks that were trained as the released one was, one after the other."""
     logits, labels, members = shadows.logits, material.labels, shadows.members
     ratios = lira_scores(logits, labels, members)
-    hardest = atypical(logits, labels, members)
+    hardest = atypical(logits, labels)
     tried = {
         "loss threshold": (loss_scores(logits, labels), members, "an alarm, never a gate"),
         "LiRA": (ratios, members, ""),

@@ -68,7 +68,8 @@ def rmia_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> 
 
     Source: RMIA, online (Zarifzadeh et al., "Low-cost high-power membership inference attacks", 2024).
     Differs: the population is the corpus's own utterances that the model was not trained on; the factor gamma is 1, for
-        any other leaves the order of scores nearly as it is.
+        any other leaves the order of scores nearly as it is. Less than a step of the share is added for the ratio
+        itself, which orders those above the whole population.
     """
     scores: np.ndarray = np.exp(loss_scores(logits, labels))
     count = len(scores)
@@ -79,7 +80,8 @@ def rmia_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> 
         outside = ~members[model]
         below = np.searchsorted(np.sort(ratios[outside]), ratios, side="right")
         shares[model] = (below - outside) / (outside.sum() - outside)  # nobody is compared with himself
-    return shares
+    ordered: np.ndarray = shares + raised / (1 + raised) / raised.shape[1]
+    return ordered
 
 
 def _likelihood_ratios(odds: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -170,16 +172,15 @@ def quantile_scores(
     return scores
 
 
-def atypical(logits: np.ndarray, labels: np.ndarray, members: np.ndarray, *, share: float = 0.05) -> np.ndarray:
-    """The utterances that pull hardest at models that were not trained on them, as indices, at least one.
+def atypical(logits: np.ndarray, labels: np.ndarray, *, share: float = 0.05) -> np.ndarray:
+    """The utterances that pull hardest at all models together, as indices, at least one.
 
-    They are those with the largest gradient of the loss with respect to the logits, ``|p - y|``.
+    They are those with the largest gradient of the loss with respect to the logits, ``|p - y|``. Which model was
+    trained on which is not looked at: a choice by what models without an utterance say would itself be a finding.
     """
     scores = np.exp(log_softmax(logits.astype(np.float64), axis=-1))
-    pull = np.linalg.norm(scores - np.eye(logits.shape[-1])[labels], axis=-1)
-    pull = np.where(members, np.nan, pull)
-    count = max(1, round(share * len(labels)))
-    rows: np.ndarray = np.sort(np.argsort(-np.nanmean(pull, axis=0), kind="stable")[:count])
+    pull = np.linalg.norm(scores - np.eye(logits.shape[-1])[labels], axis=-1).mean(axis=0)
+    rows: np.ndarray = np.sort(np.argsort(-pull, kind="stable")[: max(1, round(share * len(labels)))])
     return rows
 
 

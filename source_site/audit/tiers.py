@@ -44,6 +44,7 @@ class Tier:
         share_of_speech: the most that the file may carry, relative to the corpus at 6 kbit/s.
         class_utterances: utterances that every class has to have.
         class_speakers: speakers that every class has to have.
+        epsilon: the most that private models of the same speech may promise together.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Tier:
     share_of_speech: float
     class_utterances: int
     class_speakers: int
+    epsilon: float | None = None
 
 
 _CONSENTED = Bar(auc=0.60, tpr1=0.05)
@@ -89,6 +91,7 @@ ASKED = {
         share_of_speech=0.25,
         class_utterances=30,
         class_speakers=5,
+        epsilon=8.0,
     ),
 }
 """What each tier above 0 asks for."""

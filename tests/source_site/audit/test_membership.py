@@ -72,7 +72,8 @@ def test_rmia_is_its_slow_twin():
     for k in range(6):
         raised = [scores[k, n] / np.mean([scores[j, n] for j in range(6) if j != k]) for n in range(9)]
         others = [n for n in range(9) if not members[k, n]]
-        expected[k] = [np.mean([raised[n] >= raised[z] for z in others if z != n]) for n in range(9)]
+        shares = [np.mean([raised[n] >= raised[z] for z in others if z != n]) for n in range(9)]
+        expected[k] = [share + ratio / (1 + ratio) / 9 for share, ratio in zip(shares, raised, strict=True)]
     assert np.allclose(rmia_scores(logits, LABELS[:9], members), expected)
 
 
@@ -138,5 +139,16 @@ def test_atypical_utterances_are_those_that_models_get_wrong_without_them():
     logits = answers(members, labels, remembered=0.0, hardness=0.0)
     logits[:, np.arange(40), labels] += 4.0
     logits[:, [3, 17], labels[[3, 17]]] -= 9.0 * ~members[:, [3, 17]]
-    assert atypical(logits, labels, members).tolist() == [3, 17]
-    assert len(atypical(logits[:, :5], labels[:5], members[:, :5])) == 1
+    assert atypical(logits, labels).tolist() == [3, 17]
+    assert len(atypical(logits[:, :5], labels[:5])) == 1
+
+
+def test_to_look_at_atypical_utterances_alone_finds_nothing_where_there_is_nothing():
+    missed = 0
+    for seed in range(10):
+        members = random_halves(32, len(LABELS), seed=seed)
+        logits = answers(members, LABELS, remembered=0.0, seed=seed)
+        rows = atypical(logits, LABELS, share=0.3)
+        scores = lira_scores(logits, LABELS, members)
+        missed += not separation(scores[:, rows], members[:, rows]).auc.holds(0.5)
+    assert missed <= 2

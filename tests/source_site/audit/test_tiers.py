@@ -237,5 +237,7 @@ def test_a_model_whose_audit_passes_is_granted_at_its_tier_and_not_above(desk, c
     held = hashlib.sha256(bundle.split(crossing.bundle.read_bytes()).weights).hexdigest()
     with_audit(run, weights_sha256=held)
     assert grant("--tier", 2).code == 11
-    assert grant("--tier", 1).code == 0
+    granted = grant("--tier", 1)
+    assert granted.code == 0
+    assert "models of this speech that have left or are to leave now: 1 of 3" in granted.stderr
     assert RELEASED in {one.target for one in load_report(run).attacks}
