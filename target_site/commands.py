@@ -265,6 +265,7 @@ def adapt(
     Exit code 14 says that the adaptation was undone because it did no good; the received model is kept and can
     be used.
     """
+    from ecan_core.data.unlabeled import LeftOut
     from ecan_core.errors import AdaptationReverted
     from ecan_core.plan import AdaptSettings, check_settings
     from ecan_core.select import Verdict
@@ -302,6 +303,7 @@ def adapt(
             settings=settings,
             seed=seed,
             cache=cache or out / CACHE_FILE,
+            left_out=LeftOut(),
         )
         audit_log = _log(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
@@ -394,6 +396,95 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
             evaluation = _carry_out(order, None, accepted, narrator, quiet=quiet)
             noted["utterances"] = evaluation["n"]
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
+
+
+@click.command(
+    epilog="Example: ecan-target forget --model adapted --speaker P07 --bundle model.ecan --audio list.csv --keys keys"
+)
+@model_option
+@click.option("--speaker", "speakers", multiple=True, metavar="NAME", help="Who is forgotten, as the list names them.")
+@click.option("--file", "files", multiple=True, type=any_path, help="A recording that is forgotten.")
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
+@click.option("--audio", type=any_path, required=True, help="All recordings; those of the person may still be there.")
+@keys_option
+@click.option(
+    "--predictions",
+    multiple=True,
+    type=existing_folder,
+    help="A folder that `predict` wrote: its files go, predict again.",
+)
+@config_option
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def forget(
+    model_dir: Path,
+    speakers: tuple[str, ...],
+    files: tuple[Path, ...],
+    bundle: Path,
+    audio: Path,
+    keys_dir: Path,
+    predictions: tuple[Path, ...],
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Make an adapted model anew without somebody's recordings, and sign that.
+
+    The model is adapted again from the bundle as its receipt says. Features go with the whole cache. The recordings,
+    lists and sheets themselves, and copies made elsewhere, are yours to remove.
+    """
+    from ecan_core.data.unlabeled import LeftOut, whole_path
+    from protocol.passphrase import passphrase_for
+    from target_site.acceptance import open_accepted
+    from target_site.again import order_again
+    from target_site.forget import certify, count_heard, remove_traces, weights_digest
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
+    from target_site.site_policy import read_policy
+
+    if not (speakers or files):
+        raise click.UsageError("nobody is named; give --speaker or --file")
+    narrator = Narrator(quiet=quiet)
+    policy = None if config is None else read_policy(config)
+    person = LeftOut(speakers=speakers, files=tuple(map(whole_path, files)))
+    verified = open_accepted(bundle, keys_dir=keys_dir)
+    passphrase = passphrase_for(keys_dir)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        order = order_again(
+            read_facts(model_dir)["receipt"],
+            bundle,
+            verified,
+            audio=audio,
+            out=model_dir,
+            cache=cache or model_dir / CACHE_FILE,
+            left_out=person,
+        )
+        heard, before = count_heard(model_dir, person), weights_digest(model_dir)
+        audit_log = _log(model_dir, narrator)
+        named = [*map(audit_log.pseudonym, speakers), *map(audit_log.pseudonym, files)]
+        with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
+            remove_traces(model_dir, order.cache, predictions)
+            outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            finish_replacement(model_dir)
+            certificate = certify(
+                model_dir,
+                keys_dir,
+                bundle=verified.digest,
+                before=before,
+                utterances=heard,
+                today=_today(),
+                passphrase=passphrase,
+            )
+            noted |= outcome
+    if form == "json":
+        click.echo(json.dumps({"forgotten": heard, "certificate": str(certificate), **outcome}))
+    narrator.say(f"{outcome['verdict']}: {outcome['reason']}")
+    narrator.say(f"forgot {heard} utterances: {certificate}")
 
 
 @click.group(epilog="Example: ecan-target log verify --folder adapted")
