@@ -398,6 +398,31 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
 
 
+@click.command(epilog="Example: ecan-target sheet --model adapted --predictions predictions --out sheet.csv")
+@model_option
+@click.option("--predictions", type=existing_folder, required=True, help="Folder that `predict` wrote.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many to label.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@quiet_option
+def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, quiet: bool) -> None:
+    """Draw utterances for a person to label; `evaluate --labels SHEET` reads the sheet once it is filled in.
+
+    Every class and every degree of confidence has its share. What was predicted is not shown.
+    """
+    from target_site.model_folder import read_facts
+    from target_site.segments import JSONL, read_segments
+    from target_site.sheet import draw, write_sheet
+
+    narrator = Narrator(quiet=quiet)
+    classes = read_facts(model_dir)["card"]["classes"]
+    drawn = draw(read_segments(predictions / JSONL), classes, count, seed)
+    write_sheet(out, drawn)
+    audit_log = _log(model_dir, narrator)
+    audit_log.append("sheet", out=audit_log.pseudonym(out), utterances=len(drawn))
+    narrator.say(f"fill in the column label of {out}, then run `ecan-target evaluate --labels {out}`")
+
+
 @click.command(
     epilog="Example: ecan-target forget --model adapted --speaker P07 --bundle model.ecan --audio list.csv --keys keys"
 )

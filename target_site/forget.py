@@ -6,7 +6,6 @@ end a signed certificate says which model took the place of which.
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 from ecan_core.data.unlabeled import LeftOut
@@ -15,10 +14,10 @@ from protocol import canonical, signing
 from protocol.files import cannot_write, read_bounded, write_atomic
 from target_site.keys import load_keys
 from target_site.locks import writing_alone
-from target_site.model_folder import MAX_BYTES, UNFINISHED, WEIGHTS, damaged, file_of_model, remove_tree
+from target_site.model_folder import MAX_BYTES, UNFINISHED, WEIGHTS, file_of_model, remove_tree
+from target_site.segments import JSONL, SEGMENTS, read_segments
 
 PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
-SEGMENTS = ("segments.csv", "segments.jsonl", "segments.rttm")
 SUMMARY = "summary.json"
 
 _OF_SQLITE = ("", "-wal", "-shm", "-journal")
@@ -37,15 +36,10 @@ def count_heard(folder: Path, person: LeftOut) -> int:
     """How many utterances of somebody a model was adapted to.
 
     Raises:
-        UsageFault: none.
-        ModelError: the model's list of utterances is damaged.
+        UsageFault: none, or the model's list of utterances is damaged.
     """
-    try:
-        lines = read_bounded(file_of_model(folder, "segments.jsonl"), MAX_BYTES).splitlines()
-        segments = [json.loads(line) for line in lines]
-        heard = sum(person.covers(Path(one["recording"]), one["speaker"]) for one in segments)
-    except (KeyError, TypeError, ValueError) as fault:
-        raise damaged(folder) from fault
+    segments = read_segments(file_of_model(folder, JSONL))
+    heard = sum(person.covers(Path(one.recording), one.speaker) for one in segments)
     if not heard:
         raise UsageFault(f"{folder} was adapted to no utterance of theirs; check --speaker and --file in segments.csv")
     return heard
