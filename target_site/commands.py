@@ -512,6 +512,66 @@ def forget(
     narrator.say(f"forgot {heard} utterances: {certificate}")
 
 
+@click.command(epilog="Example: ecan-target replay --model adapted --bundle model.ecan --audio list.csv")
+@model_option
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
+@click.option("--audio", type=any_path, required=True, help="The same recordings.")
+@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
+@config_option
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def replay(
+    model_dir: Path,
+    bundle: Path,
+    audio: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Adapt once more as the model's receipt says, and compare the files byte for byte.
+
+    The model stays as it is. Exit code 11 says that the files differ, and names what was not the same.
+    """
+    from protocol.errors import Code, Refused
+    from target_site.acceptance import open_accepted
+    from target_site.again import order_again
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, REPLAY, finish_replacement, read_facts, remove_tree
+    from target_site.replay import circumstances, differing_files
+    from target_site.site_policy import read_policy
+
+    narrator = Narrator(quiet=quiet)
+    policy = None if config is None else read_policy(config)
+    again = model_dir / REPLAY
+    verified = open_accepted(bundle, keys_dir=keys_dir)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        receipt = read_facts(model_dir)["receipt"]
+        order = order_again(receipt, bundle, verified, audio=audio, out=again, cache=cache or model_dir / CACHE_FILE)
+        audit_log = _log(model_dir, narrator)
+        with audit_log.recorded("replay", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
+            remove_tree(again)
+            try:
+                with writing_alone(again):
+                    _carry_out(order, policy, accepted, narrator, quiet=quiet)
+                    finish_replacement(again)
+                different, because = differing_files(model_dir, again), circumstances(model_dir, again)
+            finally:
+                remove_tree(again)
+            noted["different"] = different
+    if form == "json":
+        click.echo(json.dumps({"different": different, "circumstances": because}))
+    reasons = "; ".join(because) or "nothing else that the receipt knows of"
+    if different:
+        raise Refused(Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}.")
+    narrator.say(f"the same, byte for byte; what was not the same: {reasons}" if because else "the same, byte for byte")
+
+
 @click.group(epilog="Example: ecan-target log verify --folder adapted")
 def log() -> None:
     """Check the log of what was done with a model and with recordings."""

@@ -14,7 +14,7 @@ from protocol import canonical, signing
 from protocol.files import cannot_write, read_bounded, write_atomic
 from target_site.keys import load_keys
 from target_site.locks import writing_alone
-from target_site.model_folder import MAX_BYTES, UNFINISHED, WEIGHTS, file_of_model, remove_tree
+from target_site.model_folder import MAX_BYTES, REPLAY, UNFINISHED, WEIGHTS, file_of_model, remove_tree
 from target_site.segments import JSONL, SEGMENTS, read_segments
 
 PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
@@ -64,7 +64,8 @@ def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> No
     try:
         for suffix in _OF_SQLITE:
             cache.with_name(cache.name + suffix).unlink(missing_ok=True)
-        remove_tree(model / UNFINISHED)
+        for name in (UNFINISHED, REPLAY):
+            remove_tree(model / name)
         _remove_unfinished_files(model)
         for folder in predictions:
             with writing_alone(folder):

@@ -23,6 +23,7 @@ VOICES = "voices.safetensors"
 EVALUATION = "evaluation.json"
 CACHE_FILE = "features.cache"
 UNFINISHED = ".unfinished"
+REPLAY = ".replay"
 
 _INCOMING = ".incoming"
 _NOT_IN_EVERY_MODEL = (VOICES, EVALUATION)
