@@ -81,3 +81,19 @@ def bootstrap_interval(
     uars = np.nanmean(recall(draws.reshape(num, num_classes, num_classes)), axis=-1)
     low, high = np.quantile(uars, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def risk_at_coverage(true: ArrayLike, scores: NDArray[Any], coverage: float) -> float:
+    """Returns the share of errors among the most confident utterances.
+
+    Args:
+        true: True classes `[N]`.
+        scores: Scores `[N, C]`; the highest one is the confidence. Of equal ones the earlier counts as higher.
+        coverage: Share of the utterances that is looked at, in (0, 1]; at least one is.
+
+    Source: Geifman & El-Yaniv, Selective Classification for Deep Neural Networks, 2017.
+    Differs: nothing.
+    """
+    num = max(1, round(coverage * len(scores)))
+    surest = np.argsort(-scores.max(axis=1), kind="stable")[:num]
+    return float(np.mean(scores[surest].argmax(axis=1) != np.asarray(true)[surest]))

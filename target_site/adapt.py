@@ -71,7 +71,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
     adapted = _look(site.networks, site.preparation, task)
     judgement = _judge(task, plan, order.out, site, received, adapted, narrator)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
-    receipt = _receipt(bundle, plan, kept, judgement, containment)
+    receipt = _receipt(bundle, order, plan, kept, judgement, containment)
     with new_model(order.out) as folder:
         kept.predictions.write(folder, task.card.classes)
         save_report(folder, _content(bundle, received, kept, site.members[0].records, judgement, receipt))
@@ -141,7 +141,7 @@ class View(NamedTuple):
 def _prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Task:
     """List the utterances, decide how to normalize them, and only then read the audio."""
     card, weights = model_card(bundle), bundle.tensors()
-    listing = list_utterances(order.audio)
+    listing = list_utterances(order.audio, order.left_out)
     say_ignored(listing.ignored_columns, narrator)
     speakers = [utterance.speaker for utterance in listing.utterances]
     wanted = choose_normalization(card, order.normalization, speakers_known=any(speakers))
@@ -214,7 +214,12 @@ def _judge(
 
 
 def _receipt(
-    bundle: VerifiedBundle, plan: Plan, kept: View, judgement: Judgement, containment: Containment
+    bundle: VerifiedBundle,
+    order: AdaptOrder,
+    plan: Plan,
+    kept: View,
+    judgement: Judgement,
+    containment: Containment,
 ) -> dict[str, Any]:
     """What the model that is kept was made from, and how."""
     return {
@@ -224,6 +229,10 @@ def _receipt(
         "method": plan.method,
         "settings": asdict(plan.settings),
         "seed": plan.seed,
+        "asked": {
+            "normalization": order.normalization,
+            "parties": None if order.parties is None else asdict(order.parties),
+        },
         "members": len(kept.networks),
         "threads": torch.get_num_threads(),
         "utterances": len(kept.scores),
@@ -232,6 +241,7 @@ def _receipt(
         "reason": judgement.reason,
         "containment": containment.as_plain(),
         "versions": versions(),
+        "inputs_sha256": kept.predictions.table.digest().hex(),
     }
 
 

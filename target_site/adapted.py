@@ -16,7 +16,7 @@ from ecan_core.rounds import Ear, Preparation
 from ecan_core.voices import Voices
 from protocol.files import read_bounded, write_atomic
 from target_site.load import ModelCard
-from target_site.model_folder import FACTS, FORMAT, MAX_BYTES, VOICES, damaged, file_of_model, read_facts
+from target_site.model_folder import FACTS, FORMAT, MAX_BYTES, VOICES, WEIGHTS, damaged, file_of_model, read_facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def save_adapted(folder: Path, model: AdaptedModel) -> None:
         },
         "receipt": model.receipt,
     }
-    write_atomic(folder / "weights.safetensors", save(_side_by_side(model.weights)))
+    write_atomic(folder / WEIGHTS, save(_side_by_side(model.weights)))
     write_atomic(folder / "source.safetensors", save(model.received_weights))
     for name, normalizer in normalizers.items():
         write_atomic(folder / f"{name}.safetensors", save(_statistics(normalizer)))
@@ -88,7 +88,7 @@ def load_adapted(folder: Path) -> AdaptedModel:
         normalizer = normalizers["normalizer"]
         return AdaptedModel(
             card=card,
-            weights=_apart(_tensors(folder, "weights.safetensors")),
+            weights=_apart(_tensors(folder, WEIGHTS)),
             received_weights=_tensors(folder, "source.safetensors"),
             preparation=Preparation(normalizer=normalizer, ear=_load_ear(folder, card, normalizer)),
             unadapted=Preparation(normalizer=normalizers["unadapted"]),

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ecan_core.data.unlabeled import whole_path
 from protocol.errors import Code, Malformed, ProtocolError, StorageFault, Unauthentic
 from protocol.files import cannot_write, locked, make_private_folder, read_bounded, write_atomic
 
@@ -124,8 +125,8 @@ class AuditLog:
             raise
         self.append(event, state="done", **outcome)
 
-    def pseudonym(self, path: Path) -> str:
-        """What stands in the log for a path: 16 hexadecimal digits, the same for the same path.
+    def pseudonym(self, what: Path | str) -> str:
+        """What stands in the log for a path or a person's name: 16 hexadecimal digits, the same for the same one.
 
         Raises:
             StorageFault: the key cannot be read or made.
@@ -141,7 +142,8 @@ class AuditLog:
             write_atomic(key_file, key)
         if len(key) != _KEY_BYTES:
             raise Malformed(Code.LENGTH, f"{key_file} is damaged; take it away, and new pseudonyms begin.")
-        return hmac.digest(key, os.fsencode(path.absolute()), "sha256")[:_PSEUDONYM_BYTES].hex()
+        plain = what if isinstance(what, str) else whole_path(what)
+        return hmac.digest(key, os.fsencode(plain), "sha256")[:_PSEUDONYM_BYTES].hex()
 
     def _end(self, descriptor: int) -> tuple[Place, int]:
         """Where the next line belongs, and how many bytes of an unfinished one lie there."""

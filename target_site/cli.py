@@ -24,6 +24,9 @@ COMMANDS = {
     "adapt": LazyCommand("target_site.commands:adapt", "Adapt the model to unlabelled recordings."),
     "predict": LazyCommand("target_site.commands:predict", "Recognize emotions with the adapted model."),
     "evaluate": LazyCommand("target_site.commands:evaluate", "Measure the model on labelled recordings."),
+    "sheet": LazyCommand("target_site.commands:sheet", "Draw utterances for a person to label."),
+    "forget": LazyCommand("target_site.commands:forget", "Make the adapted model anew without somebody."),
+    "replay": LazyCommand("target_site.commands:replay", "Adapt once more and compare the files."),
     "log": LazyCommand("target_site.commands:log", "Check the log of what was done."),
     "doctor": LazyCommand("target_site.commands:doctor", "Find what keeps this site from working."),
 }

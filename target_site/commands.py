@@ -265,6 +265,7 @@ def adapt(
     Exit code 14 says that the adaptation was undone because it did no good; the received model is kept and can
     be used.
     """
+    from ecan_core.data.unlabeled import LeftOut
     from ecan_core.errors import AdaptationReverted
     from ecan_core.plan import AdaptSettings, check_settings
     from ecan_core.select import Verdict
@@ -303,6 +304,7 @@ def adapt(
             settings=settings,
             seed=seed,
             cache=cache or out / CACHE_FILE,
+            left_out=LeftOut(),
         )
         audit_log = _log(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
@@ -396,6 +398,180 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
             evaluation = _carry_out(order, None, accepted, narrator, quiet=quiet)
             noted["utterances"] = evaluation["n"]
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
+
+
+@click.command(epilog="Example: ecan-target sheet --model adapted --predictions predictions --out sheet.csv")
+@model_option
+@click.option("--predictions", type=existing_folder, required=True, help="Folder that `predict` wrote.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many to label.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@quiet_option
+def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, quiet: bool) -> None:
+    """Draw utterances for a person to label; `evaluate --labels SHEET` reads the sheet once it is filled in.
+
+    Every class and every degree of confidence has its share. What was predicted is not shown.
+    """
+    from target_site.model_folder import read_facts
+    from target_site.segments import JSONL, read_segments
+    from target_site.sheet import draw, write_sheet
+
+    narrator = Narrator(quiet=quiet)
+    classes = read_facts(model_dir)["card"]["classes"]
+    drawn = draw(read_segments(predictions / JSONL), classes, count, seed)
+    write_sheet(out, drawn)
+    audit_log = _log(model_dir, narrator)
+    audit_log.append("sheet", out=audit_log.pseudonym(out), utterances=len(drawn))
+    narrator.say(f"fill in the column label of {out}, then run `ecan-target evaluate --labels {out}`")
+
+
+@click.command(
+    epilog="Example: ecan-target forget --model adapted --speaker P07 --bundle model.ecan --audio list.csv --keys keys"
+)
+@model_option
+@click.option("--speaker", "speakers", multiple=True, metavar="NAME", help="Who is forgotten, as the list names them.")
+@click.option("--file", "files", multiple=True, type=any_path, help="A recording that is forgotten.")
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
+@click.option("--audio", type=any_path, required=True, help="All recordings; those of the person may still be there.")
+@keys_option
+@click.option(
+    "--predictions",
+    multiple=True,
+    type=existing_folder,
+    help="A folder that `predict` wrote: its files go, predict again.",
+)
+@config_option
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def forget(
+    model_dir: Path,
+    speakers: tuple[str, ...],
+    files: tuple[Path, ...],
+    bundle: Path,
+    audio: Path,
+    keys_dir: Path,
+    predictions: tuple[Path, ...],
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Make an adapted model anew without somebody's recordings, and sign that.
+
+    The model is adapted again from the bundle as its receipt says. Features go with the whole cache. The recordings,
+    lists and sheets themselves, and copies made elsewhere, are yours to remove.
+    """
+    from ecan_core.data.unlabeled import LeftOut, whole_path
+    from protocol.passphrase import passphrase_for
+    from target_site.acceptance import open_accepted
+    from target_site.again import order_again
+    from target_site.forget import certify, count_heard, remove_traces, weights_digest
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
+    from target_site.site_policy import read_policy
+
+    if not (speakers or files):
+        raise click.UsageError("nobody is named; give --speaker or --file")
+    narrator = Narrator(quiet=quiet)
+    policy = None if config is None else read_policy(config)
+    person = LeftOut(speakers=speakers, files=tuple(map(whole_path, files)))
+    verified = open_accepted(bundle, keys_dir=keys_dir)
+    passphrase = passphrase_for(keys_dir)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        order = order_again(
+            read_facts(model_dir)["receipt"],
+            bundle,
+            verified,
+            audio=audio,
+            out=model_dir,
+            cache=cache or model_dir / CACHE_FILE,
+            left_out=person,
+        )
+        heard, before = count_heard(model_dir, person), weights_digest(model_dir)
+        audit_log = _log(model_dir, narrator)
+        named = [*map(audit_log.pseudonym, speakers), *map(audit_log.pseudonym, files)]
+        with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
+            remove_traces(model_dir, order.cache, predictions)
+            outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            finish_replacement(model_dir)
+            certificate = certify(
+                model_dir,
+                keys_dir,
+                bundle=verified.digest,
+                before=before,
+                utterances=heard,
+                today=_today(),
+                passphrase=passphrase,
+            )
+            noted |= outcome
+    if form == "json":
+        click.echo(json.dumps({"forgotten": heard, "certificate": str(certificate), **outcome}))
+    narrator.say(f"{outcome['verdict']}: {outcome['reason']}")
+    narrator.say(f"forgot {heard} utterances: {certificate}")
+
+
+@click.command(epilog="Example: ecan-target replay --model adapted --bundle model.ecan --audio list.csv")
+@model_option
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
+@click.option("--audio", type=any_path, required=True, help="The same recordings.")
+@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
+@config_option
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def replay(
+    model_dir: Path,
+    bundle: Path,
+    audio: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Adapt once more as the model's receipt says, and compare the files byte for byte.
+
+    The model stays as it is. Exit code 11 says that the files differ, and names what was not the same.
+    """
+    from protocol.errors import Code, Refused
+    from target_site.acceptance import open_accepted
+    from target_site.again import order_again
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, REPLAY, finish_replacement, read_facts, remove_tree
+    from target_site.replay import circumstances, differing_files
+    from target_site.site_policy import read_policy
+
+    narrator = Narrator(quiet=quiet)
+    policy = None if config is None else read_policy(config)
+    again = model_dir / REPLAY
+    verified = open_accepted(bundle, keys_dir=keys_dir)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        receipt = read_facts(model_dir)["receipt"]
+        order = order_again(receipt, bundle, verified, audio=audio, out=again, cache=cache or model_dir / CACHE_FILE)
+        audit_log = _log(model_dir, narrator)
+        with audit_log.recorded("replay", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
+            remove_tree(again)
+            try:
+                with writing_alone(again):
+                    _carry_out(order, policy, accepted, narrator, quiet=quiet)
+                    finish_replacement(again)
+                different, because = differing_files(model_dir, again), circumstances(model_dir, again)
+            finally:
+                remove_tree(again)
+            noted["different"] = different
+    if form == "json":
+        click.echo(json.dumps({"different": different, "circumstances": because}))
+    reasons = "; ".join(because) or "nothing else that the receipt knows of"
+    if different:
+        raise Refused(Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}.")
+    narrator.say(f"the same, byte for byte; what was not the same: {reasons}" if because else "the same, byte for byte")
 
 
 @click.group(epilog="Example: ecan-target log verify --folder adapted")

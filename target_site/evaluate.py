@@ -9,7 +9,7 @@ from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
-from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
+from ecan_core.metrics import bootstrap_interval, confusion, recall, risk_at_coverage, uar, war
 from ecan_core.narrator import Narrator
 from target_site.adapted import load_adapted
 from target_site.containment import Containment
@@ -18,6 +18,8 @@ from target_site.predict import score_table
 from target_site.report_files import save_evaluation
 
 INTERVAL_SEED = 0
+COVERAGES = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the utterances, the most confident first, among which errors are counted."""
 
 
 def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
@@ -31,7 +33,8 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
         narrator: tells a person what is skipped and how far the work has come.
 
     Returns:
-        UAR, WAR, recalls, confusion (rows: true, columns: predicted) and the 95 % bootstrap interval of the UAR;
+        UAR, WAR, recalls, confusion (rows: true, columns: predicted), the share of errors by coverage and the 95 %
+        bootstrap interval of the UAR;
         the same of the model as received under ``before``.
 
     Raises:
@@ -79,5 +82,6 @@ def _figures(true: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]) -> 
         "classes": list(classes),
         "recall": dict(zip(classes, recalls, strict=True)),
         "confusion": counts.tolist(),
+        "risk": {f"{coverage:g}": risk_at_coverage(true, scores, coverage) for coverage in COVERAGES},
         "uar_interval": list(bootstrap_interval(true, predicted, len(classes), INTERVAL_SEED)),
     }

@@ -12,7 +12,10 @@ def format_text(evaluation: dict[str, Any]) -> str:
         f"UAR after   {100 * evaluation['uar']:.1f} %  (95 % interval {100 * low:.1f} to {100 * high:.1f})",
         f"WAR after   {100 * evaluation['war']:.1f} %",
     ]
-    return "\n".join(lines + [f"  {name:<12}{_percent(value)}" for name, value in evaluation["recall"].items()])
+    lines += [f"  {name:<12}{_percent(value)}" for name, value in evaluation["recall"].items()]
+    lines.append("errors among the most confident")
+    lines += [f"  {_percent(float(share)):<12}{_percent(risk)}" for share, risk in evaluation["risk"].items()]
+    return "\n".join(lines)
 
 
 def _percent(value: float | None) -> str:

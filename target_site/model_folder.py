@@ -18,9 +18,12 @@ from protocol.files import cannot_write, make_private_folder, read_bounded
 FORMAT = 2
 MAX_BYTES = 1 << 30
 FACTS = "adapted.json"
+WEIGHTS = "weights.safetensors"
 VOICES = "voices.safetensors"
 EVALUATION = "evaluation.json"
 CACHE_FILE = "features.cache"
+UNFINISHED = ".unfinished"
+REPLAY = ".replay"
 
 _INCOMING = ".incoming"
 _NOT_IN_EVERY_MODEL = (VOICES, EVALUATION)
@@ -34,12 +37,12 @@ def new_model(folder: Path) -> Iterator[Path]:
         StorageFault: the folder cannot be written; the old model stays.
     """
     incoming = folder / _INCOMING
-    _remove(incoming)
+    remove_tree(incoming)
     make_private_folder(incoming)
     try:
         yield incoming
     except BaseException:
-        _remove(incoming)
+        remove_tree(incoming)
         raise
 
 
@@ -100,11 +103,16 @@ def damaged(folder: Path) -> ModelError:
     return ModelError(f"the adapted model in {folder} is damaged: adapt again from the bundle")
 
 
-def _remove(incoming: Path) -> None:
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of a model's folder, if there is one.
+
+    Raises:
+        StorageFault: it cannot be removed.
+    """
     try:
-        (incoming / FACTS).unlink(missing_ok=True)  # first: without it, what is left is no model
-        shutil.rmtree(incoming)
+        (folder / FACTS).unlink(missing_ok=True)  # first: without it, what is left is no model
+        shutil.rmtree(folder)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise cannot_write(incoming, error) from error
+        raise cannot_write(folder, error) from error

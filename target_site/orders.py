@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecan_core.data.calls import Parties
-from ecan_core.data.unlabeled import roots
+from ecan_core.data.unlabeled import LeftOut, roots
 from ecan_core.errors import UsageFault
 from ecan_core.plan import AdaptSettings
 from target_site.acceptance import receipt_path
@@ -26,6 +26,7 @@ class AdaptOrder:
         settings: how to adapt.
         seed: seed of shuffling and dropout.
         cache: where features are kept.
+        left_out: whose recordings are not looked at.
     """
 
     bundle: Path
@@ -38,6 +39,7 @@ class AdaptOrder:
     settings: AdaptSettings
     seed: int
     cache: Path
+    left_out: LeftOut
 
     @property
     def readable(self) -> tuple[Path, ...]:

@@ -27,8 +27,8 @@ from ecan_core.model.weights import restore, snapshot
 from ecan_core.plan import Plan
 from protocol.errors import ProtocolError
 from protocol.files import make_private_folder, read_bounded, write_atomic
+from target_site.model_folder import UNFINISHED
 
-UNFINISHED = ".unfinished"
 _MAX_BYTES = 1 << 30
 _DIGEST_BYTES = 32
 _SCORES, _RECORDS = "scores", "records"

@@ -15,8 +15,12 @@ from urllib.parse import quote
 import numpy as np
 
 from ecan_core.data.features import FeatureTable
+from ecan_core.errors import UsageFault
 from ecan_core.utterance import Utterance
-from protocol.files import write_atomic
+from protocol.files import read_bounded, write_atomic
+
+CSV, JSONL, RTTM = SEGMENTS = ("segments.csv", "segments.jsonl", "segments.rttm")
+MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,20 @@ class Segment:
     scores: dict[str, float]
 
 
+def read_segments(path: Path) -> list[Segment]:
+    """Read a ``segments.jsonl``.
+
+    Raises:
+        UsageFault: it is not one.
+        StorageFault: it does not exist or cannot be read.
+        Malformed: it is too long, or no file.
+    """
+    try:
+        return [Segment(**json.loads(line)) for line in read_bounded(path, MAX_BYTES).splitlines()]
+    except (TypeError, ValueError) as fault:
+        raise UsageFault(f"{path} is damaged or of another version; predict again") from fault
+
+
 def segments_of(table: FeatureTable, scores: np.ndarray, classes: Sequence[str]) -> list[Segment]:
     """The utterances of a table with their scores ``[N, C]``, in its order."""
     rows = zip(table.utterances, table.durations_s, scores, strict=True)
@@ -70,9 +88,9 @@ def _segment(utterance: Utterance, duration_s: float, scores: np.ndarray, classe
 def write_segments(folder: Path, segments: Sequence[Segment], classes: Sequence[str]) -> None:
     """Write all three files, each whole or not at all."""
     for name, text in (
-        ("segments.csv", as_csv(segments, classes)),
-        ("segments.jsonl", as_jsonl(segments)),
-        ("segments.rttm", as_rttm(segments)),
+        (CSV, as_csv(segments, classes)),
+        (JSONL, as_jsonl(segments)),
+        (RTTM, as_rttm(segments)),
     ):
         write_atomic(folder / name, text.encode(errors="surrogateescape"))
 

@@ -80,6 +80,14 @@ class FeatureTable:
             ),
         )
 
+    def digest(self) -> bytes:
+        """SHA-256 of who speaks and of all features, in their order; the files' names do not count."""
+        binding = sha256()
+        for utterance, array in zip(self.utterances, self.features, strict=True):
+            binding.update(json.dumps([utterance.speaker, array.dtype.str, array.shape]).encode())
+            binding.update(np.ascontiguousarray(array).tobytes())
+        return binding.digest()
+
     @property
     def skipped(self) -> str:
         """How many utterances were refused and why, such as "3 (2 SILENT, 1 NOT_FOUND)"."""

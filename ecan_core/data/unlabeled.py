@@ -1,7 +1,8 @@
 """What a target site points at: recordings without labels."""
 
 import glob
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, printable
@@ -25,7 +26,29 @@ class Listing:
     ignored_columns: tuple[str, ...] = ()
 
 
-def list_utterances(path: Path) -> Listing:
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Whose recordings are not looked at.
+
+    Attributes:
+        speakers: Names of voices.
+        files: Paths of recordings, as `whole_path` writes them.
+    """
+
+    speakers: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def covers(self, path: Path, speaker: str | None) -> bool:
+        """Whether a recording, or a stretch of it, is left out."""
+        return speaker in self.speakers or whole_path(path) in self.files
+
+
+def whole_path(path: Path) -> str:
+    """A path from the root on, without `..`; links stay as they are."""
+    return os.path.normpath(path.absolute())
+
+
+def list_utterances(path: Path, left_out: LeftOut = LeftOut()) -> Listing:
     """Lists recordings without opening them.
 
     Of a list only the columns `file` or `path`, `speaker`, `channel`, `start` and `end` are read. A file
@@ -34,15 +57,17 @@ def list_utterances(path: Path) -> Listing:
     Args:
         path: A folder (searched to its depths), one recording, a pattern such as `calls/*.wav`, or a list
             as CSV or JSON Lines (see `ecan_core.data.tables`).
+        left_out: Whose recordings are passed over.
 
     Raises:
         UsageFault: The path does not exist, or a line of the list has no clear meaning.
         AudioError: It holds no recording.
     """
     listing = _list(path)
-    if not listing.utterances:
+    kept = tuple(item for item in listing.utterances if not left_out.covers(item.path, item.speaker))
+    if not kept:
         raise AudioError(f"There is no recording in {path}; put .wav or .flac files there.")
-    return listing
+    return replace(listing, utterances=kept)
 
 
 def roots(path: Path) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecan_core.metrics import bootstrap_interval, confusion, recall, uar, war
+from ecan_core.metrics import bootstrap_interval, confusion, recall, risk_at_coverage, uar, war
 
 TRUE = [0, 0, 0, 0, 1, 1, 2]
 PREDICTED = [0, 0, 0, 1, 1, 0, 2]
@@ -75,3 +75,9 @@ def test_the_interval_narrows_with_more_utterances_and_a_lower_level() -> None:
 
 def test_a_perfect_recognizer_has_an_interval_without_width() -> None:
     assert bootstrap_interval([0, 1, 2], [0, 1, 2], 3, seed=0) == (1.0, 1.0)
+
+
+def test_risk_counts_errors_among_the_most_confident():
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.55, 0.45]])
+    true = [0, 0, 0, 1]
+    assert [risk_at_coverage(true, scores, share) for share in (0.01, 0.5, 0.75, 1.0)] == [0, 0.5, 1 / 3, 0.5]

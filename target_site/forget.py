@@ -1,0 +1,111 @@
+"""Take a person out of an adapted model: what came from their recordings goes, and the model is made anew without.
+
+The features of all recordings go with the cache, which holds nothing that cannot be computed again: so it does not
+matter whether the person's recordings are still there to be looked up. Predictions that name them go as well. In the
+end a signed certificate says which model took the place of which.
+"""
+
+import hashlib
+from pathlib import Path
+
+from ecan_core.data.unlabeled import LeftOut
+from ecan_core.errors import UsageFault
+from protocol import canonical, signing
+from protocol.files import cannot_write, read_bounded, write_atomic
+from target_site.keys import load_keys
+from target_site.locks import writing_alone
+from target_site.model_folder import MAX_BYTES, REPLAY, UNFINISHED, WEIGHTS, file_of_model, remove_tree
+from target_site.segments import JSONL, SEGMENTS, read_segments
+
+PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
+SUMMARY = "summary.json"
+
+_OF_SQLITE = ("", "-wal", "-shm", "-journal")
+_WHAT = "certificate"
+_SCHEMA: canonical.Schema = {
+    "v": canonical.OneOf((1,)),
+    "bundle": canonical.Hex(32),
+    "before": canonical.Hex(32),
+    "after": canonical.Hex(32),
+    "utterances": canonical.Int(1, 0xFFFFFFFF),
+    "day": canonical.Int(0, 0xFFFF),
+}
+
+
+def count_heard(folder: Path, person: LeftOut) -> int:
+    """How many utterances of somebody a model was adapted to.
+
+    Raises:
+        UsageFault: none, or the model's list of utterances is damaged.
+    """
+    segments = read_segments(file_of_model(folder, JSONL))
+    heard = sum(person.covers(Path(one.recording), one.speaker) for one in segments)
+    if not heard:
+        raise UsageFault(f"{folder} was adapted to no utterance of theirs; check --speaker and --file in segments.csv")
+    return heard
+
+
+def weights_digest(folder: Path) -> bytes:
+    """SHA-256 of the adapted weights."""
+    return hashlib.sha256(read_bounded(file_of_model(folder, WEIGHTS), MAX_BYTES)).digest()
+
+
+def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> None:
+    """Remove what holds features or names and is not replaced by a new model.
+
+    Args:
+        model: folder of the adapted model, which nobody else writes into.
+        cache: where features are kept.
+        predictions: folders that `predict` wrote.
+
+    Raises:
+        StorageFault: something cannot be removed, or is in use.
+    """
+    try:
+        for suffix in _OF_SQLITE:
+            cache.with_name(cache.name + suffix).unlink(missing_ok=True)
+        for name in (UNFINISHED, REPLAY):
+            remove_tree(model / name)
+        _remove_unfinished_files(model)
+        for folder in predictions:
+            with writing_alone(folder):
+                _remove_unfinished_files(folder)
+                for name in (*SEGMENTS, SUMMARY):
+                    (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(model, error) from error
+
+
+def _remove_unfinished_files(folder: Path) -> None:
+    """Remove what a process left that was killed while it wrote a file."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
+def certify(
+    folder: Path, keys_dir: Path, *, bundle: bytes, before: bytes, utterances: int, today: int, passphrase: bytes | None
+) -> Path:
+    """Write and sign that a model took the place of one that knew somebody.
+
+    Args:
+        folder: of the new model.
+        keys_dir: this site's keys.
+        bundle: digest of the bundle that both were made from.
+        before: digest of the old model's weights.
+        utterances: how many of the old model's were left out.
+        today: days since 1970.
+        passphrase: opens the keys if they are encrypted.
+
+    Returns:
+        The certificate, named after the new weights.
+
+    Raises:
+        KeyFault: the keys cannot be read.
+        StorageFault: it cannot be written.
+    """
+    after = weights_digest(folder)
+    fields = {"v": 1, "bundle": bundle, "before": before, "after": after, "utterances": utterances, "day": today}
+    payload = canonical.write_record(fields, _SCHEMA, what=_WHAT)
+    path = folder / f"forgotten-{after.hex()[:16]}.certificate"
+    write_atomic(path, signing.sign(PAYLOAD_TYPE, payload, load_keys(keys_dir, passphrase).signing_key))
+    return path

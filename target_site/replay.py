@@ -1,0 +1,55 @@
+"""Whether an adapted model is what its receipt says: it is adapted once more, and the files are compared."""
+
+from pathlib import Path
+
+from protocol.errors import Code, StorageFault
+from protocol.files import read_bounded
+from target_site.model_folder import MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
+from target_site.segments import JSONL, read_segments
+
+FILES = (WEIGHTS, "source.safetensors", "normalizer.safetensors", "unadapted.safetensors", VOICES)
+"""What the model's answers depend on."""
+
+
+def differing_files(model: Path, again: Path) -> list[str]:
+    """The names of the model's files whose bytes are not the same."""
+    return [name for name in FILES if _content(model, name) != _content(again, name)]
+
+
+def circumstances(model: Path, again: Path) -> list[str]:
+    """What was not the same when a model was adapted once more, as half sentences."""
+    then, now = (read_facts(folder)["receipt"] for folder in (model, again))
+    found = [
+        f"{name} was {then['versions'].get(name)} and is {number}"
+        for name, number in now["versions"].items()
+        if then["versions"].get(name) != number
+    ]
+    if then["threads"] != now["threads"]:
+        found.append(f"it had {then['threads']} threads and has {now['threads']}")
+    if then["inputs_sha256"] != now["inputs_sha256"]:
+        found += _of_recordings(model, again)
+    return found
+
+
+def _of_recordings(model: Path, again: Path) -> list[str]:
+    then, now = (
+        {
+            (one.recording, one.channel, one.begin_ms, one.end_ms, one.speaker)
+            for one in read_segments(file_of_model(folder, JSONL))
+        }
+        for folder in (model, again)
+    )
+    found = [f"{count} utterances {what}" for count, what in ((len(then - now), "gone"), (len(now - then), "new"))]
+    shown = sorted({place[0] for place in then ^ now})[:1]
+    if not shown:
+        return ["the recordings have other sound, or another order, under the same names"]
+    return [*found, f"the first of them is in {shown[0]}"]
+
+
+def _content(folder: Path, name: str) -> bytes | None:
+    try:
+        return read_bounded(file_of_model(folder, name), MAX_BYTES)
+    except StorageFault as fault:
+        if fault.code is not Code.NOT_FOUND:
+            raise
+        return None  # not every model has all of them

@@ -1,0 +1,50 @@
+"""From predictions to a sheet, to labels, to figures."""
+
+import csv
+
+import pytest
+
+from tests.support import cli
+
+pytestmark = pytest.mark.journey
+
+
+def test_a_sheet_that_a_person_filled_in_is_measured(crossing, adapted, tmp_path):
+    cache = ("--cache", crossing.work / "target.cache")
+    predicting = ("predict", "--model", adapted, "--audio", crossing.target_labels, "--out", tmp_path / "out")
+    assert cli.target(*predicting, *cache).code == 0
+    sheet = tmp_path / "sheet.csv"
+    drawing = ("sheet", "--model", adapted, "--predictions", tmp_path / "out", "--out", sheet, "--count", 20)
+    assert cli.target(*drawing).code == 0
+    evaluating = ("evaluate", "--model", adapted, "--labels", sheet, *cache, "--format")
+
+    with crossing.target_labels.open(newline="") as file:
+        labels = {str(crossing.target_labels.parent / row["file"]): row["label"] for row in csv.DictReader(file)}
+    with sheet.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[:-1]:
+        row["label"] = labels[row["file"]]
+    write(sheet, rows)
+    refused = cli.target(*evaluating, "json")
+    assert refused.code == 2
+    assert "line 21 has no label" in refused.refusal()
+
+    rows[-1]["label"] = labels[rows[-1]["file"]]
+    write(sheet, rows)
+    result = cli.target(*evaluating, "json")
+    assert result.code == 0, result.stderr
+    figures = result.json()
+    assert figures["n"] == 20
+    low, high = figures["uar_interval"]
+    assert low <= figures["uar"] <= high
+    assert figures["risk"]["1"] == pytest.approx(1 - figures["war"])
+    text = cli.target(*evaluating, "text").stdout
+    assert "errors among the most confident" in text
+    assert cli.target("log", "verify", "--folder", adapted).code == 0
+
+
+def write(sheet, rows) -> None:
+    with sheet.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
