@@ -60,12 +60,16 @@ _BLOCK_BYTES = 1 << 20
 
 
 class Identity(NamedTuple):
-    """What tells a file from another one, and from itself after it was changed."""
+    """What tells a file from another one, and from itself after it was changed.
+
+    Nobody can set back the last of them, as can be done to the time of modification.
+    """
 
     device: int
     inode: int
     size: int
     modified_ns: int
+    changed_ns: int
 
 
 class Content(Protocol):
@@ -285,7 +289,7 @@ def _open(path: Path) -> int:
 
 def _identity(descriptor: int) -> Identity:
     status = os.fstat(descriptor)
-    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _is_link(path: Path) -> bool:

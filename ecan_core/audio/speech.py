@@ -24,7 +24,8 @@ MIN_BURST_S = 0.15  # what is shorter is a click
 PADDING_S = 0.1  # kept before and after
 PAUSE_S = 0.5  # longer pauses end an utterance
 MIN_UTTERANCE_S, MAX_UTTERANCE_S = 0.8, 15.0
-BLEED_DB = 6.0  # so much louder on another channel: the voice is another person's
+SAME_VOICE = 0.8  # correlation of the amplitudes of two channels from which they carry the same voice
+BLEED_DB = 6.0  # so much louder on another channel: the voice is another person's; with less, nobody can tell whose
 _BLOCK_S = 30.0
 _FLOOR_DB = -120.0
 
@@ -38,23 +39,33 @@ class Stretch(NamedTuple):
     end_s: float
 
 
-def levels_of(recording: Recording) -> Levels:
+def levels_of(recording: Recording, start_s: float | None = None, end_s: float | None = None) -> Levels:
     """The level of every channel in frames of 10 ms, in dB of full scale, [F, channels].
 
     The recording is read piece by piece: memory does not depend on its length, but for four bytes per frame.
+
+    Args:
+        recording: Of any length.
+        start_s: The first frame begins here, in seconds; None is the beginning.
+        end_s: Nothing behind is read, in seconds; None is the end.
     """
-    return np.concatenate(list(_levels(recording)))
-
-
-def _levels(recording: Recording) -> Iterator[Levels]:
     frame = round(FRAME_S * recording.sample_rate)
     num_frames = recording.num_frames // frame
+    start = 0 if start_s is None else min(_frames(start_s), num_frames)
+    end = num_frames if end_s is None else min(_frames(end_s), num_frames)
+    silence = np.empty((0, recording.num_channels), np.float32)
+    return np.concatenate([silence, *_levels(recording, frame, start, end)])
+
+
+def _levels(recording: Recording, frame: int, start: int, end: int) -> Iterator[Levels]:
+    """The levels from one frame to before another, block by block; a frame has so many samples."""
     per_block = round(_BLOCK_S / FRAME_S)
-    for first in range(0, num_frames, per_block):
-        last = min(first + per_block, num_frames)
+    for first in range(start, end, per_block):
+        last = min(first + per_block, end)
         samples = recording.frames(first * frame, last * frame).reshape(last - first, frame, recording.num_channels)
-        # Variance, not energy: a constant offset is not sound. What is not finite is refused later on.
-        power = np.nan_to_num(samples.var(axis=1), nan=0.0, posinf=0.0)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused later on
+            # Variance, not energy: a constant offset is not sound.
+            power = np.nan_to_num(samples.var(axis=1), nan=0.0, posinf=0.0)
         yield (10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))).astype(np.float32)
 
 
@@ -79,17 +90,28 @@ def utterances_in(levels: Levels) -> list[Stretch]:
     ]
 
 
-def bleeds(stretch: Stretch, channel: int, levels: Levels) -> bool:
-    """Whether a stretch of one channel is louder on another one, whose voice it then is.
+def heard_elsewhere(stretch: Stretch, channel: int, levels: Levels) -> dict[int, float]:
+    """On which other channels the voice of a stretch is heard as well.
+
+    It is if both grow louder and softer together. To be loud alone is not enough: that may be a noisy line.
 
     Args:
         stretch: Of that channel.
         channel: Counted from 0.
         levels: Of all channels, [F, channels].
+
+    Returns:
+        By how many dB it is louder there than here, by channel.
     """
-    piece = levels[_frames(stretch.start_s) : _frames(stretch.end_s)]
-    power = (10 ** (piece / 10)).mean(axis=0)
-    return bool(power.max() > power[channel] * 10 ** (BLEED_DB / 10))
+    power = 10 ** (levels[_frames(stretch.start_s) : _frames(stretch.end_s)].astype(np.float64) / 10)
+    if len(power) < 2:
+        return {}
+    swing = np.sqrt(power) - np.sqrt(power).mean(axis=0)
+    size = np.sqrt(np.square(swing).sum(axis=0)) + 1e-12
+    likeness = swing[:, channel] @ swing / (size[channel] * size)
+    louder_db = 10 * np.log10(power.mean(axis=0) / power[:, channel].mean())
+    others = (other for other in range(levels.shape[1]) if other != channel)
+    return {other: float(louder_db[other]) for other in others if likeness[other] >= SAME_VOICE}
 
 
 def _threshold(levels: Levels) -> float:

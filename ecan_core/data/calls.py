@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ecan_core.audio.decode import Recording
-from ecan_core.audio.speech import Levels, bleeds, levels_of, utterances_in
-from ecan_core.data.features import OnProgress, Refusal
+from ecan_core.audio.speech import BLEED_DB, FRAME_S, Levels, Stretch, heard_elsewhere, levels_of, utterances_in
+from ecan_core.data.features import OnProgress, Refusal, lost
 from ecan_core.errors import AudioRefused
 from ecan_core.utterance import Utterance
 from ecan_core.workers import cores, shared_out
@@ -108,6 +108,11 @@ class _Look:
         return json.dumps([self.pieces, self.refused, self.num_discarded]).encode()
 
     @classmethod
+    def of_refusal(cls, refusal: AudioRefused) -> "_Look":
+        """Of a recording that cannot be looked into."""
+        return cls(refused=[(_AS_LISTED, refusal.reason, str(refusal))])
+
+    @classmethod
     def from_bytes(cls, data: bytes) -> "_Look":
         """The inverse of `to_bytes`."""
         pieces, refused, num_discarded = json.loads(data)
@@ -140,12 +145,14 @@ def _looks(listed: Sequence[Utterance], parties: Parties | None) -> Iterator[_Lo
         try:
             with Recording(utterance.path) as recording:
                 return _look(recording, utterance, parties).to_bytes()
-        except AudioRefused:
-            return b""  # it is refused with its reason when it is read
+        except AudioRefused as refusal:
+            return _Look.of_refusal(refusal).to_bytes()
 
     orders = (str(index).encode() for index in range(len(listed)))
-    for result in shared_out(orders, look, min(cores(), len(listed) or 1)):
-        yield _Look.from_bytes(result) if result else _Look([_AS_LISTED])
+    results = shared_out(orders, look, min(cores(), len(listed) or 1))
+    for utterance, result in zip(listed, results, strict=True):
+        # What could not be looked into is never read as it was listed: nobody knows who speaks in it.
+        yield _Look.of_refusal(lost(utterance.path)) if result is None else _Look.from_bytes(result)
 
 
 def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -> _Look:
@@ -153,14 +160,62 @@ def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -
     is_long = recording.num_frames / recording.sample_rate > LONG_S
     is_cut = utterance.start_s is not None or utterance.end_s is not None
     channels = _channels(recording, utterance, parties, found, apart=is_long and not is_cut)
+    owners = _Owners(frozenset(channel for channel, _ in channels), _unheard(parties))
     if not is_long or is_cut:
-        found.pieces = [_Piece(channel, role, None, None) for channel, role in channels]
+        levels = levels_of(recording, utterance.start_s, utterance.end_s) if owners.unheard else None
+        for channel, role in channels:
+            piece = _Piece(channel, role, None, None)
+            if levels is None or not owners.leave_out(Stretch(0.0, len(levels) * FRAME_S), piece, levels, found):
+                found.pieces.append(piece)
         return found
     levels = levels_of(recording)
     for channel, role in channels:
-        _cut_channel(recording, channel or 0, role, levels, found)
+        _cut_channel(recording, _Piece(channel or 0, role, None, None), levels, owners, found)
     found.pieces.sort(key=lambda piece: (piece.start_s, piece.channel))
     return found
+
+
+def _unheard(parties: Parties | None) -> frozenset[int]:
+    """The channels of those whom nobody may listen to; none where somebody said why mixing is no harm."""
+    if parties is None or parties.mixed_because is not None:
+        return frozenset()
+    return frozenset(channel for channel, role in enumerate(parties.roles) if role in parties.discarded)
+
+
+class _Owners(NamedTuple):
+    """Whose voice is whose.
+
+    Attributes:
+        kept: Channels that are listened to.
+        unheard: Channels of those whom nobody may listen to.
+    """
+
+    kept: frozenset[int | None]
+    unheard: frozenset[int]
+
+    def leave_out(self, stretch: Stretch, piece: _Piece, levels: Levels, found: _Look) -> bool:
+        """Refuse a piece whose voice belongs to another channel, or might; returns whether it was refused.
+
+        Args:
+            stretch: Where it lies in the levels.
+            piece: As it is told.
+            levels: Of all channels, [F, channels].
+            found: Notes the refusal.
+        """
+        channel = piece.channel
+        if channel is None or not 0 <= channel < levels.shape[1]:
+            return False
+        for other, louder_db in heard_elsewhere(stretch, channel, levels).items():
+            if louder_db < -BLEED_DB:
+                continue
+            if louder_db > BLEED_DB or (other in self.kept and other < channel):
+                found.refuse(piece, "BLEED", "This voice is heard on another channel; it counts there.")
+                return True
+            if other in self.unheard:
+                message = "This voice is as loud on a channel that nobody may listen to; record the parties apart."
+                found.refuse(piece, "MIXED", message)
+                return True
+        return False
 
 
 def _channels(
@@ -193,20 +248,19 @@ def _channels(
     return [*kept] if roles else [(utterance.channel, None)]
 
 
-def _cut_channel(recording: Recording, channel: int, role: str | None, levels: Levels, found: _Look) -> None:
+def _cut_channel(recording: Recording, whole: _Piece, levels: Levels, owners: _Owners, found: _Look) -> None:
     """Find the utterances of one channel."""
-    whole = _Piece(channel, role, None, None)
-    if not 0 <= channel < recording.num_channels:
+    channel = whole.channel
+    if channel is None or not 0 <= channel < recording.num_channels:
         found.pieces.append(whole)  # it is refused with its reason when it is read
         return
     stretches = utterances_in(levels[:, channel])
     if not stretches:
         found.refuse(whole, "NO_SPEECH", "Nobody speaks in this channel; check the microphone.")
     for stretch in stretches:
-        piece = _Piece(channel, role, *(round(time_s, 2) for time_s in stretch))
-        if bleeds(stretch, channel, levels):
-            found.refuse(piece, "BLEED", "This voice is louder on another channel; it is heard there.")
-        else:
+        start_s, end_s = (round(time_s, 2) for time_s in stretch)
+        piece = whole._replace(start_s=start_s, end_s=end_s)
+        if not owners.leave_out(stretch, piece, levels, found):
             found.pieces.append(piece)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ Array = npt.NDArray[Any]
 OnProgress = Callable[[int, int], None]
 Outcome = Extracted | AudioRefused
 
-_UTTERANCES_PER_WORKER = 200
+_UTTERANCES_PER_WORKER = 40
 _UTTERANCES_PER_ORDER = 20
 
 
@@ -217,8 +218,7 @@ class _FileWork:
         """Note what came back of the first order that is out."""
         rows = self.orders.popleft()
         if result is None:
-            message = f"{self.group[0].path} killed the process that read it, for want of memory or time; leave it out."
-            outcomes: list[Outcome] = [AudioRefused("LOST", message)] * len(rows)
+            outcomes: list[Outcome] = [lost(self.group[0].path)] * len(rows)
         else:
             outcomes = _from_bytes(result)
         for row, outcome in zip(rows, outcomes, strict=True):
@@ -231,6 +231,11 @@ class _FileWork:
             if row in self.new and cache is not None and not isinstance(outcome, AudioRefused):
                 cache.store(key, outcome)
             yield key, outcome
+
+
+def lost(path: Path) -> AudioRefused:
+    """Why a recording is left out whose reader was killed."""
+    return AudioRefused("LOST", f"{path} killed the process that read it, for want of memory or time; leave it out.")
 
 
 def _start(group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCache | None) -> _FileWork:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ecan_core.audio.decode import REASONS, decode, resample
+from ecan_core.audio.decode import REASONS, decode, hashed, resample
 from ecan_core.audio.waveform import Waveform
 from ecan_core.errors import AudioRefused
 from tests.ecan_core.audio.sounds import noise, tone
@@ -198,3 +198,15 @@ def test_every_known_container_is_decoded(tmp_path):
         soundfile.write(content, np.tile(tone(300), 2), 16_000, format=suffix.upper())
         (tmp_path / f"a.{suffix}").write_bytes(content.getvalue())
         assert abs(decode(tmp_path / f"a.{suffix}").duration_s - 2.0) < 0.15
+
+
+def test_a_file_that_was_written_again_is_another_one_even_if_its_time_was_set_back(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(bytes(100))
+    before, times = hashed(path), path.stat()
+    path.write_bytes(b"\1" * 100)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = hashed(path)
+    assert path.stat().st_mtime_ns == times.st_mtime_ns
+    assert before[0] != after[0]
+    assert before[1] != after[1]

@@ -8,7 +8,7 @@ import soundfile
 
 from ecan_core.audio import speech
 from ecan_core.audio.decode import Recording
-from ecan_core.audio.speech import Stretch, bleeds, levels_of, utterances_in
+from ecan_core.audio.speech import BLEED_DB, Stretch, heard_elsewhere, levels_of, utterances_in
 from tests.ecan_core.audio.sounds import syllables
 
 RATE = 16_000
@@ -90,17 +90,51 @@ def test_speech_without_a_pause_is_used_whole(tmp_path):
     assert sum(stretch.end_s - stretch.start_s for stretch in stretches) > 19
 
 
-def test_a_voice_that_is_louder_on_the_other_channel_is_not_this_ones(tmp_path):
+def elsewhere(tmp_path, *channels: np.ndarray) -> list[list[tuple[int, dict[int, float]]]]:
+    """Of every channel the utterances' starts in whole seconds, and where else they are heard."""
+    got = levels(tmp_path, *channels)
+    return [
+        [(round(one.start_s), heard_elsewhere(one, channel, got)) for one in utterances_in(got[:, channel])]
+        for channel in range(len(channels))
+    ]
+
+
+def test_a_voice_that_is_louder_on_the_other_channel_is_heard_there(tmp_path):
     agent, customer = scene((1, 4), total_s=10), scene((5, 8), total_s=10)
-    got = levels(tmp_path, agent + 0.1 * customer, customer + 0.1 * agent)
-    heard = {channel: utterances_in(got[:, channel]) for channel in (0, 1)}
-    assert [len(stretches) for stretches in heard.values()] == [2, 2]
-    kept = {
-        channel: [stretch for stretch in stretches if not bleeds(stretch, channel, got)]
-        for channel, stretches in heard.items()
-    }
-    assert [round(stretch.start_s) for stretch in kept[0]] == [1]
-    assert [round(stretch.start_s) for stretch in kept[1]] == [5]
+    heard = elsewhere(tmp_path, agent + 0.1 * customer, customer + 0.1 * agent)
+    for channel, (own, foreign) in enumerate([(1, 5), (5, 1)]):
+        by_start = dict(heard[channel])
+        assert by_start.keys() == {own, foreign}
+        assert by_start[own][1 - channel] == pytest.approx(-20, abs=1)
+        assert by_start[foreign][1 - channel] == pytest.approx(20, abs=1)
+
+
+def test_equal_channels_are_as_loud(tmp_path):
+    both = scene((1, 4), (5, 8), total_s=10)
+    for channel, heard in enumerate(elsewhere(tmp_path, both, both)):
+        assert [start for start, _ in heard] == [1, 5]
+        for _, others in heard:
+            assert abs(others[1 - channel]) < 0.1 < BLEED_DB
+
+
+def test_a_loud_and_noisy_line_is_nobodys_voice(tmp_path):
+    quiet = scene((1, 4), (5, 8), total_s=10, level=0.05)
+    noise = 0.2 * np.random.default_rng(1).normal(size=len(quiet)).astype(np.float32)
+    assert elsewhere(tmp_path, quiet, noise)[0] == [(1, {}), (5, {})]
+
+
+def test_two_who_speak_at_once_are_two(tmp_path):
+    one, faster = scene((1, 6), total_s=10), scene((1.3, 8), total_s=13)
+    other = np.interp(np.arange(10 * RATE) * 1.3, np.arange(13 * RATE), faster)
+    assert elsewhere(tmp_path, one, other)[0] == [(1, {})]
+
+
+def test_levels_of_a_part_are_those_of_the_whole(tmp_path):
+    whole = levels(tmp_path, scene((1, 3), total_s=6))
+    with Recording(tmp_path / "a.wav") as recording:
+        np.testing.assert_array_equal(levels_of(recording, 1.0, 2.5), whole[100:250])
+        np.testing.assert_array_equal(levels_of(recording, 5.0, 99.0), whole[500:])
+        assert levels_of(recording, 7.0, None).shape == (0, 1)
 
 
 def test_no_frames_are_no_speech():

@@ -1,5 +1,6 @@
 """Calls and long recordings into utterances."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +86,7 @@ def test_short_recordings_and_listed_utterances_stay_as_they_are(tmp_path, call)
     short = write(tmp_path / "short.wav", syllables(), 0.1 * syllables())
     listed = Utterance(id="b", path=call.path, start_s=1.0, end_s=4.0)
     absent = Utterance(id="c", path=tmp_path / "absent.wav")
-    (tmp_path / "letter.wav").write_text("no sound" * 10_000)
-    letter = Utterance(id="d", path=tmp_path / "letter.wav")
-    assert cut_recordings([short, listed, absent, letter]).utterances == (short, listed, absent, letter)
+    assert cut_recordings([short, listed, absent]).utterances == (short, listed, absent)
 
 
 def test_short_recordings_of_a_call_are_one_utterance_per_channel_that_is_kept(tmp_path):
@@ -103,6 +102,49 @@ def test_a_channel_that_does_not_exist_is_left_to_be_refused(call):
     named = Utterance(id="a", path=call.path, channel=7)
     for parties in (None, PARTIES):
         assert [item.channel for item in cut_recordings([named], parties).utterances] == [7]
+
+
+@pytest.mark.parametrize("because", [None, "nobody else is recorded"])
+def test_a_voice_as_loud_on_a_channel_that_nobody_may_hear_is_not_heard(tmp_path, because):
+    both = scene((1, 4), (20, 23), total_s=40)
+    parties = Parties(roles=PARTIES.roles, discarded=PARTIES.discarded, mixed_because=because)
+    call = write(tmp_path / "call.wav", both, 0.8 * both)
+    short = write(tmp_path / "short.wav", both[: 5 * RATE], 0.8 * both[: 5 * RATE])
+    listed = Utterance(id="listed", path=call.path, start_s=1.0, end_s=4.0)
+    cut = cut_recordings([call, short, listed], parties)
+    heard = [1, 20, None, 1]
+    if because is None:
+        assert cut.utterances == ()
+        assert [refusal.reason for refusal in cut.refusals] == ["MIXED"] * len(heard)
+    else:
+        assert [item.start_s and round(item.start_s) for item in cut.utterances] == heard
+
+
+def test_a_short_call_of_two_voices_keeps_the_one_that_may_be_heard(tmp_path):
+    short = write(tmp_path / "short.wav", scene((1, 4), total_s=9), scene((5, 8), total_s=9))
+    cut = cut_recordings([short], PARTIES)
+    assert [(item.channel, item.role) for item in cut.utterances] == [(1, "customer")]
+    assert cut.refusals == ()
+
+
+def test_two_microphones_before_one_voice_are_heard_once(tmp_path):
+    both = scene((1, 4), (20, 23), total_s=40)
+    cut = cut_recordings([write(tmp_path / "talk.wav", both, 0.7 * both)])
+    assert places(cut) == [(0, None, 1), (0, None, 20)]
+    assert [refusal.reason for refusal in cut.refusals] == ["BLEED", "BLEED"]
+
+
+def test_what_cannot_be_looked_into_is_refused_and_never_read_as_it_was_listed(tmp_path, call, monkeypatch):
+    (tmp_path / "letter.wav").write_text("no sound" * 10_000)
+    letter = Utterance(id="letter", path=tmp_path / "letter.wav")
+
+    def deadly(recording):
+        os._exit(3)
+
+    monkeypatch.setattr(calls, "levels_of", deadly)
+    cut = cut_recordings([letter, call], PARTIES)
+    assert cut.utterances == ()
+    assert [refusal.reason for refusal in cut.refusals] == ["CONTAINER", "LOST"]
 
 
 def test_progress_is_told_for_every_recording(tmp_path, call):
