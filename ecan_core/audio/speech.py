@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ecan_core.audio.decode import Recording
+from ecan_core.audio.decode import BLOCK_SAMPLES, Recording
 
 FRAME_S = 0.01
 NOISE_PERCENTILE = 15  # of the levels of a channel
@@ -25,7 +25,6 @@ PADDING_S = 0.1  # kept before and after
 PAUSE_S = 0.5  # longer pauses end an utterance
 MIN_UTTERANCE_S, MAX_UTTERANCE_S = 0.8, 15.0
 BLEED_DB = 6.0  # so much louder on another channel: the voice is another person's
-_BLOCK_S = 30.0
 _FLOOR_DB = -120.0
 
 Levels = npt.NDArray[np.floating[Any]]
@@ -49,7 +48,7 @@ def levels_of(recording: Recording) -> Levels:
 def _levels(recording: Recording) -> Iterator[Levels]:
     frame = round(FRAME_S * recording.sample_rate)
     num_frames = recording.num_frames // frame
-    per_block = round(_BLOCK_S / FRAME_S)
+    per_block = max(BLOCK_SAMPLES // (frame * recording.num_channels), 1)
     for first in range(0, num_frames, per_block):
         last = min(first + per_block, num_frames)
         samples = recording.frames(first * frame, last * frame).reshape(last - first, frame, recording.num_channels)
