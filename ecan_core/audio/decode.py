@@ -10,6 +10,7 @@ decoded by libsndfile in a process that is thrown away (`ecan_core.audio.foreign
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -55,6 +56,8 @@ MAX_DURATION_S = 120.0  # costs about half a gigabyte of memory
 MIN_SAMPLE_RATE = 8_000  # Hz
 SILENCE_PEAK = 1e-4  # of full scale, -80 dB
 MAX_PEAK = 1e6  # of full scale; squares of larger samples overflow further on
+BLOCK_SAMPLES = 1 << 22
+"""Of all channels, as many as are in memory at once: 16 MiB."""
 _HEAD_BYTES = 64
 _BLOCK_BYTES = 1 << 20
 
@@ -167,13 +170,8 @@ class Recording:
             message = f"{name} has no sound from {start_s} s to {end_s} s; correct start and end."
             raise AudioRefused("NO_SUCH_SEGMENT", message)
         _check_duration((stop - start) / rate, name)
-        samples = self.frames(start, stop)
-        if not np.isfinite(samples).all():
-            raise AudioRefused("NON_FINITE", f"{name} holds values that are not numbers; export it again.")
-        if np.abs(samples).max() > MAX_PEAK:
-            message = f"{name} holds values far beyond full scale; export it again with a full scale of 1."
-            raise AudioRefused("NON_FINITE", message)
-        mono = _choose_channel(samples, channel, name)
+        channel = self._loudest(start, stop) if channel is None else self._checked(channel)
+        mono = np.concatenate([block[:, channel].copy() for block in self._blocks(start, stop)])
         if np.abs(mono - mono.mean()).max() < SILENCE_PEAK:
             raise AudioRefused("SILENT", f"{name} holds no sound; check the microphone or the channel.")
         return Waveform(samples=mono, sample_rate=rate)
@@ -189,6 +187,34 @@ class Recording:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _blocks(self, start: int, stop: int) -> Iterator[Samples]:
+        """The frames of a segment piece by piece, so that memory does not grow with the number of channels."""
+        step = BLOCK_SAMPLES // self.num_channels
+        for first in range(start, stop, step):
+            block = self.frames(first, min(first + step, stop))
+            _check_scale(block, self._name)
+            yield block
+
+    def _loudest(self, start: int, stop: int) -> int:
+        """The channel with the most energy within a segment; a constant offset is not sound."""
+        if self.num_channels == 1:
+            return 0
+        offset = self.frames(start, start + 1).astype(np.float64)
+        total = np.zeros(self.num_channels)
+        squares = np.zeros(self.num_channels)
+        for block in self._blocks(start, stop):
+            apart = block - offset
+            total += apart.sum(axis=0)
+            squares += np.einsum("tc,tc->c", apart, apart)
+        return int((squares - total**2 / (stop - start)).argmax())
+
+    def _checked(self, channel: int) -> int:
+        if not 0 <= channel < self.num_channels:
+            count = self.num_channels
+            message = f"{self._name} has {count} channel(s), counted from 0; channel {channel} does not exist."
+            raise AudioRefused("NO_SUCH_CHANNEL", message)
+        return channel
 
     def _open_content(self) -> Content:
         head = self._read_at(0, _HEAD_BYTES)
@@ -331,13 +357,10 @@ def _check_duration(duration_s: float, name: str) -> None:
         raise AudioRefused("TOO_LONG", message)
 
 
-def _choose_channel(samples: Samples, channel: int | None, name: str) -> Samples:
-    """Takes one channel, [T], out of [T, channels]."""
-    count = samples.shape[1]
-    if channel is None:
-        # Variance, not energy: a constant offset is not sound.
-        channel = int(samples.var(axis=0, dtype=np.float64).argmax())
-    if not 0 <= channel < count:
-        message = f"{name} has {count} channel(s), counted from 0; channel {channel} does not exist."
-        raise AudioRefused("NO_SUCH_CHANNEL", message)
-    return np.ascontiguousarray(samples[:, channel])
+def _check_scale(samples: Samples, name: str) -> None:
+    peak = np.maximum(samples.max(), -samples.min())
+    if not np.isfinite(peak):
+        raise AudioRefused("NON_FINITE", f"{name} holds values that are not numbers; export it again.")
+    if peak > MAX_PEAK:
+        message = f"{name} holds values far beyond full scale; export it again with a full scale of 1."
+        raise AudioRefused("NON_FINITE", message)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ecan_core.audio.decode import Recording
+from ecan_core.audio.decode import BLOCK_SAMPLES, Recording
 
 FRAME_S = 0.01
 NOISE_PERCENTILE = 15  # of the levels of a channel
@@ -26,7 +26,6 @@ PAUSE_S = 0.5  # longer pauses end an utterance
 MIN_UTTERANCE_S, MAX_UTTERANCE_S = 0.8, 15.0
 SAME_VOICE = 0.8  # correlation of the amplitudes of two channels from which they carry the same voice
 BLEED_DB = 6.0  # so much louder on another channel: the voice is another person's; with less, nobody can tell whose
-_BLOCK_S = 30.0
 _FLOOR_DB = -120.0
 
 Levels = npt.NDArray[np.floating[Any]]
@@ -59,7 +58,7 @@ def levels_of(recording: Recording, start_s: float | None = None, end_s: float |
 
 def _levels(recording: Recording, frame: int, start: int, end: int) -> Iterator[Levels]:
     """The levels from one frame to before another, block by block; a frame has so many samples."""
-    per_block = round(_BLOCK_S / FRAME_S)
+    per_block = max(BLOCK_SAMPLES // (frame * recording.num_channels), 1)
     for first in range(start, end, per_block):
         last = min(first + per_block, end)
         samples = recording.frames(first * frame, last * frame).reshape(last - first, frame, recording.num_channels)

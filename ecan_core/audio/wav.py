@@ -153,7 +153,8 @@ def _malformed(name: str, what: str) -> AudioRefused:
 
 def _decoded(data: bytes, codec: int, width: int) -> npt.NDArray[np.float32]:
     if codec == _FLOAT:
-        return np.frombuffer(data, f"<f{width}").astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused for that
+            return np.frombuffer(data, f"<f{width}").astype(np.float32)
     if codec != _PCM:
         return _law(codec)[np.frombuffer(data, np.uint8)]
     if width == 1:

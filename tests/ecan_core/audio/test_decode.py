@@ -1,11 +1,13 @@
 import io
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from ecan_core.audio import decode as decode_module
 from ecan_core.audio.decode import REASONS, decode, hashed, resample
 from ecan_core.audio.waveform import Waveform
 from ecan_core.errors import AudioRefused
@@ -55,6 +57,27 @@ def test_the_louder_channel_is_judged_within_the_segment(tmp_path):
 def test_a_named_channel_is_taken_even_if_it_is_softer(tmp_path):
     path = write(tmp_path / "call.wav", np.stack([tone(200), 0.1 * tone(310)], axis=1))
     np.testing.assert_array_equal(decode(path, channel=1).samples, (0.1 * tone(310)).astype(np.float32))
+
+
+def test_what_is_decoded_does_not_depend_on_how_it_is_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "many.wav", np.stack([level * noise(1.0) + 0.2 for level in (0.1, 0.3, 0.2)], axis=1))
+    at_once = decode(path).samples
+    monkeypatch.setattr(decode_module, "BLOCK_SAMPLES", 1000)
+    np.testing.assert_array_equal(decode(path).samples, at_once)
+    np.testing.assert_array_equal(decode(path, channel=1).samples, at_once)
+
+
+def test_not_all_channels_are_in_memory_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "wide.wav"
+    with soundfile.SoundFile(path, "w", 96_000, 16, subtype="FLOAT") as file:
+        for second in range(5):
+            file.write(0.1 * np.random.default_rng(second).normal(size=(96_000, 16)).astype(np.float32))
+    monkeypatch.setattr(decode_module, "BLOCK_SAMPLES", 1 << 18)
+    tracemalloc.start()
+    decode(path)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < path.stat().st_size / 2
 
 
 def test_a_channel_that_does_not_exist_is_refused(tmp_path):
@@ -154,6 +177,12 @@ def test_values_that_are_not_numbers_are_refused(tmp_path, value):
     samples = noise(1.0)
     samples[77] = value
     assert refusal(write(tmp_path / "a.wav", samples)).reason == "NON_FINITE"
+
+
+def test_values_that_no_single_float_holds_are_refused_without_a_warning(tmp_path):
+    samples = noise(1.0).astype(np.float64)
+    samples[77] = 1e300
+    assert refusal(write(tmp_path / "a.wav", samples, subtype="DOUBLE")).reason == "NON_FINITE"
 
 
 def test_too_short_and_too_long_are_refused(tmp_path):
