@@ -54,6 +54,7 @@ def train_private(
     *,
     noise_key: int,
     speakers: Tensor | None = None,
+    steps: range | None = None,
 ) -> None:
     """Train the bottleneck and the head of ``network`` in place.
 
@@ -69,6 +70,8 @@ def train_private(
         settings: how to train.
         noise_key: 128 secret bits that the noise is drawn from. Whoever knows them can take the noise away.
         speakers: number of each utterance's speaker ``[N]``, for the unit ``speaker``.
+        steps: which of the ``settings.steps`` to take now, from 0; None takes them all. Several sites that train one
+            network take a few at a time.
 
     Raises:
         SettingsError: the unit is a speaker and some are unknown; or the network carries statistics of the corpus.
@@ -82,7 +85,7 @@ def train_private(
     codes = _encoded(network, inputs)
     learned = [*network.bottleneck.parameters(), *network.head.parameters()]
     averages = [(torch.zeros_like(one), torch.zeros_like(one)) for one in learned]
-    for step in range(settings.steps):
+    for number, step in enumerate(range(settings.steps) if steps is None else steps, start=1):
         sums = clipped_sums(
             network, codes, labels, settings.clip, speakers=speakers if settings.unit == "speaker" else None
         )
@@ -92,9 +95,9 @@ def train_private(
             gradient = (total + settings.noise_multiplier * settings.clip * drawn) / len(labels)
             mean.mul_(_MOMENTUM).add_(gradient, alpha=1 - _MOMENTUM)
             square.mul_(_SCALE).addcmul_(gradient, gradient, value=1 - _SCALE)
-            deviation = (square / (1 - _SCALE ** (step + 1))).sqrt() + _TINY
+            deviation = (square / (1 - _SCALE**number)).sqrt() + _TINY
             with torch.no_grad():
-                parameter.sub_(rate * mean / (1 - _MOMENTUM ** (step + 1)) / deviation)
+                parameter.sub_(rate * mean / (1 - _MOMENTUM**number) / deviation)
 
 
 def clipped_sums(

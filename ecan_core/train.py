@@ -48,6 +48,8 @@ def train(
     *,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
+    epochs: range | None = None,
+    proximal: float = 0.0,
 ) -> None:
     """Train ``network`` in place.
 
@@ -61,14 +63,19 @@ def train(
         settings: how to train.
         seed: seed of the shuffling and of dropout.
         on_epoch: called after each epoch with its number (from 1) and its mean loss.
+        epochs: which of the ``settings.epochs`` to train now, from 0; None trains them all. Several sites that train
+            one network do a few at a time, with a fresh optimizer each time.
+        proximal: weight of half the squared distance from where the network was at the start, which keeps a site's
+            network near that of the others (FedProx, Li et al. 2020); 0 leaves it free.
 
     Raises:
         SettingsError: the training diverged.
     """
     class_weights = _balancing_weights(labels, network.head.bias.shape[0])
     optimizer = make_optimizer("adamw", network.parameters(), settings.learning_rate, settings.weight_decay)
+    start = [parameter.detach().clone() for parameter in network.parameters()] if proximal else []
     network.train()
-    for epoch in range(settings.epochs):
+    for epoch in range(settings.epochs) if epochs is None else epochs:
         with seeded(seed, stream=epoch):
             total = 0.0
             plan = list(batches(len(inputs), settings.batch_size))
@@ -81,6 +88,8 @@ def train(
                     weight=class_weights,
                     label_smoothing=settings.label_smoothing,
                 )
+                if proximal:
+                    loss = loss + 0.5 * proximal * _squared_distance(network, start)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -90,6 +99,10 @@ def train(
     network.eval()
     if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
         raise SettingsError("the training diverged: lower learning_rate")
+
+
+def _squared_distance(network: Network, start: list[Tensor]) -> Tensor:
+    return torch.stack([(now - then).pow(2).sum() for now, then in zip(network.parameters(), start, strict=True)]).sum()
 
 
 def _balancing_weights(labels: Tensor, num_classes: int) -> Tensor:

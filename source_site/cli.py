@@ -18,6 +18,7 @@ except ImportError:  # another distribution has put its `protocol` in the place 
 COMMANDS = {
     "keys": LazyCommand("source_site.commands:keys", "Create this site's keys, show its fingerprint, replace them."),
     "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
+    "federate": LazyCommand("source_site.federation.commands:federate", "Train one network at several sites."),
     "audit": LazyCommand("source_site.audit.commands:audit", "Attack the model as those would who get it."),
     "reproduce": LazyCommand("source_site.audit.commands:reproduce", "Train the model again and compare the bytes."),
     "cards": LazyCommand("source_site.audit.commands:cards", "Write a model card, a data sheet and an ML-BOM."),

@@ -1,8 +1,8 @@
 """What a source trains on, and the one way in which it trains: the released network and those of its audit alike."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,7 @@ def read_material(
     encoder: str,
     cache_path: Path,
     narrator: Narrator,
+    meaning: Mapping[str, str] | None = None,
 ) -> Material:
     """Read labelled corpora and normalize their front-end outputs.
 
@@ -116,6 +117,7 @@ def read_material(
         encoder: short name of the architecture.
         cache_path: where front-end outputs are kept between runs.
         narrator: tells a person what is left out and how far the work has come.
+        meaning: what some of the corpora's labels are to count as, such as calm as neutral.
 
     Raises:
         UsageFault: a class is in none of the corpora, or a corpus is named twice.
@@ -123,7 +125,7 @@ def read_material(
     """
     arch = ARCHITECTURES[encoder]
     _require_distinct([path for _, path in corpora])
-    read = [read_corpus(recipe, path) for recipe, path in corpora]
+    read = [_relabeled(read_corpus(recipe, path), meaning or {}) for recipe, path in corpora]
     chosen = _choose_classes(read, classes)
     for corpus in read:
         require_speakers(normalization, [item.utterance.speaker for item in corpus.utterances])
@@ -198,6 +200,11 @@ class _LabeledTable:
 
     table: FeatureTable
     labels: tuple[str, ...]
+
+
+def _relabeled(corpus: Corpus, meaning: Mapping[str, str]) -> Corpus:
+    items = (replace(item, label=meaning.get(item.label, item.label)) for item in corpus.utterances)
+    return replace(corpus, utterances=tuple(items))
 
 
 def _choose_classes(corpora: Sequence[Corpus], wanted: Sequence[str] | None) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def held_out_rates(material: Material, recipe: Recipe, *, seed: int) -> tuple[fl
         seed: seed of the training and of who is held out.
     """
     labels = material.labels
-    held_out = _held_out_rows(material.speakers, labels, seed)
+    held_out = held_out_rows(material.speakers, labels, seed)
     if not len(held_out):
         return NOT_ESTIMATED, NOT_ESTIMATED
     heard = np.setdiff1d(np.arange(len(labels)), held_out)
@@ -134,7 +134,7 @@ def _private_recipe(
     return replace(recipe, private=private), promise([private], delta)
 
 
-def _held_out_rows(speakers: Sequence[str | None], labels: np.ndarray, seed: int) -> np.ndarray:
+def held_out_rows(speakers: Sequence[str | None], labels: np.ndarray, seed: int) -> np.ndarray:
     """Rows of a quarter of the speakers, none where speakers are too few or unknown.
 
     A speaker who is the last one to speak a class stays in training: a class that was never heard cannot be

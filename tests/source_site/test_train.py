@@ -14,7 +14,7 @@ from protocol import weights
 from source_site.export import manifest_fields
 from source_site.material import quantize_network
 from source_site.store import load_run
-from source_site.train import _held_out_rows
+from source_site.train import held_out_rows
 from tests.source_site.runs import FACTS
 
 
@@ -64,11 +64,11 @@ def test_a_speaker_who_alone_speaks_a_class_is_not_held_out():
     labels = np.tile([0, 1, 0, 1], 8)
     labels[:4] = 2
     for seed in range(20):
-        held_out = _held_out_rows(speakers, labels, seed)
+        held_out = held_out_rows(speakers, labels, seed)
         assert {speakers[row] for row in held_out} < set("bcdefgh")
         assert len(held_out) == 8
 
 
 def test_nobody_is_held_out_of_too_few_or_unknown_speakers():
-    assert len(_held_out_rows(["a", "b", "c"], np.array([0, 1, 0]), 0)) == 0
-    assert len(_held_out_rows([None] * 8, np.zeros(8, int), 0)) == 0
+    assert len(held_out_rows(["a", "b", "c"], np.array([0, 1, 0]), 0)) == 0
+    assert len(held_out_rows([None] * 8, np.zeros(8, int), 0)) == 0

@@ -1,0 +1,137 @@
+"""What a consortium agrees on before it trains: one plan, the same at every site, as plain data in one record."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from ecan_core.checks import at_least, non_negative, positive
+from ecan_core.errors import SettingsError
+from ecan_core.model.architectures import ARCHITECTURES, build_network
+from ecan_core.model.network import Network
+from ecan_core.model.weights import restore, snapshot
+from ecan_core.settings import parse_settings
+from ecan_core.train import TrainSettings
+from protocol.architecture import model_shapes
+
+Arrays = dict[str, np.ndarray]
+FEWEST_FOR_SECRECY = 3
+"""Of two sites, each could take its own share from the sum and see the other's."""
+EVERYBODY, HEARD = "all/", "heard/"
+"""The two networks that are trained side by side: the one that leaves, and one that never hears the speakers who are
+held out, by which the recognition rate is estimated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a consortium agrees on.
+
+    Attributes:
+        classes: the classes to learn; none takes those that every site has.
+        encoder: short name of the architecture.
+        normalization: ``corpus`` or ``speaker``; each site by its own statistics, which stay there.
+        rounds: how often the sites' networks are averaged.
+        local_epochs: passes over a site's corpus in a round.
+        strategy: ``fedavg`` averages; ``fedprox`` also holds each site near the others while it trains.
+        proximal: how strongly (FedProx's mu).
+        secure: the coordinator learns the sum of the sites' networks alone (SecAgg+).
+        min_sites: a round waits for so many sites.
+        estimate: whether the recognition rate on speakers that were held out is estimated.
+        epsilon: what each site promises its utterances; 0 trains as usual.
+        seed: seed of initialization, shuffling and dropout.
+        training: how a site trains; its epochs are ``rounds`` times ``local_epochs``.
+    """
+
+    classes: tuple[str, ...] = ()
+    encoder: Literal["mlp", "tdnn"] = "mlp"
+    normalization: Literal["corpus", "speaker"] = "speaker"
+    rounds: int = 10
+    local_epochs: int = 3
+    strategy: Literal["fedavg", "fedprox"] = "fedprox"
+    proximal: float = 0.1
+    secure: bool = False
+    min_sites: int = 2
+    estimate: bool = True
+    epsilon: float = 0.0
+    seed: int = 0
+    training: TrainSettings = field(default_factory=TrainSettings)
+
+    def __post_init__(self) -> None:
+        positive(self, "rounds", "local_epochs")
+        non_negative(self, "proximal", "epsilon", "seed")
+        at_least(self, "min_sites", FEWEST_FOR_SECRECY if self.secure else 2)
+
+    @property
+    def mu(self) -> float:
+        """Weight of the proximal term."""
+        return self.proximal if self.strategy == "fedprox" else 0.0
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether a second network is trained for the recognition rate: a private plan would pay for it twice."""
+        return self.estimate and not self.epsilon
+
+    def to_text(self) -> str:
+        """The plan as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_text(text: str) -> "Plan":
+        """Read a plan.
+
+        Raises:
+            SettingsError: it is damaged, or of another version.
+        """
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError):
+            fields = None
+        if not isinstance(fields, dict):
+            raise SettingsError("the plan of the federation is no JSON object; let all sites install the same version")
+        return parse_settings(Plan, fields, "the plan of the federation")
+
+
+def fresh_network(plan: Plan, num_classes: int) -> Network:
+    """The network that every site starts from."""
+    arch = ARCHITECTURES[plan.encoder]
+    input_dim = model_shapes(arch.name, num_classes, plan.normalization)["encoder.0.weight"][1]
+    return build_network(
+        arch, input_dim=input_dim, num_classes=num_classes, normalization=plan.normalization, seed=plan.seed
+    )
+
+
+def network_of(plan: Plan, num_classes: int, arrays: Mapping[str, np.ndarray]) -> Network:
+    """A network with weights that came from elsewhere.
+
+    Raises:
+        SettingsError: they are of another network.
+    """
+    network = fresh_network(plan, num_classes)
+    try:
+        restore(network, arrays)
+    except RuntimeError as error:
+        raise SettingsError("the weights are of another network; let all sites install the same version") from error
+    return network
+
+
+def first_arrays(plan: Plan, num_classes: int) -> Arrays:
+    """What the first round starts from: the networks that are trained side by side."""
+    start = snapshot(fresh_network(plan, num_classes))
+    return named(start, EVERYBODY) | (named(start, HEARD) if plan.is_estimated else {})
+
+
+def array_names(plan: Plan, num_classes: int) -> list[str]:
+    """Names of what a round exchanges, in their order where only the order is sent."""
+    return list(first_arrays(plan, num_classes))
+
+
+def part(arrays: Mapping[str, np.ndarray], name: str) -> Arrays:
+    """The weights of one of the networks in ``arrays``, by their names in it."""
+    return {key.removeprefix(name): value for key, value in arrays.items() if key.startswith(name)}
+
+
+def named(arrays: Mapping[str, np.ndarray], name: str) -> Arrays:
+    """The weights of a network, named as those of one among several."""
+    return {name + key: value for key, value in arrays.items()}
