@@ -544,7 +544,7 @@ def replay(
     from target_site.again import order_again
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, REPLAY, finish_replacement, read_facts, remove_tree
-    from target_site.replay import circumstances, differing_files
+    from target_site.replay import changed_recordings, circumstances, differing_files
     from target_site.site_policy import read_policy
 
     narrator = Narrator(quiet=quiet)
@@ -563,11 +563,12 @@ def replay(
                     _carry_out(order, policy, accepted, narrator, quiet=quiet)
                     finish_replacement(again)
                 different, because = differing_files(model_dir, again), circumstances(model_dir, again)
+                recordings = changed_recordings(model_dir, again)
             finally:
                 remove_tree(again)
             noted["different"] = different
     if form == "json":
-        click.echo(json.dumps({"different": different, "circumstances": because}))
+        click.echo(json.dumps({"different": different, "circumstances": because, "recordings": recordings}))
     reasons = "; ".join(because) or "nothing else that the receipt knows of"
     if different:
         raise Refused(Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}.")

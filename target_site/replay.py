@@ -31,19 +31,22 @@ def circumstances(model: Path, again: Path) -> list[str]:
     return found
 
 
+def changed_recordings(model: Path, again: Path) -> list[str]:
+    """The recordings of which an utterance is gone or new."""
+    then, now = _heard(model), _heard(again)
+    return sorted({place[0] for place in then ^ now})
+
+
 def _of_recordings(model: Path, again: Path) -> list[str]:
-    then, now = (
-        {
-            (one.recording, one.channel, one.begin_ms, one.end_ms, one.speaker)
-            for one in read_segments(file_of_model(folder, JSONL))
-        }
-        for folder in (model, again)
-    )
-    found = [f"{count} utterances {what}" for count, what in ((len(then - now), "gone"), (len(now - then), "new"))]
-    shown = sorted({place[0] for place in then ^ now})[:1]
-    if not shown:
+    then, now = _heard(model), _heard(again)
+    if then == now:
         return ["the recordings have other sound, or another order, under the same names"]
-    return [*found, f"the first of them is in {shown[0]}"]
+    return [f"{len(then - now)} utterances are gone and {len(now - then)} are new (--format json names their files)"]
+
+
+def _heard(folder: Path) -> set[tuple[str, int | None, int, int, str | None]]:
+    segments = read_segments(file_of_model(folder, JSONL))
+    return {(one.recording, one.channel, one.begin_ms, one.end_ms, one.speaker) for one in segments}
 
 
 def _content(folder: Path, name: str) -> bytes | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecan_core.checks import one_of
+from ecan_core.checks import fraction, one_of
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
@@ -54,6 +54,7 @@ class SitePolicy:
             one_of(self, "subjects", SUBJECTS)
         if self.least_level not in list(Level):
             raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
+        fraction(self.adaptation, "learning_rate")
         for role in self.channels:
             if role not in (*SUBJECTS, *AT_WORK):
                 raise SettingsError(f"channels must name {', '.join((*SUBJECTS, *AT_WORK))}, not {role!r}.")

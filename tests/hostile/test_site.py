@@ -63,6 +63,7 @@ BAD_RULES = {
     "C03-0o17": (RULES + "adaptation:\n  epochs: 0o17\n", 3, "adaptation.epochs must be a whole number"),
     "C04-nan": (RULES + "adaptation:\n  learning_rate: .nan\n", 3, "adaptation.learning_rate must be a finite number"),
     "C04-negative": (RULES + "adaptation:\n  learning_rate: -1.0\n", 3, "adaptation.learning_rate is -1.0"),
+    "C04-huge": (RULES + "adaptation:\n  learning_rate: 1.0e+30\n", 3, "learning_rate is 1e+30"),
     "C04-zero": (RULES + "adaptation:\n  num_neighbors: 0\n", 3, "adaptation.num_neighbors is 0"),
     "C06-key-inside": (RULES + "passphrase: hunter2\n", 3, "passphrase is not a setting"),
 }

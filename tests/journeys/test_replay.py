@@ -28,7 +28,7 @@ def test_a_model_is_made_again_byte_for_byte_and_stays_as_it_is(crossing, model)
     before = {path.name: path.read_bytes() for path in model.iterdir() if path.suffix in (".json", ".safetensors")}
     result = replay(crossing, model, crossing.target_labels)
     assert result.code == 0, result.stderr
-    assert result.json() == {"different": [], "circumstances": []}
+    assert result.json() == {"different": [], "circumstances": [], "recordings": []}
     assert {name: (model / name).read_bytes() for name in before} == before
     assert not list(model.glob(".replay*"))
 
@@ -51,7 +51,9 @@ def test_a_replay_says_what_was_not_the_same(crossing, model, tmp_path):
     assert "weights.safetensors" in said
     assert "torch was 0.1" in said
     assert "it had 7 threads" in said
-    assert f"1 utterances gone; 0 utterances new; the first of them is in {crossing.target_labels.parent}" in said
+    assert "1 utterances are gone and 0 are new" in said
+    assert ".wav" not in said
+    assert result.json()["recordings"] == [str(crossing.target_labels.parent / rows[0]["file"])]
     assert "[REPRO]" in said
     assert json.loads((model / "audit.jsonl").read_text().splitlines()[-1])["event"] == "replay"
 
