@@ -50,7 +50,7 @@ def shared_out(pieces: Iterable[bytes], compute: Compute, num_workers: int) -> I
                 content = next(waiting, None)
                 if content is None:
                     break
-                worker = idle.pop() if idle else _Worker(compute, [*idle, *busy.values()])
+                worker = idle.pop() if idle else _Worker(compute)
                 pending.append(worker.start(content))
                 busy[worker.reading] = worker
             if not pending:
@@ -67,6 +67,32 @@ def shared_out(pieces: Iterable[bytes], compute: Compute, num_workers: int) -> I
             worker.close()
 
 
+class Companion:
+    """A forked process that answers one question after the other, and keeps between them what it has open.
+
+    Args:
+        compute: Answers, there.
+    """
+
+    def __init__(self, compute: Compute) -> None:
+        self._worker: _Worker | None = _Worker(compute)
+
+    def ask(self, content: bytes) -> bytes | None:
+        """What it answers; None once it is gone."""
+        if self._worker is None:
+            return None
+        piece = self._worker.start(content)
+        if not self._worker.finish():
+            self._worker = None
+        return piece.result
+
+    def close(self) -> None:
+        """Let it end."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+
 class _Piece:
     """One piece of work: whether it is done, and what came of it."""
 
@@ -78,16 +104,18 @@ class _Piece:
 class _Worker:
     """A forked process that computes one piece after the other until its pipe is closed."""
 
-    def __init__(self, compute: Compute, others: "list[_Worker]") -> None:
+    def __init__(self, compute: Compute) -> None:
         inner_reading, self._writing = os.pipe()
         self.reading, inner_writing = os.pipe()
         self._piece = _Piece()
         _flush()
         self._process = os.fork()
         if self._process == 0:
-            for descriptor in [self._writing, self.reading, *(end for other in others for end in other.ends)]:
-                os.close(descriptor)
+            for descriptor in (end for worker in [self, *_living] for end in worker.ends):
+                os.close(descriptor)  # a pipe ends when nobody holds it
+            _living.clear()
             _work(compute, inner_reading, inner_writing)
+        _living.append(self)
         os.close(inner_reading)
         os.close(inner_writing)
 
@@ -114,10 +142,15 @@ class _Worker:
 
     def close(self) -> None:
         """Let it end after what it is at."""
+        _living.remove(self)
         for descriptor in self.ends:
             os.close(descriptor)
         with suppress(ChildProcessError):
             os.waitpid(self._process, 0)
+
+
+_living: list[_Worker] = []
+"""Those that this process has made and not closed."""
 
 
 def _work(compute: Compute, reading: int, writing: int) -> None:

@@ -94,6 +94,9 @@ class Content(Protocol):
     def read(self, start: int, stop: int) -> Samples:
         """Frames from `start` to before `stop`, [stop - start, channels]; fewer where the file ends before."""
 
+    def close(self) -> None:
+        """Gives back what it holds."""
+
 
 class Recording:
     """An open audio file; use as a context manager.
@@ -114,9 +117,13 @@ class Recording:
             if not self.identity.size:
                 raise AudioRefused("EMPTY", f"{path} has no content; record or copy it again.")
             self._content = self._open_content()
-            _check_rate(self._content.sample_rate, self._name)
         except BaseException:
             os.close(self._descriptor)
+            raise
+        try:
+            _check_rate(self.sample_rate, self._name)
+        except BaseException:
+            self.close()
             raise
 
     @property
@@ -178,6 +185,7 @@ class Recording:
 
     def close(self) -> None:
         """Closes the file."""
+        self._content.close()
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
@@ -293,6 +301,9 @@ class _WavContent:
         width = self.header.frame_bytes
         data = _pread(self.descriptor, self.header.start + start * width, (stop - start) * width)
         return self.header.samples(data[: len(data) - len(data) % width])
+
+    def close(self) -> None:
+        """The descriptor is another's."""
 
 
 def _open(path: Path) -> int:

@@ -6,23 +6,26 @@ makes it crash, hang or swell costs that one file.
 
 import io
 import os
-from collections.abc import Callable
+import struct
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecan_core.errors import AudioRefused
-from ecan_core.workers import shared_out
+from ecan_core.workers import Companion
 
 MAX_BYTES = 1 << 30
 MAX_FRAMES = 1 << 34
 MAX_MEMORY = 4 << 30  # bytes of address space, most of it the libraries that are there already
-MAX_SECONDS = 30  # of computing
+MAX_CHANNELS = 16
+MAX_SECONDS, MAX_SECONDS_IN_ALL = 30, 1200  # of computing, for one answer and for one file
 
-_FACTS_BYTES = 24
-_SHORT = 1 << 24  # samples
+_FACTS = struct.Struct("<qqq")  # channels, frames per second, frames
+_PLACE = struct.Struct("<qq")  # first frame, and the one after the last
+_RUN_UP, _PASSED = 1 << 13, 1 << 18  # frames before those that are wanted, and so many at once
 
 _DECODED = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3"}
 _NAMED = {
@@ -47,29 +50,51 @@ _NAMED = {
 }
 
 
-@dataclass(frozen=True)
 class ForeignContent:
-    """The sound in a compressed file.
+    """The sound in a compressed file, decoded in a process of its own; close it when done.
 
     Attributes:
         num_channels: Channels.
         sample_rate: Frames per second, in Hz.
         num_frames: Frames, T.
+
+    Args:
+        data: The whole file.
+        name: What messages call it.
+
+    Raises:
+        AudioRefused: UNREADABLE, EMPTY or MALFORMED.
     """
 
-    num_channels: int
-    sample_rate: int
-    num_frames: int
-    _data: bytes
-    _name: str
-    _whole: npt.NDArray[np.float32] | None
+    def __init__(self, data: bytes, name: str) -> None:
+        self._name = name
+        self._decoder = Companion(_Decoder(data))
+        try:
+            self.num_channels, self.sample_rate, self.num_frames = _FACTS.unpack(self._ask(b""))
+            if self.num_frames <= 0:
+                raise AudioRefused("EMPTY", f"{name} holds no sound; record or copy it again.")
+            if self.num_frames > MAX_FRAMES or not 1 <= self.num_channels <= MAX_CHANNELS:
+                raise AudioRefused("MALFORMED", f"{name} claims an impossible length: it is damaged; export it again.")
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Decodes frames, [stop - start, channels]; fewer where the file ends before."""
-        if self._whole is not None:
-            return self._whole[start:stop]
-        said = _aside(lambda: _samples(self._data, start, stop), self._name)
+        said = self._ask(_PLACE.pack(start, stop))[1:]
         return np.frombuffer(said, np.float32).reshape(-1, self.num_channels)
+
+    def close(self) -> None:
+        """Throws the process away."""
+        self._decoder.close()
+
+    def _ask(self, question: bytes) -> bytes:
+        said = self._decoder.ask(question)
+        if not said:
+            raise AudioRefused(
+                "UNREADABLE", f"{self._name} is not audio that can be decoded; convert it to WAV or FLAC."
+            )
+        return said
 
 
 def open_content(head: bytes, descriptor: int, size: int, name: str) -> ForeignContent:
@@ -89,17 +114,7 @@ def open_content(head: bytes, descriptor: int, size: int, name: str) -> ForeignC
         raise AudioRefused("TOO_LONG", f"{name} is larger than 1 GiB; convert it to WAV.")
     import soundfile  # noqa: F401 - once here, so that not every process that is thrown away loads it
 
-    data = _whole(descriptor, size)
-    said = _aside(lambda: _facts(data), name)
-    num_channels, sample_rate, num_frames = np.frombuffer(said[:_FACTS_BYTES], np.int64).tolist()
-    if num_frames <= 0:
-        raise AudioRefused("EMPTY", f"{name} holds no sound; record or copy it again.")
-    if num_frames > MAX_FRAMES or num_channels > 16:
-        raise AudioRefused("MALFORMED", f"{name} claims an impossible length: it is damaged; export it again.")
-    whole = None
-    if len(said) > _FACTS_BYTES:
-        whole = np.frombuffer(said[_FACTS_BYTES:], np.float32).reshape(-1, num_channels)
-    return ForeignContent(num_channels, sample_rate, num_frames, data, name, whole)
+    return ForeignContent(_whole(descriptor, size), name)
 
 
 def _require_known(head: bytes, name: str) -> None:
@@ -121,33 +136,64 @@ def _whole(descriptor: int, size: int) -> bytes:
     return b"".join(blocks)
 
 
-def _aside(decode: Callable[[], bytes], name: str) -> bytes:
-    """Run a decoder in a process that is thrown away.
+class _Decoder:
+    """Answers, in a process that is thrown away: the facts of a file, or samples behind one byte.
 
-    Raises:
-        AudioRefused: UNREADABLE: it fails, or reaches a limit.
+    What it says is nothing where the decoder fails: what a decoder says of hostile bytes is of no use.
     """
 
-    def limited(_: bytes) -> bytes:
-        _limit()
-        return decode()
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._sound: Any = None
+        self._place = 0
 
-    (said,) = shared_out([b""], _quiet(limited), 1)
-    if not said:
-        raise AudioRefused("UNREADABLE", f"{name} is not audio that can be decoded; convert it to WAV or FLAC.")
-    return said
-
-
-def _quiet(compute: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """Nothing instead of an error: what a decoder says of hostile bytes is of no use."""
-
-    def computed(content: bytes) -> bytes:
+    def __call__(self, question: bytes) -> bytes:
         try:
-            return compute(content)
+            if self._sound is None:
+                _mute()
+                _limit()
+                self._sound = self._open()
+            _limit_time()
+            return self._samples(*_PLACE.unpack(question)) if question else self._facts()
         except Exception:
             return b""
 
-    return computed
+    def _open(self) -> Any:
+        import soundfile
+
+        return soundfile.SoundFile(io.BytesIO(self._data))
+
+    def _facts(self) -> bytes:
+        return _FACTS.pack(self._sound.channels, self._sound.samplerate, self._sound.frames)
+
+    def _samples(self, start: int, stop: int) -> bytes:
+        self._move(start)
+        samples = self._sound.read(stop - start, dtype="float32", always_2d=True)
+        self._place += len(samples)
+        return b"." + bytes(samples.tobytes())
+
+    def _move(self, start: int) -> None:
+        """Go to a frame, such that what follows is what it would be had all before it been decoded."""
+        if self._sound.subtype == "VORBIS":  # libsndfile finds its places, but for 128 frames now and then
+            if start < self._place:
+                self._sound, self._place = self._open(), 0
+        elif start != self._place:
+            # A decoder that begins in the middle is wrong for some hundred frames.
+            self._place = max(start - _RUN_UP, 0)
+            self._sound.seek(self._place)
+        while self._place < start:
+            passed = len(self._sound.read(min(start - self._place, _PASSED), dtype="float32"))
+            if not passed:
+                break
+            self._place += passed
+
+
+def _mute() -> None:
+    """Leave what a decoder prints unheard, without a file: a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.dup2(writing, 2)
+    os.close(writing)
 
 
 def _limit() -> None:
@@ -155,25 +201,14 @@ def _limit() -> None:
         import resource  # other systems do not have it
 
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS_IN_ALL))
 
 
-def _facts(data: bytes) -> bytes:
-    """Channels, rate and length, and of a short file all samples at once."""
-    import soundfile
+def _limit_time() -> None:
+    """For one answer."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
 
-    with soundfile.SoundFile(io.BytesIO(data)) as sound:
-        facts = np.array([sound.channels, sound.samplerate, sound.frames], np.int64).tobytes()
-        if sound.frames * sound.channels > _SHORT:
-            return facts
-        return facts + bytes(sound.read(dtype="float32", always_2d=True).tobytes())
-
-
-def _samples(data: bytes, start: int, stop: int) -> bytes:
-    import soundfile
-
-    with soundfile.SoundFile(io.BytesIO(data)) as sound:
-        sound.seek(start)
-        content: bytes = sound.read(stop - start, dtype="float32", always_2d=True).tobytes()
-        return content
+        used = int(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (min(used + MAX_SECONDS, MAX_SECONDS_IN_ALL), MAX_SECONDS_IN_ALL))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ecan_core.workers import cores, shared_out
+from ecan_core.workers import Companion, cores, shared_out
 
 
 def double(content: bytes) -> bytes:
@@ -106,3 +106,29 @@ def test_what_was_in_memory_is_at_hand():
 def test_no_more_cores_are_counted_than_are_granted():
     granted = os.sched_getaffinity(0)
     assert cores() == len(granted)
+
+
+def test_a_companion_keeps_what_it_has_between_questions():
+    heard = []
+
+    def remember(content: bytes) -> bytes:
+        heard.append(content)
+        return b"".join(heard)
+
+    companion = Companion(remember)
+    assert [companion.ask(b"a"), companion.ask(b"b")] == [b"a", b"ab"]
+    companion.close()
+    assert not heard
+    assert companion.ask(b"c") is None
+
+
+def test_a_companion_that_dies_has_no_answer_and_one_of_two_can_be_closed():
+    dead = Companion(lambda _: os._exit(3))
+    assert [dead.ask(b"a"), dead.ask(b"b")] == [None, None]
+    dead.close()
+    first, beside = Companion(double), Companion(double)
+    first.close()  # the other one must not hold its pipe
+    assert beside.ask(b"a") == b"aa"
+    beside.close()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
