@@ -290,7 +290,7 @@ def adapt(
             f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours "
             "and that the source has not withdrawn the model since"
         )
-    refuse_among_recordings(out, audio)
+    refuse_among_recordings(out, cache or out / CACHE_FILE, audio)
     with writing_alone(out):
         finish_replacement(out)
         order = AdaptOrder(
@@ -356,7 +356,7 @@ def predict(
     facts = read_facts(model_dir)
     if keys_dir is not None:
         refuse_withdrawn(keys_dir, facts["receipt"])
-    refuse_among_recordings(out, audio)
+    refuse_among_recordings(out, cache or model_dir / CACHE_FILE, audio)
     with writing_alone(out):
         order = PredictOrder(
             model=model_dir,

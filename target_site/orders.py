@@ -111,14 +111,18 @@ ORDERS: Mapping[str, type[Order]] = {"adapt": AdaptOrder, "predict": PredictOrde
 """Every kind of order by its name."""
 
 
-def refuse_among_recordings(out: Path, audio: Path) -> None:
-    """Refuse an output folder that holds the recordings: what may be written into it could change them.
+def refuse_among_recordings(out: Path, cache: Path, audio: Path) -> None:
+    """Refuse to write among the recordings: what may write into their folder could change them.
 
     Raises:
-        UsageFault: it does, or there is nothing at ``audio``.
+        UsageFault: the output folder holds recordings, the cache lies in a folder of theirs, or there is nothing at
+            ``audio``.
     """
-    if any(root.resolve().is_relative_to(out.resolve()) for root in roots(audio)):
+    folders = [root.resolve() for root in roots(audio)]
+    if any(folder.is_relative_to(out.resolve()) for folder in folders):
         raise UsageFault(f"{out} holds the recordings, which nothing here may change; choose another --out.")
+    if cache.parent.resolve() in folders:
+        raise UsageFault(f"{cache} lies among the recordings, which nothing here may change; choose another --cache.")
 
 
 def name_of(order: Order) -> str:

@@ -206,6 +206,16 @@ def test_row_c20_the_folder_of_the_recordings_is_no_place_for_outputs(model, cal
         assert sorted(path.name for path in out.iterdir()) == before
 
 
+def test_row_c20_nor_for_the_cache(model, calls, tmp_path):
+    result = cli.target(
+        *("predict", "--model", model, "--audio", calls, "--out", tmp_path / "out"),
+        *("--cache", calls / "features.cache"),
+    )
+    assert result.code == 2
+    assert "lies among the recordings" in result.refusal()
+    assert not (calls / "features.cache").exists()
+
+
 def test_row_c24_no_log_and_no_line_on_the_terminal_names_a_recording(model, calls, tmp_path):
     own = shutil.copytree(model, tmp_path / "model")
     named = calls.rename(tmp_path / PATIENT)
