@@ -24,6 +24,7 @@ COMMANDS = {
     "adapt": LazyCommand("target_site.commands:adapt", "Adapt the model to unlabelled recordings."),
     "predict": LazyCommand("target_site.commands:predict", "Recognize emotions with the adapted model."),
     "evaluate": LazyCommand("target_site.commands:evaluate", "Measure the model on labelled recordings."),
+    "node": LazyCommand("target_site.federation.commands:node", "Be one of a source's fleet."),
     "doctor": LazyCommand("target_site.commands:doctor", "Find what keeps this site from working."),
 }
 
