@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check format stubs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-tables bench-protocol fuzz clean
+.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-tables bench-protocol fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -21,6 +21,9 @@ $(READY): pyproject.toml
 
 demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
 	$(BIN)/python -m benchmarks.demo $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))
+
+demo-federation: $(READY) ## a SuperLink and three SuperNodes with TLS and node keys on loopback, to a signed bundle (5 minutes)
+	$(BIN)/python -m benchmarks.demo_federation $(if $(CORPORA),--corpora $(CORPORA))
 
 test: $(READY) ## the quick tests
 	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey and not hostile' -n 2
@@ -57,8 +60,11 @@ bench-ablation: $(READY) ## the terms and forms of ECAN's losses one by one (30 
 bench-leakage: $(READY) ## what models remember, by how they were trained (an hour)
 	$(BIN)/python -m benchmarks.leakage --run --corpora $(CORPORA)
 
+bench-federation: $(READY) ## pooled, federated and alone on a corpus that no site has (20 minutes)
+	$(BIN)/python -m benchmarks.federation --corpora $(CORPORA)
+
 bench-tables: $(READY) ## rewrite the tables of the documents from benchmarks/results
-	for name in tasks pairs robustness ablation leakage; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
+	for name in tasks pairs robustness ablation leakage federation; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
 bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills (25 minutes)
 	$(BIN)/python -m benchmarks.protocol --run

@@ -28,6 +28,7 @@ COMMANDS = {
     "forget": LazyCommand("target_site.commands:forget", "Make the adapted model anew without somebody."),
     "replay": LazyCommand("target_site.commands:replay", "Adapt once more and compare the files."),
     "log": LazyCommand("target_site.commands:log", "Check the log of what was done."),
+    "node": LazyCommand("target_site.federation.commands:node", "Be one of a source's fleet."),
     "doctor": LazyCommand("target_site.commands:doctor", "Find what keeps this site from working."),
 }
 

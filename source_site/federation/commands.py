@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 import click
 
 from ecan_core.narrator import Narrator
-from source_site.commands import folder, format_option, quiet_option, recipes_and_paths
+from source_site.commands import (
+    existing_file,
+    existing_folder,
+    folder,
+    format_option,
+    keys_option,
+    quiet_option,
+    recipes_and_paths,
+)
+
+APP = Path(__file__).with_name("app")
+ROLLOUT_APP = Path(__file__).with_name("rollout_app")
+"""The Flower apps."""
 
 if TYPE_CHECKING:
     from source_site.federation.plan import Plan
@@ -16,7 +28,7 @@ if TYPE_CHECKING:
 plan_options = [
     click.option(
         "--config",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=existing_file,
         help="YAML with the plan that the sites agreed on.",
     ),
     click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all sites share."),
@@ -35,6 +47,36 @@ plan_options = [
 @click.group(epilog="Example: ecan-source federate try --site emodb=/data/emodb --site ravdess=/data/ravdess --out run")
 def federate() -> None:
     """Train one network at several sites; no speech leaves any of them."""
+
+
+@click.command(epilog="Example: ecan-source rollout --federation fleet --listen 10.0.0.1:7500 --keys keys --node a.pub")
+@click.option("--federation", "link_dir", type=existing_folder, required=True, help="Folder of `federate keys`.")
+@click.option("--listen", required=True, metavar="HOST:PORT", help="Where the nodes reach this source.")
+@keys_option
+@click.option(
+    "--node", "nodes", type=existing_file, multiple=True, required=True, help="A node's public key; repeat it."
+)
+@click.option("--home", type=folder, help="Where Flower keeps its files; default: a folder beside the answers.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="JSON Lines: the answers.")
+@quiet_option
+def rollout(
+    link_dir: Path, listen: str, keys_dir: Path, nodes: tuple[Path, ...], home: Path | None, out: Path, quiet: bool
+) -> None:
+    """Bring every open grant to the node of the site that it is sealed to; each is closed by a signed receipt.
+
+    Issue the grants with `ecan-source grant`. What is not answered stays open; run the command again.
+    """
+    from protocol.engine import coordinator
+
+    narrator = Narrator(quiet=quiet)
+    with coordinator(link_dir, listen, home or out.with_name(out.name + ".flower")) as link:
+        for public in nodes:
+            link.register(public)
+        narrator.say(f"waiting for {len(nodes)} nodes at {listen}")
+        settings = {"keys": keys_dir.resolve(), "out": out.resolve(), "nodes": len(nodes)}
+        link.wait(link.start(ROLLOUT_APP, settings))
+    answers = [json.loads(line) for line in out.read_text().splitlines()]
+    narrator.say(f"{sum(answer['closed'] for answer in answers)} of {len(answers)} grants are closed by a receipt")
 
 
 def with_plan(command: "click.decorators.FC") -> "click.decorators.FC":
@@ -81,6 +123,111 @@ def try_plan(
     narrator.say(f"{len(named)} sites train {plan.rounds} rounds of {plan.local_epochs} epochs each")
     facts = run_trial(named, plan, out)
     tell(facts, out, form, narrator)
+
+
+@federate.command("keys", epilog="Example: ecan-source federate keys --host federation.example.org --out keys")
+@click.option("--host", required=True, help="Name or address by which the sites reach the coordinator.")
+@click.option("--out", type=folder, required=True, help="Folder for the keys.")
+@quiet_option
+def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
+    """Make the coordinator's TLS key and the certificate that its sites know it by."""
+    from datetime import UTC, datetime
+
+    from protocol.engine import CA_FILE, make_coordinator_keys
+
+    make_coordinator_keys(out, host, datetime.now(UTC))
+    Narrator(quiet=quiet).say(f"next: give {out / CA_FILE} to every site, and ask each for its node.pub")
+
+
+@federate.command("node-key", epilog="Example: ecan-source federate node-key --out node")
+@click.option("--out", type=folder, required=True, help="Folder for the key.")
+@quiet_option
+def node_key(out: Path, quiet: bool) -> None:
+    """Make the key that this site's node is known by."""
+    from protocol.engine import make_node_key
+
+    public = make_node_key(out / "node.key")
+    Narrator(quiet=quiet).say(f"next: give {public} to the coordinator, over a channel where nobody can swap it")
+
+
+@federate.command(
+    epilog="Example: ecan-source federate serve --keys keys --listen 10.0.0.1:7500 --node a.pub --node b.pub --out run"
+)
+@click.option("--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `federate keys` made.")
+@click.option("--listen", required=True, metavar="HOST:PORT", help="Where the sites reach the coordinator.")
+@click.option("--node", "nodes", type=existing_file, multiple=True, required=True, help="A site's node.pub; repeat it.")
+@with_plan
+@click.option("--home", type=folder, help="Where Flower keeps its files; default: a folder beside the model.")
+@click.option("--out", type=folder, required=True, help="Folder of the trained model.")
+@format_option
+@quiet_option
+def serve(
+    keys_dir: Path,
+    listen: str,
+    nodes: tuple[Path, ...],
+    config: Path | None,
+    classes: str | None,
+    secure: bool,
+    epsilon: float | None,
+    seed: int | None,
+    home: Path | None,
+    out: Path,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Coordinate a federation: wait for the sites whose nodes are named, train with them, write the model."""
+    from protocol.engine import coordinator
+    from source_site.store import load_run
+
+    plan = plan_from(config, classes, secure=secure, epsilon=epsilon, seed=seed, min_sites=len(nodes))
+    narrator = Narrator(quiet=quiet)
+    with coordinator(keys_dir, listen, home or out.with_name(out.name + ".flower")) as link:
+        for public in nodes:
+            link.register(public)
+        narrator.say(f"waiting for {len(nodes)} sites at {listen}")
+        link.wait(link.start(APP, {"plan": plan.to_text(), "out": out.resolve()}))
+    tell(load_run(out).facts, out, form, narrator)
+
+
+@federate.command(
+    epilog="Example: ecan-source federate join --to 10.0.0.1:7500 --ca ca.crt --key node/node.key --site csv=labels.csv"
+)
+@click.option("--to", "address", required=True, metavar="HOST:PORT", help="The coordinator.")
+@click.option("--ca", type=existing_file, required=True, help="The coordinator's ca.crt.")
+@click.option("--key", type=existing_file, required=True, help="This site's node.key.")
+@click.option("--site", "corpus", required=True, metavar="RECIPE=PATH", help="This site's labelled corpus.")
+@click.option("--relabel", default="", metavar="A=B,...", help="What labels count as, such as calm=neutral.")
+@click.option("--secure", is_flag=True, help="Take part in secure aggregation alone.")
+@click.option(
+    "--max-epsilon", type=click.FloatRange(0.1, 100.0), default=None, help="Take part for such a promise alone."
+)
+@click.option("--home", type=folder, default=Path("node-home"), show_default=True, help="Where the node keeps files.")
+@click.option("--runtime-port", type=click.IntRange(1, 65535), default=9094, show_default=True, help="On loopback.")
+def join(
+    address: str,
+    ca: Path,
+    key: Path,
+    corpus: str,
+    relabel: str,
+    secure: bool,
+    max_epsilon: float | None,
+    home: Path,
+    runtime_port: int,
+) -> None:
+    """Take part in federations of one coordinator until interrupted. No plan can change what is said here."""
+    from protocol.engine import run_node
+
+    [(recipe, path)] = recipes_and_paths([corpus])
+    home.mkdir(parents=True, exist_ok=True)
+    site = {
+        "recipe": recipe,
+        "path": path.resolve(),
+        "cache": (home / "features.cache").resolve(),
+        "relabel": relabel,
+        "secure": secure,
+        "max_epsilon": max_epsilon or 0.0,
+    }
+    run_node(address, ca, key, site, home, runtime_port)
 
 
 def plan_from(

@@ -11,6 +11,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.app.message_type import MessageType
 from flwr.common import ndarrays_to_parameters
+from flwr.common.constant import ErrorCode
 from flwr.server import LegacyContext, ServerConfig
 from flwr.server.strategy import FedAvg as LegacyFedAvg
 from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
@@ -42,10 +43,13 @@ from source_site.material import quantize_network
 from source_site.store import RunFacts, save_run
 from source_site.train import NOT_ESTIMATED
 
-WAIT_S = 3600.0
-"""How long the coordinator waits for the answers to one question."""
+GATHERING_S = 3600.0
+"""How long the coordinator waits until enough sites are there."""
+TRIES = 3
+"""How often a site that died over a question is asked again."""
 CLIPPING_RANGE = 8.0
 """Weights are within this range of 0, or secure aggregation would cut them."""
+_OWN_FAULTS = (ErrorCode.LOAD_CLIENT_APP_EXCEPTION, ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
 FLOAT, QUANTIZED = "float/", "quantized/"
 
 
@@ -95,7 +99,7 @@ def agree_on_classes(grid: Grid, nodes: list[int], plan: Plan) -> tuple[str, ...
     Raises:
         AudioError: the sites share fewer than two classes, or one has none of a class that was asked for.
     """
-    answers = _ask(grid, nodes, MessageType.QUERY, RecordDict({QUESTION: ConfigRecord({})}))
+    answers = _ask(grid, nodes, MessageType.QUERY, RecordDict({QUESTION: ConfigRecord({})}), plan.patience_s)
     present = [set(str(answer.config_records[QUESTION][CLASSES]).split(",")) for answer in answers]
     shared = set.intersection(*present)
     missing = sorted(set(plan.classes) - {name for names in present for name in names})
@@ -120,7 +124,7 @@ def _train_plain(grid: Grid, context: Context, plan: Plan, question: dict[str, s
         grid=grid,
         initial_arrays=record_of(start),
         num_rounds=plan.rounds,
-        timeout=WAIT_S,
+        timeout=plan.patience_s,
         train_config=ConfigRecord(dict(question)),
     )
     if len(result.train_metrics_clientapp) < plan.rounds:
@@ -154,7 +158,7 @@ def _train_masked(grid: Grid, context: Context, plan: Plan, question: dict[str, 
         reconstruction_threshold=2 / 3,
         clipping_range=CLIPPING_RANGE,
         max_weight=1.0,
-        timeout=WAIT_S,
+        timeout=plan.patience_s,
     )
     DefaultWorkflow(fit_workflow=secure)(grid, legacy)
     if strategy.rounds_done < plan.rounds:
@@ -176,7 +180,9 @@ def _outcome(
         quantize_network(network, ARCHITECTURES[plan.encoder].name, len(classes), plan.normalization)
         asked |= named(snapshot(network), QUANTIZED)
     content = RecordDict({QUESTION: ConfigRecord(dict(question)), ARRAYS: record_of(asked)})
-    answers = [answer.metric_records[ANSWER] for answer in _ask(grid, nodes, MessageType.EVALUATE, content)]
+    answers = [
+        answer.metric_records[ANSWER] for answer in _ask(grid, nodes, MessageType.EVALUATE, content, plan.patience_s)
+    ]
     arch = ARCHITECTURES[plan.encoder]
     facts = RunFacts(
         arch=arch.name,
@@ -207,7 +213,7 @@ def _rate(answers: Sequence[MetricRecord], name: str, num_classes: int) -> float
 def _wait_for_sites(grid: Grid, num_sites: int) -> list[int]:
     import time
 
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + GATHERING_S
     while len(nodes := sorted(grid.get_node_ids())) < num_sites:
         if time.monotonic() > deadline:
             raise SettingsError(f"{len(nodes)} of {num_sites} sites came; start the nodes of the others and run again")
@@ -215,18 +221,21 @@ def _wait_for_sites(grid: Grid, num_sites: int) -> list[int]:
     return nodes
 
 
-def _ask(grid: Grid, nodes: list[int], kind: str, content: RecordDict) -> list[RecordDict]:
-    """One question to all sites; all must answer.
+def _ask(grid: Grid, nodes: list[int], kind: str, content: RecordDict, patience_s: float) -> list[RecordDict]:
+    """One question to all sites; all must answer. A site whose node died over it is asked again.
 
     Raises:
         SettingsError: a site did not, or could not.
     """
-    questions = [Message(content=content, dst_node_id=node, message_type=kind) for node in nodes]
-    replies = list(grid.send_and_receive(questions, timeout=WAIT_S))
-    if faults := [reply for reply in replies if reply.has_error()]:
-        raise SettingsError(f"{len(faults)} of {len(nodes)} sites could not answer; see the logs of their nodes")
-    if len(replies) < len(nodes):
-        raise SettingsError(
-            f"{len(nodes) - len(replies)} of {len(nodes)} sites did not answer; start their nodes again"
-        )
-    return [reply.content for reply in replies]
+    answers: dict[int, RecordDict] = {}
+    for _ in range(TRIES):
+        missing = [node for node in nodes if node not in answers]
+        questions = [Message(content=content, dst_node_id=node, message_type=kind) for node in missing]
+        for reply in grid.send_and_receive(questions, timeout=patience_s):
+            if not reply.has_error():
+                answers[reply.metadata.src_node_id] = reply.content
+            elif reply.error.code in _OWN_FAULTS:
+                raise SettingsError("a site could not answer; see the logs of the sites' nodes")
+        if len(answers) == len(nodes):
+            return [answers[node] for node in nodes]
+    raise SettingsError(f"{len(nodes) - len(answers)} of {len(nodes)} sites did not answer; start their nodes again")

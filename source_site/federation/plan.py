@@ -37,7 +37,8 @@ class Plan:
         strategy: ``fedavg`` averages; ``fedprox`` also holds each site near the others while it trains.
         proximal: how strongly (FedProx's mu).
         secure: the coordinator learns the sum of the sites' networks alone (SecAgg+).
-        min_sites: a round waits for so many sites.
+        min_sites: a round begins with so many sites.
+        patience_s: how long a round waits for the sites that it began with; it goes on without those that died.
         estimate: whether the recognition rate on speakers that were held out is estimated.
         epsilon: what each site promises its utterances; 0 trains as usual.
         seed: seed of initialization, shuffling and dropout.
@@ -53,13 +54,14 @@ class Plan:
     proximal: float = 0.1
     secure: bool = False
     min_sites: int = 2
+    patience_s: float = 900.0
     estimate: bool = True
     epsilon: float = 0.0
     seed: int = 0
     training: TrainSettings = field(default_factory=TrainSettings)
 
     def __post_init__(self) -> None:
-        positive(self, "rounds", "local_epochs")
+        positive(self, "rounds", "local_epochs", "patience_s")
         non_negative(self, "proximal", "epsilon", "seed")
         at_least(self, "min_sites", FEWEST_FOR_SECRECY if self.secure else 2)
 

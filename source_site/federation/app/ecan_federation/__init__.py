@@ -1,0 +1,1 @@
+"""The Flower app of ECAN-SER; see `source_site.federation`."""

@@ -1,0 +1,63 @@
+"""A source hands one model to a fleet: the Flower app of both sides in one process, everything else as it is."""
+
+import pytest
+
+from protocol.grants import GrantState
+from source_site.federation.in_process import InProcessGrid
+from source_site.federation.rollout import roll_out
+from source_site.keys import open_ledger
+from target_site.federation.node import app
+from tests.source_site.runs import write_run
+from tests.support import cli
+
+pytestmark = pytest.mark.journey
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    """A source with three open grants, and the nodes of their sites."""
+    write_run(tmp_path / "run")
+    fingerprint = cli.source("keys", "init", "--out", tmp_path / "keys").stdout.strip()
+    nodes = []
+    for number in range(3):
+        request = tmp_path / f"{number}.request"
+        cli.target("request", "--keys", tmp_path / f"target{number}", "--out", request)
+        nodes.append(
+            {"keys": str(tmp_path / f"target{number}"), "trust": fingerprint, "out": str(tmp_path / f"out{number}")}
+        )
+    requests = [word for number in range(3) for word in ("--request", tmp_path / f"{number}.request")]
+    granted = cli.source("grant", "--model", tmp_path / "run", "--keys", tmp_path / "keys", *requests)
+    assert granted.code == 0, granted.stderr
+    return tmp_path, nodes
+
+
+def test_every_site_gets_its_own_bundle_once_and_closes_its_grant(fleet):
+    work, nodes = fleet
+    deliveries = roll_out(InProcessGrid(app, nodes), work / "keys", num_nodes=3)
+    assert [(one.closed, one.told) for one in deliveries] == [(True, {"accepted": True})] * 3
+    ledger = open_ledger(work / "keys")
+    assert [record.state for record in ledger.records()] == [GrantState.CLOSED] * 3
+    ledger.verify()
+    for number in range(3):
+        assert (work / f"out{number}" / "model.ecan").exists()
+    assert roll_out(InProcessGrid(app, nodes), work / "keys", num_nodes=3) == []
+
+
+def test_a_node_tells_no_more_than_its_operator_lets_it(fleet):
+    work, nodes = fleet
+    quiet = [node | {"tell": ""} for node in nodes]
+    deliveries = roll_out(InProcessGrid(app, quiet), work / "keys", num_nodes=3)
+    assert [(one.closed, one.told) for one in deliveries] == [(True, {})] * 3
+
+
+def test_a_node_that_trusts_another_source_takes_nothing_and_its_grant_stays_open(fleet):
+    work, nodes = fleet
+    nodes[1]["trust"] = "ab" * 32
+    deliveries = roll_out(InProcessGrid(app, nodes), work / "keys", num_nodes=3)
+    assert sorted((one.closed, one.told["accepted"]) for one in deliveries) == [
+        (False, False),
+        (True, True),
+        (True, True),
+    ]
+    states = [record.state for record in open_ledger(work / "keys").records()]
+    assert sorted(states) == [GrantState.CLOSED, GrantState.CLOSED, GrantState.STREAMING]
