@@ -282,7 +282,7 @@ def test_row_b13_bundle_replaced_after_it_was_verified(desk):
     desk.lay("other", b.honest(seed=1))
     ending = desk.run_replacing("model.ecan", "other", 1, *desks.adapting(), trigger=FOLDER_LOCK)
     check_refused(ending, 10, "RECEIPT", never=[MARKER])
-    assert not (desk.folder / "adapted").exists()
+    assert {path.name for path in (desk.folder / "adapted").iterdir()} == {"audit.jsonl", "audit.head", "audit.key"}
 
 
 # B59, B60: what this site remembers.
