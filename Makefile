@@ -64,7 +64,7 @@ bench-federation: $(READY) ## pooled, federated and alone on a corpus that no si
 	$(BIN)/python -m benchmarks.federation --corpora $(CORPORA)
 
 bench-tables: $(READY) ## rewrite the tables of the documents from benchmarks/results
-	for name in tasks pairs robustness ablation leakage federation; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
+	for name in tasks pairs robustness ablation leakage federation rollout; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
 bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills (25 minutes)
 	$(BIN)/python -m benchmarks.protocol --run

@@ -99,20 +99,38 @@ def node_command(address: str, ca: Path, key: Path, site: Mapping[str, object], 
     ]
 
 
-def run_node(address: str, ca: Path, key: Path, site: Mapping[str, object], home: Path, runtime_port: int) -> None:
-    """Run a site's SuperNode until it ends.
+def run_node(
+    address: str, ca: Path, key: Path, site: Mapping[str, object], home: Path, runtime_port: int, patience_s: float
+) -> None:
+    """Run a site's SuperNode until it is ended from outside.
+
+    A coordinator takes a node that died for alive for up to a minute and lets it in no second time so long, so one
+    that ends by itself is started again.
+
+    Args:
+        address: ``HOST:PORT`` of the coordinator.
+        ca: the certificate that it is known by.
+        key: the node's key.
+        site: what the site's operator says of it.
+        home: where Flower keeps its files.
+        runtime_port: a port on loopback, for the node's own processes.
+        patience_s: how long a node that is not let in tries.
 
     Raises:
-        ConnectionFault: it ended by itself, such as one that the coordinator did not let in.
+        ConnectionFault: it was not let in.
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with engine_process(node_command(address, ca, key, site, runtime_port), home) as process:
-        code = process.wait()
-    raise ConnectionFault(
-        Code.CONNECTION,
-        f"The node ended with Flower's code {code}; check the address, ca.crt, and that the coordinator let the node's "
-        "public key in.",
-    )
+    began = time.monotonic()
+    while True:
+        with engine_process(node_command(address, ca, key, site, runtime_port), home) as process:
+            code = process.wait()
+        if time.monotonic() - began > patience_s:
+            raise ConnectionFault(
+                Code.CONNECTION,
+                f"The node ended with Flower's code {code}; check the address, ca.crt, and that the coordinator let "
+                "the node's public key in.",
+            )
+        time.sleep(_LOOK_EVERY_S)
 
 
 @contextmanager

@@ -203,6 +203,9 @@ def serve(
 )
 @click.option("--home", type=folder, default=Path("node-home"), show_default=True, help="Where the node keeps files.")
 @click.option("--runtime-port", type=click.IntRange(1, 65535), default=9094, show_default=True, help="On loopback.")
+@click.option(
+    "--patience", "patience_s", type=float, default=90.0, show_default=True, help="Seconds to try to be let in."
+)
 def join(
     address: str,
     ca: Path,
@@ -213,6 +216,7 @@ def join(
     max_epsilon: float | None,
     home: Path,
     runtime_port: int,
+    patience_s: float,
 ) -> None:
     """Take part in federations of one coordinator until interrupted. No plan can change what is said here."""
     from protocol.engine import run_node
@@ -227,7 +231,7 @@ def join(
         "secure": secure,
         "max_epsilon": max_epsilon or 0.0,
     }
-    run_node(address, ca, key, site, home, runtime_port)
+    run_node(address, ca, key, site, home, runtime_port, patience_s)
 
 
 def plan_from(

@@ -16,10 +16,12 @@ from flwr.serverapp import Grid, ServerApp
 from protocol.errors import ProtocolError
 from protocol.files import read_bounded
 from protocol.grants import GrantRecord
+from protocol.key_files import load_public
 from protocol.ledger import Ledger
 from protocol.sealing import MAX_SEALED_BYTES
 from source_site.keys import open_ledger, outbox_file
 from source_site.outbox import clear_ended
+from source_site.revoke import refuse_withdrawn
 from source_site.server import check_receipt
 
 RECORD = "config"
@@ -65,10 +67,15 @@ def roll_out(grid: Grid, keys_dir: Path, *, num_nodes: int) -> list[Delivery]:
         grid: Flower's way to the nodes.
         keys_dir: the source's keys: ledger and outbox are used.
         num_nodes: how many nodes to wait for.
+
+    Raises:
+        Refused: a model that is still to go out, or the release key, is withdrawn.
+        StorageFault: a file of the outbox is missing.
     """
     nodes = _wait_for(grid, num_nodes)
     ledger = open_ledger(keys_dir)
     waiting = {record.grant: record for record in ledger.records() if not record.state.has_ended}
+    refuse_withdrawn(keys_dir, load_public(keys_dir).fingerprint, list(waiting.values()))
     asked = [Message(RecordDict({RECORD: ConfigRecord({})}), node, "query.grants") for node in nodes]
     pairs = [
         (waiting[grant], reply.metadata.src_node_id)

@@ -23,6 +23,9 @@ from target_site.commands import existing_file, existing_folder, folder
 @click.option("--out", type=folder, required=True, help="Folder for the bundle and the adapted model.")
 @click.option("--home", type=folder, default=Path("node-home"), show_default=True, help="Where the node keeps files.")
 @click.option("--runtime-port", type=click.IntRange(1, 65535), default=9094, show_default=True, help="On loopback.")
+@click.option(
+    "--patience", "patience_s", type=float, default=90.0, show_default=True, help="Seconds to try to be let in."
+)
 def node(
     address: str,
     ca: Path,
@@ -35,6 +38,7 @@ def node(
     out: Path,
     home: Path,
     runtime_port: int,
+    patience_s: float,
 ) -> None:
     """Be one of a source's fleet until interrupted: take bundles that were sealed to this site.
 
@@ -54,4 +58,4 @@ def node(
         "config": str(config.resolve()) if config else "",
         "tell": tell,
     }
-    run_node(address, ca, key, settings, home, runtime_port)
+    run_node(address, ca, key, settings, home, runtime_port, patience_s)

@@ -93,11 +93,12 @@ def test_three_sites_train_though_one_dies_and_a_stranger_is_refused(tmp_path):
         assert cli.source("federate", "node-key", "--out", tmp_path / f"node{name}").code == 0
     (tmp_path / "plan.yaml").write_text("rounds: 2\nlocal_epochs: 1\npatience_s: 120\n")
 
-    def join(name: str, corpus: Path):
+    def join(name: str, corpus: Path, patience_s: float = 120):
         return started(
             *("federate", "join", "--to", address, "--ca", tmp_path / "keys" / "ca.crt"),
             *("--key", tmp_path / f"node{name}" / "node.key", "--site", f"csv={corpus}"),
             *("--home", tmp_path / f"home{name}", "--runtime-port", free_port()),
+            *("--patience", patience_s),
         )
 
     nodes = [word for name in "012" for word in ("--node", tmp_path / f"node{name}" / "node.pub")]
@@ -110,7 +111,7 @@ def test_three_sites_train_though_one_dies_and_a_stranger_is_refused(tmp_path):
         )
         wait_for(lambda: (tmp_path / "run.flower" / "run.toml").exists() or serving.poll() is not None, "the SuperLink")
         sites = [running.enter_context(join(str(number), corpus)) for number, corpus in enumerate(corpora)]
-        with join("stranger", corpora[0]) as stranger:
+        with join("stranger", corpora[0], patience_s=0) as stranger:
             _, said = stranger.communicate(timeout=PATIENCE_S)
             assert stranger.returncode == 4, said
         wait_for(lambda: (tmp_path / "home1" / "features.cache").exists(), "the first round at site 1")

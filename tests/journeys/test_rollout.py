@@ -2,11 +2,12 @@
 
 import pytest
 
+from ecan_core.errors import SettingsError
 from protocol.grants import GrantState
 from source_site.federation.in_process import InProcessGrid
 from source_site.federation.rollout import roll_out
 from source_site.keys import open_ledger
-from target_site.federation.node import app
+from target_site.federation.node import Node, app, take_bundle
 from tests.source_site.runs import write_run
 from tests.support import cli
 
@@ -61,3 +62,37 @@ def test_a_node_that_trusts_another_source_takes_nothing_and_its_grant_stays_ope
     ]
     states = [record.state for record in open_ledger(work / "keys").records()]
     assert sorted(states) == [GrantState.CLOSED, GrantState.CLOSED, GrantState.STREAMING]
+
+
+def test_a_model_that_was_withdrawn_goes_to_nobody(fleet):
+    work, nodes = fleet
+    release = open_ledger(work / "keys").records()[0].release
+    assert cli.source("revoke", "--keys", work / "keys", "--release", release).code == 0
+    assert roll_out(InProcessGrid(app, nodes), work / "keys", num_nodes=3) == []
+    assert not any((work / f"out{number}").exists() for number in range(3))
+
+
+def test_a_delivery_that_is_none_is_not_written(fleet):
+    work, nodes = fleet
+    node = Node(keys=work / "target0", trust=nodes[0]["trust"], out=work / "out0")
+    with pytest.raises(SettingsError):
+        take_bundle(node, "../../etc/passwd", b"x", lambda words: 0)
+    assert not (work / "out0").exists()
+
+
+def test_recordings_are_opened_by_another_process_alone(fleet):
+    work, nodes = fleet
+    node = Node(keys=work / "target0", trust=nodes[0]["trust"], out=work / "out0", audio="calls/", tell="verdict")
+    (work / "out0").mkdir()
+    (work / "out0" / "model.ecan.receipt").write_bytes(b"receipt")
+    started = []
+
+    def carry(words):
+        started.append(words)
+        return 14 if words[0] == "adapt" else 0
+
+    told = take_bundle(node, "0" * 32, b"sealed", carry)
+    assert told == {"receipt": b"receipt", "verdict": "reverted"}
+    assert [words[0] for words in started] == ["receive", "adapt"]
+    assert "calls/" in started[1]
+    assert not (work / "out0" / f"{'0' * 32}.sealed").exists()
