@@ -86,10 +86,7 @@ def trained(
 
 
 def network_of(plan: Plan, sites: Sequence[Path], caches: Path) -> Network:
-    described = [
-        {"recipe": "csv", "path": str(site), "cache": str(caches / f"federation-{site.stem.split('-')[0]}.cache")}
-        for site in sites
-    ]
+    described = [{"recipe": "csv", "path": str(site), "cache": str(caches / "federation.cache")} for site in sites]
     outcome = federate(InProcessGrid(app, described), context_of(0, {}), plan)
     network = fresh_network(plan, len(CLASSES)).eval()
     load_arrays(network, outcome.arrays)

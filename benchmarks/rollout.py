@@ -75,8 +75,8 @@ def write_table() -> None:
     write_section(
         ROOT / "docs" / "federation.md",
         "rollout",
-        f"{row['targets']:,} simulated targets in one process, {row['size_mib']} MiB each: {row['receipts']:,} receipts, "
-        f"{row['most_releases_per_grant']} release per grant, {row['sent_again']} sent again by a second roll-out, "
+        f"{row['targets']:,} simulated targets in one process, {row['size_mib']} MiB each: "
+        f"{row['receipts']:,} receipts, {row['most_releases_per_grant']} release per grant, {row['sent_again']} sent again by a second roll-out, "
         f"{row['wall_s']:.0f} s, {row['peak_mib']:.0f} MiB at most ({row['day']}, {row['machine']}, shared).",
     )
 
