@@ -76,7 +76,8 @@ def write_table() -> None:
         ROOT / "docs" / "federation.md",
         "rollout",
         f"{row['targets']:,} simulated targets in one process, {row['size_mib']} MiB each: "
-        f"{row['receipts']:,} receipts, {row['most_releases_per_grant']} release per grant, {row['sent_again']} sent again by a second roll-out, "
+        f"{row['receipts']:,} receipts, {row['most_releases_per_grant']} release per grant, "
+        f"{row['sent_again']} sent again by a second roll-out, "
         f"{row['wall_s']:.0f} s, {row['peak_mib']:.0f} MiB at most ({row['day']}, {row['machine']}, shared).",
     )
 
