@@ -635,9 +635,12 @@ def _carry_out(
     order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
 ) -> dict[str, Any]:
     """Have an order carried out by a process that is sealed."""
+    from protocol.files import make_private_folder
     from target_site.containment import DEFAULT_LEAST, Conditions
     from target_site.seal import carry_out_sealed
 
+    for folder in order.writable:
+        make_private_folder(folder)
     conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
     return carry_out_sealed(order, conditions=conditions, narrator=narrator, quiet=quiet)
 

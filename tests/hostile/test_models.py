@@ -32,6 +32,9 @@ from tests.support import markers
 from tests.support.sites import Site, new_site
 from tests.support.speech import synthesize
 
+TIER_0 = "tier 0: nothing is asked of an audit; this is for speech that anybody may have\n"
+"""Said before a run is looked at."""
+
 pytestmark = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 
 MARKER = "zq7person"
@@ -172,7 +175,7 @@ FACTS_OF_NO_TRAINING = {
 )
 def test_row_facts_that_no_training_writes_are_refused(source, facts, word):
     said = check_kept_back(source, save(MODEL), 12, word, facts=facts, never=[MARKER, "\x1b"])
-    assert said.count("\n") == 1
+    assert said.removeprefix(TIER_0).count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -470,7 +473,7 @@ def test_row_a_tensors_name_steers_no_terminal(source, name):
     ending, site = source.grant(save({**MODEL, name: BIAS}))
     assert ending.code == 11, ending.stderr
     assert ending.word == "EGRESS"
-    assert ending.stderr.count("\n") == 1
+    assert ending.stderr.removeprefix(TIER_0).count("\n") == 1
     assert ending.stderr[:-1].isprintable()
     source.kept_back(site)
 

@@ -226,8 +226,8 @@ assert importlib.util.find_spec("source_site") is None
 
 @pytest.fixture
 def target_only(tmp_path) -> Path:
-    """A folder with the target's three packages and the tests, but no ``source_site``."""
-    for package in ("ecan_core", "protocol", "target_site", "tests", "benchmarks"):
+    """A folder with the target's three packages, its documents and the tests, but no ``source_site``."""
+    for package in ("ecan_core", "protocol", "target_site", "tests", "benchmarks", "docs", "deploy"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
