@@ -473,8 +473,9 @@ def test_row_a_tensors_name_steers_no_terminal(source, name):
     ending, site = source.grant(save({**MODEL, name: BIAS}))
     assert ending.code == 11, ending.stderr
     assert ending.word == "EGRESS"
-    assert ending.stderr.removeprefix(TIER_0).count("\n") == 1
-    assert ending.stderr[:-1].isprintable()
+    said = ending.stderr.removeprefix(TIER_0)
+    assert said.count("\n") == 1
+    assert said[:-1].isprintable()
     source.kept_back(site)
 
 
