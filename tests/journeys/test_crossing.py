@@ -178,31 +178,32 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(crossing, tmp_path,
 def test_every_kind_of_model_goes_the_whole_way(crossing, tmp_path, encoder, normalization):
     (tmp_path / "short.yaml").write_text("epochs: 2\n")
     short = ("--config", tmp_path / "short.yaml")
+    keys = shutil.copytree(crossing.target_keys, tmp_path / "keys")  # it must not know of another release
     steps = [
         cli.source(
             *("train", "--corpus", f"csv={crossing.source_labels}", "--encoder", encoder, *short),
             *("--normalize", normalization, "--cache", crossing.work / "source.cache", "--out", tmp_path / "run"),
         ),
-        cli.target("request", "--keys", crossing.target_keys, "--out", tmp_path / "site.request"),
+        cli.target("request", "--keys", keys, "--out", tmp_path / "site.request"),
         cli.source(
             *("export", "--model", tmp_path / "run", "--keys", crossing.source_keys),
             *("--request", tmp_path / "site.request", "--file", tmp_path / "carried.ecan"),
         ),
         cli.target(
-            *("receive", "--keys", crossing.target_keys, "--from", tmp_path / "carried.ecan"),
+            *("receive", "--keys", keys, "--from", tmp_path / "carried.ecan"),
             *("--trust", crossing.fingerprint, "--out", tmp_path / "model.ecan"),
         ),
         cli.source(
             *("close", "--keys", crossing.source_keys, "--request", tmp_path / "site.request"),
             *("--receipt", tmp_path / "model.ecan.receipt"),
         ),
-        cli.approve(tmp_path / "model.ecan", crossing.target_keys),
+        cli.approve(tmp_path / "model.ecan", keys),
     ]
     assert [step.code for step in steps] == [0] * 6, [step.stderr for step in steps]
     adaptation = cli.target(
         *("adapt", "--bundle", tmp_path / "model.ecan", "--audio", crossing.target_labels),
         *("--config", cli.site_rules(tmp_path / "site.yaml", "epochs: 2")),
-        *("--keys", crossing.target_keys, "--cache", crossing.work / "target.cache", "--out", tmp_path / "out"),
+        *("--keys", keys, "--cache", crossing.work / "target.cache", "--out", tmp_path / "out"),
     )
     assert adaptation.code in (0, 14), adaptation.stderr
     assert f"normalized by {normalization}" in adaptation.stderr
