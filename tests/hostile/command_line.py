@@ -36,6 +36,7 @@ processes.preload(
     "source_site.server",
     "target_site.adapt",
     "target_site.commands",
+    "target_site.model_commands",
     "target_site.receive",
     "target_site.trust_commands",
     "tests.hostile.command_line",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import source_site.commands
-import target_site.commands
+import target_site.model_commands
 from ecan_core import labels
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.methods import METHODS
@@ -32,7 +32,7 @@ def test_the_command_lines_offer_exactly_what_there_is():
     """They repeat the names because looking them up would import torch."""
     train, adapt = (
         {option.name: option for option in command.params}
-        for command in (source_site.commands.train, target_site.commands.adapt)
+        for command in (source_site.commands.train, target_site.model_commands.adapt)
     )
     assert set(train["encoder"].type.choices) == ARCHITECTURES.keys()
     assert tuple(train["normalize"].type.choices) == SOURCE_MODES

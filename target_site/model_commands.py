@@ -1,0 +1,414 @@
+"""The commands of ``ecan-target`` that make an adapted model and use it; heavy imports happen inside them."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecan_core.narrator import Narrator
+from ecan_core.plan import COMMITTEES, DEFAULT_METHOD, READS
+from target_site.commands import (
+    any_path,
+    existing_file,
+    existing_folder,
+    folder,
+    format_option,
+    keys_option,
+    log_of,
+    quiet_option,
+    today,
+)
+
+if TYPE_CHECKING:
+    from target_site.orders import Order
+    from target_site.site_policy import SitePolicy
+
+NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
+
+config_option = click.option("--config", type=existing_file, help="YAML with this site's rules; docs/operations.md.")
+uncontained_option = click.option(
+    "--accept-uncontained",
+    "accepted",
+    metavar="REASON",
+    help="Read recordings even where this system cannot seal the process that does; results carry the reason.",
+)
+model_option = click.option(
+    "--model", "model_dir", type=existing_folder, required=True, help="Folder that `adapt` made."
+)
+cache_option = click.option(
+    "--cache", type=any_path, help="File that keeps features between runs; default: inside the model's folder."
+)
+
+
+@click.command(epilog="Example: ecan-target adapt --bundle model.ecan --audio recordings/ --out adapted")
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that `receive` verified.")
+@click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
+@click.option(
+    "--normalize",
+    type=click.Choice(NORMALIZATIONS),
+    help="Default: by speaker if the source did and the list names speakers, else by voices estimated from the sound; "
+    "`none` if the source did.",
+)
+@click.option(
+    "--method",
+    type=click.Choice([*COMMITTEES, *READS]),
+    default=DEFAULT_METHOD,
+    show_default=True,
+    help="How to adapt; docs/method.md compares them.",
+)
+@config_option
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
+@cache_option
+@click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
+@uncontained_option
+@format_option
+@quiet_option
+def adapt(
+    bundle: Path,
+    audio: Path,
+    normalize: str | None,
+    method: str,
+    config: Path | None,
+    seed: int,
+    keys_dir: Path | None,
+    cache: Path | None,
+    out: Path,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Adapt the model to this site's own recordings, without labels.
+
+    Voices are estimated from 100 utterances on, and only for a model that reads utterance statistics; without them it
+    is normalized by corpus.
+
+    Exit code 14 says that the adaptation was undone because it did no good; the received model is kept and can
+    be used.
+    """
+    from ecan_core.data.unlabeled import LeftOut
+    from ecan_core.errors import AdaptationReverted
+    from ecan_core.plan import AdaptSettings, check_settings
+    from ecan_core.select import Verdict
+    from target_site.acceptance import open_accepted
+    from target_site.approval import require_approval
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, finish_replacement
+    from target_site.orders import AdaptOrder, refuse_among_recordings
+
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    settings = policy.adaptation if policy else AdaptSettings()
+    check_settings(method, settings)
+    verified = open_accepted(bundle, keys_dir=keys_dir)
+    if policy is None or policy.approval == "required":
+        approval = require_approval(bundle, verified, purpose=policy.purpose if policy else None)
+        narrator.say(f"approved by {approval.by} for {approval.purpose}")
+    if keys_dir is None:
+        narrator.say(
+            f"received by site {verified.manifest.audience.hex()[:16]}..., signed by "
+            f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours "
+            "and that the source has not withdrawn the model since"
+        )
+    refuse_among_recordings(out, cache or out / CACHE_FILE, audio)
+    with writing_alone(out):
+        finish_replacement(out)
+        order = AdaptOrder(
+            bundle=bundle,
+            sha256=verified.digest.hex(),
+            audio=audio,
+            parties=policy.parties if policy else None,
+            out=out,
+            normalization=normalize,
+            method=method,
+            settings=settings,
+            seed=seed,
+            cache=cache or out / CACHE_FILE,
+            left_out=LeftOut(),
+        )
+        audit_log = log_of(out, narrator)
+        with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
+            outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            finish_replacement(out)
+            noted |= outcome
+    verdict, reason = outcome["verdict"], outcome["reason"]
+    if form == "json":
+        click.echo(json.dumps({"verdict": verdict, "reason": reason, "model": str(out)}))
+    narrator.say(f"{verdict}: {reason}")
+    narrator.say(f"report: {out / 'report.html'}")
+    if verdict == Verdict.REVERTED:
+        raise AdaptationReverted(
+            f"the adaptation was undone ({reason}): {out} holds the model as received; "
+            "try more recordings or another --method"
+        )
+
+
+@click.command(epilog="Example: ecan-target predict --model adapted --audio recordings/ --out predictions")
+@model_option
+@click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
+@click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
+@config_option
+@cache_option
+@click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
+@uncontained_option
+@format_option
+@quiet_option
+def predict(
+    model_dir: Path,
+    audio: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    cache: Path | None,
+    out: Path,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Recognize emotions with the adapted model."""
+    from target_site.acceptance import refuse_withdrawn
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, read_facts
+    from target_site.orders import PredictOrder, refuse_among_recordings
+
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    facts = read_facts(model_dir)
+    if keys_dir is not None:
+        refuse_withdrawn(keys_dir, facts["receipt"])
+    refuse_among_recordings(out, cache or model_dir / CACHE_FILE, audio)
+    with writing_alone(out):
+        order = PredictOrder(
+            model=model_dir,
+            audio=audio,
+            parties=policy.parties if policy else None,
+            out=out,
+            cache=cache or model_dir / CACHE_FILE,
+        )
+        audit_log = log_of(model_dir, narrator)
+        with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
+            summary = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            noted["utterances"] = summary["utterances"]
+    if form == "json":
+        click.echo(json.dumps(summary))
+    narrator.say(f"predicted {summary['utterances']} utterances: {out / 'segments.csv'}")
+
+
+@click.command(epilog="Example: ecan-target evaluate --model adapted --labels labels.csv --format json")
+@model_option
+@click.option("--labels", type=existing_file, required=True, help="CSV with the columns file, label, speaker.")
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | None, form: str, quiet: bool) -> None:
+    """Measure the adapted model on labelled recordings; the labels change nothing in the model."""
+    from target_site.evaluation import format_text
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
+    from target_site.orders import EvaluateOrder
+
+    narrator = Narrator(quiet=quiet)
+    read_facts(model_dir)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
+        audit_log = log_of(model_dir, narrator)
+        with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
+            evaluation = _carry_out(order, None, accepted, narrator, quiet=quiet)
+            noted["utterances"] = evaluation["n"]
+    click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
+
+
+@click.command(epilog="Example: ecan-target sheet --model adapted --predictions predictions --out sheet.csv")
+@model_option
+@click.option("--predictions", type=existing_folder, required=True, help="Folder that `predict` wrote.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many to label.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@quiet_option
+def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, quiet: bool) -> None:
+    """Draw utterances for a person to label; `evaluate --labels SHEET` reads the sheet once it is filled in.
+
+    Every class and every degree of confidence has its share. What was predicted is not shown.
+    """
+    from target_site.model_folder import read_facts
+    from target_site.segments import JSONL, read_segments
+    from target_site.sheet import draw, write_sheet
+
+    narrator = Narrator(quiet=quiet)
+    classes = read_facts(model_dir)["card"]["classes"]
+    drawn = draw(read_segments(predictions / JSONL), classes, count, seed)
+    write_sheet(out, drawn)
+    audit_log = log_of(model_dir, narrator)
+    audit_log.append("sheet", out=audit_log.pseudonym(out), utterances=len(drawn))
+    narrator.say(f"fill in the column label of {out}, then run `ecan-target evaluate --labels {out}`")
+
+
+@click.command(
+    epilog="Example: ecan-target forget --model adapted --speaker P07 --bundle model.ecan --audio list.csv --keys keys"
+)
+@model_option
+@click.option("--speaker", "speakers", multiple=True, metavar="NAME", help="Who is forgotten, as the list names them.")
+@click.option("--file", "files", multiple=True, type=any_path, help="A recording that is forgotten.")
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
+@click.option("--audio", type=any_path, required=True, help="All recordings; those of the person may still be there.")
+@keys_option
+@click.option(
+    "--predictions",
+    multiple=True,
+    type=existing_folder,
+    help="A folder that `predict` wrote: its files go, predict again.",
+)
+@config_option
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def forget(
+    model_dir: Path,
+    speakers: tuple[str, ...],
+    files: tuple[Path, ...],
+    bundle: Path,
+    audio: Path,
+    keys_dir: Path,
+    predictions: tuple[Path, ...],
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Make an adapted model anew without somebody's recordings, and sign that.
+
+    The model is adapted again from the bundle as its receipt says. Features go with the whole cache. The recordings,
+    lists and sheets themselves, and copies made elsewhere, are yours to remove.
+    """
+    from ecan_core.data.unlabeled import LeftOut, whole_path
+    from protocol.passphrase import passphrase_for
+    from target_site.acceptance import open_accepted
+    from target_site.again import order_again
+    from target_site.forget import certify, count_heard, remove_traces, weights_digest
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
+
+    if not (speakers or files):
+        raise click.UsageError("nobody is named; give --speaker or --file")
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    person = LeftOut(speakers=speakers, files=tuple(map(whole_path, files)))
+    verified = open_accepted(bundle, keys_dir=keys_dir)
+    passphrase = passphrase_for(keys_dir)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        order = order_again(
+            read_facts(model_dir)["receipt"],
+            bundle,
+            verified,
+            audio=audio,
+            out=model_dir,
+            cache=cache or model_dir / CACHE_FILE,
+            left_out=person,
+        )
+        heard, before = count_heard(model_dir, person), weights_digest(model_dir)
+        audit_log = log_of(model_dir, narrator)
+        named = [*map(audit_log.pseudonym, speakers), *map(audit_log.pseudonym, files)]
+        with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
+            remove_traces(model_dir, order.cache, predictions)
+            outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            finish_replacement(model_dir)
+            certificate = certify(
+                model_dir,
+                keys_dir,
+                bundle=verified.digest,
+                before=before,
+                utterances=heard,
+                today=today(),
+                passphrase=passphrase,
+            )
+            noted |= outcome
+    if form == "json":
+        click.echo(json.dumps({"forgotten": heard, "certificate": str(certificate), **outcome}))
+    narrator.say(f"{outcome['verdict']}: {outcome['reason']}")
+    narrator.say(f"forgot {heard} utterances: {certificate}")
+
+
+@click.command(epilog="Example: ecan-target replay --model adapted --bundle model.ecan --audio list.csv")
+@model_option
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
+@click.option("--audio", type=any_path, required=True, help="The same recordings.")
+@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
+@config_option
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def replay(
+    model_dir: Path,
+    bundle: Path,
+    audio: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Adapt once more as the model's receipt says, and compare the files byte for byte.
+
+    The model stays as it is. Exit code 11 says that the files differ, and names what was not the same.
+    """
+    from protocol.errors import Code, Refused
+    from target_site.acceptance import open_accepted
+    from target_site.again import order_again
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, REPLAY, finish_replacement, read_facts, remove_tree
+    from target_site.replay import changed_recordings, circumstances, differing_files
+
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    again = model_dir / REPLAY
+    verified = open_accepted(bundle, keys_dir=keys_dir)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        receipt = read_facts(model_dir)["receipt"]
+        order = order_again(receipt, bundle, verified, audio=audio, out=again, cache=cache or model_dir / CACHE_FILE)
+        audit_log = log_of(model_dir, narrator)
+        with audit_log.recorded("replay", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
+            remove_tree(again)
+            try:
+                with writing_alone(again):
+                    _carry_out(order, policy, accepted, narrator, quiet=quiet)
+                    finish_replacement(again)
+                different, because = differing_files(model_dir, again), circumstances(model_dir, again)
+                recordings = changed_recordings(model_dir, again)
+            finally:
+                remove_tree(again)
+            noted["different"] = different
+    if form == "json":
+        click.echo(json.dumps({"different": different, "circumstances": because, "recordings": recordings}))
+    reasons = "; ".join(because) or "nothing else that the receipt knows of"
+    if different:
+        raise Refused(Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}.")
+    narrator.say(f"the same, byte for byte; what was not the same: {reasons}" if because else "the same, byte for byte")
+
+
+def _policy(config: Path | None) -> "SitePolicy | None":
+    """The site's rules, where it has any."""
+    from target_site.site_policy import read_policy
+
+    return None if config is None else read_policy(config)
+
+
+def _carry_out(
+    order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
+) -> dict[str, Any]:
+    """Have an order carried out by a process that is sealed."""
+    from protocol.files import make_private_folder
+    from target_site.containment import DEFAULT_LEAST, Conditions
+    from target_site.seal import carry_out_sealed
+
+    for place in order.writable:
+        make_private_folder(place)
+    conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
+    return carry_out_sealed(order, conditions=conditions, narrator=narrator, quiet=quiet)
