@@ -13,6 +13,7 @@ from ecan_core.narrator import Narrator
 
 if TYPE_CHECKING:
     from protocol.statements import CheckpointFields
+    from source_site.store import RunFacts
 
 ENCODERS = ("mlp", "tdnn")
 NORMALIZATIONS = ("none", "corpus", "speaker")
@@ -176,8 +177,6 @@ def train(
     quiet: bool,
 ) -> None:
     """Train a model on labelled speech."""
-    from dataclasses import asdict
-
     from ecan_core.seeding import one_thread
     from ecan_core.settings import parse_settings, read_yaml
     from ecan_core.train import TrainSettings
@@ -200,11 +199,7 @@ def train(
         epsilon=epsilon,
         unit=unit,
     )
-    if form == "json":
-        click.echo(json.dumps(asdict(facts)))
-    narrator.say(
-        f"trained on {facts.num_utterances} utterances of {facts.num_speakers} speakers, {len(facts.classes)} classes"
-    )
+    tell_trained(facts, form, narrator)
     loss = facts.quantization_loss
     narrator.say(
         "the recognition rate and what quantization costs were not estimated: that takes four known speakers or more"
@@ -576,6 +571,17 @@ def deny(keys_dir: Path, digits: str, quiet: bool) -> None:
     clear_ended(keys_dir, [record])
     narrator = Narrator(quiet=quiet)
     narrator.say(f"the grant {record.grant.hex()} is {record.state.lower()}: no further byte leaves for it")
+
+
+def tell_trained(facts: "RunFacts", form: str, narrator: Narrator) -> None:
+    """Tell machines and people what a training ended with."""
+    from dataclasses import asdict
+
+    if form == "json":
+        click.echo(json.dumps(asdict(facts)))
+    narrator.say(
+        f"trained on {facts.num_utterances} utterances of {facts.num_speakers} speakers, {len(facts.classes)} classes"
+    )
 
 
 def recipes_and_paths(corpora: Sequence[str]) -> list[tuple[str, Path]]:

@@ -71,7 +71,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
     adapted = _look(site.networks, site.preparation, task)
     judgement = _judge(task, plan, order.out, site, received, adapted, narrator)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
-    receipt = _receipt(bundle, order, plan, kept, judgement, containment)
+    receipt = _receipt(bundle, order, task, kept, judgement, containment)
     with new_model(order.out) as folder:
         kept.predictions.write(folder, task.card.classes)
         save_report(folder, _content(bundle, received, kept, site.members[0].records, judgement, receipt))
@@ -98,6 +98,7 @@ class Task(NamedTuple):
         card: how to rebuild the network.
         weights: as they were received.
         table: the target corpus as front-end outputs.
+        inputs: digest of that table.
         mode: what its features are to be normalized by.
     """
 
@@ -105,6 +106,7 @@ class Task(NamedTuple):
     card: ModelCard
     weights: Arrays
     table: FeatureTable
+    inputs: bytes
     mode: str
 
     def build(self) -> Network:
@@ -161,7 +163,7 @@ def _prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> T
     if mode != wanted:
         narrator.say(f"fewer than {MIN_GUESSES} utterances tell no voices apart: normalizing by {mode}")
     narrator.say(f"{num_utterances} utterances, method {order.method}")
-    return Task(bundle=bundle.digest, card=card, weights=weights, table=table, mode=mode)
+    return Task(bundle=bundle.digest, card=card, weights=weights, table=table, inputs=table.digest(), mode=mode)
 
 
 def _adapt(task: Task, plan: Plan, out: Path, what: str, narrator: Narrator) -> SiteAdaptation:
@@ -172,8 +174,7 @@ def _adapt(task: Task, plan: Plan, out: Path, what: str, narrator: Narrator) -> 
         bundle=task.bundle,
         plan=plan,
         mode=task.mode,
-        features=task.table.features,
-        speakers=task.speakers,
+        inputs=task.inputs,
     )
     total = num_epochs(task.mode, len(task.table), methods, plan.settings)
     with narrator.progress(what) as tick:
@@ -216,7 +217,7 @@ def _judge(
 def _receipt(
     bundle: VerifiedBundle,
     order: AdaptOrder,
-    plan: Plan,
+    task: Task,
     kept: View,
     judgement: Judgement,
     containment: Containment,
@@ -226,9 +227,9 @@ def _receipt(
         "bundle_sha256": bundle.digest.hex(),
         "weights_sha256": bundle.manifest.weights_sha256.hex(),
         "issuer": bundle.manifest.issuer.hex(),
-        "method": plan.method,
-        "settings": asdict(plan.settings),
-        "seed": plan.seed,
+        "method": order.method,
+        "settings": asdict(order.settings),
+        "seed": order.seed,
         "asked": {
             "normalization": order.normalization,
             "parties": None if order.parties is None else asdict(order.parties),
@@ -241,7 +242,7 @@ def _receipt(
         "reason": judgement.reason,
         "containment": containment.as_plain(),
         "versions": versions(),
-        "inputs_sha256": kept.predictions.table.digest().hex(),
+        "inputs_sha256": task.inputs.hex(),
     }
 
 

@@ -15,10 +15,9 @@ from protocol.files import cannot_write, read_bounded, write_atomic
 from target_site.keys import load_keys
 from target_site.locks import writing_alone
 from target_site.model_folder import MAX_BYTES, REPLAY, UNFINISHED, WEIGHTS, file_of_model, remove_tree
-from target_site.segments import JSONL, SEGMENTS, read_segments
+from target_site.segments import JSONL, SEGMENTS, SUMMARY, read_segments
 
 PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
-SUMMARY = "summary.json"
 
 _OF_SQLITE = ("", "-wal", "-shm", "-journal")
 _WHAT = "certificate"

@@ -23,7 +23,7 @@ from protocol.files import write_atomic
 from target_site.adapted import load_adapted
 from target_site.containment import Containment
 from target_site.orders import PredictOrder
-from target_site.segments import segments_of, write_segments
+from target_site.segments import SUMMARY, segments_of, write_segments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
     predictions = Predictions(table=table, scores=scores)
     summary = summarize(predictions, model.card.classes) | {"containment": containment.as_plain()}
     predictions.write(order.out, model.card.classes)
-    write_atomic(order.out / "summary.json", json.dumps(summary, indent=2).encode())
+    write_atomic(order.out / SUMMARY, json.dumps(summary, indent=2).encode())
     return summary
 
 

@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
+from ecan_core.closing import Closing
 from protocol import sandbox
 
 LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
@@ -52,7 +52,7 @@ class Plant:
     folder: str
 
 
-class Listeners:
+class Listeners(Closing):
     """A plant and the listeners behind it; use as a context manager.
 
     Attributes:
@@ -85,12 +85,8 @@ class Listeners:
         """Which listeners were reached, by name."""
         return [name for name, listener in self._open.items() if _was_reached(listener)]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the listeners and remove what was planted."""
         for listener in self._open.values():
             listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -8,7 +8,6 @@ settings, recordings or versions begins anew. A file that is damaged counts as n
 import json
 import platform
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
@@ -53,8 +52,7 @@ class UnfinishedRun:
         bundle: digest of the bundle.
         plan: how it is adapted.
         mode: what the utterances are normalized by.
-        features: front-end output per utterance.
-        speakers: who speaks.
+        inputs: digest of who speaks and of all features (`FeatureTable.digest`).
     """
 
     def __init__(
@@ -64,22 +62,18 @@ class UnfinishedRun:
         bundle: bytes,
         plan: Plan,
         mode: str,
-        features: Sequence[np.ndarray],
-        speakers: Sequence[str | None],
+        inputs: bytes,
     ) -> None:
         said = {
             "bundle": bundle.hex(),
             "plan": [plan.method, asdict(plan.settings), plan.seed],
             "mode": mode,
-            "speakers": list(speakers),
+            "inputs": inputs.hex(),
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }
-        binding = sha256(json.dumps(said, sort_keys=True).encode())
-        for array in features:
-            binding.update(f"{array.dtype.str}{array.shape}".encode())
-            binding.update(np.ascontiguousarray(array).tobytes())
-        self._folder = out / UNFINISHED / binding.hexdigest()
+        binding = sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        self._folder = out / UNFINISHED / binding
 
     def load(self, round_index: int, member: int, network: Network) -> Adaptation | None:
         """Make a fresh network what the member was, and tell what its method did; None if that is not known."""

@@ -20,6 +20,7 @@ from ecan_core.utterance import Utterance
 from protocol.files import read_bounded, write_atomic
 
 CSV, JSONL, RTTM = SEGMENTS = ("segments.csv", "segments.jsonl", "segments.rttm")
+SUMMARY = "summary.json"
 MAX_BYTES = 1 << 30
 
 

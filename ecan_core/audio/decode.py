@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ecan_core.audio import foreign, wav
 from ecan_core.audio.waveform import Waveform
+from ecan_core.closing import Closing
 from ecan_core.errors import AudioRefused
 
 Samples = npt.NDArray[np.float32]
@@ -98,7 +98,7 @@ class Content(Protocol):
         """Gives back what it holds."""
 
 
-class Recording:
+class Recording(Closing):
     """An open audio file; use as a context manager.
 
     Opening reads the header alone.
@@ -188,14 +188,6 @@ class Recording:
         self._content.close()
         os.close(self._descriptor)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _blocks(self, start: int, stop: int) -> Iterator[Samples]:
         """The frames of a segment piece by piece, so that memory does not grow with the number of channels."""
         step = BLOCK_SAMPLES // self.num_channels
@@ -229,7 +221,7 @@ class Recording:
         if wav.is_wav(head):
             header = wav.read_header(self._read_at, self.identity.size, self._name)
             return _WavContent(header, self._descriptor)
-        return foreign.open_content(head, self._descriptor, self.identity.size, self._name)
+        return foreign.open_content(head, self._read_at, self.identity.size, self._name)
 
     def _read_at(self, place: int, length: int) -> bytes:
         try:

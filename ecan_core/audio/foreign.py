@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ecan_core.audio.wav import MAX_CHANNELS, ReadAt
 from ecan_core.errors import AudioRefused
 from ecan_core.workers import Companion
 
 MAX_BYTES = 1 << 30
 MAX_FRAMES = 1 << 34
 MAX_MEMORY = 4 << 30  # bytes of address space, most of it the libraries that are there already
-MAX_CHANNELS = 16
 MAX_SECONDS, MAX_SECONDS_IN_ALL = 30, 1200  # of computing, for one answer and for one file
 
 _FACTS = struct.Struct("<qqq")  # channels, frames per second, frames
 _PLACE = struct.Struct("<qq")  # first frame, and the one after the last
 _RUN_UP, _PASSED = 1 << 13, 1 << 18  # frames before those that are wanted, and so many at once
 
-_DECODED = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3"}
+_DECODED = (b"fLaC", b"OggS", b"ID3")
 _NAMED = {
     b"RF64": "RF64",
     b"BW64": "BW64",
@@ -97,12 +97,12 @@ class ForeignContent:
         return said
 
 
-def open_content(head: bytes, descriptor: int, size: int, name: str) -> ForeignContent:
+def open_content(head: bytes, read_at: ReadAt, size: int, name: str) -> ForeignContent:
     """Reads what a compressed file says of itself.
 
     Args:
         head: Its first bytes.
-        descriptor: The open file.
+        read_at: Reads the file.
         size: Its length in bytes.
         name: What messages call it.
 
@@ -114,26 +114,18 @@ def open_content(head: bytes, descriptor: int, size: int, name: str) -> ForeignC
         raise AudioRefused("TOO_LONG", f"{name} is larger than 1 GiB; convert it to WAV.")
     import soundfile  # noqa: F401 - once here, so that not every process that is thrown away loads it
 
-    return ForeignContent(_whole(descriptor, size), name)
+    return ForeignContent(read_at(0, size), name)
 
 
 def _require_known(head: bytes, name: str) -> None:
     is_mp3 = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    if is_mp3 or any(head.startswith(mark) for mark in _DECODED):
+    if is_mp3 or head.startswith(_DECODED):
         return
     kind = next((kind for mark, kind in _NAMED.items() if head.lstrip().startswith(mark)), None)
     if head[4:8] == b"ftyp":
         kind = "MP4"
     what = f"is {kind}" if kind else "is not audio that can be decoded"
     raise AudioRefused("CONTAINER", f"{name} {what}; convert it to WAV or FLAC.")
-
-
-def _whole(descriptor: int, size: int) -> bytes:
-    blocks, place = [], 0
-    while block := os.pread(descriptor, min(size, MAX_BYTES) - place, place):
-        blocks.append(block)
-        place += len(block)
-    return b"".join(blocks)
 
 
 class _Decoder:

@@ -2,12 +2,12 @@
 
 import sqlite3
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ecan_core.closing import Closing
 from ecan_core.errors import StorageError
 
 _SCHEMA = """
@@ -38,7 +38,7 @@ class Extracted(NamedTuple):
     duration_s: float
 
 
-class FeatureCache:
+class FeatureCache(Closing):
     """A file of features by key; several processes may share it and any of them may be killed.
 
     An entry is there whole or not at all. The cache holds nothing that cannot be computed again: it is always
@@ -107,14 +107,6 @@ class FeatureCache:
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check_owner(self) -> bool:
         """Tells whether the file is still empty, and refuses another program's before anything is written."""

@@ -15,6 +15,7 @@ from source_site.commands import (
     keys_option,
     quiet_option,
     recipes_and_paths,
+    tell_trained,
 )
 
 APP = Path(__file__).with_name("app")
@@ -263,13 +264,7 @@ def plan_from(
 
 def tell(facts: "RunFacts", out: Path, form: str, narrator: Narrator) -> None:
     """Say what a federation ended with."""
-    from dataclasses import asdict
-
-    if form == "json":
-        click.echo(json.dumps(asdict(facts)))
-    narrator.say(
-        f"trained on {facts.num_utterances} utterances of {facts.num_speakers} speakers, {len(facts.classes)} classes"
-    )
+    tell_trained(facts, form, narrator)
     if facts.quantization_loss is not None:
         narrator.say(f"UAR on held-out speakers of all sites together {100 * facts.uar_source:.1f} %")
     narrator.say(f"next: ecan-source grant --model {out} --keys KEYS --request site.request")

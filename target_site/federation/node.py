@@ -21,6 +21,7 @@ from ecan_core.settings import parse_settings
 from protocol.files import read_bounded, write_atomic
 from protocol.receipts import MAX_RECEIPT_BYTES
 from protocol.sealing import MAX_SEALED_BYTES
+from target_site.acceptance import receipt_path
 from target_site.request import requested_grants
 
 RECORD = "config"
@@ -93,7 +94,7 @@ def take_bundle(node: Node, grant: str, sealed: bytes, carry: Carry) -> dict[str
     words = ("receive", "--keys", str(node.keys), "--from", str(carried), "--trust", node.trust, "--out", str(bundle))
     accepted = carry([*words, "--replace", "--quiet"]) == 0
     carried.unlink()
-    receipt = read_bounded(bundle.with_name(bundle.name + ".receipt"), MAX_RECEIPT_BYTES) if accepted else b""
+    receipt = read_bounded(receipt_path(bundle), MAX_RECEIPT_BYTES) if accepted else b""
     told: dict[str, str | bytes | bool] = {ACCEPTED: accepted}
     if accepted and node.audio:
         adapt = ["adapt", "--bundle", str(bundle), "--audio", node.audio, "--out", str(node.out / "adapted")]

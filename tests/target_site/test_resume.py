@@ -1,15 +1,18 @@
 """An adaptation that was killed goes on, and ends as if it had not been."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ecan_core import rounds
+from ecan_core.data.features import FeatureTable
 from ecan_core.methods import METHODS
 from ecan_core.model.weights import to_arrays
 from ecan_core.plan import AdaptSettings, Plan, members_of
 from ecan_core.rounds import adapt_site
+from ecan_core.utterance import Utterance
 from target_site.resume import UNFINISHED, UnfinishedRun, forget_unfinished
 from tests.ecan_core.town import NAMES, town, trained_in_town
 
@@ -56,7 +59,9 @@ class Killed(UnfinishedRun):
 
 
 def run_of(kind, out, place, mode, plan=PLAN, bundle=b"b" * 32):
-    return kind(out, bundle=bundle, plan=plan, mode=mode, features=place.features, speakers=place.speakers)
+    utterances = tuple(Utterance(id=str(row), path=Path("a"), speaker=who) for row, who in enumerate(place.speakers))
+    table = FeatureTable(utterances=utterances, features=tuple(place.features), durations_s=(), refusals=())
+    return kind(out, bundle=bundle, plan=plan, mode=mode, inputs=table.digest())
 
 
 def adapt(source, place, mode, finished=None, plan=PLAN, told=None):
