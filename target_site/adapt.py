@@ -1,5 +1,6 @@
 """Adapt a verified bundle to a site's own unlabelled audio, and report what happened."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from ecan_core.plan import DEFAULT_METHOD, AdaptSettings, Plan, members_of
 from ecan_core.predict import committee_scores, run
 from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
+from ecan_core.utterance import Utterance
 from ecan_core.voices import MIN_GUESSES, possible_mode
 from protocol.errors import Code, Unauthentic
 from protocol.inspect import listed_rows
@@ -31,12 +33,17 @@ from target_site.load import ModelCard, choose_normalization, model_card
 from target_site.model_folder import new_model
 from target_site.orders import AdaptOrder
 from target_site.predict import Predictions, read_utterances, say_ignored
-from target_site.report_content import ReportContent
+from target_site.report_content import ReportContent, class_shares, shares_by_group
 from target_site.report_files import save_report
 from target_site.resume import UnfinishedRun, forget_unfinished, versions
 
 DEFAULTS = asdict(AdaptSettings())
 NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
+GROUPS: Mapping[str, Callable[[Utterance], str | None]] = {
+    "channel": lambda utterance: utterance.channel_name,
+    "speaker": lambda utterance: utterance.speaker,
+}
+"""What the report shows class shares by."""
 MIN_UTTERANCES = 8
 """Fewer utterances than this are no corpus: neighbors and class shares mean nothing."""
 
@@ -266,17 +273,19 @@ def _content(
     receipt: dict[str, Any],
 ) -> ReportContent:
     classes = bundle.manifest.classes
-    views = {"before": received, "after": kept}
+    views, heard = {"before": received, "after": kept}, kept.predictions.table.utterances
     predicted = {name: view.scores.argmax(axis=1) for name, view in views.items()}
     return ReportContent(
         verdict=judgement.verdict.value,
         reason=judgement.reason,
         classes=list(classes),
-        shares={
-            name: (np.bincount(rows, minlength=len(classes)) / len(rows)).tolist() for name, rows in predicted.items()
-        },
+        shares={name: class_shares(rows, len(classes)) for name, rows in predicted.items()},
         maps={name: view.plane.round(4).tolist() for name, view in views.items()},
         predicted={name: rows.tolist() for name, rows in predicted.items()},
+        groups={
+            what: shares_by_group([name(utterance) for utterance in heard], predicted["after"], len(classes))
+            for what, name in GROUPS.items()
+        },
         epochs=[
             {
                 "losses": record.losses,
