@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from target_site import report_figures as figures
+from target_site.evaluation import with_abstention
 from target_site.report_content import MAX_GROUPS, ReportContent
 
 SHOWN_DIGITS = 16
@@ -139,6 +140,7 @@ def render_report(content: ReportContent, evaluation: Mapping[str, Any] | None) 
         totals=_totals(content.crossed),
         num_bytes=sum(row["bytes"] for row in content.crossed),
         num_shown=min(figures.MAX_POINTS, len(content.predicted["before"])),
+        abstention=with_abstention(evaluation) if evaluation else "",
         max_groups=MAX_GROUPS,
         shown_digits=SHOWN_DIGITS,
         uar_figure=figures.uar_figure(evaluation, views) if evaluation else "",

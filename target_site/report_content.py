@@ -22,6 +22,9 @@ class ReportContent:
         shares: predicted class shares ``before`` and ``after``, each ``[C]``.
         maps: two-dimensional views of the features ``before`` and ``after``, each ``[N][2]``.
         predicted: predicted class indices ``before`` and ``after``, each ``[N]``.
+        abstained: from how many utterances the model that is kept abstains.
+        least_confidence: below which it does.
+        temperature: at which its scores are calibrated; 1 where they are not.
         groups: by ``channel`` and by ``speaker``, where those are known: its name, number of utterances and shares
             ``[C]`` as the model that is kept predicts them; the largest `MAX_GROUPS` alone.
         epochs: one entry per epoch of the committee's first member in the last round: ``losses`` by name,
@@ -39,6 +42,9 @@ class ReportContent:
     shares: Mapping[str, list[float]]
     maps: Mapping[str, list[list[float]]]
     predicted: Mapping[str, list[int]]
+    abstained: int
+    least_confidence: float
+    temperature: float
     groups: Mapping[str, list[dict[str, Any]]]
     epochs: list[dict[str, Any]]
     refused: list[dict[str, str]]

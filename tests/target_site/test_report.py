@@ -72,6 +72,9 @@ def content_of(classes=CLASSES, *, num=40, num_epochs=3, **changes):
         shares={view: (np.bincount(rows, minlength=len(classes)) / num).tolist() for view, rows in predicted.items()},
         maps={view: rng.normal(size=(num, 2)).tolist() for view in predicted},
         predicted={view: rows.tolist() for view, rows in predicted.items()},
+        abstained=num // 4,
+        least_confidence=0.5,
+        temperature=2.25,
         groups={"channel": [], "speaker": []},
         epochs=[epoch] * num_epochs,
         refused=[],
@@ -101,7 +104,12 @@ def figures_of(true, predicted, classes=CLASSES):
 
 
 def evaluation_of(true, before, after, classes=CLASSES):
-    return figures_of(true, after, classes) | {"before": figures_of(true, before, classes)}
+    abstention = {"least_confidence": 0.5, "coverage": 0.75, "risk": None}
+    return figures_of(true, after, classes) | {
+        "before": figures_of(true, before, classes),
+        "abstention": abstention,
+        "calibration_error": 0.123,
+    }
 
 
 TRUE = [0, 1, 2] * 20
