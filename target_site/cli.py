@@ -24,6 +24,7 @@ COMMANDS = {
     "adapt": LazyCommand("target_site.model_commands:adapt", "Adapt the model to unlabelled recordings."),
     "predict": LazyCommand("target_site.model_commands:predict", "Recognize emotions with the adapted model."),
     "evaluate": LazyCommand("target_site.model_commands:evaluate", "Measure the model on labelled recordings."),
+    "onnx": LazyCommand("target_site.model_commands:onnx", "Write the adapted model for other programs."),
     "sheet": LazyCommand("target_site.model_commands:sheet", "Draw utterances for a person to label."),
     "forget": LazyCommand("target_site.model_commands:forget", "Make the adapted model anew without somebody."),
     "replay": LazyCommand("target_site.model_commands:replay", "Adapt once more and compare the files."),

@@ -5,16 +5,15 @@ matter whether the person's recordings are still there to be looked up. Predicti
 end a signed certificate says which model took the place of which.
 """
 
-import hashlib
 from pathlib import Path
 
 from ecan_core.data.unlabeled import LeftOut
 from ecan_core.errors import UsageFault
 from protocol import canonical, signing
-from protocol.files import cannot_write, read_bounded, write_atomic
+from protocol.files import cannot_write, write_atomic
 from target_site.keys import load_keys
 from target_site.locks import writing_alone
-from target_site.model_folder import MAX_BYTES, REPLAY, UNFINISHED, WEIGHTS, file_of_model, remove_tree
+from target_site.model_folder import REPLAY, UNFINISHED, file_of_model, remove_tree, weights_digest
 from target_site.segments import JSONL, SEGMENTS, SUMMARY, read_segments
 
 PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
@@ -42,11 +41,6 @@ def count_heard(folder: Path, person: LeftOut) -> int:
     if not heard:
         raise UsageFault(f"{folder} was adapted to no utterance of theirs; check --speaker and --file in segments.csv")
     return heard
-
-
-def weights_digest(folder: Path) -> bytes:
-    """SHA-256 of the adapted weights."""
-    return hashlib.sha256(read_bounded(file_of_model(folder, WEIGHTS), MAX_BYTES)).digest()
 
 
 def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> None:
