@@ -14,7 +14,7 @@ from protocol.files import cannot_write, write_atomic
 from target_site.keys import load_keys
 from target_site.locks import writing_alone
 from target_site.model_folder import REPLAY, UNFINISHED, file_of_model, remove_tree, weights_digest
-from target_site.segments import JSONL, SEGMENTS, SUMMARY, read_segments
+from target_site.segments import JSONL, PREDICTIONS, read_segments
 
 PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
 
@@ -54,19 +54,35 @@ def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> No
     Raises:
         StorageFault: something cannot be removed, or is in use.
     """
+    remove_features(cache)
+    for folder in predictions:
+        remove_predictions(folder)
     try:
-        for suffix in _OF_SQLITE:
-            cache.with_name(cache.name + suffix).unlink(missing_ok=True)
         for name in (UNFINISHED, REPLAY):
             remove_tree(model / name)
         _remove_unfinished_files(model)
-        for folder in predictions:
-            with writing_alone(folder):
-                _remove_unfinished_files(folder)
-                for name in (*SEGMENTS, SUMMARY):
-                    (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(model, error) from error
+
+
+def remove_features(cache: Path) -> None:
+    """Remove a feature cache, which nobody else uses, and what SQLite keeps beside it."""
+    try:
+        for suffix in _OF_SQLITE:
+            cache.with_name(cache.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(cache, error) from error
+
+
+def remove_predictions(folder: Path) -> None:
+    """Remove what `predict` wrote, unless it is writing there right now."""
+    try:
+        with writing_alone(folder):
+            _remove_unfinished_files(folder)
+            for name in PREDICTIONS:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def _remove_unfinished_files(folder: Path) -> None:

@@ -374,6 +374,41 @@ def forget(
     narrator.say(f"forgot {heard} utterances: {certificate}")
 
 
+@click.command(epilog="Example: ecan-target expire --config site.yaml --model adapted --predictions predictions")
+@model_option
+@click.option("--config", type=existing_file, required=True, help="YAML with this site's rules, `retention_days`.")
+@click.option("--predictions", multiple=True, type=any_path, help="A folder that `predict` wrote.")
+@cache_option
+@format_option
+@quiet_option
+def expire(
+    model_dir: Path, config: Path, predictions: tuple[Path, ...], cache: Path | None, form: str, quiet: bool
+) -> None:
+    """Remove features and predictions that are older than the site's rules allow; run it every night.
+
+    The model stays, and so do the recordings, which are not this program's.
+    """
+    from ecan_core.errors import SettingsError
+    from target_site.expire import expire as remove_expired
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, read_facts
+    from target_site.site_policy import read_policy
+
+    days = read_policy(config).retention_days
+    if days is None:
+        raise SettingsError(f"{config} has no retention_days, so nothing expires; add how many days are allowed")
+    narrator = Narrator(quiet=quiet)
+    read_facts(model_dir)
+    with writing_alone(model_dir):
+        removed = remove_expired(cache or model_dir / CACHE_FILE, predictions, days=days, today=today())
+        audit_log = log_of(model_dir, narrator)
+        audit_log.append("expire", days=days, removed=[audit_log.pseudonym(path) for path in removed])
+    if form == "json":
+        click.echo(json.dumps({"removed": list(map(str, removed))}))
+    for path in removed:
+        narrator.say(f"removed {path}: older than {days} days")
+
+
 @click.command(epilog="Example: ecan-target replay --model adapted --bundle model.ecan --audio list.csv")
 @model_option
 @click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecan_core.checks import fraction, one_of
+from ecan_core.checks import at_least, fraction, one_of
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
@@ -37,6 +37,7 @@ class SitePolicy:
         mixed_because: Why recordings that mix all of them in one channel may be used; None refuses them.
         approval: Whether a bundle needs somebody's name before it is adapted.
         least_level: The lowest level of containment at which recordings are read.
+        retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
         least_confidence: The model abstains where it is less sure.
         adaptation: How to adapt.
     """
@@ -47,6 +48,7 @@ class SitePolicy:
     mixed_because: str | None = None
     approval: Literal["required", "not-needed"] = "required"
     least_level: int = int(DEFAULT_LEAST)
+    retention_days: int | None = None
     least_confidence: float = LEAST_CONFIDENCE
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
 
@@ -57,6 +59,8 @@ class SitePolicy:
             one_of(self, "subjects", SUBJECTS)
         if self.least_level not in list(Level):
             raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
+        if self.retention_days is not None:
+            at_least(self, "retention_days", 1)
         fraction(self, "least_confidence")
         fraction(self.adaptation, "learning_rate")
         for role in self.channels:

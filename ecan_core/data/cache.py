@@ -1,6 +1,7 @@
 """Features that were computed once, in one SQLite file."""
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ CREATE TABLE IF NOT EXISTS features (
 """
 _SELECT = "SELECT dtype, num_rows, num_columns, duration_s, content FROM features WHERE key = ?"
 _APPLICATION_ID = 0x4543414E  # "ECAN"; SQLite keeps it in the header of the file
+_SECONDS_PER_DAY = 24 * 60 * 60
 _OWNER = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
 _BUSY_TIMEOUT_S = 30.0
 
@@ -65,6 +67,12 @@ class FeatureCache(Closing):
                 self._create()
         except (OSError, sqlite3.Error) as error:
             raise self._fault(error) from error
+
+    @property
+    def begun_on(self) -> int:
+        """The day on which the file was made, in days since 1970: nothing in it is older."""
+        ((day,),) = self._run("PRAGMA user_version")
+        return int(day)
 
     def load(self, key: str) -> Extracted | None:
         """Finds the features of a key.
@@ -120,6 +128,7 @@ class FeatureCache(Closing):
         # One transaction: no process ever sees tables without their owner.
         self._run("BEGIN IMMEDIATE")
         self._run(f"PRAGMA application_id={_APPLICATION_ID}")
+        self._run(f"PRAGMA user_version={int(time.time()) // _SECONDS_PER_DAY}")
         self._run(_SCHEMA)
         self._run("COMMIT")
 
