@@ -13,7 +13,7 @@ from protocol import canonical, signing
 from protocol.files import cannot_write, write_atomic
 from target_site.keys import load_keys
 from target_site.locks import writing_alone
-from target_site.model_folder import REPLAY, UNFINISHED, file_of_model, remove_tree, weights_digest
+from target_site.model_folder import REPLAY, UNFINISHED, WEIGHTS, file_of_model, remove_tree, weights_digest
 from target_site.segments import JSONL, PREDICTIONS, read_segments
 
 PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
@@ -94,10 +94,12 @@ def _remove_unfinished_files(folder: Path) -> None:
 def certify(
     folder: Path, keys_dir: Path, *, bundle: bytes, before: bytes, utterances: int, today: int, passphrase: bytes | None
 ) -> Path:
-    """Write and sign that a model took the place of one that knew somebody.
+    """Write and sign that a model takes the place of one that knew somebody.
+
+    The certificate is written beside the new model, before that takes the old one's place: there is none without it.
 
     Args:
-        folder: of the new model.
+        folder: of the model, whose successor is written.
         keys_dir: this site's keys.
         bundle: digest of the bundle that both were made from.
         before: digest of the old model's weights.
@@ -106,7 +108,7 @@ def certify(
         passphrase: opens the keys if they are encrypted.
 
     Returns:
-        The certificate, named after the new weights.
+        Where the certificate will lie, named after the new weights.
 
     Raises:
         KeyFault: the keys cannot be read.
@@ -115,6 +117,9 @@ def certify(
     after = weights_digest(folder)
     fields = {"v": 1, "bundle": bundle, "before": before, "after": after, "utterances": utterances, "day": today}
     payload = canonical.write_record(fields, _SCHEMA, what=_WHAT)
-    path = folder / f"forgotten-{after.hex()[:16]}.certificate"
-    write_atomic(path, signing.sign(PAYLOAD_TYPE, payload, load_keys(keys_dir, passphrase).signing_key))
-    return path
+    name = f"forgotten-{after.hex()[:16]}.certificate"
+    write_atomic(
+        file_of_model(folder, WEIGHTS).with_name(name),
+        signing.sign(PAYLOAD_TYPE, payload, load_keys(keys_dir, passphrase).signing_key),
+    )
+    return folder / name

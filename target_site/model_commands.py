@@ -211,10 +211,11 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
     from target_site.evaluation import format_text
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
-    from target_site.orders import EvaluateOrder
+    from target_site.orders import EvaluateOrder, refuse_among_recordings
 
     narrator = Narrator(quiet=quiet)
     read_facts(model_dir)
+    refuse_among_recordings(model_dir, cache or model_dir / CACHE_FILE, labels)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
         order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
@@ -357,7 +358,6 @@ def forget(
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
             remove_traces(model_dir, order.cache, predictions)
             outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
-            finish_replacement(model_dir)
             certificate = certify(
                 model_dir,
                 keys_dir,
@@ -367,6 +367,7 @@ def forget(
                 today=today(),
                 passphrase=passphrase,
             )
+            finish_replacement(model_dir)
             noted |= outcome
     if form == "json":
         click.echo(json.dumps({"forgotten": heard, "certificate": str(certificate), **outcome}))
