@@ -317,11 +317,11 @@ def _content(
         ],
         crossed=listed_rows(bundle.data),
         containment=receipt["containment"],
-        facts=_facts(bundle, receipt),
+        facts=_facts(bundle, receipt, len(kept.predictions.table.clipped)),
     )
 
 
-def _facts(bundle: VerifiedBundle, receipt: dict[str, Any]) -> dict[str, str]:
+def _facts(bundle: VerifiedBundle, receipt: dict[str, Any], clipped: int) -> dict[str, str]:
     stated = bundle.manifest
     changed = {key: value for key, value in receipt["settings"].items() if value != DEFAULTS[key]}
     return {
@@ -332,6 +332,7 @@ def _facts(bundle: VerifiedBundle, receipt: dict[str, Any]) -> dict[str, str]:
         if stated.uar_src
         else "not estimated",
         "utterances": str(receipt["utterances"]),
+        "recorded too loud (clipped)": str(clipped),
         "normalized by": receipt["normalization"],
         "method": receipt["method"],
         "committee": ", ".join(members_of(receipt["method"])),
