@@ -30,7 +30,7 @@ from source_site.audit.tiers import ASKED, findings, highest_tier
 from source_site.material import Material, Recipe, read_material
 from source_site.record import load_record
 from source_site.store import load_run
-from source_site.train import held_out_rates, train_run
+from source_site.train import held_out_rows, hold_out, train_run
 
 Row = dict[str, Any]
 OUT = RESULTS / "leakage.jsonl"
@@ -101,7 +101,10 @@ def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
         seconds = time.monotonic() - started
         trained = load_record(run, load_run(run))
     material = read(arguments, corpus)
-    rates = [held_out_rates(material, trained.recipe, seed=seed)[1] for seed in range(SEEDS)]
+    rates = [
+        hold_out(material, held_out_rows(material.speakers, material.labels, seed), trained.recipe, seed=seed).uar
+        for seed in range(SEEDS)
+    ]
     refusals = {str(tier): [f"{one.code}: {one.why}" for one in findings(report, tier)] for tier in ASKED}
     row = {
         "kind": "audit",
