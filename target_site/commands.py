@@ -146,21 +146,31 @@ def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: boo
 
 
 @click.command(epilog="Example: ecan-target inspect --bundle model.ecan")
-@click.option("--bundle", type=existing_file, required=True, help="A bundle, or a sealed file.")
+@click.option("--bundle", type=existing_file, help="A bundle, or a sealed file.")
+@click.option("--left", is_flag=True, help="List what left this site instead: see `ecan-target together`.")
 @click.option("--keys", "keys_dir", type=existing_folder, help="Open a sealed file with these keys.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="With --format html: the page to print.")
-def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) -> None:
-    """List every byte of a bundle, and how much its weights could carry."""
+def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, out: Path | None) -> None:
+    """List every byte of a bundle, and how much its weights could carry; or every update that left this site."""
     from protocol.files import write_atomic
     from protocol.inspect import format_text
     from protocol.inspect import inspect as inspect_bundle
     from protocol.inspect_page import format_html
     from protocol.key_files import load_identity
     from protocol.passphrase import passphrase_for
+    from protocol.update import format_left, list_left
 
+    if (bundle is None) != left:
+        raise click.UsageError("name a bundle with --bundle, or ask with --left what left this site")
     if (form == "html") != (out is not None):
         raise click.UsageError("--format html and --out PAGE belong together")
+    if bundle is None:
+        if keys_dir is None or out is not None:
+            raise click.UsageError("--left takes this site's --keys, and no page")
+        updates = list_left(keys_dir)
+        click.echo(json.dumps(updates) if form == "json" else format_left(updates))
+        return
     if out is not None and out.exists():
         raise click.UsageError(f"{out} is there already; name a new file")
     key = None if keys_dir is None else load_identity(keys_dir, passphrase_for(keys_dir)).sealing_key

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecan_core.checks import at_least, fraction, one_of
+from ecan_core.checks import at_least, fraction, one_of, positive
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
@@ -27,6 +27,24 @@ MAX_REASON = 200
 
 
 @dataclass(frozen=True, kw_only=True)
+class Together:
+    """What a site gives to a model that several sites adapt together.
+
+    Attributes:
+        rounds: How many updates of one released model may leave the site, in all.
+        longest: Euclidean length that each of them is cut to.
+        secure: Whether it takes part in secure aggregation alone.
+    """
+
+    rounds: int
+    longest: float = 2.0
+    secure: bool = True
+
+    def __post_init__(self) -> None:
+        positive(self, "rounds", "longest")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SitePolicy:
     """A site's own rules.
 
@@ -40,6 +58,7 @@ class SitePolicy:
         retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
         least_confidence: The model abstains where it is less sure.
         adaptation: How to adapt.
+        together: What may leave for a model that several sites adapt together; None lets nothing leave.
     """
 
     purpose: str
@@ -51,6 +70,7 @@ class SitePolicy:
     retention_days: int | None = None
     least_confidence: float = LEAST_CONFIDENCE
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
+    together: Together | None = None
 
     def __post_init__(self) -> None:
         if self.purpose not in PROHIBITED_PURPOSES:
