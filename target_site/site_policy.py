@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecan_core.checks import fraction, one_of
+from ecan_core.checks import at_least, fraction, one_of
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
 from ecan_core.settings import parse_settings, read_yaml
 from protocol.errors import Code, Refused
 from target_site.containment import DEFAULT_LEAST, Level
+from target_site.orders import LEAST_CONFIDENCE
 
 PURPOSES = ("care", "research", "service")
 PROHIBITED_PURPOSES = ("workplace", "staff-monitoring", "recruitment", "training-of-staff", "education", "examination")
@@ -36,6 +37,8 @@ class SitePolicy:
         mixed_because: Why recordings that mix all of them in one channel may be used; None refuses them.
         approval: Whether a bundle needs somebody's name before it is adapted.
         least_level: The lowest level of containment at which recordings are read.
+        retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
+        least_confidence: The model abstains where it is less sure.
         adaptation: How to adapt.
     """
 
@@ -45,6 +48,8 @@ class SitePolicy:
     mixed_because: str | None = None
     approval: Literal["required", "not-needed"] = "required"
     least_level: int = int(DEFAULT_LEAST)
+    retention_days: int | None = None
+    least_confidence: float = LEAST_CONFIDENCE
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
 
     def __post_init__(self) -> None:
@@ -54,6 +59,9 @@ class SitePolicy:
             one_of(self, "subjects", SUBJECTS)
         if self.least_level not in list(Level):
             raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
+        if self.retention_days is not None:
+            at_least(self, "retention_days", 1)
+        fraction(self, "least_confidence")
         fraction(self.adaptation, "learning_rate")
         for role in self.channels:
             if role not in (*SUBJECTS, *AT_WORK):

@@ -1,7 +1,7 @@
 """Hostile bundles, sealed files and trust states, given to ``ecan-target``.
 
 Rows are those of the threat analysis. Not here, because the product has no such part: B34 (one policy of signatures,
-and it has one), B63 (audit), B64 (roots with thresholds), B66 (public backbones). Rows B14-B21 speak of an age file;
+and it has one), B64 (roots with thresholds), B66 (public backbones). Rows B14-B21 speak of an age file;
 here they are about the sealed file that is in its place. It has one recipient and a head of 36 bytes, so most of what
 those rows put into a head is a length that does not fit here; and no bundle of today fills a second segment.
 

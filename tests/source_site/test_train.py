@@ -13,6 +13,7 @@ from ecan_core.model.weights import to_arrays
 from ecan_core.private import PrivateSettings
 from ecan_core.train import TrainSettings
 from protocol import weights
+from protocol.audit import AuditFields
 from source_site.export import manifest_fields
 from source_site.material import Recipe, quantize_network
 from source_site.store import load_run
@@ -69,7 +70,7 @@ def test_a_run_states_the_rate_before_and_after_quantization(crossing):
 
 def test_the_manifest_states_the_rate_of_what_leaves():
     facts = replace(FACTS, uar_float=0.6, uar_source=0.596)
-    fields = manifest_fields(facts, audience=bytes(32), grant=bytes(16), release=1, today=0)
+    fields = manifest_fields(facts, AuditFields(), audience=bytes(32), grant=bytes(16), release=1, today=0)
     assert (fields.uar_src, fields.uar_q_loss) == (119, 1)
 
 

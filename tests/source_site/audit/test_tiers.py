@@ -237,7 +237,7 @@ def test_a_model_that_fails_is_refused_with_the_attack_that_caught_it_and_nothin
     result = grant("--tier", 1)
     assert result.code == 11
     assert "LiRA on the procedure reaches an AUC of 0.500 (up to 0.900), above 0.6" in result.refusal()
-    assert grant("--tier", 0).code == 0
+    assert grant("--tier", 0).refusal().endswith("[AUDIT_BINDING]")  # of other weights, once they are quantized
 
 
 @pytest.mark.journey
