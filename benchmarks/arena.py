@@ -34,7 +34,7 @@ from ecan_core.data.inputs import inputs_of
 from ecan_core.data.labeled import Corpus
 from ecan_core.labels import check_classes
 from ecan_core.methods import SCORING_METHODS
-from ecan_core.metrics import confusion, uar
+from ecan_core.metrics import calibration_error, confusion, uar, war
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import to_arrays
@@ -58,6 +58,7 @@ SINGLE_SEED = 1000
 
 Row = dict[str, Any]
 AnyJob = TypeVar("AnyJob")
+Result = TypeVar("Result")
 
 
 class Site(NamedTuple):
@@ -68,7 +69,7 @@ class Site(NamedTuple):
 
 
 class Answers:
-    """The true classes of a site, behind the one question that may be asked of them."""
+    """The true classes of a site, behind the questions that may be asked of them."""
 
     def __init__(self, classes: np.ndarray, num_classes: int) -> None:
         self._classes, self._num_classes = classes, num_classes
@@ -76,6 +77,18 @@ class Answers:
     def uar(self, scores: np.ndarray) -> float:
         """UAR of scores ``[N, C]`` over the classes that occur."""
         return uar(confusion(self._classes, scores.argmax(axis=1), self._num_classes))
+
+    def accuracy(self, scores: np.ndarray) -> float:
+        """Share of right answers of scores ``[N, C]``."""
+        return war(confusion(self._classes, scores.argmax(axis=1), self._num_classes))
+
+    def calibration_error(self, scores: np.ndarray) -> float:
+        """How far the confidence of scores ``[N, C]`` lies from the share of right answers."""
+        return calibration_error(self._classes, scores)
+
+    def among(self, chosen: np.ndarray) -> "Answers":
+        """Of some utterances alone, bool ``[N]``."""
+        return Answers(self._classes[chosen], self._num_classes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,15 +376,19 @@ def make_jobs(speech: dict[str, LabeledSpeech], arguments: argparse.Namespace) -
 
 def run_jobs(work: Callable[[AnyJob], list[Row]], jobs: Sequence[AnyJob], out: Path, workers: int) -> None:
     """Do the jobs in processes of one thread each and write their rows as JSON lines, in the order of the jobs."""
-    os.environ["OMP_NUM_THREADS"] = "1"
     common = circumstances()
     out.parent.mkdir(parents=True, exist_ok=True)
-    context = get_context("spawn")
-    with (
-        ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-        out.open("w") as file,
-    ):
-        for number, rows in enumerate(pool.map(work, jobs), start=1):
+    with out.open("w") as file:
+        for rows in in_processes(work, jobs, workers):
             file.writelines(json.dumps(row | common) + "\n" for row in rows)
             file.flush()
-            print(f"{number}/{len(jobs)} {rows[0]['pair']}", file=sys.stderr)
+
+
+def in_processes(work: Callable[[AnyJob], Result], jobs: Sequence[AnyJob], workers: int) -> Iterator[Result]:
+    """Do the jobs in processes of one thread each and yield what comes of them, in their order."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for number, result in enumerate(pool.map(work, jobs), start=1):
+            print(f"{number}/{len(jobs)}", file=sys.stderr)
+            yield result

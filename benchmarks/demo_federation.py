@@ -37,8 +37,9 @@ def federate(work: Path, corpora: Sequence[Path], *, secure: bool) -> Path:
     """Train at all sites and export what comes of it."""
     address = f"127.0.0.1:{free_port()}"
     source("federate", "keys", "--host", "127.0.0.1", "--out", work / "coordinator", "--quiet")
-    for number in range(len(corpora)):
-        source("federate", "node-key", "--out", work / f"site{number}", "--quiet")
+    joining = [join_words(work, address, number, labels) for number, labels in enumerate(corpora)]
+    for words in joining:
+        source(*words, "--quiet")  # without a key, it makes one
     nodes = [word for number in range(len(corpora)) for word in ("--node", work / f"site{number}" / "node.pub")]
     plan = ("--config", work / "plan.yaml", *(["--secure"] if secure else []))
     words = ("--keys", work / "coordinator", "--listen", address, *nodes, *plan, "--out", work / "run")
@@ -46,10 +47,8 @@ def federate(work: Path, corpora: Sequence[Path], *, secure: bool) -> Path:
         coordinator = processes.enter_context(started(None, "federate", "serve", *words))
         wait_for(work / "run.flower" / "run.toml", coordinator)
         for number, labels in enumerate(corpora):
-            words = ("--to", address, "--ca", work / "coordinator" / "ca.crt", "--site", f"csv={labels}")
-            own = ("--key", work / f"site{number}" / "node.key", "--home", work / f"site{number}" / "home")
             log = work / f"site{number}.log"
-            processes.enter_context(started(log, "federate", "join", *words, *own, "--runtime-port", free_port()))
+            processes.enter_context(started(log, *joining[number]))
             say(f"site {number} has {labels.parent.name} and joins {address}; its log is {log}")
         if coordinator.wait():
             sys.exit(1)
@@ -61,6 +60,13 @@ def federate(work: Path, corpora: Sequence[Path], *, secure: bool) -> Path:
         *("--file", bundle),
     )
     return bundle
+
+
+def join_words(work: Path, address: str, number: int, labels: Path) -> list[object]:
+    """The command by which a site joins."""
+    own = work / f"site{number}"
+    words = ["federate", "join", "--to", address, "--ca", work / "coordinator" / "ca.crt", "--site", f"csv={labels}"]
+    return [*words, "--key", own / "node.key", "--home", own / "home", "--runtime-port", free_port()]
 
 
 def source(*words: object) -> None:

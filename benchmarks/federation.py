@@ -25,9 +25,9 @@ from ecan_core.model.weights import load_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.predict import predict_scores
 from ecan_core.seeding import one_thread
+from protocol.in_process import InProcessGrid, context_of
 from source_site.federation.client import app
 from source_site.federation.coordinator import federate
-from source_site.federation.in_process import InProcessGrid, context_of
 from source_site.federation.plan import Plan, fresh_network
 from source_site.material import Material, Recipe, fit_network, read_material
 

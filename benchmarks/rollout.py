@@ -19,9 +19,9 @@ from flwr.clientapp import ClientApp
 from benchmarks.exchange import Site, Source, issue, new_site
 from benchmarks.record import RESULTS, ROOT, latest, record, write_section
 from protocol.grants import GrantState, SealedFacts
+from protocol.in_process import InProcessGrid
 from protocol.key_files import load_identity
 from protocol.ledger import Ledger
-from source_site.federation.in_process import InProcessGrid
 from source_site.federation.rollout import GRANT, GRANTS, RECEIPT, RECORD, SEALED, roll_out
 from source_site.keys import init_keys, open_ledger
 

@@ -1,7 +1,8 @@
 """What every command line of the project does alike: lazy commands, one-line errors, exit codes, progress.
 
 Exit codes beyond those of the error classes (`ecan_core.errors`, `protocol.errors`): 1 a bug, 2 wrong
-usage, 16 storage, 130 interrupted, 141 the reader of the output went away.
+usage, 16 storage, 130 interrupted, 141 the reader of the output went away,
+143 ended from outside.
 """
 
 import errno
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-_BUG, _USAGE, _SETTINGS, _STORAGE, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 3, 16, 130, 141
+_BUG, _USAGE, _SETTINGS, _STORAGE, _INTERRUPTED, _PIPE_CLOSED, _TERMINATED = 1, 2, 3, 16, 130, 141, 143
 
 _STORAGE_FAULTS = {
     errno.ENOSPC: "the disk is full; free some space and run the command again",
@@ -182,6 +183,8 @@ def _report(error: BaseException, error_types: tuple[type[Exception], ...], inte
         _discard_stdout()
     if interruption.happened or isinstance(error, KeyboardInterrupt):
         return _say("interrupted; run the same command again to go on.", _INTERRUPTED)
+    if isinstance(error, SystemExit) and error.code == _TERMINATED:
+        return _say("ended from outside; run the same command again when it is wanted.", _TERMINATED)
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, BrokenPipeError):

@@ -52,6 +52,17 @@ def war(counts: NDArray[Any]) -> float:
     return float(np.trace(counts) / counts.sum())
 
 
+def favorite(counts: NDArray[Any]) -> tuple[int, float]:
+    """Returns the class that is answered most `[C, C]`, and its share of the answers if classes were equally frequent.
+
+    A network that has collapsed answers one class whatever is spoken; the rates of a corpus where that class is
+    frequent do not show it, this share does.
+    """
+    spoken = counts[counts.sum(axis=1) > 0]
+    shares = (spoken / spoken.sum(axis=1, keepdims=True)).mean(axis=0)
+    return int(shares.argmax()), float(shares.max())
+
+
 def bootstrap_interval(
     true: ArrayLike, predicted: ArrayLike, num_classes: int, seed: int, num: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:
@@ -81,6 +92,23 @@ def bootstrap_interval(
     uars = np.nanmean(recall(draws.reshape(num, num_classes, num_classes)), axis=-1)
     low, high = np.quantile(uars, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def calibration_error(true: ArrayLike, scores: NDArray[Any], num_groups: int = 10) -> float:
+    """Returns how far confidence lies from the share of right answers, on average over groups of like confidence.
+
+    Args:
+        true: True classes `[N]`.
+        scores: Scores `[N, C]`; the highest one is the confidence.
+        num_groups: Groups of equal size, by confidence.
+
+    Source: Nguyen & O'Connor, EMNLP 2015 (expected calibration error with groups of equal size).
+    Differs: nothing.
+    """
+    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == np.asarray(true)
+    groups = np.array_split(np.argsort(confidence, kind="stable"), min(num_groups, len(scores)))
+    gaps = [len(group) * abs(confidence[group].mean() - right[group].mean()) for group in groups]
+    return float(sum(gaps) / len(scores))
 
 
 def risk_at_coverage(true: ArrayLike, scores: NDArray[Any], coverage: float) -> float:

@@ -27,3 +27,10 @@ class Utterance:
     role: str | None = None
     start_s: float | None = None
     end_s: float | None = None
+
+    @property
+    def channel_name(self) -> str | None:
+        """The channel in words, such as ``customer (channel 1)``; None where it is unknown."""
+        if self.channel is None:
+            return self.role
+        return f"channel {self.channel}" if self.role is None else f"{self.role} (channel {self.channel})"

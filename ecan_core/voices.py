@@ -61,7 +61,15 @@ class Voices:
 
         places = _without_emotion(normalized, scores, self.offsets)[:, self.columns]
         nearest, _ = vq(places, self.centers, check_finite=False)
-        return [f"voice {index}" for index in nearest]
+        return [_name(index) for index in nearest]
+
+    def all_names(self) -> list[str]:
+        """Every voice, in the order of `centers`."""
+        return [_name(index) for index in range(len(self.centers))]
+
+
+def _name(index: int) -> str:
+    return f"voice {index}"
 
 
 def possible_mode(mode: str, num_utterances: int) -> str:

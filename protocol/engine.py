@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +34,8 @@ QUIET = {
     "OMP_NUM_THREADS": "1",
 }
 """Every process of the engine calls nobody but the addresses that it was given, and installs nothing."""
+FEWEST_FOR_SECRECY = 3
+"""Nodes of a masked sum: of two, each could take its own share from the sum and see the other's."""
 _LINK = "coordinator"
 _VALID_DAYS = 365
 _PATIENCE_S, _LOOK_EVERY_S = 120.0, 3.0
@@ -99,26 +101,43 @@ def node_command(address: str, ca: Path, key: Path, site: Mapping[str, object], 
     ]
 
 
-def run_node(
-    address: str, ca: Path, key: Path, site: Mapping[str, object], home: Path, runtime_port: int, patience_s: float
+def join(
+    site: Mapping[str, object],
+    *,
+    address: str,
+    ca: Path,
+    key: Path,
+    home: Path,
+    runtime_port: int,
+    patience_s: float,
+    announce: Callable[[str], None],
 ) -> None:
-    """Run a site's SuperNode until it is ended from outside.
+    """Run a site's SuperNode until it is ended from outside; without a key, make one and leave it at that.
 
     A coordinator takes a node that died for alive for up to a minute and lets it in no second time so long, so one
     that ends by itself is started again.
 
     Args:
+        site: what the site's operator says of it.
         address: ``HOST:PORT`` of the coordinator.
         ca: the certificate that it is known by.
         key: the node's key.
-        site: what the site's operator says of it.
         home: where Flower keeps its files.
         runtime_port: a port on loopback, for the node's own processes.
         patience_s: how long a node that is not let in tries.
+        announce: tells a person.
 
     Raises:
         ConnectionFault: it was not let in.
+        StorageFault: a key cannot be written.
     """
+    if not key.exists():
+        public = make_node_key(key)
+        announce(
+            f"give {public} to the coordinator, over a channel where nobody can swap it; run this command again when "
+            "the node is let in"
+        )
+        return
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     began = time.monotonic()
     while True:
@@ -163,13 +182,15 @@ def coordinator(keys: Path, address: str, home: Path) -> Iterator["Coordinator"]
 @contextmanager
 def engine_process(command: Sequence[str], home: Path, log: Any = None) -> Iterator[subprocess.Popen[bytes]]:
     """One process of the engine, ended with the block together with those that it started; SIGTERM ends it as well."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     environment = engine_environment(home)
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         yield process
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end_process(process)
+        signal.signal(signal.SIGTERM, before)
 
 
 def end_process(process: "subprocess.Popen[bytes]") -> None:
@@ -215,7 +236,7 @@ class Coordinator:
         """
         if self._asked("supernode", "register", str(public_key), _LINK) is None:
             raise ConnectionFault(
-                Code.CONNECTION, f"Flower does not take the node key {public_key}; make one with `federate node-key`."
+                Code.CONNECTION, f"Flower does not take the node key {public_key}; let its site make one."
             )
 
     def nodes(self) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Adapt a verified bundle to a site's own unlabelled audio, and report what happened."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 from ecan_core.adapt import EpochRecord
+from ecan_core.calibrate import temperature_of
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable
 from ecan_core.data.unlabeled import list_utterances
@@ -20,6 +22,7 @@ from ecan_core.plan import DEFAULT_METHOD, AdaptSettings, Plan, members_of
 from ecan_core.predict import committee_scores, run
 from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
+from ecan_core.utterance import Utterance
 from ecan_core.voices import MIN_GUESSES, possible_mode
 from protocol.errors import Code, Unauthentic
 from protocol.inspect import listed_rows
@@ -32,12 +35,17 @@ from target_site.load import ModelCard, choose_normalization, model_card
 from target_site.model_folder import new_model
 from target_site.orders import AdaptOrder
 from target_site.predict import Predictions, read_utterances, say_ignored
-from target_site.report_content import ReportContent
+from target_site.report_content import ReportContent, class_shares, shares_by_group
 from target_site.report_files import save_report
 from target_site.resume import UnfinishedRun, forget_unfinished, versions
 
 DEFAULTS = asdict(AdaptSettings())
 NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
+GROUPS: Mapping[str, Callable[[Utterance], str | None]] = {
+    "channel": lambda utterance: utterance.channel_name,
+    "speaker": lambda utterance: utterance.speaker,
+}
+"""What the report shows class shares by."""
 MIN_UTTERANCES = 8
 """Fewer utterances than this are no corpus: neighbors and class shares mean nothing."""
 
@@ -70,12 +78,15 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
     narrator.say(f"normalized by {site.preparation.normalizer.mode}")
     received = _look((task.build(),), site.unadapted, task)
     adapted = _look(site.networks, site.preparation, task)
-    judgement = _judge(task, plan, order.out, site, received, adapted, narrator)
+    panel = _panel(task, plan, order.out, site, narrator)
+    judgement = _judge(site, panel, received, adapted)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
+    temperature = 1.0 if panel is None else temperature_of(kept.scores, panel.scores)
+    answers = kept.predictions.at(temperature, order.least_confidence)
     receipt = _receipt(bundle, order, task, kept, judgement, containment)
     with new_model(order.out) as folder:
-        kept.predictions.write(folder, task.card.classes)
-        save_report(folder, _content(bundle, received, kept, site.members[0].records, judgement, receipt))
+        answers.write(folder, task.card.classes)
+        save_report(folder, _content(bundle, received, kept, answers, site.members[0].records, judgement, receipt))
         save_adapted(
             folder,
             AdaptedModel(
@@ -84,6 +95,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
                 received_weights=task.weights,
                 preparation=kept.preparation,
                 unadapted=received.preparation,
+                temperature=answers.temperature,
                 receipt=receipt,
             ),
         )
@@ -200,17 +212,23 @@ def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -
     return View(networks, preparation, predictions, plane)
 
 
-def _judge(
-    task: Task, plan: Plan, out: Path, site: SiteAdaptation, received: View, adapted: View, narrator: Narrator
-) -> Judgement:
-    """Estimate the gain by the default committee, which adapts for this alone if the plan was another."""
+def _panel(task: Task, plan: Plan, out: Path, site: SiteAdaptation, narrator: Narrator) -> SiteAdaptation | None:
+    """The default committee, which adapts for this alone if the plan was another; None where nothing was adapted."""
     if plan.method == "none":
-        return NOT_ADAPTED
+        return None
     panel_plan = Plan(DEFAULT_METHOD, AdaptSettings(), plan.seed + PANEL_SEED)
     if (plan.method, plan.settings) == (panel_plan.method, panel_plan.settings):
+        return site
+    return _adapt(task, panel_plan, out, "epochs of the panel that judges it", narrator)
+
+
+def _judge(site: SiteAdaptation, panel: SiteAdaptation | None, received: View, adapted: View) -> Judgement:
+    """Estimate the gain by the panel; where the panel is what was adapted, by each of its members for the others."""
+    if panel is None:
+        return NOT_ADAPTED
+    if panel is site:
         gain = estimated_gain_of_panel(received.scores, [member.scores for member in site.members])
     else:
-        panel = _adapt(task, panel_plan, out, "epochs of the panel that judges it", narrator)
         gain = estimated_gain(received.scores, adapted.scores, panel.scores)
     return judge(received.scores, adapted.scores, gain)
 
@@ -231,6 +249,7 @@ def _receipt(
         "method": order.method,
         "settings": asdict(order.settings),
         "seed": order.seed,
+        "least_confidence": order.least_confidence,
         "asked": {
             "normalization": order.normalization,
             "parties": None if order.parties is None else asdict(order.parties),
@@ -262,22 +281,28 @@ def _content(
     bundle: VerifiedBundle,
     received: View,
     kept: View,
+    answers: Predictions,
     records: list[EpochRecord],
     judgement: Judgement,
     receipt: dict[str, Any],
 ) -> ReportContent:
     classes = bundle.manifest.classes
-    views = {"before": received, "after": kept}
+    views, heard = {"before": received, "after": kept}, kept.predictions.table.utterances
     predicted = {name: view.scores.argmax(axis=1) for name, view in views.items()}
     return ReportContent(
         verdict=judgement.verdict.value,
         reason=judgement.reason,
         classes=list(classes),
-        shares={
-            name: (np.bincount(rows, minlength=len(classes)) / len(rows)).tolist() for name, rows in predicted.items()
-        },
+        shares={name: class_shares(rows, len(classes)) for name, rows in predicted.items()},
         maps={name: view.plane.round(4).tolist() for name, view in views.items()},
         predicted={name: rows.tolist() for name, rows in predicted.items()},
+        abstained=answers.abstained,
+        least_confidence=answers.least_confidence,
+        temperature=answers.temperature,
+        groups={
+            what: shares_by_group([name(utterance) for utterance in heard], predicted["after"], len(classes))
+            for what, name in GROUPS.items()
+        },
         epochs=[
             {
                 "losses": record.losses,
@@ -294,11 +319,11 @@ def _content(
         crossed=listed_rows(bundle.data),
         leakage=list(in_words(bundle.manifest)),
         containment=receipt["containment"],
-        facts=_facts(bundle, receipt),
+        facts=_facts(bundle, receipt, len(kept.predictions.table.clipped)),
     )
 
 
-def _facts(bundle: VerifiedBundle, receipt: dict[str, Any]) -> dict[str, str]:
+def _facts(bundle: VerifiedBundle, receipt: dict[str, Any], clipped: int) -> dict[str, str]:
     stated = bundle.manifest
     changed = {key: value for key, value in receipt["settings"].items() if value != DEFAULTS[key]}
     return {
@@ -309,6 +334,7 @@ def _facts(bundle: VerifiedBundle, receipt: dict[str, Any]) -> dict[str, str]:
         if stated.uar_src
         else "not estimated",
         "utterances": str(receipt["utterances"]),
+        "recorded too loud (clipped)": str(clipped),
         "normalized by": receipt["normalization"],
         "method": receipt["method"],
         "committee": ", ".join(members_of(receipt["method"])),

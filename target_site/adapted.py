@@ -29,6 +29,7 @@ class AdaptedModel:
         received_weights: the weights as they were received.
         preparation: what its inputs are normalized by, from the audio it was adapted to.
         unadapted: the same for the model as it was received.
+        temperature: at which its scores are calibrated (`ecan_core.calibrate`).
         receipt: what it was made from and how: bundle, method, settings, seed, verdict, versions.
     """
 
@@ -37,6 +38,7 @@ class AdaptedModel:
     received_weights: Arrays
     preparation: Preparation
     unadapted: Preparation
+    temperature: float
     receipt: dict[str, Any]
 
     def networks(self) -> tuple[Network, ...]:
@@ -59,6 +61,7 @@ def save_adapted(folder: Path, model: AdaptedModel) -> None:
             name: {"mode": item.mode, "speakers": sorted(item.speakers), "trust": item.trust}
             for name, item in normalizers.items()
         },
+        "temperature": model.temperature,
         "receipt": model.receipt,
     }
     write_atomic(folder / WEIGHTS, save(_side_by_side(model.weights)))
@@ -92,6 +95,7 @@ def load_adapted(folder: Path) -> AdaptedModel:
             received_weights=_tensors(folder, "source.safetensors"),
             preparation=Preparation(normalizer=normalizer, ear=_load_ear(folder, card, normalizer)),
             unadapted=Preparation(normalizer=normalizers["unadapted"]),
+            temperature=float(facts["temperature"]),
             receipt=facts["receipt"],
         )
     except (KeyError, TypeError, ValueError, SafetensorError) as fault:

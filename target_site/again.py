@@ -53,6 +53,7 @@ def order_again(
             method=receipt["method"],
             settings=parse_settings(AdaptSettings, receipt["settings"], "the receipt"),
             seed=receipt["seed"],
+            least_confidence=receipt["least_confidence"],
             cache=cache,
             left_out=left_out or LeftOut(),
         )

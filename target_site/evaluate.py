@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from ecan_core.calibrate import soften
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
-from ecan_core.metrics import bootstrap_interval, confusion, recall, risk_at_coverage, uar, war
+from ecan_core.metrics import bootstrap_interval, calibration_error, confusion, recall, risk_at_coverage, uar, war
 from ecan_core.narrator import Narrator
 from target_site.adapted import load_adapted
 from target_site.containment import Containment
@@ -34,8 +35,8 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
 
     Returns:
         UAR, WAR, recalls, confusion (rows: true, columns: predicted), the share of errors by coverage and the 95 %
-        bootstrap interval of the UAR;
-        the same of the model as received under ``before``.
+        bootstrap interval of the UAR; how far confidence is off, and what abstaining does. Recognition of the model
+        as received stands under ``before``.
 
     Raises:
         AudioError: no utterance of the model's classes can be used.
@@ -55,7 +56,7 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
         table = extract_features(utterances, model.card.front_end(), cache, on_progress=tick)
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
-    after = score_table(model.networks(), model.preparation, table)
+    after = soften(score_table(model.networks(), model.preparation, table), model.temperature)
     before = score_table((model.received_network(),), model.unadapted, table)
     counted = [row for row, utterance in enumerate(table.utterances) if utterance.id in label_of]
     if not counted:
@@ -64,11 +65,24 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
     for index in sorted(set(range(len(classes))) - set(true.tolist())):
         narrator.say(f"no utterance is labelled {classes[index]}: the UAR is an average over the other classes")
     evaluation = _figures(true, after[counted], classes) | {
+        "calibration_error": calibration_error(true, after[counted]),
+        "abstention": _abstention(true, after[counted], model.receipt["least_confidence"]),
         "before": _figures(true, before[counted], classes),
         "containment": containment.as_plain(),
     }
     save_evaluation(order.model, evaluation)
     return evaluation
+
+
+def _abstention(true: np.ndarray, scores: np.ndarray, least_confidence: float) -> dict[str, float | None]:
+    """How many utterances the model answers, and how often it is wrong on those."""
+    answered = scores.max(axis=1) >= least_confidence
+    wrong = scores[answered].argmax(axis=1) != true[answered]
+    return {
+        "least_confidence": least_confidence,
+        "coverage": float(answered.mean()),
+        "risk": float(wrong.mean()) if answered.any() else None,
+    }
 
 
 def _figures(true: np.ndarray, scores: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The figures of `evaluate` in words."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -15,7 +16,18 @@ def format_text(evaluation: dict[str, Any]) -> str:
     lines += [f"  {name:<12}{_percent(value)}" for name, value in evaluation["recall"].items()]
     lines.append("errors among the most confident")
     lines += [f"  {_percent(float(share)):<12}{_percent(risk)}" for share, risk in evaluation["risk"].items()]
+    lines += ["", with_abstention(evaluation)]
     return "\n".join(lines)
+
+
+def with_abstention(evaluation: Mapping[str, Any]) -> str:
+    """What abstaining does, and how much a confidence is worth, in two sentences."""
+    least, coverage, risk = (evaluation["abstention"][key] for key in ("least_confidence", "coverage", "risk"))
+    return (
+        f"With a confidence of {least:g} or more it answers {_percent(coverage)} of them and is wrong on "
+        f"{_percent(risk)} of those. Its confidence is off by {100 * evaluation['calibration_error']:.0f} points on "
+        "average."
+    )
 
 
 def _percent(value: float | None) -> str:

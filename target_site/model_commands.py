@@ -96,7 +96,7 @@ def adapt(
     from target_site.approval import require_approval
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement
-    from target_site.orders import AdaptOrder, refuse_among_recordings
+    from target_site.orders import LEAST_CONFIDENCE, AdaptOrder, refuse_among_recordings
 
     narrator = Narrator(quiet=quiet)
     policy = _policy(config)
@@ -127,6 +127,7 @@ def adapt(
             seed=seed,
             cache=cache or out / CACHE_FILE,
             left_out=LeftOut(),
+            least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
         )
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
@@ -170,7 +171,7 @@ def predict(
     from target_site.acceptance import refuse_withdrawn
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, read_facts
-    from target_site.orders import PredictOrder, refuse_among_recordings
+    from target_site.orders import LEAST_CONFIDENCE, PredictOrder, refuse_among_recordings
 
     narrator = Narrator(quiet=quiet)
     policy = _policy(config)
@@ -185,6 +186,7 @@ def predict(
             parties=policy.parties if policy else None,
             out=out,
             cache=cache or model_dir / CACHE_FILE,
+            least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
@@ -192,7 +194,10 @@ def predict(
             noted["utterances"] = summary["utterances"]
     if form == "json":
         click.echo(json.dumps(summary))
-    narrator.say(f"predicted {summary['utterances']} utterances: {out / 'segments.csv'}")
+    narrator.say(
+        f"predicted {summary['utterances']} utterances, {summary['abstained']} of them too uncertain to tell: "
+        f"{out / 'segments.csv'}"
+    )
 
 
 @click.command(epilog="Example: ecan-target evaluate --model adapted --labels labels.csv --format json")
@@ -207,10 +212,11 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
     from target_site.evaluation import format_text
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
-    from target_site.orders import EvaluateOrder
+    from target_site.orders import EvaluateOrder, refuse_among_recordings
 
     narrator = Narrator(quiet=quiet)
     read_facts(model_dir)
+    refuse_among_recordings(model_dir, cache or model_dir / CACHE_FILE, labels)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
         order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
@@ -219,6 +225,42 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
             evaluation = _carry_out(order, None, accepted, narrator, quiet=quiet)
             noted["utterances"] = evaluation["n"]
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
+
+
+@click.command(epilog="Example: ecan-target onnx --model adapted --out exported")
+@model_option
+@click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
+@click.option("--out", type=folder, required=True, help="Folder for model.onnx.")
+@uncontained_option
+@format_option
+@quiet_option
+def onnx(model_dir: Path, keys_dir: Path | None, out: Path, accepted: str | None, form: str, quiet: bool) -> None:
+    """Write the adapted model as an ONNX file, for this site's own programs.
+
+    It reads the numbers that the front end makes of an utterance, not sound, and answers with calibrated scores. It
+    was learned from this site's recordings: keep it as they are kept. Takes `pip install 'ecan-ser[onnx]'`.
+    """
+    from importlib.util import find_spec
+
+    from ecan_core.errors import UsageFault
+    from target_site.acceptance import refuse_withdrawn
+    from target_site.locks import writing_alone
+    from target_site.model_folder import read_facts
+    from target_site.orders import OnnxOrder
+
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
+        raise UsageFault(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
+    narrator = Narrator(quiet=quiet)
+    facts = read_facts(model_dir)
+    if keys_dir is not None:
+        refuse_withdrawn(keys_dir, facts["receipt"])
+    with writing_alone(out):
+        audit_log = log_of(model_dir, narrator)
+        with audit_log.recorded("onnx", out=audit_log.pseudonym(out)):
+            outcome = _carry_out(OnnxOrder(model=model_dir, out=out), None, accepted, narrator, quiet=quiet)
+    if form == "json":
+        click.echo(json.dumps(outcome))
+    narrator.say(f"scores differ from the model's by at most {outcome['difference']:.1e}: {out / 'model.onnx'}")
 
 
 @click.command(epilog="Example: ecan-target sheet --model adapted --predictions predictions --out sheet.csv")
@@ -289,9 +331,9 @@ def forget(
     from protocol.passphrase import passphrase_for
     from target_site.acceptance import open_accepted
     from target_site.again import order_again
-    from target_site.forget import certify, count_heard, remove_traces, weights_digest
+    from target_site.forget import certify, count_heard, remove_traces
     from target_site.locks import writing_alone
-    from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
+    from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts, weights_digest
 
     if not (speakers or files):
         raise click.UsageError("nobody is named; give --speaker or --file")
@@ -317,7 +359,6 @@ def forget(
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
             remove_traces(model_dir, order.cache, predictions)
             outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
-            finish_replacement(model_dir)
             certificate = certify(
                 model_dir,
                 keys_dir,
@@ -327,11 +368,47 @@ def forget(
                 today=today(),
                 passphrase=passphrase,
             )
+            finish_replacement(model_dir)
             noted |= outcome
     if form == "json":
         click.echo(json.dumps({"forgotten": heard, "certificate": str(certificate), **outcome}))
     narrator.say(f"{outcome['verdict']}: {outcome['reason']}")
     narrator.say(f"forgot {heard} utterances: {certificate}")
+
+
+@click.command(epilog="Example: ecan-target expire --config site.yaml --model adapted --predictions predictions")
+@model_option
+@click.option("--config", type=existing_file, required=True, help="YAML with this site's rules, `retention_days`.")
+@click.option("--predictions", multiple=True, type=any_path, help="A folder that `predict` wrote.")
+@cache_option
+@format_option
+@quiet_option
+def expire(
+    model_dir: Path, config: Path, predictions: tuple[Path, ...], cache: Path | None, form: str, quiet: bool
+) -> None:
+    """Remove features and predictions that are older than the site's rules allow; run it every night.
+
+    The model stays, and so do the recordings, which are not this program's.
+    """
+    from ecan_core.errors import SettingsError
+    from target_site.expire import expire as remove_expired
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, read_facts
+    from target_site.site_policy import read_policy
+
+    days = read_policy(config).retention_days
+    if days is None:
+        raise SettingsError(f"{config} has no retention_days, so nothing expires; add how many days are allowed")
+    narrator = Narrator(quiet=quiet)
+    read_facts(model_dir)
+    with writing_alone(model_dir):
+        removed = remove_expired(cache or model_dir / CACHE_FILE, predictions, days=days, today=today())
+        audit_log = log_of(model_dir, narrator)
+        audit_log.append("expire", days=days, removed=[audit_log.pseudonym(path) for path in removed])
+    if form == "json":
+        click.echo(json.dumps({"removed": list(map(str, removed))}))
+    for path in removed:
+        narrator.say(f"removed {path}: older than {days} days")
 
 
 @click.command(epilog="Example: ecan-target replay --model adapted --bundle model.ecan --audio list.csv")

@@ -6,6 +6,7 @@ the place of the old ones. Whoever writes next finishes what a killed process ha
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 from ecan_core.errors import ModelError, UsageFault
 from protocol.files import cannot_write, make_private_folder, read_bounded
 
-FORMAT = 2
+FORMAT = 3
 MAX_BYTES = 1 << 30
 FACTS = "adapted.json"
 WEIGHTS = "weights.safetensors"
@@ -116,3 +117,8 @@ def remove_tree(folder: Path) -> None:
         return
     except OSError as error:
         raise cannot_write(folder, error) from error
+
+
+def weights_digest(folder: Path) -> bytes:
+    """SHA-256 of the adapted weights."""
+    return hashlib.sha256(read_bounded(file_of_model(folder, WEIGHTS), MAX_BYTES)).digest()

@@ -10,6 +10,9 @@ from ecan_core.errors import UsageFault
 from ecan_core.plan import AdaptSettings
 from target_site.acceptance import receipt_path
 
+LEAST_CONFIDENCE = 0.5
+"""Below it a model is more likely wrong than right."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOrder:
@@ -27,6 +30,7 @@ class AdaptOrder:
         seed: seed of shuffling and dropout.
         cache: where features are kept.
         left_out: whose recordings are not looked at.
+        least_confidence: the model abstains where it is less sure.
     """
 
     bundle: Path
@@ -40,6 +44,7 @@ class AdaptOrder:
     seed: int
     cache: Path
     left_out: LeftOut
+    least_confidence: float
 
     @property
     def readable(self) -> tuple[Path, ...]:
@@ -62,6 +67,7 @@ class PredictOrder:
         parties: who speaks on which channel; None where channels mean nothing.
         out: folder of the predictions, which is there.
         cache: where features are kept.
+        least_confidence: the model abstains where it is less sure.
     """
 
     model: Path
@@ -69,6 +75,7 @@ class PredictOrder:
     parties: Parties | None
     out: Path
     cache: Path
+    least_confidence: float
 
     @property
     def readable(self) -> tuple[Path, ...]:
@@ -106,8 +113,36 @@ class EvaluateOrder:
         return (self.model, self.cache.parent)
 
 
-Order = AdaptOrder | PredictOrder | EvaluateOrder
-ORDERS: Mapping[str, type[Order]] = {"adapt": AdaptOrder, "predict": PredictOrder, "evaluate": EvaluateOrder}
+@dataclass(frozen=True, kw_only=True)
+class OnnxOrder:
+    """Write an adapted model as an ONNX file.
+
+    Attributes:
+        model: folder of the adapted model.
+        out: folder of the file, which is there.
+    """
+
+    model: Path
+    out: Path
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """Files and folders."""
+        return (self.model,)
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """Folders."""
+        return (self.out,)
+
+
+Order = AdaptOrder | PredictOrder | EvaluateOrder | OnnxOrder
+ORDERS: Mapping[str, type[Order]] = {
+    "adapt": AdaptOrder,
+    "predict": PredictOrder,
+    "evaluate": EvaluateOrder,
+    "onnx": OnnxOrder,
+}
 """Every kind of order by its name."""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ecan_core.audio.frontend import FrontEnd
+from ecan_core.calibrate import soften
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.calls import Parties, cut_recordings
 from ecan_core.data.features import FeatureTable, extract_features, nothing_usable
@@ -22,20 +23,45 @@ from ecan_core.utterance import Utterance
 from protocol.files import write_atomic
 from target_site.adapted import load_adapted
 from target_site.containment import Containment
+from target_site.model_folder import weights_digest
 from target_site.orders import PredictOrder
 from target_site.segments import SUMMARY, segments_of, write_segments
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Scores ``[N, C]`` of the usable utterances, in the order of ``table.utterances``."""
+    """What a model makes of the usable utterances.
+
+    Attributes:
+        table: the utterances.
+        scores: of each ``[N, C]``, in the order of ``table.utterances``.
+        temperature: at which they were taken.
+        least_confidence: the model abstains where its best score is lower.
+    """
 
     table: FeatureTable
     scores: np.ndarray
+    temperature: float = 1.0
+    least_confidence: float = 0.0
+
+    def at(self, temperature: float, least_confidence: float) -> "Predictions":
+        """Calibrated, and silent where the model is not sure enough."""
+        scores = soften(self.scores, temperature)
+        return replace(self, scores=scores, temperature=temperature, least_confidence=least_confidence)
+
+    @property
+    def uncertain(self) -> np.ndarray:
+        """Where the model abstains, bool ``[N]``."""
+        return np.asarray(self.scores.max(axis=1) < self.least_confidence)
+
+    @property
+    def abstained(self) -> int:
+        """How many utterances the model abstains from."""
+        return int(self.uncertain.sum())
 
     def write(self, folder: Path, classes: Sequence[str]) -> None:
         """Write every usable utterance with its scores by class, see `target_site.segments`."""
-        write_segments(folder, segments_of(self.table, self.scores, classes), classes)
+        write_segments(folder, segments_of(self.table, self.scores, self.uncertain, classes), classes)
 
 
 def read_utterances(
@@ -61,6 +87,8 @@ def read_utterances(
         table = extract_features(cut.utterances, front_end, cache, on_progress=tick)
     if table.copies:
         narrator.say(f"{len(table.copies)} utterances are copies of others, to the byte")
+    if table.clipped:
+        narrator.say(f"recorded too loud (clipped), so that their scores are worth less: {len(table.clipped)}")
     return replace(table, refusals=(*cut.refusals, *table.refusals))
 
 
@@ -89,8 +117,9 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
             listing.utterances, model.card.front_end(), cache, parties=order.parties, narrator=narrator
         )
     scores = score_table(model.networks(), model.preparation, table)
-    predictions = Predictions(table=table, scores=scores)
-    summary = summarize(predictions, model.card.classes) | {"containment": containment.as_plain()}
+    predictions = Predictions(table=table, scores=scores).at(model.temperature, order.least_confidence)
+    summary = summarize(predictions, model.card.classes)
+    summary |= {"model_sha256": weights_digest(order.model).hex(), "containment": containment.as_plain()}
     predictions.write(order.out, model.card.classes)
     write_atomic(order.out / SUMMARY, json.dumps(summary, indent=2).encode())
     return summary
@@ -103,10 +132,13 @@ def say_ignored(columns: tuple[str, ...], narrator: Narrator) -> None:
 
 
 def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, object]:
-    """Counts per predicted class and refusals by reason."""
-    predicted = np.bincount(predictions.scores.argmax(axis=1), minlength=len(classes))
+    """Counts per predicted class, abstentions, and refusals by reason."""
+    told = predictions.scores[~predictions.uncertain].argmax(axis=1)
+    predicted = np.bincount(told, minlength=len(classes))
     return {
         "utterances": len(predictions.scores),
+        "abstained": predictions.abstained,
+        "clipped": [str(predictions.table.utterances[row].path) for row in predictions.table.clipped],
         "predicted": dict(zip(classes, predicted.tolist(), strict=True)),
         "refused": [{"file": str(r.utterance.path), "reason": r.reason} for r in predictions.table.refusals],
         "refused_by_reason": dict(Counter(r.reason for r in predictions.table.refusals)),

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from target_site import report_figures as figures
-from target_site.report_content import ReportContent
+from target_site.evaluation import with_abstention
+from target_site.report_content import MAX_GROUPS, ReportContent
 
 SHOWN_DIGITS = 16
 """Hexadecimal digits shown of a hash; the page holds all of them as tool tips."""
@@ -139,6 +140,8 @@ def render_report(content: ReportContent, evaluation: Mapping[str, Any] | None) 
         totals=_totals(content.crossed),
         num_bytes=sum(row["bytes"] for row in content.crossed),
         num_shown=min(figures.MAX_POINTS, len(content.predicted["before"])),
+        abstention=with_abstention(evaluation) if evaluation else "",
+        max_groups=MAX_GROUPS,
         shown_digits=SHOWN_DIGITS,
         uar_figure=figures.uar_figure(evaluation, views) if evaluation else "",
         shares_figure=figures.shares_figure(content.classes, content.shares, views),

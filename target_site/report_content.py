@@ -1,8 +1,14 @@
 """What the report says, as plain numbers."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+MAX_GROUPS = 100
+"""Speakers shown, the most talkative first: a call centre has thousands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +22,11 @@ class ReportContent:
         shares: predicted class shares ``before`` and ``after``, each ``[C]``.
         maps: two-dimensional views of the features ``before`` and ``after``, each ``[N][2]``.
         predicted: predicted class indices ``before`` and ``after``, each ``[N]``.
+        abstained: from how many utterances the model that is kept abstains.
+        least_confidence: below which it does.
+        temperature: at which its scores are calibrated; 1 where they are not.
+        groups: by ``channel`` and by ``speaker``, where those are known: its name, number of utterances and shares
+            ``[C]`` as the model that is kept predicts them; the largest `MAX_GROUPS` alone.
         epochs: one entry per epoch of the committee's first member in the last round: ``losses`` by name,
             ``balance``, ``confidence``, ``agreement``.
         refused: file and reason of every utterance that could not be used.
@@ -32,9 +43,38 @@ class ReportContent:
     shares: Mapping[str, list[float]]
     maps: Mapping[str, list[list[float]]]
     predicted: Mapping[str, list[int]]
+    abstained: int
+    least_confidence: float
+    temperature: float
+    groups: Mapping[str, list[dict[str, Any]]]
     epochs: list[dict[str, Any]]
     refused: list[dict[str, str]]
     crossed: list[dict[str, Any]]
     leakage: list[str]
     containment: Mapping[str, Any]
     facts: Mapping[str, str]
+
+
+def class_shares(predicted: np.ndarray, num_classes: int) -> list[float]:
+    """Share of each class ``[C]`` among predicted class indices ``[N]``."""
+    shares: list[float] = (np.bincount(predicted, minlength=num_classes) / len(predicted)).tolist()
+    return shares
+
+
+def shares_by_group(names: Sequence[str | None], predicted: np.ndarray, num_classes: int) -> list[dict[str, Any]]:
+    """Class shares of every group of utterances.
+
+    Args:
+        names: whose each of the N utterances is; None where that is unknown.
+        predicted: class indices ``[N]``.
+        num_classes: C.
+
+    Returns:
+        Name, number of utterances and shares ``[C]`` of each group, the largest first; nothing where no name is known.
+    """
+    of_whom = np.array([name or "" for name in names])
+    largest = Counter(name for name in names if name).most_common(MAX_GROUPS)
+    return [
+        {"name": name, "utterances": count, "shares": class_shares(predicted[of_whom == name], num_classes)}
+        for name, count in largest
+    ]

@@ -30,12 +30,24 @@ from target_site.probes import Plant
 
 MAX_INSTRUCTION_BYTES = 1 << 20
 _CHANNEL = 1
-_SYSTEM = (*map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "/proc/cpuinfo", "/sys/devices/system/cpu")),)
+_SYSTEM = (
+    *map(
+        Path,
+        (
+            "/usr/share/fonts",
+            "/usr/local/share/fonts",
+            "/proc/cpuinfo",
+            "/sys/devices/system/cpu",
+            "/sys/bus/pci/devices",
+        ),
+    ),
+)
 """What the libraries look at once they compute and draw."""
 _CARRIED_OUT_BY = {
     "adapt": "target_site.adapt:carry_out",
     "predict": "target_site.predict:carry_out",
     "evaluate": "target_site.evaluate:carry_out",
+    "onnx": "target_site.onnx_file:carry_out",
 }
 
 CarryOut = Callable[[Any, Containment, Narrator], dict[str, Any]]

@@ -21,6 +21,9 @@ from protocol.files import read_bounded, write_atomic
 
 CSV, JSONL, RTTM = SEGMENTS = ("segments.csv", "segments.jsonl", "segments.rttm")
 SUMMARY = "summary.json"
+PREDICTIONS = (*SEGMENTS, SUMMARY)
+"""What `predict` writes."""
+UNCERTAIN = "uncertain"
 MAX_BYTES = 1 << 30
 
 
@@ -37,6 +40,7 @@ class Segment:
         speaker: who speaks, None where unknown.
         label: the most likely class.
         confidence: its score.
+        abstained: the model is not sure enough: the label is its best guess, and not to be relied on.
         scores: the score of every class.
     """
 
@@ -48,6 +52,7 @@ class Segment:
     speaker: str | None
     label: str
     confidence: float
+    abstained: bool
     scores: dict[str, float]
 
 
@@ -65,13 +70,17 @@ def read_segments(path: Path) -> list[Segment]:
         raise UsageFault(f"{path} is damaged or of another version; predict again") from fault
 
 
-def segments_of(table: FeatureTable, scores: np.ndarray, classes: Sequence[str]) -> list[Segment]:
-    """The utterances of a table with their scores ``[N, C]``, in its order."""
-    rows = zip(table.utterances, table.durations_s, scores, strict=True)
-    return [_segment(utterance, duration_s, row, classes) for utterance, duration_s, row in rows]
+def segments_of(
+    table: FeatureTable, scores: np.ndarray, uncertain: np.ndarray, classes: Sequence[str]
+) -> list[Segment]:
+    """The utterances of a table with their scores ``[N, C]`` and where the model abstains ``[N]``, in its order."""
+    rows = zip(table.utterances, table.durations_s, scores, uncertain.tolist(), strict=True)
+    return [_segment(*row, classes) for row in rows]
 
 
-def _segment(utterance: Utterance, duration_s: float, scores: np.ndarray, classes: Sequence[str]) -> Segment:
+def _segment(
+    utterance: Utterance, duration_s: float, scores: np.ndarray, abstained: bool, classes: Sequence[str]
+) -> Segment:
     begin_s = utterance.start_s or 0.0
     return Segment(
         recording=str(utterance.path),
@@ -82,6 +91,7 @@ def _segment(utterance: Utterance, duration_s: float, scores: np.ndarray, classe
         speaker=utterance.speaker,
         label=classes[int(scores.argmax())],
         confidence=round(float(scores.max()), 4),
+        abstained=abstained,
         scores={name: round(float(score), 4) for name, score in zip(classes, scores, strict=True)},
     )
 
@@ -101,13 +111,13 @@ def as_csv(segments: Sequence[Segment], classes: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["recording", "channel", "role", "begin_ms", "end_ms", "speaker", "label", "confidence"]
+        ["recording", "channel", "role", "begin_ms", "end_ms", "speaker", "label", "confidence", "abstained"]
         + [f"score_{name}" for name in classes]
     )
     for one in segments:
         channel = "" if one.channel is None else one.channel
         place = [one.recording, channel, one.role or "", one.begin_ms, one.end_ms]
-        found = [one.speaker or "", one.label, f"{one.confidence:.4f}"]
+        found = [one.speaker or "", one.label, f"{one.confidence:.4f}", "yes" if one.abstained else "no"]
         writer.writerow([*place, *found, *(f"{one.scores[name]:.4f}" for name in classes)])
     return text.getvalue()
 
@@ -118,7 +128,7 @@ def as_jsonl(segments: Sequence[Segment]) -> str:
 
 
 def as_rttm(segments: Sequence[Segment]) -> str:
-    """One line per segment, the class in the place of the speaker's name.
+    """One line per segment, the class in the place of the speaker's name; where the model abstains, `UNCERTAIN`.
 
     Fields are separated by spaces, so those and all that is not plain in a file's name are written as in an address
     (``%20``). Channels count from 1, as the form has it; times are in seconds.
@@ -130,6 +140,6 @@ def as_rttm(segments: Sequence[Segment]) -> str:
         recording = quote(one.recording.encode(errors="surrogateescape"), safe="/")
         channel = 1 if one.channel is None else one.channel + 1
         begin_s, length_s = one.begin_ms / 1000, (one.end_ms - one.begin_ms) / 1000
-        found = f"<NA> <NA> {one.label} {one.confidence:.4f} <NA>"
+        found = f"<NA> <NA> {UNCERTAIN if one.abstained else one.label} {one.confidence:.4f} <NA>"
         lines.append(f"SPEAKER {recording} {channel} {begin_s:.3f} {length_s:.3f} {found}\n")
     return "".join(lines)

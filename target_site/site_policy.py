@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecan_core.checks import fraction, one_of
+from ecan_core.checks import at_least, fraction, one_of
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
@@ -18,6 +18,7 @@ from protocol.audit import TIERS
 from protocol.errors import Code, Refused
 from protocol.trust import USUAL_AUDIT, AuditTerms
 from target_site.containment import DEFAULT_LEAST, Level
+from target_site.orders import LEAST_CONFIDENCE
 
 PURPOSES = ("care", "research", "service")
 PROHIBITED_PURPOSES = ("workplace", "staff-monitoring", "recruitment", "training-of-staff", "education", "examination")
@@ -40,6 +41,8 @@ class SitePolicy:
         least_level: The lowest level of containment at which recordings are read.
         least_tier: The lowest tier that a model may have left its source at; docs/leakage.md.
         accept_overridden: Whether a model is taken whose audit failed, if its source has overridden that.
+        retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
+        least_confidence: The model abstains where it is less sure.
         adaptation: How to adapt.
     """
 
@@ -51,6 +54,8 @@ class SitePolicy:
     least_level: int = int(DEFAULT_LEAST)
     least_tier: int = 0
     accept_overridden: bool = False
+    retention_days: int | None = None
+    least_confidence: float = LEAST_CONFIDENCE
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
 
     def __post_init__(self) -> None:
@@ -62,6 +67,9 @@ class SitePolicy:
             raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
         if self.least_tier not in TIERS:
             raise SettingsError(f"least_tier is {self.least_tier}, but must be 0, 1 or 2")
+        if self.retention_days is not None:
+            at_least(self, "retention_days", 1)
+        fraction(self, "least_confidence")
         fraction(self.adaptation, "learning_rate")
         for role in self.channels:
             if role not in (*SUBJECTS, *AT_WORK):

@@ -10,7 +10,7 @@ from string import Template
 
 from source_site.audit.bounds import Estimate
 from source_site.audit.report import Attack, AuditReport
-from source_site.audit.tiers import ASKED, findings, highest_tier
+from source_site.audit.tiers import ASKED, alarm, findings, highest_tier
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 360, 58, 44
 _LOWEST = 1e-3
@@ -37,6 +37,7 @@ def format_html(report: AuditReport) -> str:
 def _facts(report: AuditReport) -> str:
     share = report.capacity.share_of_speech
     facts = {
+        "smoke alarm": alarm(report),
         "weights, SHA-256": report.weights_sha256,
         "corpus": f"{report.num_utterances} utterances of {report.num_speakers} speakers; the smallest class has "
         f"{report.class_utterances} utterances of {report.class_speakers} speakers",

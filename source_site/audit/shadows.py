@@ -56,10 +56,13 @@ class Shadows:
 
 
 def random_halves(num_models: int, num_utterances: int, *, seed: int) -> np.ndarray:
-    """Which model is trained on which utterance, bool ``[K, N]``: each utterance in half of the models."""
-    random = np.random.default_rng(seed)
-    halves = np.arange(num_models) < num_models // 2
-    return np.stack([random.permutation(halves) for _ in range(num_utterances)], axis=1)
+    """Which model is trained on which utterance, bool ``[K, N]``: a coin for each utterance and each two models."""
+    return with_counterparts(np.random.default_rng(seed).random((num_models // 2, num_utterances)) < 0.5)
+
+
+def with_counterparts(members: np.ndarray) -> np.ndarray:
+    """After each model its counterpart, which is trained on what that one is not: bool ``[J, N]`` to ``[2 J, N]``."""
+    return np.stack([members, ~members], axis=1).reshape(-1, members.shape[1])
 
 
 def train_shadows(

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ecan_core.narrator import Narrator
+from ecan_core.node_options import node_options
 from source_site.commands import (
     existing_file,
     existing_folder,
@@ -137,18 +138,7 @@ def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
     from protocol.engine import CA_FILE, make_coordinator_keys
 
     make_coordinator_keys(out, host, datetime.now(UTC))
-    Narrator(quiet=quiet).say(f"next: give {out / CA_FILE} to every site, and ask each for its node.pub")
-
-
-@federate.command("node-key", epilog="Example: ecan-source federate node-key --out node")
-@click.option("--out", type=folder, required=True, help="Folder for the key.")
-@quiet_option
-def node_key(out: Path, quiet: bool) -> None:
-    """Make the key that this site's node is known by."""
-    from protocol.engine import make_node_key
-
-    public = make_node_key(out / "node.key")
-    Narrator(quiet=quiet).say(f"next: give {public} to the coordinator, over a channel where nobody can swap it")
+    Narrator(quiet=quiet).say(f"next: give {out / CA_FILE} to every site, and ask each for its node's public key")
 
 
 @federate.command(
@@ -156,7 +146,7 @@ def node_key(out: Path, quiet: bool) -> None:
 )
 @click.option("--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `federate keys` made.")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the sites reach the coordinator.")
-@click.option("--node", "nodes", type=existing_file, multiple=True, required=True, help="A site's node.pub; repeat it.")
+@click.option("--node", "nodes", type=existing_file, multiple=True, required=True, help="A node's key; repeat it.")
 @with_plan
 @click.option("--home", type=folder, help="Where Flower keeps its files; default: a folder beside the model.")
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
@@ -191,48 +181,31 @@ def serve(
 
 
 @federate.command(
-    epilog="Example: ecan-source federate join --to 10.0.0.1:7500 --ca ca.crt --key node/node.key --site csv=labels.csv"
+    epilog="Example: ecan-source federate join --to 10.0.0.1:7500 --ca ca.crt --key node.key --site csv=labels.csv"
 )
-@click.option("--to", "address", required=True, metavar="HOST:PORT", help="The coordinator.")
-@click.option("--ca", type=existing_file, required=True, help="The coordinator's ca.crt.")
-@click.option("--key", type=existing_file, required=True, help="This site's node.key.")
+@node_options
 @click.option("--site", "corpus", required=True, metavar="RECIPE=PATH", help="This site's labelled corpus.")
 @click.option("--relabel", default="", metavar="A=B,...", help="What labels count as, such as calm=neutral.")
 @click.option("--secure", is_flag=True, help="Take part in secure aggregation alone.")
 @click.option(
     "--max-epsilon", type=click.FloatRange(0.1, 100.0), default=None, help="Take part for such a promise alone."
 )
-@click.option("--home", type=folder, default=Path("node-home"), show_default=True, help="Where the node keeps files.")
-@click.option("--runtime-port", type=click.IntRange(1, 65535), default=9094, show_default=True, help="On loopback.")
-@click.option(
-    "--patience", "patience_s", type=float, default=90.0, show_default=True, help="Seconds to try to be let in."
-)
-def join(
-    address: str,
-    ca: Path,
-    key: Path,
-    corpus: str,
-    relabel: str,
-    secure: bool,
-    max_epsilon: float | None,
-    home: Path,
-    runtime_port: int,
-    patience_s: float,
-) -> None:
+@quiet_option
+def join(link: dict[str, Any], corpus: str, relabel: str, secure: bool, max_epsilon: float | None, quiet: bool) -> None:
     """Take part in federations of one coordinator until interrupted. No plan can change what is said here."""
-    from protocol.engine import run_node
+    from protocol import engine
 
     [(recipe, path)] = recipes_and_paths([corpus])
-    home.mkdir(parents=True, exist_ok=True)
+    link["home"].mkdir(parents=True, exist_ok=True)
     site = {
         "recipe": recipe,
         "path": path.resolve(),
-        "cache": (home / "features.cache").resolve(),
+        "cache": (link["home"] / "features.cache").resolve(),
         "relabel": relabel,
         "secure": secure,
         "max_epsilon": max_epsilon or 0.0,
     }
-    run_node(address, ca, key, site, home, runtime_port, patience_s)
+    engine.join(site, **link, announce=Narrator(quiet=quiet).say)
 
 
 def plan_from(

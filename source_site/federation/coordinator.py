@@ -8,36 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, MetricRecord, RecordDict
 from flwr.app.message_type import MessageType
-from flwr.common import ndarrays_to_parameters
-from flwr.common.constant import ErrorCode
-from flwr.server import LegacyContext, ServerConfig
-from flwr.server.strategy import FedAvg as LegacyFedAvg
-from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
-from flwr.server.workflow.constant import MAIN_PARAMS_RECORD
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, FedProx
 
-from ecan_core.errors import AudioError, SettingsError
+from ecan_core.errors import AudioError
 from ecan_core.labels import EMOTIONS, check_classes
 from ecan_core.metrics import uar
 from ecan_core.model.architectures import ARCHITECTURES
 from ecan_core.model.weights import snapshot, to_arrays
-from source_site.federation.client import (
-    ANSWER,
-    ARRAYS,
-    CLASSES,
-    COUNT,
-    HOURS,
-    PLAN,
-    QUESTION,
-    ROUND,
-    SPEAKERS,
-    WEIGHT,
-    arrays_of,
-    record_of,
-)
+from protocol.averaging import ANSWER, ARRAYS, QUESTION, Averaging, ask, average, record_of, wait_for_nodes
+from protocol.errors import Code, ConnectionFault
+from source_site.federation.client import CLASSES, COUNT, HOURS, PLAN, ROUND, SPEAKERS
 from source_site.federation.plan import EVERYBODY, HEARD, Arrays, Plan, first_arrays, named, network_of, part
 from source_site.material import quantize_network
 from source_site.store import RunFacts, save_run
@@ -45,11 +27,8 @@ from source_site.train import NOT_ESTIMATED
 
 GATHERING_S = 3600.0
 """How long the coordinator waits until enough sites are there."""
-TRIES = 3
-"""How often a site that died over a question is asked again."""
-CLIPPING_RANGE = 8.0
+LARGEST = 8.0
 """Weights are within this range of 0, or secure aggregation would cut them."""
-_OWN_FAULTS = (ErrorCode.LOAD_CLIENT_APP_EXCEPTION, ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
 FLOAT, QUANTIZED = "float/", "quantized/"
 
 
@@ -76,14 +55,26 @@ def federate(grid: Grid, context: Context, plan: Plan) -> Outcome:
 
     Raises:
         AudioError: the sites share fewer than two classes.
-        SettingsError: too few sites answered.
+        ConnectionFault: too few sites came or answered.
     """
-    nodes = _wait_for_sites(grid, plan.min_sites)
+    nodes = wait_for_nodes(grid, plan.min_sites, GATHERING_S)
+    if len(nodes) < plan.min_sites:
+        raise ConnectionFault(
+            Code.CONNECTION,
+            f"{len(nodes)} of {plan.min_sites} sites came; start the nodes of the others and run again.",
+        )
     classes = agree_on_classes(grid, nodes, plan)
     question = {PLAN: plan.to_text(), CLASSES: ",".join(classes)}
-    start = first_arrays(plan, len(classes))
-    train = _train_masked if plan.secure else _train_plain
-    trained = train(grid, context, plan, question, start)
+    how = Averaging(
+        secure=plan.secure,
+        min_nodes=plan.min_sites,
+        patience_s=plan.patience_s,
+        largest=LARGEST,
+        proximal=plan.mu,
+    )
+    trained = first_arrays(plan, len(classes))
+    for number in range(1, plan.rounds + 1):
+        trained = average(grid, context, how, question | {ROUND: number}, trained)
     return _outcome(grid, nodes, plan, classes, question, trained)
 
 
@@ -99,7 +90,7 @@ def agree_on_classes(grid: Grid, nodes: list[int], plan: Plan) -> tuple[str, ...
     Raises:
         AudioError: the sites share fewer than two classes, or one has none of a class that was asked for.
     """
-    answers = _ask(grid, nodes, MessageType.QUERY, RecordDict({QUESTION: ConfigRecord({})}), plan.patience_s)
+    answers = ask(grid, nodes, MessageType.QUERY, RecordDict({QUESTION: ConfigRecord({})}), plan.patience_s)
     present = [set(str(answer.config_records[QUESTION][CLASSES]).split(",")) for answer in answers]
     shared = set.intersection(*present)
     missing = sorted(set(plan.classes) - {name for names in present for name in names})
@@ -110,64 +101,6 @@ def agree_on_classes(grid: Grid, nodes: list[int], plan: Plan) -> tuple[str, ...
     if len(shared) < 2:
         raise AudioError(f"the sites share {len(shared)} class(es) and two are needed; let a site map its labels")
     return tuple(name for name in EMOTIONS if name in shared)
-
-
-def _train_plain(grid: Grid, context: Context, plan: Plan, question: dict[str, str], start: Arrays) -> Arrays:
-    common = {
-        "fraction_evaluate": 0.0,
-        "min_train_nodes": plan.min_sites,
-        "min_available_nodes": plan.min_sites,
-        "weighted_by_key": WEIGHT,
-    }
-    strategy = FedProx(proximal_mu=plan.mu, **common) if plan.mu else FedAvg(**common)  # type: ignore[arg-type]
-    result = strategy.start(
-        grid=grid,
-        initial_arrays=record_of(start),
-        num_rounds=plan.rounds,
-        timeout=plan.patience_s,
-        train_config=ConfigRecord(dict(question)),
-    )
-    if len(result.train_metrics_clientapp) < plan.rounds:
-        missing = plan.rounds - len(result.train_metrics_clientapp)
-        raise SettingsError(f"no site answered in {missing} of {plan.rounds} rounds; see the logs of the sites' nodes")
-    return arrays_of(result.arrays)
-
-
-class _Averaged(LegacyFedAvg):
-    """Flower's averaging, for the workflow of SecAgg+, that tells in how many rounds it got a sum."""
-
-    rounds_done = 0
-
-    def aggregate_fit(self, server_round, results, failures):  # type: ignore[no-untyped-def]
-        aggregated = super().aggregate_fit(server_round, results, failures)
-        self.rounds_done += aggregated[0] is not None
-        return aggregated
-
-
-def _train_masked(grid: Grid, context: Context, plan: Plan, question: dict[str, str], start: Arrays) -> Arrays:
-    strategy = _Averaged(
-        fraction_evaluate=0.0,
-        min_fit_clients=plan.min_sites,
-        min_available_clients=plan.min_sites,
-        initial_parameters=ndarrays_to_parameters(list(start.values())),
-        on_fit_config_fn=lambda number: {**question, ROUND: number},
-    )
-    legacy = LegacyContext(context=context, config=ServerConfig(num_rounds=plan.rounds), strategy=strategy)
-    secure = SecAggPlusWorkflow(
-        num_shares=1.0,
-        reconstruction_threshold=2 / 3,
-        clipping_range=CLIPPING_RANGE,
-        max_weight=1.0,
-        timeout=plan.patience_s,
-    )
-    DefaultWorkflow(fit_workflow=secure)(grid, legacy)
-    if strategy.rounds_done < plan.rounds:
-        missing = plan.rounds - strategy.rounds_done
-        raise SettingsError(
-            f"{missing} of {plan.rounds} rounds gave no sum, because too few sites answered; see the nodes' logs"
-        )
-    arrays = legacy.state.array_records[MAIN_PARAMS_RECORD].to_numpy_ndarrays()
-    return dict(zip(start, (array.astype(np.float32) for array in arrays), strict=True))
 
 
 def _outcome(
@@ -181,7 +114,7 @@ def _outcome(
         asked |= named(snapshot(network), QUANTIZED)
     content = RecordDict({QUESTION: ConfigRecord(dict(question)), ARRAYS: record_of(asked)})
     answers = [
-        answer.metric_records[ANSWER] for answer in _ask(grid, nodes, MessageType.EVALUATE, content, plan.patience_s)
+        answer.metric_records[ANSWER] for answer in ask(grid, nodes, MessageType.EVALUATE, content, plan.patience_s)
     ]
     arch = ARCHITECTURES[plan.encoder]
     facts = RunFacts(
@@ -208,34 +141,3 @@ def _rate(answers: Sequence[MetricRecord], name: str, num_classes: int) -> float
     counts = [np.array(answer[name]) for answer in answers if name in answer]
     total = np.sum(counts, axis=0).reshape(num_classes, num_classes) if counts else np.zeros((1, 1))
     return round(uar(total), 4) if total.sum() else NOT_ESTIMATED
-
-
-def _wait_for_sites(grid: Grid, num_sites: int) -> list[int]:
-    import time
-
-    deadline = time.monotonic() + GATHERING_S
-    while len(nodes := sorted(grid.get_node_ids())) < num_sites:
-        if time.monotonic() > deadline:
-            raise SettingsError(f"{len(nodes)} of {num_sites} sites came; start the nodes of the others and run again")
-        time.sleep(1.0)
-    return nodes
-
-
-def _ask(grid: Grid, nodes: list[int], kind: str, content: RecordDict, patience_s: float) -> list[RecordDict]:
-    """One question to all sites; all must answer. A site whose node died over it is asked again.
-
-    Raises:
-        SettingsError: a site did not, or could not.
-    """
-    answers: dict[int, RecordDict] = {}
-    for _ in range(TRIES):
-        missing = [node for node in nodes if node not in answers]
-        questions = [Message(content=content, dst_node_id=node, message_type=kind) for node in missing]
-        for reply in grid.send_and_receive(questions, timeout=patience_s):
-            if not reply.has_error():
-                answers[reply.metadata.src_node_id] = reply.content
-            elif reply.error.code in _OWN_FAULTS:
-                raise SettingsError("a site could not answer; see the logs of the sites' nodes")
-        if len(answers) == len(nodes):
-            return [answers[node] for node in nodes]
-    raise SettingsError(f"{len(nodes) - len(answers)} of {len(nodes)} sites did not answer; start their nodes again")

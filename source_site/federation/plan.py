@@ -15,10 +15,9 @@ from ecan_core.model.weights import restore, snapshot
 from ecan_core.settings import parse_settings
 from ecan_core.train import TrainSettings
 from protocol.architecture import model_shapes
+from protocol.engine import FEWEST_FOR_SECRECY
 
 Arrays = dict[str, np.ndarray]
-FEWEST_FOR_SECRECY = 3
-"""Of two sites, each could take its own share from the sum and see the other's."""
 EVERYBODY, HEARD = "all/", "heard/"
 """The two networks that are trained side by side: the one that leaves, and one that never hears the speakers who are
 held out, by which the recognition rate is estimated."""

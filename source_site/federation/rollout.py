@@ -13,6 +13,7 @@ from typing import cast
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
+from protocol.averaging import wait_for_nodes
 from protocol.errors import ProtocolError
 from protocol.files import read_bounded
 from protocol.grants import GrantRecord
@@ -72,7 +73,7 @@ def roll_out(grid: Grid, keys_dir: Path, *, num_nodes: int) -> list[Delivery]:
         Refused: a model that is still to go out, or the release key, is withdrawn.
         StorageFault: a file of the outbox is missing.
     """
-    nodes = _wait_for(grid, num_nodes)
+    nodes = wait_for_nodes(grid, num_nodes, PATIENCE_S)
     ledger = open_ledger(keys_dir)
     waiting = {record.grant: record for record in ledger.records() if not record.state.has_ended}
     refuse_withdrawn(keys_dir, load_public(keys_dir).fingerprint, list(waiting.values()))
@@ -131,10 +132,3 @@ def _batches(pairs: list[tuple[GrantRecord, int]]) -> Iterator[list[tuple[GrantR
         yield chosen
         taken = {record.grant for record, _ in chosen}
         pairs = [pair for pair in pairs if pair[0].grant not in taken]
-
-
-def _wait_for(grid: Grid, num_nodes: int) -> list[int]:
-    deadline = time.monotonic() + PATIENCE_S
-    while len(nodes := sorted(grid.get_node_ids())) < num_nodes and time.monotonic() < deadline:
-        time.sleep(1.0)
-    return nodes

@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from protocol.in_process import InProcessGrid, context_of
 from source_site.federation.client import app
 from source_site.federation.coordinator import federate, write_outcome
-from source_site.federation.in_process import InProcessGrid, context_of
 from source_site.federation.plan import Plan
 from source_site.store import RunFacts
 

@@ -62,6 +62,7 @@ COMMANDS = dedent(
         "loop": OSError(errno.ELOOP, "Too many levels", "out"),
         "stranger": AudioError("call\\n\\x1b[2Jerror: é \\u202e.wav \\udcff is no audio."),
         "interrupt": KeyboardInterrupt(),
+        "terminated": SystemExit(143),
     }
 
     @click.command()
@@ -197,6 +198,7 @@ def test_a_group_without_a_command_shows_its_help_on_stderr(program: Path, args:
         ("read-only", 16, "the file system is read-only; choose a folder that can be written."),
         ("denied", 16, "out: permission is denied; check the owner and mode of the file and its folder."),
         ("interrupt", 130, "interrupted; run the same command again to go on."),
+        ("terminated", 143, "ended from outside; run the same command again when it is wanted."),
         (
             "bug",
             1,

@@ -89,19 +89,21 @@ def test_three_sites_train_though_one_dies_and_a_stranger_is_refused(tmp_path):
         for number, name in enumerate(("harbor", "valley", "harbor"))
     ]
     assert cli.source("federate", "keys", "--host", "127.0.0.1", "--out", tmp_path / "keys").code == 0
-    for name in ("0", "1", "2", "stranger"):
-        assert cli.source("federate", "node-key", "--out", tmp_path / f"node{name}").code == 0
     (tmp_path / "plan.yaml").write_text("rounds: 2\nlocal_epochs: 1\npatience_s: 120\n")
 
-    def join(name: str, corpus: Path, patience_s: float = 120):
-        return started(
+    def joining(name: str, corpus: Path, patience_s: float = 120):
+        return (
             *("federate", "join", "--to", address, "--ca", tmp_path / "keys" / "ca.crt"),
-            *("--key", tmp_path / f"node{name}" / "node.key", "--site", f"csv={corpus}"),
+            *("--key", tmp_path / f"{name}.key", "--site", f"csv={corpus}"),
             *("--home", tmp_path / f"home{name}", "--runtime-port", free_port()),
             *("--patience", patience_s),
         )
 
-    nodes = [word for name in "012" for word in ("--node", tmp_path / f"node{name}" / "node.pub")]
+    for name in ("0", "1", "2", "stranger"):
+        made = cli.source(*joining(name, corpora[0]))
+        assert made.code == 0
+        assert f"{name}.pub" in made.stderr
+    nodes = [word for name in "012" for word in ("--node", tmp_path / f"{name}.pub")]
     with ExitStack() as running:
         serving = running.enter_context(
             started(
@@ -110,8 +112,8 @@ def test_three_sites_train_though_one_dies_and_a_stranger_is_refused(tmp_path):
             )
         )
         wait_for(lambda: (tmp_path / "run.flower" / "run.toml").exists() or serving.poll() is not None, "the SuperLink")
-        sites = [running.enter_context(join(str(number), corpus)) for number, corpus in enumerate(corpora)]
-        with join("stranger", corpora[0], patience_s=0) as stranger:
+        sites = [running.enter_context(started(*joining(str(number), corpus))) for number, corpus in enumerate(corpora)]
+        with started(*joining("stranger", corpora[0], patience_s=0)) as stranger:
             _, said = stranger.communicate(timeout=PATIENCE_S)
             assert stranger.returncode == 4, said
         wait_for(lambda: (tmp_path / "home1" / "features.cache").exists(), "the first round at site 1")
@@ -119,7 +121,7 @@ def test_three_sites_train_though_one_dies_and_a_stranger_is_refused(tmp_path):
         assert len(environments) >= 4
         assert all("FLWR_TELEMETRY_ENABLED=0" in told for told in environments.values())
         kill_whole(sites[1])
-        running.enter_context(join("1", corpora[1]))
+        running.enter_context(started(*joining("1", corpora[1])))
         told, said = serving.communicate(timeout=PATIENCE_S)
         log = (tmp_path / "run.flower" / "superlink.log").read_text(errors="replace")
         assert serving.returncode == 0, said + log[-6000:]

@@ -4,7 +4,7 @@ import pytest
 
 from ecan_core.errors import SettingsError
 from protocol.grants import GrantState
-from source_site.federation.in_process import InProcessGrid
+from protocol.in_process import InProcessGrid
 from source_site.federation.rollout import roll_out
 from source_site.keys import open_ledger
 from target_site.federation.node import Node, app, take_bundle

@@ -31,7 +31,8 @@ def save_untrained(folder: Path) -> Path:
                 received_weights=to_arrays(network),
                 preparation=by_corpus,
                 unadapted=by_corpus,
-                receipt={"issuer": "00" * 32, "weights_sha256": "00" * 32},
+                temperature=1.0,
+                receipt={"issuer": "00" * 32, "weights_sha256": "00" * 32, "least_confidence": 0.5},
             ),
         )
     finish_replacement(folder)

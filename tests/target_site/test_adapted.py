@@ -40,6 +40,7 @@ def model(seed: int) -> AdaptedModel:
             normalizer=Normalizer(mode="speaker", corpus=moments(), speakers={"a": moments(), "ü": moments()})
         ),
         unadapted=Preparation(normalizer=Normalizer(mode="corpus", corpus=moments())),
+        temperature=1.5,
         receipt={"seed": seed},
     )
 
@@ -62,6 +63,7 @@ def model_with_voices(seed: int) -> AdaptedModel:
         received_weights=to_arrays(network),
         preparation=site.preparation,
         unadapted=site.unadapted,
+        temperature=1.5,
         receipt={"seed": seed},
     )
 

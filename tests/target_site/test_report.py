@@ -15,7 +15,7 @@ from ecan_core.select import Verdict
 from protocol.description import Category
 from target_site.model_folder import FACTS, finish_replacement, new_model
 from target_site.report import CATEGORIES, HEADLINES, REASONS, render_report
-from target_site.report_content import ReportContent
+from target_site.report_content import MAX_GROUPS, ReportContent, shares_by_group
 from target_site.report_figures import MAX_POINTS, map_figure
 from target_site.report_files import PAGE, save_evaluation, save_report
 
@@ -72,6 +72,10 @@ def content_of(classes=CLASSES, *, num=40, num_epochs=3, **changes):
         shares={view: (np.bincount(rows, minlength=len(classes)) / num).tolist() for view, rows in predicted.items()},
         maps={view: rng.normal(size=(num, 2)).tolist() for view in predicted},
         predicted={view: rows.tolist() for view, rows in predicted.items()},
+        abstained=num // 4,
+        least_confidence=0.5,
+        temperature=2.25,
+        groups={"channel": [], "speaker": []},
         epochs=[epoch] * num_epochs,
         refused=[],
         crossed=[
@@ -101,7 +105,12 @@ def figures_of(true, predicted, classes=CLASSES):
 
 
 def evaluation_of(true, before, after, classes=CLASSES):
-    return figures_of(true, after, classes) | {"before": figures_of(true, before, classes)}
+    abstention = {"least_confidence": 0.5, "coverage": 0.75, "risk": None}
+    return figures_of(true, after, classes) | {
+        "before": figures_of(true, before, classes),
+        "abstention": abstention,
+        "calibration_error": 0.123,
+    }
 
 
 TRUE = [0, 1, 2] * 20
@@ -320,3 +329,31 @@ def replace_report(folder) -> None:
         save_report(incoming, content_of())
         (incoming / FACTS).write_text("{}")
     finish_replacement(folder)
+
+
+def test_the_shares_of_a_group_are_of_its_utterances_alone():
+    groups = shares_by_group(["ann", None, "bo", "ann", "ann"], np.array([0, 1, 1, 0, 2]), 3)
+    assert [(group["name"], group["utterances"]) for group in groups] == [("ann", 3), ("bo", 1)]
+    assert groups[0]["shares"] == pytest.approx([2 / 3, 0, 1 / 3])
+    assert groups[1]["shares"] == [0, 1, 0]
+
+
+def test_where_nobody_is_known_there_are_no_groups():
+    assert shares_by_group([None, None], np.array([0, 1]), 3) == []
+    assert "By speaker" not in render_report(content_of(), None)
+
+
+def test_of_a_thousand_speakers_the_most_talkative_are_shown_and_the_page_says_so():
+    names = [f"S{index}" for index in range(1000)] + ["S7"]
+    groups = shares_by_group(names, np.zeros(1001, dtype=int), 3)
+    assert len(groups) == MAX_GROUPS
+    assert groups[0]["name"] == "S7"
+    page = render_report(content_of(groups={"channel": [], "speaker": groups}), None)
+    assert f"The {MAX_GROUPS} with the most utterances" in page
+
+
+def test_a_speaker_s_name_is_text_and_nothing_else():
+    groups = {"channel": [], "speaker": shares_by_group([HOSTILE], np.array([0]), 3)}
+    page = Page(render_report(content_of(groups=groups), None))
+    assert HOSTILE in page.text
+    assert not page.tags.keys() & {"script", "img"}

@@ -16,6 +16,7 @@ UTTERANCES = (
     Utterance(id="a", path=Path("calls/a.wav"), speaker="ward 7", channel=1, start_s=2.5, end_s=4.0),
     Utterance(id="b", path=Path(STRANGE)),
 )
+UNSURE = np.array([False, True])
 SCORES = np.array([[0.7, 0.2, 0.1], [0.15, 0.25, 0.6]], dtype=np.float32)
 
 
@@ -24,7 +25,7 @@ def segments():
     table = FeatureTable(
         utterances=UTTERANCES, features=(np.zeros(1), np.zeros(1)), durations_s=(1.5, 3.25), refusals=()
     )
-    return list(segments_of(table, SCORES, CLASSES))
+    return list(segments_of(table, SCORES, UNSURE, CLASSES))
 
 
 def test_a_segment_lies_where_it_was_heard(segments):
@@ -55,6 +56,12 @@ def test_rttm_has_ten_fields_whatever_the_file_is_called(segments):
     assert first == ["SPEAKER", "calls/a.wav", "2", "2.500", "1.500", "<NA>", "<NA>", "anger", "0.7000", "<NA>"]
     assert second[1:5] == ["calls/two%20words%C3%A9%20%FF%2C%22quoted%22.wav", "1", "0.000", "3.250"]
     assert len(second) == 10
+
+
+def test_where_the_model_abstains_every_form_says_so(segments):
+    assert [one.abstained for one in segments] == [False, True]
+    assert [row["abstained"] for row in csv.DictReader(io.StringIO(as_csv(segments, CLASSES)))] == ["no", "yes"]
+    assert [line.split(" ")[7] for line in as_rttm(segments).splitlines()] == ["anger", "uncertain"]
 
 
 def test_a_name_that_is_not_text_keeps_its_bytes_on_the_disk(segments, tmp_path):

@@ -23,6 +23,7 @@ def segment(number: int, label: str, confidence: float) -> Segment:
         speaker=None if number % 3 else "=cmd",
         label=label,
         confidence=confidence,
+        abstained=False,
         scores=scores,
     )
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ecan_core.errors import AudioError, SettingsError
+from protocol.in_process import InProcessGrid, context_of
 from source_site.federation import site as own
 from source_site.federation.client import app
 from source_site.federation.coordinator import federate
-from source_site.federation.in_process import InProcessGrid, context_of
 from source_site.federation.plan import EVERYBODY, HEARD, Plan, first_arrays, fresh_network, part
 from tests.support import cli
 from tests.support.speech import synthesize

@@ -1,0 +1,79 @@
+"""Scores that can be read as chances, without a label: how often the model is right is guessed from how sure it is.
+
+Networks that were adapted without labels are far too sure. On the development corpora the mean confidence of the
+default committee tells how often it is right: a line between the two, both as log-odds. One temperature for all scores
+then brings the mean confidence down to that share. docs/method.md says how far off this is on a corpus that had no part
+in it.
+
+Source: Guo et al., ICML 2017, arXiv 1706.04599 (temperature scaling).
+Differs: the temperature is fitted to a guessed share of right answers, not to labels.
+"""
+
+import math
+
+import numpy as np
+
+LINE = (-3.48, 2.05)
+"""Log-odds of being right at even confidence, and what each unit of confidence in log-odds adds: the line that
+benchmarks/calibration.py draws through its runs."""
+ABOVE_CHANCE = 0.02
+"""Nothing is guessed to be right less often than this above chance: no temperature makes a score smaller."""
+_EXTREME = 1e-6
+_COLDEST, _HOTTEST = 0.05, 50.0
+
+
+def temperature_of(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[float, float] = LINE) -> float:
+    """The temperature at which a model is as sure, on average, as it is guessed to be right.
+
+    Args:
+        scores: of the model ``[N, C]``.
+        panel_scores: of the default committee on the same utterances; the model may be that committee.
+        line: as `LINE`.
+
+    Returns:
+        Above 1 for a model that is too sure; 1 where the panel diverged.
+    """
+    if not (np.isfinite(scores).all() and np.isfinite(panel_scores).all()):
+        return 1.0
+    wanted = guessed_accuracy(scores, panel_scores, line)
+    low, high = _COLDEST, _HOTTEST
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if mean_confidence(soften(scores, middle)) > wanted else (low, middle)
+    return round(math.sqrt(low * high), 4)
+
+
+def guessed_accuracy(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[float, float] = LINE) -> float:
+    """How often a model is right: as often as the panel where both agree, and where not, as if the panel erred evenly.
+
+    Args:
+        scores: of the model ``[N, C]``.
+        panel_scores: of the panel on the same utterances.
+        line: as `LINE`.
+    """
+    offset, slope = line
+    others: int = scores.shape[1] - 1
+    least = 1 / (1 + others) + ABOVE_CHANCE
+    of_panel = max(1 / (1 + math.exp(-(offset + slope * log_odds(mean_confidence(panel_scores))))), least)
+    agreement = float(np.mean(scores.argmax(axis=1) == panel_scores.argmax(axis=1)))
+    return max(of_panel * agreement + (1 - of_panel) * (1 - agreement) / others, least)
+
+
+def soften(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Scores ``[N, C]`` at another temperature; the order of the classes stays."""
+    # In logarithms and by the largest of a row, so that no power of a small score is lost.
+    logits = np.log(scores.clip(np.finfo(np.float32).tiny)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softened: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return softened
+
+
+def mean_confidence(scores: np.ndarray) -> float:
+    """Mean score of the predicted class."""
+    return float(scores.max(axis=1).mean())
+
+
+def log_odds(share: float) -> float:
+    """Of a share, kept away from 0 and 1."""
+    share = min(max(share, _EXTREME), 1 - _EXTREME)
+    return math.log(share / (1 - share))

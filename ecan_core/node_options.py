@@ -1,0 +1,53 @@
+"""The options by which a node finds its coordinator: the same for every command that joins a federation."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATIENCE_S, RUNTIME_PORT, HOME = 90.0, 9094, Path("node-home")
+
+_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+_OPTIONS = {
+    "address": click.option("--to", "address", required=True, metavar="HOST:PORT", help="The coordinator."),
+    "ca": click.option("--ca", type=_file, required=True, help="The coordinator's ca.crt."),
+    "key": click.option(
+        "--key",
+        type=click.Path(path_type=Path, dir_okay=False),
+        required=True,
+        help="This node's key; made on first use.",
+    ),
+    "home": click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=HOME,
+        show_default=True,
+        help="Where the node keeps files.",
+    ),
+    "runtime_port": click.option(
+        "--runtime-port",
+        type=click.IntRange(1, 65535),
+        default=RUNTIME_PORT,
+        show_default=True,
+        help="On loopback, another for every node of a machine.",
+    ),
+    "patience_s": click.option(
+        "--patience", "patience_s", type=float, default=PATIENCE_S, show_default=True, help="Seconds to try to get in."
+    ),
+}
+
+
+def node_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options to a command, which takes them as one mapping ``link``: arguments of `protocol.engine.join`."""
+
+    @functools.wraps(command)
+    def with_link(**words: Any) -> None:
+        link = {name: words.pop(name) for name in _OPTIONS}
+        command(link=link, **words)
+
+    decorated: Callable[..., None] = with_link
+    for option in reversed(_OPTIONS.values()):
+        decorated = option(decorated)
+    return decorated
