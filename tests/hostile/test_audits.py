@@ -1,9 +1,7 @@
 """Models whose audit fails, is missing or is another's, given to `ecan-source grant`; and what overrides it.
 
-Rows S01, S04 to S08, S11 and S12. S02 and S03 cannot occur: no one hands in a hold-out, the audit draws members, others
-and speakers itself, and `train` refuses a recording that is there twice. S09 and S10 are about a second training
-(tests/source_site/test_reproduce.py): the seed is the operator's choice, and `reproduce` shows that it was the one that
-is written down. Every bar of a tier has its test in tests/source_site/audit/test_tiers.py.
+Rows S01, S04 to S08, S11 and S12; docs/leakage.md says where the others are, and which cannot occur here. Every bar of
+a tier has its test in tests/source_site/audit/test_tiers.py.
 """
 
 import hashlib
