@@ -26,6 +26,7 @@ from ecan_core.utterance import Utterance
 from ecan_core.voices import MIN_GUESSES, possible_mode
 from protocol.errors import Code, Unauthentic
 from protocol.inspect import listed_rows
+from protocol.leakage import in_words
 from protocol.trust import VerifiedBundle
 from target_site.acceptance import open_accepted
 from target_site.adapted import AdaptedModel, save_adapted
@@ -357,6 +358,7 @@ def _content(
             for refusal in kept.predictions.table.refusals
         ],
         crossed=listed_rows(bundle.data),
+        leakage=list(in_words(bundle.manifest)),
         containment=receipt["containment"],
         facts=_facts(bundle, receipt, len(kept.predictions.table.clipped)),
     )
