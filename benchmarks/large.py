@@ -19,15 +19,16 @@ import soxr
 
 from benchmarks.crossing import Stage, hand_over, make_keys, source, target
 from benchmarks.record import RESULTS, ROOT, latest, record, write_section
-from benchmarks.tables import markdown, read_lines
+from benchmarks.tables import distinct, markdown, read_lines
 from ecan_core.corpora.synthetic import write_corpus
 
 Sound = npt.NDArray[np.float32]
 
 RATE, CALL_RATE = 16_000, 8_000
-HOUR, TEN_HOURS, MANY = "one hour of a call", "ten hours of a call", "10,000 utterances"
-CASES = (HOUR, TEN_HOURS, MANY)
-RULES = "purpose: service\nsubjects: caller\nchannels: [agent, caller]\n"
+HOUR, BOTH, TEN_HOURS = "one hour of a call", "the same, both channels heard", "ten hours of a call"
+MANY = "10,000 utterances"
+CASES = (HOUR, BOTH, TEN_HOURS, MANY)
+AGENT_AND_CALLER, TWO_CALLERS = ("agent", "caller"), ("customer", "caller")
 
 
 def main() -> None:
@@ -58,15 +59,15 @@ def by_speaker(corpus: Path) -> list[list[Sound]]:
     return list(found.values())
 
 
-def call(hours: int, work: Path, bundle: Path, voices: list[list[Sound]]) -> dict[str, Any]:
-    """Predict one call, of which the agent's channel is discarded."""
+def call(hours: int, parties: tuple[str, str], work: Path, bundle: Path, voices: list[list[Sound]]) -> dict[str, Any]:
+    """Predict one call between two parties; an agent's channel is discarded."""
     model, recording, rules = work / "adapted", work / f"{hours}-hours.wav", work / "site.yaml"
-    rules.write_text(RULES)
+    rules.write_text(f"purpose: service\nsubjects: caller\nchannels: [{', '.join(parties)}]\n")
     if not model.exists():
         audio = work / "valley" / "labels.csv"
         target(work, "adapt", "--bundle", bundle, "--audio", audio, "--out", model, expect=None)
     write_call(recording, hours, voices[:2])
-    out = work / f"{hours}-hours"
+    out = work / f"{hours}-hours-{parties[0]}"
     stage = target(
         work,
         *("predict", "--model", model, "--audio", recording, "--config", rules),
@@ -131,8 +132,9 @@ def figures(command: str, stage: Stage) -> dict[str, Any]:
 
 
 MEASURES: dict[str, Callable[[Path, Path, list[list[Sound]]], dict[str, Any]]] = {
-    HOUR: lambda *how: call(1, *how),
-    TEN_HOURS: lambda *how: call(10, *how),
+    HOUR: lambda *how: call(1, AGENT_AND_CALLER, *how),
+    BOTH: lambda *how: call(1, TWO_CALLERS, *how),
+    TEN_HOURS: lambda *how: call(10, AGENT_AND_CALLER, *how),
     MANY: many,
 }
 
@@ -152,7 +154,8 @@ def table() -> str:
         ]
         for line in lines
     ]
-    made = f"Commit {lines[0]['commit']}, {lines[0]['day']}, {lines[0]['machine']}."
+    commits = ", ".join(distinct(lines, "commit"))
+    made = f"Commit {commits}; {lines[0]['day']}, {lines[0]['machine']}."
     head = ["what", "command", "utterances", "s", "CPU s", "peak MiB"]
     meaning = "Wall time, computing time of all processes, and the most memory that they held at once."
     return markdown(head, rows, words=2) + f"\n\n{meaning} {made}"

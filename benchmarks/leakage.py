@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import RESULTS, ROOT, record, write_section
-from benchmarks.tables import distinct, markdown, pick, read_lines
+from benchmarks.tables import distinct, interval, markdown, pick, read_lines
 from ecan_core.narrator import Narrator
 from ecan_core.seeding import one_thread
 from ecan_core.train import TrainSettings
 from source_site.audit.audit import attack_procedure, audit_run
-from source_site.audit.bounds import Estimate
+from source_site.audit.bounds import LEVEL, Estimate
 from source_site.audit.report import Attack, AuditReport
 from source_site.audit.shadows import random_halves, train_shadows
 from source_site.audit.tiers import ASKED, findings, highest_tier
 from source_site.material import Material, Recipe, read_material
 from source_site.record import load_record
 from source_site.store import load_run
-from source_site.train import held_out_rates, train_run
+from source_site.train import held_out_rows, hold_out, train_run
 
 Row = dict[str, Any]
 OUT = RESULTS / "leakage.jsonl"
@@ -48,6 +48,7 @@ TRAININGS: dict[str, tuple[TrainSettings, float | None]] = {
     "epsilon 1": (TrainSettings(), 1.0),
 }
 SEEDS = 5
+CLAIMS = 20
 
 
 def main() -> None:
@@ -100,7 +101,10 @@ def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
         seconds = time.monotonic() - started
         trained = load_record(run, load_run(run))
     material = read(arguments, corpus)
-    rates = [held_out_rates(material, trained.recipe, seed=seed)[1] for seed in range(SEEDS)]
+    rates = [
+        hold_out(material, held_out_rows(material.speakers, material.labels, seed), trained.recipe, seed=seed).uar
+        for seed in range(SEEDS)
+    ]
     refusals = {str(tier): [f"{one.code}: {one.why}" for one in findings(report, tier)] for tier in ASKED}
     row = {
         "kind": "audit",
@@ -118,21 +122,23 @@ def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
 
 
 def unseen(arguments: argparse.Namespace, corpus: str) -> None:
-    """Attack networks that were trained on one half of the corpus about the other, which none of them has seen."""
+    """Attack networks that were trained on one half of the corpus about the other, which none of them has seen.
+
+    Who of it is claimed to be a member is tossed for anew in each of `CLAIMS` attacks.
+    """
     material = read(arguments, corpus)
     half = np.random.default_rng(0).permutation(len(material)) < len(material) // 2
     rows = np.flatnonzero(~half)
     trained = np.broadcast_to(half, (arguments.models, len(material)))
     with tempfile.TemporaryDirectory() as folder:
         shadows = train_shadows(material, trained, Recipe(), seed=0, folder=Path(folder))
-    claimed = dataclasses.replace(
-        shadows,
-        members=random_halves(arguments.models, len(rows), seed=1),
-        logits=shadows.logits[:, rows],
-        hits=shadows.hits[:, rows],
-    )
-    attacks = attack_procedure(claimed, taken(material, rows))
-    record(arguments.out, {"kind": "unseen", "corpus": corpus, "attacks": [figures(one) for one in attacks]})
+    unheard = dataclasses.replace(shadows, logits=shadows.logits[:, rows], hits=shadows.hits[:, rows])
+    areas: dict[str, list[Row]] = {}
+    for claim in range(CLAIMS):
+        members = random_halves(arguments.models, len(rows), seed=claim)
+        for one in attack_procedure(dataclasses.replace(unheard, members=members), taken(material, rows)):
+            areas.setdefault(one.name, []).append(figures(one)["measured"]["auc"])
+    record(arguments.out, {"kind": "unseen", "corpus": corpus, "models": arguments.models, "areas": areas})
 
 
 def read(arguments: argparse.Namespace, corpus: str) -> Material:
@@ -271,13 +277,24 @@ def by_attack(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:
 
 
 def by_chance(lines: dict[str, Row], corpora: list[str]) -> str:
-    shown = [corpus for corpus in corpora if corpus in lines]
-    areas = {
-        corpus: {one["name"]: area(one["measured"]["auc"]) for one in lines[corpus]["attacks"]} for corpus in shown
-    }
-    names = list(areas[shown[0]]) if shown else []
-    rows = [[name, *(areas[corpus].get(name, "-") for corpus in shown)] for name in names]
-    return markdown(["attack", *(NAMES[corpus] for corpus in shown)], rows, words=1)
+    """Mean area over the claims, with an interval for all figures at once; and how often an audit's own is right."""
+    areas = {corpus: lines[corpus]["areas"] for corpus in corpora if corpus in lines}
+    names = list(next(iter(areas.values())))
+    level = 1 - (1 - LEVEL) / (len(names) * len(areas))
+    every = [Estimate(**one) for of_corpus in areas.values() for claims in of_corpus.values() for one in claims]
+
+    def cell(claims: list[Row]) -> str:
+        center, half = interval([one["value"] for one in claims], level)
+        return f"{center:.4f} ± {half:.4f} ({sum(Estimate(**one).holds(0.5) for one in claims)})"
+
+    rows = [[name, *(cell(of_corpus[name]) for of_corpus in areas.values())] for name in names]
+    return (
+        f"{markdown(['attack', *(NAMES[corpus] for corpus in areas)], rows, words=1)}\n\n"
+        f"Mean AUC over {CLAIMS} claims of who is a member; ± is Student's interval, {LEVEL:.0%} for all "
+        f"{len(names) * len(areas)} figures together. In brackets: how many of the {CLAIMS} intervals, as an audit "
+        f"gives them, hold 0.5. All in all {sum(one.holds(0.5) for one in every)} of {len(every)} do, where "
+        f"{LEVEL * len(every):.0f} are expected."
+    )
 
 
 def by_tier(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:

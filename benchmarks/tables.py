@@ -47,13 +47,13 @@ def mean(lines: Sequence[Row], key: str) -> float:
     return 100 * statistics.fmean(line[key] for line in lines)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half of Student's 95 % interval; the half is NaN for fewer than three values, which say nothing."""
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Mean and half of Student's interval; the half is NaN for fewer than three values, which say nothing."""
     from scipy.stats import t
 
     if len(values) < 3:
         return statistics.fmean(values), math.nan
-    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    half = t.ppf((1 + level) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     return statistics.fmean(values), float(half)
 
 

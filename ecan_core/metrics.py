@@ -52,6 +52,17 @@ def war(counts: NDArray[Any]) -> float:
     return float(np.trace(counts) / counts.sum())
 
 
+def favorite(counts: NDArray[Any]) -> tuple[int, float]:
+    """Returns the class that is answered most `[C, C]`, and its share of the answers if classes were equally frequent.
+
+    A network that has collapsed answers one class whatever is spoken; the rates of a corpus where that class is
+    frequent do not show it, this share does.
+    """
+    spoken = counts[counts.sum(axis=1) > 0]
+    shares = (spoken / spoken.sum(axis=1, keepdims=True)).mean(axis=0)
+    return int(shares.argmax()), float(shares.max())
+
+
 def bootstrap_interval(
     true: ArrayLike, predicted: ArrayLike, num_classes: int, seed: int, num: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:

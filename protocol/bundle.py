@@ -22,7 +22,7 @@ from protocol.signing import MAX_ENVELOPE_BYTES
 from protocol.weights import Buffer, encoded_bytes
 
 MAGIC = b"ECAN\r\n\x1a\n"
-MAJOR = 1
+MAJOR = 2
 HEAD = struct.Struct("<8sHHIQ")
 
 MAX_WEIGHTS_BYTES = max(encoded_bytes(tensor_specs(arch, MAX_CLASSES, "none")) for arch in ARCHITECTURES)
@@ -70,7 +70,8 @@ def split(data: Buffer) -> Bundle:
         raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
     _, major, flags, envelope_len, weights_len = HEAD.unpack_from(view)
     if major != MAJOR:
-        raise Malformed(Code.VERSION, f"The bundle has format version {major}, known is {MAJOR}; update ecan-ser.")
+        remedy = "ask for a new bundle" if major < MAJOR else "update ecan-ser"
+        raise Malformed(Code.VERSION, f"The bundle has format version {major}, known is {MAJOR}; {remedy}.")
     if flags != 0:
         raise Malformed(Code.FLAGS, "The bundle has flags that this version does not know; update ecan-ser.")
     if not 0 < envelope_len <= MAX_ENVELOPE_BYTES or not 0 < weights_len <= MAX_WEIGHTS_BYTES:

@@ -53,7 +53,8 @@ class Description:
 
     Attributes:
         rows: every byte, in order.
-        fields: the manifest.
+        fields: the manifest, field by field.
+        stated: the manifest.
         signer: fingerprint of the key it carries, 32 bytes.
         signature_holds: whether it is signed by that key, which is not to say by whom.
         weights_hold: whether the weights are those that the manifest names.
@@ -63,6 +64,7 @@ class Description:
 
     rows: tuple[Row, ...]
     fields: tuple[StatedField, ...]
+    stated: Manifest
     signer: bytes
     signature_holds: bool
     weights_hold: bool
@@ -109,6 +111,7 @@ def describe(data: Buffer) -> Description:
             StatedField(name=name, value=values[name], bits=0.0 if name in manifest.IMPLIED else kind.bits)
             for name, kind in manifest.SCHEMA.items()
         ),
+        stated=stated,
         signer=envelope.signer,
         signature_holds=_signature_holds(envelope),
         weights_hold=hashlib.sha256(frame.weights).digest() == stated.weights_sha256,

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import bundle, signing, trust, weights
+from protocol import audit, bundle, signing, trust, weights
 from protocol.architecture import model_shapes
 from protocol.errors import Code, Refused, Violation
 from protocol.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
-from protocol.trust import Anchor
+from protocol.override import Override
+from protocol.trust import ANY_AUDIT, Anchor
 from protocol.weights import Array
 
 
@@ -57,20 +58,28 @@ def violations(tensors: Mapping[str, Array], arch: str, num_classes: int, normal
     return (*found, *weights.value_violations(encoded, arch, num_classes, normalization))
 
 
-def sign_bundle(tensors: Mapping[str, Array], fields: ManifestFields, release_key: Ed25519PrivateKey) -> bytes:
+def sign_bundle(
+    tensors: Mapping[str, Array],
+    fields: ManifestFields,
+    release_key: Ed25519PrivateKey,
+    *,
+    override: Override | None = None,
+) -> bytes:
     """Turn a trained model into a signed bundle, if it may leave.
 
     Args:
         tensors: the model's float32 tensors by name.
         fields: what the manifest is to say.
         release_key: the source's signing key.
+        override: an officer's word for these weights, where the manifest is to say that the audit was overridden.
 
     Returns:
         The bundle; the target's own verifier has accepted it.
 
     Raises:
         EgressRefused: the model breaks a rule; all are listed.
-        Malformed: a manifest field is out of range.
+        Malformed: a manifest field is out of range, or the fields contradict each other.
+        Refused: the figures of the audit do not bear out what the manifest is to say, or nobody has overridden it.
     """
     form = (fields.arch, len(fields.classes), fields.norm)
     broken = violations(tensors, *form)
@@ -78,18 +87,31 @@ def sign_bundle(tensors: Mapping[str, Array], fields: ManifestFields, release_ke
         raise EgressRefused(broken)
     packed = weights.pack(tensors, *form)
     issuer = signing.fingerprint_of(signing.raw_public_key(release_key))
-    manifest = Manifest(
-        **dataclasses.asdict(fields),
-        issuer=issuer,
-        weights_sha256=hashlib.sha256(packed).digest(),
-        weights_len=len(packed),
-    )
+    digest = hashlib.sha256(packed).digest()
+    if fields.audit == audit.OVERRIDDEN:
+        _require_override(override, digest, fields.tier)
+    manifest = Manifest(**dataclasses.asdict(fields), issuer=issuer, weights_sha256=digest, weights_len=len(packed))
     sealed = bundle.assemble(signing.sign(PAYLOAD_TYPE, manifest.to_bytes(), release_key), packed)
     trust.verify(
         sealed,
-        Anchor(issuer=issuer, audience=fields.audience, grants=frozenset({fields.grant}), today=fields.day),
+        Anchor(
+            issuer=issuer,
+            audience=fields.audience,
+            grants=frozenset({fields.grant}),
+            today=fields.day,
+            audit=ANY_AUDIT,
+        ),
     )
     return sealed
+
+
+def _require_override(override: Override | None, digest: bytes, tier: int) -> None:
+    if override is None or (override.weights_sha256, override.tier) != (digest, tier):
+        raise Refused(
+            Code.AUDIT,
+            f"No officer has overridden the audit of these weights at tier {tier}; have an officer look at it, with "
+            "`ecan-source officer override` at hand.",
+        )
 
 
 def _tensor_violations(tensor: object, name: str, shape: tuple[int, ...]) -> Iterator[Violation]:

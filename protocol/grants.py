@@ -26,6 +26,9 @@ QUOTA_FACTOR = 3
 MAX_FETCHES = 64
 """How many fetches one grant allows."""
 
+NO_BOOK = bytes(32)
+"""Stands for a book in which no model is counted."""
+
 _MAX_LINE_BYTES = 1024
 _WHAT = "line"
 
@@ -86,6 +89,7 @@ _FACTS: dict[GrantEvent, canonical.Schema] = {
         "size": canonical.Int(1, 10**15 - 1),
         "bundle_sha256": canonical.Hex(32),
         "weights_sha256": canonical.Hex(32),
+        "book": canonical.Hex(32),
     },
     GrantEvent.OPENED: {"expires_s": canonical.Int(0, 10**15 - 1)},
     GrantEvent.CLOSED: {"receipt_sha256": canonical.Hex(32)},
@@ -101,12 +105,14 @@ class SealedFacts:
         size: how many they are.
         bundle_sha256: SHA-256 of the plain bundle.
         weights_sha256: SHA-256 of its weights.
+        book: digest of the book that counts models by their speech, as it stood then.
     """
 
     sealed_sha256: bytes
     size: int
     bundle_sha256: bytes
     weights_sha256: bytes
+    book: bytes = NO_BOOK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +128,7 @@ class GrantRecord:
         size: how many bytes these are.
         bundle_sha256: SHA-256 of the plain bundle.
         weights_sha256: SHA-256 of its weights.
+        book: digest of the book that counts models by their speech, as it stood then.
         expires_s: when the window ends, in seconds since 1970; None until it is opened over the wire.
         fetches: how many fetches began.
         sent_bytes: how many bytes may have left over the wire; a file that is carried by hand is not counted.
@@ -136,6 +143,7 @@ class GrantRecord:
     size: int
     bundle_sha256: bytes
     weights_sha256: bytes
+    book: bytes
     expires_s: int | None = None
     fetches: int = 0
     sent_bytes: int = 0

@@ -9,12 +9,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from protocol import sealing
+from protocol import leakage, sealing
 from protocol.bundle import MAX_BUNDLE_BYTES
 from protocol.capacity import largest_share
 from protocol.description import Description, Row, describe, describe_sealed
 from protocol.files import read_bounded
-from protocol.manifest import EMOTIONS
 from protocol.sealing import MAX_SEALED_BYTES, SealingKey
 from protocol.weights import Buffer
 
@@ -107,7 +106,7 @@ def _bytes(rows: Sequence[Row]) -> dict[str, Any]:
 def _capacity(description: Description) -> dict[str, Any]:
     """What the weights could carry at most, and that as a share of the shortest corpus that the manifest allows."""
     bound = description.capacity
-    (hours,) = (int(field.value) for field in description.fields if field.name == "hours")
+    hours = description.stated.hours
     return {
         "bits": math.ceil(bound.bits),
         "bytes": bound.num_bytes,
@@ -121,16 +120,16 @@ def _capacity(description: Description) -> dict[str, Any]:
 
 def _readable(description: Description) -> dict[str, Any]:
     """The manifest's numbers in words."""
-    stated = {field.name: field.value for field in description.fields}
-    labels, day, valid_days = (int(stated[name]) for name in ("labels", "day", "valid_days"))
-    released = _EPOCH + timedelta(days=day)
+    stated = description.stated
+    released = _EPOCH + timedelta(days=stated.day)
     return {
-        "audience": stated["audience"],
-        "grant": stated["grant"],
-        "release": stated["release"],
-        "classes": [word for bit, word in enumerate(EMOTIONS) if labels >> bit & 1],
+        "audience": stated.audience.hex(),
+        "grant": stated.grant.hex(),
+        "release": stated.release,
+        "classes": list(stated.classes),
         "released": released.isoformat(),
-        "valid_until": (released + timedelta(days=valid_days)).isoformat(),
+        "valid_until": (released + timedelta(days=stated.valid_days)).isoformat(),
+        "leakage": list(leakage.in_words(stated)),
     }
 
 
@@ -162,6 +161,8 @@ def _bundle_lines(listing: dict[str, Any]) -> Iterator[str]:
     yield f"release    {listing['release']} of {listing['released']}, valid until {listing['valid_until']}"
     yield f"classes    {', '.join(listing['classes'])}"
     yield f"capacity   {capacity_sentence(listing)}"
+    for place, sentence in enumerate(listing["leakage"]):
+        yield f"{'' if place else 'leakage':<10} {sentence}"
     yield ""
     yield "The source states:"
     for item in listing["stated"]:

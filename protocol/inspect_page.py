@@ -51,6 +51,7 @@ def _bundle_part(listing: dict[str, Any]) -> str:
         "release": f"{listing['release']} of {listing['released']}, valid until {listing['valid_until']}",
         "classes": ", ".join(listing["classes"]),
         "capacity": capacity_sentence(listing),
+        "leakage": " ".join(listing["leakage"]),
     }
     columns = _stated(listing), _tensors(listing) + _capacity(listing)
     return (

@@ -29,6 +29,7 @@ from protocol.files import locked
 from protocol.grants import (
     CLOCK_SLACK_S,
     MAX_FETCHES,
+    NO_BOOK,
     QUOTA_FACTOR,
     SECONDS_PER_DAY,
     WINDOW_S,
@@ -42,7 +43,7 @@ from protocol.grants import (
 )
 from protocol.ledger_check import ForeignChange, Head
 
-_VERSION = 1
+_VERSION = 2
 _BUSY_S = 10
 _COLUMNS = ", ".join(field.name for field in fields(GrantRecord))
 
@@ -67,6 +68,7 @@ CREATE TABLE IF NOT EXISTS grants (
     size INTEGER NOT NULL CHECK (size > 0),
     bundle_sha256 BLOB NOT NULL CHECK (length(bundle_sha256) = 32),
     weights_sha256 BLOB NOT NULL CHECK (length(weights_sha256) = 32),
+    book BLOB NOT NULL CHECK (length(book) = 32),
     expires_s INTEGER,
     fetches INTEGER NOT NULL DEFAULT 0 CHECK (fetches BETWEEN 0 AND {MAX_FETCHES}),
     sent_bytes INTEGER NOT NULL DEFAULT 0 CHECK (sent_bytes BETWEEN 0 AND {QUOTA_FACTOR} * size),
@@ -85,7 +87,8 @@ BEGIN SELECT RAISE(ABORT, 'a release belongs to its model for good'); END;
 CREATE TRIGGER IF NOT EXISTS releases_are_never_removed BEFORE DELETE ON releases
 BEGIN SELECT RAISE(ABORT, 'a release belongs to its model for good'); END;
 CREATE TRIGGER IF NOT EXISTS grants_are_bound
-BEFORE UPDATE OF issued, grant, audience, release, sealed_sha256, size, bundle_sha256, weights_sha256 ON grants
+BEFORE UPDATE OF issued, grant, audience, release, sealed_sha256, size, bundle_sha256, weights_sha256, book
+ON grants
 BEGIN SELECT RAISE(ABORT, 'a grant is bound to its bundle for good'); END;
 CREATE TRIGGER IF NOT EXISTS grants_are_never_removed BEFORE DELETE ON grants
 BEGIN SELECT RAISE(ABORT, 'a grant is bound to its bundle for good'); END;
@@ -283,6 +286,12 @@ class Ledger:
         select = f"SELECT {_COLUMNS} FROM grants WHERE audience = ? ORDER BY issued"
         with self._connection() as db:
             return tuple(map(_record, db.execute(select, (audience,))))
+
+    def book(self) -> bytes:
+        """Digest of the book that counts models by their speech, as it stood when the last grant was issued."""
+        with self._connection() as db:
+            row = db.execute("SELECT book FROM grants ORDER BY issued DESC LIMIT 1").fetchone()
+        return NO_BOOK if row is None else bytes(row[0])
 
     def head(self) -> Head:
         """The last line as it stands; it is not recomputed."""

@@ -8,10 +8,11 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from protocol import architecture, canonical
+from protocol import architecture, audit, canonical
+from protocol.audit import AuditFields
 from protocol.errors import Code, Malformed
 
-PAYLOAD_TYPE = "application/vnd.ecan.manifest.v1+json"
+PAYLOAD_TYPE = "application/vnd.ecan.manifest.v2+json"
 MAX_MANIFEST_BYTES = 4096
 
 EMOTIONS = (
@@ -30,7 +31,7 @@ EMOTIONS = (
 )
 """The label words in the order of the mask's bits, lowest first; the same twelve as in ecan_core.labels."""
 
-VERSION = 1
+VERSION = 2
 ENCODING = "q8p2"
 VALID_DAYS = (30, 90, 180, 365)
 
@@ -54,6 +55,7 @@ SCHEMA: canonical.Schema = {
     "hours": canonical.Int(-16, 15),
     "uar_src": canonical.Int(0, 200),
     "uar_q_loss": canonical.Int(0, 1),
+    **audit.SCHEMA,
 }
 """Every field of the manifest and what it may hold."""
 
@@ -62,8 +64,10 @@ IMPLIED = frozenset({"v", "enc", "frontend", "issuer", "audience", "grant", "wei
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifestFields:
+class ManifestFields(AuditFields):
     """What the source has to say about a release; everything else in the manifest follows.
+
+    What it says of its audit is listed at `AuditFields`.
 
     Attributes:
         arch: id of the architecture.
@@ -146,6 +150,8 @@ class Manifest(ManifestFields):
             raise Malformed(Code.ENUM, "Fields arch and frontend do not fit each other; ask for a new bundle.")
         if len(manifest.classes) < architecture.MIN_CLASSES:
             raise Malformed(Code.RANGE, "Field labels names fewer than two classes; ask for a new bundle.")
+        if not manifest.makes_sense:
+            raise Malformed(Code.AUDIT, "What is stated of the audit contradicts itself; ask for a new bundle.")
         return manifest
 
 

@@ -10,7 +10,7 @@ from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from threading import Thread
 
-from protocol import bundle, manifest, signing, weights
+from protocol import audit, bundle, manifest, signing, weights
 from protocol.errors import Code, Refused, Unauthentic
 from protocol.manifest import Manifest
 from protocol.weights import Array, Arrays, Buffer
@@ -26,6 +26,25 @@ _PROOF = object()
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditTerms:
+    """What a site asks of the audit that a source states.
+
+    Attributes:
+        least_tier: the lowest tier that a model may have left at.
+        accept_overridden: whether its audit may have failed and been overridden at the source.
+    """
+
+    least_tier: int = 0
+    accept_overridden: bool = False
+
+
+USUAL_AUDIT = AuditTerms()
+"""What a site asks that has no rules of its own: anything but an audit that failed and was overridden."""
+ANY_AUDIT = AuditTerms(accept_overridden=True)
+"""Asks for nothing: what the source itself does, and who has decided before."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Anchor:
     """What a site trusts and what it remembers: all that a bundle is measured by.
 
@@ -37,6 +56,7 @@ class Anchor:
         last_release: the highest release that was accepted from the issuer; 0 before the first.
         last_weights: SHA-256 of that release's weights.
         revoked: what the issuer has withdrawn: SHA-256 of weights, fingerprints of keys.
+        audit: what is asked of the audit.
     """
 
     issuer: bytes
@@ -46,6 +66,7 @@ class Anchor:
     last_release: int = 0
     last_weights: bytes = b""
     revoked: frozenset[bytes] = frozenset()
+    audit: AuditTerms = USUAL_AUDIT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +113,7 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
         Malformed: the bytes are not a bundle in its only encoding, or break a rule for weights.
         Unauthentic: not signed by the issuer.
         Refused: authentic, but for another site or grant, withdrawn, older than what was accepted before, too far
-            ahead of it, expired, or from the future.
+            ahead of it, expired, from the future, or with less of an audit than is asked for.
     """
     frame = bundle.split(data)
     payload = signing.verify_envelope(
@@ -103,6 +124,7 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
     _check_release(stated, anchor)
     _check_days(stated, anchor.today)
     _check_revoked(stated, anchor.revoked)
+    _check_audit(stated, anchor.audit)
     return VerifiedBundle(
         manifest=stated,
         data=memoryview(data).toreadonly(),
@@ -151,6 +173,28 @@ def _check_revoked(stated: Manifest, revoked: frozenset[bytes]) -> None:
         raise Refused(Code.REVOKED, "The key that signed the bundle was withdrawn; ask the source for its new key.")
     if stated.weights_sha256 in revoked:
         raise Refused(Code.REVOKED, "The source has withdrawn this model; ask for a new release.")
+
+
+def _check_audit(stated: Manifest, asked: AuditTerms) -> None:
+    """Refuse a claim that its own figures do not bear out, and what this site does not take."""
+    if stated.audit == audit.PASSED and not stated.clears_its_tier:
+        raise Refused(
+            Code.AUDIT,
+            f"The source states that the model's audit passed tier {stated.tier}, and its figures fail that tier; "
+            "ask its operator for a new bundle.",
+        )
+    if stated.audit == audit.OVERRIDDEN and not asked.accept_overridden:
+        raise Refused(
+            Code.AUDIT,
+            f"The model's audit failed tier {stated.tier} and the source has overridden that; ask its operator why, "
+            "or allow it by `accept_overridden: true` in the site's settings.",
+        )
+    if stated.tier < asked.least_tier:
+        raise Refused(
+            Code.AUDIT,
+            f"The model left its source at tier {stated.tier} and this site asks for tier {asked.least_tier}; ask for "
+            "a model of that tier, or lower `least_tier` in the site's settings.",
+        )
 
 
 def _check_weights(stated: Manifest, packed: memoryview) -> Arrays:

@@ -1,12 +1,18 @@
 """How many models have left that were trained on the same speech, and what they promise together.
 
-``corpora.json`` in the keys folder, where the process on the network cannot write. Each model tells something about the
-people it has heard; two tell more. A model counts from the moment it is to be sealed, even if that fails.
+The book is ``corpora.json`` in the keys folder, where the process on the network cannot write. Each model tells
+something about the people it has heard; two tell more. A model counts from the moment it is to be sealed, even if that
+fails.
+
+Models are only ever added to the book, and each is chained to those before it. Every grant writes into the ledger how
+the chain stood. So a book that was deleted or put back to an earlier day lacks a model that has left, and from then on
+nothing leaves.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +20,7 @@ from ecan_core.errors import ModelError, SettingsError
 from ecan_core.settings import parse_settings
 from protocol.errors import Code, Refused, StorageFault
 from protocol.files import locked, read_bounded, write_atomic
+from protocol.grants import NO_BOOK
 from source_site.accountant import epsilon_of
 from source_site.store import StoredRun, damaged_run
 
@@ -49,9 +56,31 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True)
 class Book:
-    """All models that left at a tier above 0."""
+    """All models that left at a tier above 0, in the order in which they were counted."""
 
     spent: tuple[Spent, ...] = ()
+
+    def digests(self) -> Iterator[bytes]:
+        """How the chain stood before the first model and after each of them; 32 bytes each, the present one last."""
+        digest = NO_BOOK
+        yield digest
+        for one in self.spent:
+            digest = hashlib.sha256(digest + json.dumps(asdict(one), sort_keys=True).encode()).digest()
+            yield digest
+
+
+def digest_of_book(keys_dir: Path, anchor: bytes) -> bytes:
+    """How the chain of the book stands, for the ledger.
+
+    Args:
+        keys_dir: the source's keys.
+        anchor: how it stood at the last grant, as the ledger says.
+
+    Raises:
+        Refused: the book does not go on from there.
+        StorageFault: it cannot be read.
+    """
+    return list(_load(keys_dir, anchor).digests())[-1]
 
 
 def spend(
@@ -59,6 +88,7 @@ def spend(
     run_dir: Path,
     run: StoredRun,
     *,
+    anchor: bytes,
     releases: int,
     most_epsilon: float | None,
     announce: Announce,
@@ -69,18 +99,19 @@ def spend(
         keys_dir: the source's keys.
         run_dir: folder of the trained model.
         run: the model.
+        anchor: how the chain of the book stood at the last grant, as the ledger says.
         releases: models that may leave of speech that they share, this one included.
         most_epsilon: the most that private ones may promise together; None asks for nothing.
         announce: told how much is spent.
 
     Raises:
-        Refused: the budget is spent.
+        Refused: the budget is spent, or the book has lost what was in it.
         ModelError: the run does not say what it was trained on.
         StorageFault: the book cannot be read or written; restore it from a backup.
     """
     mine = _of_run(run_dir, run)
     with locked(os.open(keys_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)):
-        book = _load(keys_dir)
+        book = _load(keys_dir, anchor)
         others = [one for one in book.spent if one.run_sha256 != mine.run_sha256]
         related = [mine, *(one for one in others if not set(one.utterances).isdisjoint(mine.utterances))]
         if len(related) > releases:
@@ -96,7 +127,8 @@ def spend(
                 f"The models of this speech promise an epsilon of {together:g} together, more than {most_epsilon:g}; "
                 "grant one that has left before, or train with less.",
             )
-        write_atomic(keys_dir / BUDGET_FILE, json.dumps(asdict(Book(spent=(*others, mine)))).encode())
+        if mine not in book.spent:
+            write_atomic(keys_dir / BUDGET_FILE, json.dumps(asdict(Book(spent=(*book.spent, mine)))).encode())
     promised = "" if together is None else f", which promise an epsilon of {together:g} together"
     announce(f"models of this speech that have left or are to leave now: {len(related)} of {releases}{promised}")
 
@@ -133,13 +165,19 @@ def _of_run(run_dir: Path, run: StoredRun) -> Spent:
     return spent
 
 
-def _load(keys_dir: Path) -> Book:
+def _load(keys_dir: Path, anchor: bytes) -> Book:
     path = keys_dir / BUDGET_FILE
-    if not path.exists():
-        return Book()
     try:
-        return parse_settings(Book, json.loads(read_bounded(path, MAX_BUDGET_BYTES)), BUDGET_FILE)
+        told = json.loads(read_bounded(path, MAX_BUDGET_BYTES)) if path.exists() else {}
+        book = parse_settings(Book, told, BUDGET_FILE)
     except (ValueError, RecursionError, SettingsError) as fault:
         raise StorageFault(
             Code.STORAGE, f"{path} is damaged, and without it no one knows what has left; restore it from a backup."
         ) from fault
+    if anchor not in book.digests():
+        raise Refused(
+            Code.RELEASE_BUDGET,
+            f"{path} lacks a model that has left by the ledger: it was deleted, changed or put back to an earlier day; "
+            "restore the last copy.",
+        )
+    return book

@@ -17,6 +17,7 @@ except ImportError:  # another distribution has put its `protocol` in the place 
 
 COMMANDS = {
     "keys": LazyCommand("source_site.commands:keys", "Create this site's keys, show its fingerprint, replace them."),
+    "officer": LazyCommand("source_site.commands:officer", "A second officer, who may override an audit."),
     "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
     "federate": LazyCommand("source_site.federation.commands:federate", "Train one network at several sites."),
     "rollout": LazyCommand("source_site.federation.commands:rollout", "Hand the model to a fleet, once each."),

@@ -124,6 +124,67 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
     )
 
 
+@click.group(epilog="Example: ecan-source officer init --out officer")
+def officer() -> None:
+    """A second officer with a key of their own, without whom no audit is overridden."""
+
+
+@officer.command("init", epilog="Example: ecan-source officer init --out officer")
+@click.option("--out", type=folder, required=True, help="Folder for the key, out of the first officer's reach.")
+@click.option("--passphrase", "encrypt", is_flag=True, help="Encrypt the key; asks, or reads $ECAN_PASSPHRASE_FILE.")
+def officer_init(out: Path, encrypt: bool) -> None:
+    """Create the key of a second officer and print its fingerprint, for `officer register`."""
+    from protocol.passphrase import new_passphrase
+    from source_site.keys import init_officer
+
+    click.echo(init_officer(out, passphrase=new_passphrase() if encrypt else None))
+
+
+@officer.command("register", epilog="Example: ecan-source officer register --keys keys --officer 3f9a...")
+@keys_option
+@click.option("--officer", "digits", metavar="FINGERPRINT", required=True, help="Of the officer's key.")
+@quiet_option
+def officer_register(keys_dir: Path, digits: str, quiet: bool) -> None:
+    """Let a second officer override audits: signs their key's fingerprint with the release key.
+
+    There is one officer, who cannot be replaced but with a rotation of the keys; after one the officer is registered
+    again. Best done when the keys are made, by both people at one table.
+    """
+    import re
+
+    from protocol.passphrase import passphrase_for
+    from source_site.keys import OFFICER_FILE, register_officer
+
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
+        raise click.BadParameter("a fingerprint has 64 hexadecimal digits", param_hint="--officer")
+    register_officer(keys_dir, bytes.fromhex(digits), passphrase=passphrase_for(keys_dir))
+    Narrator(quiet=quiet).say(f"registered, in {keys_dir / OFFICER_FILE}")
+
+
+@officer.command(
+    "override", epilog="Example: ecan-source officer override --key officer --model run --tier 1 --out run.override"
+)
+@click.option("--key", "key_dir", type=existing_folder, required=True, help="Folder that `officer init` made.")
+@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made, audited.")
+@click.option("--tier", type=click.IntRange(1, 2), required=True, help="The tier whose bars the model misses.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="For `grant --override`.")
+@quiet_option
+def officer_override(key_dir: Path, run_dir: Path, tier: int, out: Path, quiet: bool) -> None:
+    """Let a model leave at a tier though its audit failed; the manifest will say so.
+
+    Says which bars it misses, and signs the hash of these weights with the officer's key: no other model and no other
+    tier. Sites refuse such a model unless their settings allow it.
+    """
+    from protocol.passphrase import passphrase_for
+    from source_site.clearance import override_audit
+
+    narrator = Narrator(quiet=quiet)
+    override_audit(
+        run_dir, key_dir, tier, out, now_s=_now_s(), announce=narrator.say, passphrase=passphrase_for(key_dir)
+    )
+    narrator.say(f"signed: give {out} to `ecan-source grant --tier {tier} --override`")
+
+
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
 @corpora_option
 @click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all corpora share.")
@@ -235,6 +296,11 @@ releases_option = click.option(
     show_default=True,
     help="Models that may leave of the same speech, at a tier above 0.",
 )
+override_option = click.option(
+    "--override",
+    type=existing_file,
+    help="At a tier above 0: an officer's word that the model may leave though its audit failed; `officer override`.",
+)
 unconfined_option = click.option(
     "--unconfined", is_flag=True, help="Go on where this system cannot confine a process: without the walls."
 )
@@ -253,6 +319,7 @@ unconfined_option = click.option(
 )
 @tier_option
 @releases_option
+@override_option
 @unconfined_option
 @format_option
 @quiet_option
@@ -262,6 +329,7 @@ def grant(
     request_paths: tuple[Path, ...],
     tier: int,
     releases: int,
+    override: Path | None,
     unconfined: bool,
     form: str,
     quiet: bool,
@@ -271,6 +339,7 @@ def grant(
     Works without a network. Compare each site's fingerprint with what the site said over another channel.
     """
     from protocol.passphrase import passphrase_for
+    from source_site.clearance import Terms
     from source_site.export import grant as issue_grants
     from source_site.outbox import summary
 
@@ -284,8 +353,7 @@ def grant(
         announce=narrator.say,
         passphrase=passphrase_for(keys_dir),
         unconfined=unconfined,
-        tier=tier,
-        releases=releases,
+        terms=Terms(tier=tier, releases=releases, override=override),
     )
     if form == "json":
         click.echo(json.dumps({"grants": [summary(record) for record in records]}))
@@ -318,6 +386,7 @@ def grant(
 )
 @tier_option
 @releases_option
+@override_option
 @unconfined_option
 @format_option
 @quiet_option
@@ -330,6 +399,7 @@ def export(
     timeout_s: float,
     tier: int,
     releases: int,
+    override: Path | None,
     unconfined: bool,
     form: str,
     quiet: bool,
@@ -341,6 +411,7 @@ def export(
     """
     from protocol.passphrase import passphrase_for
     from protocol.wire.address import parse_address
+    from source_site.clearance import Terms
     from source_site.export import export_to_file
     from source_site.export import grant as issue_grants
     from source_site.exporter import become_exporter, report
@@ -350,6 +421,7 @@ def export(
     if (run_dir is None) != (not request_paths):
         raise click.UsageError("give --model and --request together")
     narrator = Narrator(quiet=quiet)
+    terms = Terms(tier=tier, releases=releases, override=override)
     if file is not None:
         if run_dir is None or len(request_paths) != 1:
             raise click.UsageError("give --model and exactly one --request with --file")
@@ -363,8 +435,7 @@ def export(
             announce=narrator.say,
             passphrase=passphrase_for(keys_dir),
             unconfined=unconfined,
-            tier=tier,
-            releases=releases,
+            terms=terms,
         )
         report([record], form=form, narrator=narrator)
         narrator.say(
@@ -388,8 +459,7 @@ def export(
             announce=narrator.say,
             passphrase=passphrase,
             unconfined=unconfined,
-            tier=tier,
-            releases=releases,
+            terms=terms,
         )
         granted = tuple(record.grant for record in records)
     become_exporter(

@@ -21,6 +21,7 @@ from threading import Timer
 from ecan_core.errors import ModelError, UsageFault
 from protocol import bundle, sealing, trust
 from protocol.architecture import FRONT_ENDS
+from protocol.audit import AuditFields
 from protocol.egress import EgressRefused
 from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, StorageFault, TimedOut
 from protocol.files import lies_within, read_bounded, write_atomic
@@ -31,10 +32,9 @@ from protocol.ledger import Ledger
 from protocol.manifest import EMOTIONS, ManifestFields, half_percents, label_mask, log2_bucket
 from protocol.receipts import MAX_RECEIPT_BYTES
 from protocol.request import MAX_REQUEST_BYTES, SiteRequest, grant_id, open_request
-from protocol.trust import Anchor
-from source_site.audit.report import load_report
-from source_site.audit.tiers import ASKED, audit_of, require_tier, require_weights
-from source_site.budget import RELEASES, spend
+from protocol.trust import ANY_AUDIT, Anchor
+from source_site.budget import digest_of_book
+from source_site.clearance import TIER_0, Announce, Cleared, Terms, clear
 from source_site.gate import DAMAGED, EGRESS, FAULTS, MAX_ANSWER_BYTES, SEALED, Answer, Task
 from source_site.keys import (
     LEDGER_FOLDER,
@@ -48,15 +48,11 @@ from source_site.keys import (
 )
 from source_site.outbox import clear_ended, request_file
 from source_site.revoke import refuse_withdrawn, withdrawn
-from source_site.store import RunFacts, StoredRun, damaged_run, load_run
+from source_site.store import RunFacts, damaged_run
 
 VALID_DAYS = 90
 """How long a target may accept a bundle, in days."""
-MAX_QUANTIZATION_LOSS = 0.005
-"""The UAR that a model may lose by quantization, 0 to 1; one that loses more does not leave."""
 GATE_TIMEOUT_S = 60.0
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +73,7 @@ def grant(
     announce: Announce = lambda _: None,
     passphrase: bytes | None = None,
     unconfined: bool = False,
-    tier: int = 0,
-    releases: int = RELEASES,
+    terms: Terms = TIER_0,
 ) -> tuple[GrantRecord, ...]:
     """Seal a model to the sites of some requests and issue their grants; nothing leaves yet.
 
@@ -87,11 +82,10 @@ def grant(
         keys_dir: the source's keys.
         request_paths: the targets' requests.
         now_s: seconds since 1970.
-        announce: told if a bundle was sealed before.
+        announce: told what should be known before the model leaves, and if a bundle was sealed before.
         passphrase: what the release key is encrypted with.
         unconfined: whether the gate may go on where it cannot be confined.
-        tier: what the model's audit must have shown, see `source_site.audit.tiers`; 0 asks for nothing.
-        releases: models that may leave of the same speech at a tier above 0.
+        terms: on which terms the model leaves.
 
     Returns:
         The grants in the order of the requests; one that is named twice is one.
@@ -110,7 +104,7 @@ def grant(
         if record.state.has_ended:
             raise ended_grant(record.state)
     refuse_withdrawn(keys_dir, identity.fingerprint, known)
-    run = functools.cache(lambda: _releasable_run(run_dir, keys_dir, tier, releases, announce))
+    cleared = functools.cache(lambda: clear(run_dir, keys_dir, terms, anchor=ledger.book(), announce=announce))
     gate = functools.partial(
         _through_the_gate,
         run_dir,
@@ -119,9 +113,8 @@ def grant(
         now_s=now_s,
         passphrase=passphrase,
         unconfined=unconfined,
-        tier=tier,
     )
-    records = tuple(_issue(keys_dir, ledger, run, one, gate, now_s, announce) for one in wanted)
+    records = tuple(_issue(keys_dir, ledger, cleared, one, gate, now_s, announce) for one in wanted)
     refuse_withdrawn(keys_dir, identity.fingerprint, records)
     return records
 
@@ -136,8 +129,7 @@ def export_to_file(
     announce: Announce = lambda _: None,
     passphrase: bytes | None = None,
     unconfined: bool = False,
-    tier: int = 0,
-    releases: int = RELEASES,
+    terms: Terms = TIER_0,
 ) -> GrantRecord:
     """Write the sealed bundle for the site of a request to a file that is carried there by hand.
 
@@ -149,11 +141,10 @@ def export_to_file(
         request_path: the target's request.
         out_path: the file; one that is there may only be this very bundle, from an earlier try.
         now_s: seconds since 1970.
-        announce: told if the bundle was sealed before.
+        announce: see `grant`.
         passphrase: what the release key is encrypted with.
         unconfined: whether the gate may go on where it cannot be confined.
-        tier: see `grant`.
-        releases: see `grant`.
+        terms: see `grant`.
 
     Raises:
         UsageFault: the file has no folder, lies among the keys, or is something else.
@@ -169,8 +160,7 @@ def export_to_file(
         announce=announce,
         passphrase=passphrase,
         unconfined=unconfined,
-        tier=tier,
-        releases=releases,
+        terms=terms,
     )
     data = read_bounded(outbox_file(keys_dir, record.grant), sealing.MAX_SEALED_BYTES)
     _refuse_overwriting(out_path, data)
@@ -240,7 +230,9 @@ def run_gate(task: Task, run_dir: Path, *, timeout_s: float = GATE_TIMEOUT_S) ->
     raise _failed_gate()
 
 
-def manifest_fields(facts: RunFacts, *, audience: bytes, grant: bytes, release: int, today: int) -> ManifestFields:
+def manifest_fields(
+    facts: RunFacts, audit: AuditFields, *, audience: bytes, grant: bytes, release: int, today: int
+) -> ManifestFields:
     """What the manifest says of a trained model: rounded, and nothing else than this.
 
     Raises:
@@ -262,6 +254,7 @@ def manifest_fields(facts: RunFacts, *, audience: bytes, grant: bytes, release: 
         hours=log2_bucket(facts.hours),
         uar_src=half_percents(facts.uar_source),
         uar_q_loss=max(0, math.ceil(round(200 * (facts.quantization_loss or 0.0), 6))),
+        **vars(audit),
     )
     if facts.arch not in FRONT_ENDS or (fields.classes, fields.front_end) != (facts.classes, facts.frontend):
         raise ModelError("The model's architecture, front end or classes are of another version; train it again.")
@@ -271,9 +264,9 @@ def manifest_fields(facts: RunFacts, *, audience: bytes, grant: bytes, release: 
 def _issue(
     keys_dir: Path,
     ledger: Ledger,
-    run: Callable[[], StoredRun],
+    cleared: Callable[[], Cleared],
     wanted: _Wanted,
-    gate: Callable[[StoredRun, _Wanted, int], Answer],
+    gate: Callable[[Cleared, _Wanted, int], Answer],
     now_s: int,
     announce: Announce,
 ) -> GrantRecord:
@@ -282,7 +275,8 @@ def _issue(
     if record is None:
 
         def seal(release: int) -> SealedFacts:
-            answer = gate(run(), wanted, release)
+            book = digest_of_book(keys_dir, ledger.book())
+            answer = gate(cleared(), wanted, release)
             write_atomic(released_file(keys_dir, wanted.grant), answer.bundle)
             write_atomic(request_file(keys_dir, wanted.grant), wanted.data)
             write_atomic(outbox_file(keys_dir, wanted.grant), answer.sealed)
@@ -291,9 +285,10 @@ def _issue(
                 size=len(answer.sealed),
                 bundle_sha256=hashlib.sha256(answer.bundle).digest(),
                 weights_sha256=_weights_sha256(answer.bundle),
+                book=book,
             )
 
-        record = ledger.issue(wanted.grant, wanted.site.fingerprint, run().digest, seal, now_s=now_s)
+        record = ledger.issue(wanted.grant, wanted.site.fingerprint, cleared().run.digest, seal, now_s=now_s)
     else:
         announce("this request was granted before: the bundle that was sealed then goes out, not a new one")
     _check_outbox(keys_dir, record)
@@ -304,20 +299,22 @@ def _through_the_gate(
     run_dir: Path,
     keys_dir: Path,
     identity: PublicIdentity,
-    run: StoredRun,
+    cleared: Cleared,
     wanted: _Wanted,
     release: int,
     *,
     now_s: int,
     passphrase: bytes | None,
     unconfined: bool,
-    tier: int,
 ) -> Answer:
     """Have a bundle sealed, and look at it as its target will: the gate is not taken at its word."""
     today = now_s // SECONDS_PER_DAY
     home = keys_dir.resolve()
     audience = wanted.site.fingerprint
-    fields = manifest_fields(run.facts, audience=audience, grant=wanted.grant, release=release, today=today)
+    run = cleared.run
+    fields = manifest_fields(
+        run.facts, cleared.audit, audience=audience, grant=wanted.grant, release=release, today=today
+    )
     task = Task(
         fields=fields,
         issuer=identity.fingerprint,
@@ -327,6 +324,8 @@ def _through_the_gate(
         out_of_reach=(home / LEDGER_FOLDER, home / OUTBOX, home / RELEASED, home / PUBLIC, run_dir.resolve()),
         unconfined=unconfined,
         weights=run.weights,
+        officer=cleared.officer,
+        override=cleared.override,
     )
     answer = run_gate(task, run_dir)
     anchor = Anchor(
@@ -335,10 +334,10 @@ def _through_the_gate(
         audience=audience,
         grants=frozenset({wanted.grant}),
         revoked=withdrawn(keys_dir, identity.fingerprint),
+        audit=ANY_AUDIT,
     )
     stated = trust.verify(answer.bundle, anchor).manifest
-    if tier:
-        require_weights(load_report(run_dir), stated.weights_sha256)
+    cleared.require_weights(stated.weights_sha256)
     outside = sealing.outline(answer.sealed)
     if any(getattr(stated, name) != value for name, value in vars(fields).items()):
         raise _failed_gate()
@@ -388,26 +387,6 @@ def _load_source(keys_dir: Path) -> PublicIdentity:
     if identity.role is not Role.SOURCE:
         raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
     return identity
-
-
-def _releasable_run(run_dir: Path, keys_dir: Path, tier: int, releases: int, announce: Announce) -> StoredRun:
-    """A trained model, if its audit clears its tier and quantization leaves it as good as it was."""
-    run = load_run(run_dir)
-    if tier:
-        require_tier(audit_of(run_dir, run), tier)
-    else:
-        announce("tier 0: nothing is asked of an audit; this is for speech that anybody may have")
-    loss = run.facts.quantization_loss
-    if loss is not None and loss > MAX_QUANTIZATION_LOSS:
-        raise Refused(
-            Code.UTILITY,
-            f"Quantization costs the model {100 * loss:.1f} points of its recognition rate, more than "
-            f"{100 * MAX_QUANTIZATION_LOSS:g}; train longer, with weight decay or with another seed.",
-        )
-    if tier:
-        most_epsilon = ASKED[tier].epsilon
-        spend(keys_dir, run_dir, run, releases=releases, most_epsilon=most_epsilon, announce=announce)
-    return run
 
 
 def _read_request(path: Path) -> _Wanted:

@@ -41,6 +41,7 @@ from protocol.errors import (
 )
 from protocol.key_files import load_ed25519_key, mixed_keys
 from protocol.manifest import ManifestFields
+from protocol.override import MAX_STATEMENT_BYTES, open_override
 from protocol.sealing import SealingPublicKey
 from protocol.sealing_keys import PUBLIC_KEY_BYTES
 
@@ -51,6 +52,7 @@ MAX_LISTED = 100
 MAX_ANSWER_BYTES = 64 * 1024 + bundle.MAX_BUNDLE_BYTES + sealing.MAX_SEALED_BYTES
 
 _MAX_HEAD_BYTES = 128 * 1024
+_MAX_STATEMENT_DIGITS = 2 * MAX_STATEMENT_BYTES
 _LENGTH = struct.Struct("<I")
 _MANIFEST_FIELDS = tuple(field.name for field in dataclasses.fields(ManifestFields))
 
@@ -75,6 +77,8 @@ _TASK: canonical.Schema = {
     "passphrase": canonical.Text(2 * 1024),
     "out_of_reach": canonical.Text(2 * 8 * 4096),
     "unconfined": canonical.Int(0, 1),
+    "officer": canonical.Text(_MAX_STATEMENT_DIGITS),
+    "override": canonical.Text(_MAX_STATEMENT_DIGITS),
 }
 _ANSWER: canonical.Schema = {
     "kind": canonical.OneOf((SEALED, EGRESS, DAMAGED, *(fault.__name__ for fault in FAULTS))),
@@ -98,6 +102,8 @@ class Task:
         out_of_reach: files and folders that the gate must not be able to open.
         unconfined: whether to go on where it cannot be confined.
         weights: the run's safetensors file, unread.
+        officer: the statement that names the officer's key; empty where no audit is overridden.
+        override: what that officer has signed; likewise.
     """
 
     fields: ManifestFields
@@ -108,6 +114,8 @@ class Task:
     out_of_reach: Sequence[Path]
     unconfined: bool = False
     weights: bytes = dataclasses.field(repr=False)
+    officer: bytes = b""
+    override: bytes = b""
 
     def to_bytes(self) -> bytes:
         """The frame that a gate reads."""
@@ -119,6 +127,8 @@ class Task:
             "passphrase": (self.passphrase or b"").hex(),
             "out_of_reach": b"\0".join(map(os.fsencode, self.out_of_reach)).hex(),
             "unconfined": int(self.unconfined),
+            "officer": self.officer.hex(),
+            "override": self.override.hex(),
         }
         return _frame(canonical.write_record(head, _TASK, what="task"), self.weights)
 
@@ -137,6 +147,8 @@ class Task:
             out_of_reach=tuple(Path(os.fsdecode(path)) for path in paths if path),
             unconfined=bool(task["unconfined"]),
             weights=weights,
+            officer=bytes.fromhex(task["officer"]),
+            override=bytes.fromhex(task["override"]),
         )
 
 
@@ -220,7 +232,8 @@ def main() -> None:
 def _seal(task: Task) -> Answer:
     release_key = _load_release_key(task)
     _wall_off(task)
-    signed = sign_bundle(_tensors(task.weights), task.fields, release_key)
+    override = open_override(task.override, task.officer, task.issuer) if task.override else None
+    signed = sign_bundle(_tensors(task.weights), task.fields, release_key, override=override)
     return Answer(kind=SEALED, bundle=signed, sealed=sealing.seal(signed, task.recipient, task.fields.grant))
 
 

@@ -7,6 +7,7 @@
     outbox/GRANT.sealed       what may leave: sealed to one site each
     released/GRANT.ecan       the same in plain, for the officer alone
     public/                   signed statements that anyone may have: revocations, succession
+    officer                   the release key's word for the key of a second officer, who may override an audit
     retired/NUMBER/           the keys before each rotation
 """
 
@@ -18,11 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from protocol import signing
-from protocol.errors import Code, KeyFault, Malformed, StorageFault
+from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
 from protocol.files import cannot_write, make_private_folder, read_bounded, write_atomic
 from protocol.grants import GrantRecord
-from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, create_identity
+from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, Role, create_identity, private_pem
 from protocol.key_files import (
     ONLINE_ENDORSEMENT_FILE,
     ONLINE_KEY_FILE,
@@ -36,6 +39,7 @@ from protocol.key_files import (
     write_identity,
 )
 from protocol.ledger import Ledger
+from protocol.override import MAX_STATEMENT_BYTES, open_officer, sign_officer
 
 LEDGER_FOLDER = "ledger"
 LEDGER_FILE = "ledger.sqlite"
@@ -44,6 +48,7 @@ RELEASED = "released"
 PUBLIC = "public"
 RETIRED = "retired"
 
+OFFICER_FILE = "officer"
 SUCCESSION_FILE = "succession"
 REVOCATIONS_FILE = "revocations"
 
@@ -230,6 +235,73 @@ def succession_file(keys_dir: Path) -> Path:
 def revocations_file(keys_dir: Path) -> Path:
     """The signed list of what was revoked; there need not be one."""
     return keys_dir / PUBLIC / REVOCATIONS_FILE
+
+
+def officer_statement(keys_dir: Path) -> bytes:
+    """The release key's word for the key of a second officer.
+
+    Raises:
+        KeyFault: there is none.
+    """
+    try:
+        return read_bounded(keys_dir / OFFICER_FILE, MAX_STATEMENT_BYTES)
+    except StorageFault as fault:
+        raise KeyFault(
+            Code.KEY_MISSING,
+            f"{keys_dir} names no second officer; register one with `ecan-source officer register`.",
+        ) from fault
+
+
+def register_officer(keys_dir: Path, officer: bytes, *, passphrase: bytes | None = None) -> None:
+    """Name the key of a second officer, who may override an audit; an officer who is named stays.
+
+    After a rotation of the keys the word of the old release key holds no more, and the officer is named anew.
+
+    Args:
+        keys_dir: the source's keys.
+        officer: fingerprint of the officer's key, 32 bytes.
+        passphrase: opens the keys if they are encrypted.
+
+    Raises:
+        KeyFault: another officer is named already, or the keys cannot be read.
+        Refused: it is the release key itself.
+        StorageFault: it cannot be written.
+    """
+    refuse_half_rotated(keys_dir)
+    identity = load_keys(keys_dir, passphrase)
+    if _named_officer(keys_dir, identity.fingerprint) not in (None, officer):
+        raise KeyFault(Code.KEY_EXISTS, f"{keys_dir} names another officer already; ask that person.")
+    write_atomic(keys_dir / OFFICER_FILE, sign_officer(officer, identity.signing_key), 0o644)
+
+
+def _named_officer(keys_dir: Path, issuer: bytes) -> bytes | None:
+    """The officer whom a release key has named; None for nobody, and after a rotation."""
+    try:
+        return open_officer(officer_statement(keys_dir), issuer)
+    except (KeyFault, Malformed, Unauthentic):
+        return None
+
+
+def init_officer(out: Path, *, passphrase: bytes | None = None) -> str:
+    """Create the key of a second officer, to be kept where the first one has no access.
+
+    Args:
+        out: folder for it, made if need be.
+        passphrase: encrypts it.
+
+    Returns:
+        Its fingerprint in hexadecimal: what `register_officer` is told.
+
+    Raises:
+        KeyFault: the folder holds a key already.
+        StorageFault: the folder cannot be written.
+    """
+    if has_identity(out):
+        raise KeyFault(Code.KEY_EXISTS, f"{out} holds keys already; use them or choose another folder.")
+    make_private_folder(out)
+    key = Ed25519PrivateKey.generate()
+    write_atomic(out / SIGNING_KEY_FILE, private_pem(key, passphrase))
+    return signing.fingerprint_of(signing.raw_public_key(key)).hex()
 
 
 def _half_rotated(keys_dir: Path, code: Code) -> KeyFault:

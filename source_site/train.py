@@ -2,16 +2,14 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from ecan_core.data.inputs import Inputs
-from ecan_core.errors import UsageFault
-from ecan_core.metrics import confusion, uar
-from ecan_core.model.network import Network
+from ecan_core.errors import SettingsError, UsageFault
+from ecan_core.metrics import Confusion, bootstrap_interval, confusion, favorite, uar
 from ecan_core.model.weights import to_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.predict import predict_scores
@@ -24,6 +22,8 @@ from source_site.store import Promise, RunFacts, load_run, save_run
 HELD_OUT_SHARE = 4
 """One speaker in this many is held out to estimate the source model's UAR; with fewer there is no estimate."""
 NOT_ESTIMATED = 0.0
+COLLAPSED = 0.9
+"""A network that gives one class so large a share of its answers has learned which class is frequent, and no more."""
 
 
 def train_run(
@@ -61,7 +61,7 @@ def train_run(
     Raises:
         UsageFault: a class is in none of the corpora, or a corpus is named twice.
         AudioError: fewer than two classes have usable speech.
-        SettingsError: the training diverged.
+        SettingsError: the training diverged, or a private one has collapsed to one class.
         Malformed: a weight is too large for the grid of a bundle.
     """
     material = read_material(
@@ -79,7 +79,11 @@ def train_run(
         recipe, promised = _private_recipe(recipe, material, epsilon, unit)
         noise_key = secrets.randbits(128)
     narrator.say("estimating the recognition rate on held-out speakers")
-    uar_float, uar_quantized = held_out_rates(material, recipe, seed=seed)
+    rows = held_out_rows(material.speakers, labels, seed)
+    heard = hold_out(material, rows, recipe, seed=seed) if len(rows) else None
+    if epsilon is not None and heard is not None:
+        _refuse_collapse(heard, material.classes, epsilon)
+        narrator.say(_cost(heard, hold_out(material, rows, Recipe(settings=settings), seed=seed)))
     narrator.say("training on all speakers")
     network = fit_network(material, np.arange(len(labels)), recipe, seed=seed, noise_key=noise_key)
     facts = RunFacts(
@@ -90,8 +94,8 @@ def train_run(
         num_utterances=len(labels),
         num_speakers=material.num_speakers,
         hours=material.hours,
-        uar_source=round(uar_quantized, 4),
-        uar_float=round(uar_float, 4),
+        uar_source=round(heard.uar, 4) if heard else NOT_ESTIMATED,
+        uar_float=round(heard.uar_float, 4) if heard else NOT_ESTIMATED,
         seed=seed,
     )
     save_run(out, to_arrays(network), facts)
@@ -100,24 +104,67 @@ def train_run(
     return facts
 
 
-def held_out_rates(material: Material, recipe: Recipe, *, seed: int) -> tuple[float, float]:
-    """UAR on speakers that a network has not heard, before and after quantization; `NOT_ESTIMATED` if they are few.
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """What a network answers about speakers that it has not heard.
+
+    Attributes:
+        counts: as quantized: answers by true and answered class ``[C, C]``.
+        uar_float: UAR before quantization.
+        interval: 95 % interval of the UAR after it.
+    """
+
+    counts: Confusion
+    uar_float: float
+    interval: tuple[float, float]
+
+    @property
+    def uar(self) -> float:
+        """UAR after quantization."""
+        return uar(self.counts)
+
+
+def hold_out(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int) -> HeldOut:
+    """Train a network on all utterances but some, and ask it about those.
 
     Args:
         material: all utterances.
+        rows: indices of those that are held out, at least one.
         recipe: how to train.
-        seed: seed of the training and of who is held out.
+        seed: seed of the training.
     """
-    labels = material.labels
-    held_out = held_out_rows(material.speakers, labels, seed)
-    if not len(held_out):
-        return NOT_ESTIMATED, NOT_ESTIMATED
-    heard = np.setdiff1d(np.arange(len(labels)), held_out)
+    heard = np.setdiff1d(np.arange(len(material)), rows)
     network = fit_network(material, heard, recipe, seed=seed, noise_key=secrets.randbits(128))
-    unheard = material.inputs(held_out)
-    uar_float = _uar_of(network, unheard, labels[held_out])
-    quantize_network(network, material.arch.name, len(material.classes), material.normalization)
-    return uar_float, _uar_of(network, unheard, labels[held_out])
+    unheard, true, num_classes = material.inputs(rows), material.labels[rows], len(material.classes)
+    plain = predict_scores(network, unheard).argmax(axis=1)
+    quantize_network(network, material.arch.name, num_classes, material.normalization)
+    answered = predict_scores(network, unheard).argmax(axis=1)
+    return HeldOut(
+        counts=confusion(true, answered, num_classes),
+        uar_float=uar(confusion(true, plain, num_classes)),
+        interval=bootstrap_interval(true, answered, num_classes, seed),
+    )
+
+
+def _refuse_collapse(heard: HeldOut, classes: Sequence[str], epsilon: float) -> None:
+    index, share = favorite(heard.counts)
+    if share >= COLLAPSED:
+        raise SettingsError(
+            f"Trained with an epsilon of {epsilon:g} the network has collapsed: whatever held-out speakers say, it "
+            f"answers {classes[index]!r}; allow a larger epsilon, or train on more speech of the other classes."
+        )
+
+
+def _cost(private: HeldOut, usual: HeldOut) -> str:
+    """What a promise costs in recognition, against a usual training and against chance."""
+    chance = 1 / len(private.counts)
+    told = (
+        f"UAR on held-out speakers with the promise {100 * private.uar:.1f} %, without it {100 * usual.uar:.1f} % "
+        f"({100 * (private.uar - usual.uar):+.1f} points), by chance {100 * chance:.1f} %"
+    )
+    if private.interval[0] > chance:
+        return told
+    return f"{told}; nothing shows that it is above chance: allow a larger epsilon, or train on more speech"
 
 
 def _private_recipe(
@@ -149,8 +196,3 @@ def held_out_rows(speakers: Sequence[str | None], labels: np.ndarray, seed: int)
         if num_wanted and set(labels[~wider]) == set(labels):
             held_out, num_wanted = wider, num_wanted - 1
     return np.flatnonzero(held_out)
-
-
-def _uar_of(network: Network, inputs: Inputs, labels: np.ndarray) -> float:
-    predicted = predict_scores(network, inputs).argmax(axis=1)
-    return uar(confusion(labels, predicted, network.head.bias.shape[0]))

@@ -26,6 +26,7 @@ from ecan_core.utterance import Utterance
 from ecan_core.voices import MIN_GUESSES, possible_mode
 from protocol.errors import Code, Unauthentic
 from protocol.inspect import listed_rows
+from protocol.leakage import in_words
 from protocol.trust import VerifiedBundle
 from target_site.acceptance import open_accepted
 from target_site.adapted import AdaptedModel, save_adapted
@@ -357,12 +358,13 @@ def _content(
             for refusal in kept.predictions.table.refusals
         ],
         crossed=listed_rows(bundle.data),
+        leakage=list(in_words(bundle.manifest)),
         containment=receipt["containment"],
-        facts=_facts(bundle, receipt),
+        facts=_facts(bundle, receipt, len(kept.predictions.table.clipped)),
     )
 
 
-def _facts(bundle: VerifiedBundle, receipt: dict[str, Any]) -> dict[str, str]:
+def _facts(bundle: VerifiedBundle, receipt: dict[str, Any], clipped: int) -> dict[str, str]:
     stated = bundle.manifest
     changed = {key: value for key, value in receipt["settings"].items() if value != DEFAULTS[key]}
     return {
@@ -373,6 +375,7 @@ def _facts(bundle: VerifiedBundle, receipt: dict[str, Any]) -> dict[str, str]:
         if stated.uar_src
         else "not estimated",
         "utterances": str(receipt["utterances"]),
+        "recorded too loud (clipped)": str(clipped),
         "normalized by": receipt["normalization"],
         "method": receipt["method"],
         "committee": ", ".join(members_of(receipt["method"])) if "together" not in receipt else "one network",

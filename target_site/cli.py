@@ -27,6 +27,7 @@ COMMANDS = {
     "onnx": LazyCommand("target_site.model_commands:onnx", "Write the adapted model for other programs."),
     "sheet": LazyCommand("target_site.model_commands:sheet", "Draw utterances for a person to label."),
     "forget": LazyCommand("target_site.model_commands:forget", "Make the adapted model anew without somebody."),
+    "expire": LazyCommand("target_site.model_commands:expire", "Remove what may not be kept any longer."),
     "replay": LazyCommand("target_site.model_commands:replay", "Adapt once more and compare the files."),
     "log": LazyCommand("target_site.commands:log", "Check the log of what was done."),
     "node": LazyCommand("target_site.federation.commands:node", "Be one of a source's fleet."),

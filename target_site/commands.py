@@ -21,6 +21,7 @@ SECONDS = click.IntRange(1, 31_536_000)
 any_path = click.Path(path_type=Path)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+config_option = click.option("--config", type=existing_file, help="YAML with this site's rules; docs/operations.md.")
 keys_option = click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
 
 
@@ -55,14 +56,26 @@ def request(keys_dir: Path, out: Path, encrypt: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--replace", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--timeout", "timeout_s", type=SECONDS, default=300, show_default=True)
+@config_option
 @quiet_option
-def receive(keys_dir: Path, source: str, trust: str, out: Path, replace: bool, timeout_s: float, quiet: bool) -> None:
+def receive(
+    keys_dir: Path,
+    source: str,
+    trust: str,
+    out: Path,
+    replace: bool,
+    timeout_s: float,
+    config: Path | None,
+    quiet: bool,
+) -> None:
     """Fetch the model from its source, verify it, and acknowledge it.
 
-    A killed download goes on where it was when the same command runs again.
+    A killed download goes on where it was when the same command runs again. With --config, a model that left its source
+    at a lower tier than the site's rules ask for is neither kept nor acknowledged.
     """
     from protocol.passphrase import passphrase_for
     from target_site.receive import receive as receive_bundle
+    from target_site.site_policy import audit_terms
 
     narrator = Narrator(quiet=quiet)
     verified = receive_bundle(
@@ -74,6 +87,7 @@ def receive(keys_dir: Path, source: str, trust: str, out: Path, replace: bool, t
         announce=narrator.say,
         timeout_s=timeout_s,
         replace=replace,
+        audit=audit_terms(config),
         passphrase=passphrase_for(keys_dir),
     )
     log_of(keys_dir, narrator).append(
@@ -186,19 +200,24 @@ def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, o
 @keys_option
 @click.option("--by", required=True, metavar="NAME", help="Who approves it.")
 @click.option("--purpose", required=True, metavar="WORD", help="What it may be used for: care, research or service.")
+@config_option
 @quiet_option
-def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, quiet: bool) -> None:
+def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, config: Path | None, quiet: bool) -> None:
     """Put a person's name to a bundle, for one purpose; `adapt` takes no other.
 
-    Look at what is in it with `ecan-target inspect` before.
+    Says what the source states about leakage. Look at the rest with `ecan-target inspect` before.
     """
+    from protocol.leakage import in_words
     from protocol.passphrase import passphrase_for
     from target_site.acceptance import open_accepted
     from target_site.approval import approval_path
     from target_site.approval import approve as approve_bundle
+    from target_site.site_policy import audit_terms
 
     narrator = Narrator(quiet=quiet)
-    verified = open_accepted(bundle, keys_dir=keys_dir)
+    verified = open_accepted(bundle, keys_dir=keys_dir, audit=audit_terms(config))
+    for sentence in in_words(verified.manifest):
+        narrator.say(sentence)
     approve_bundle(
         bundle,
         verified,

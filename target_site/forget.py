@@ -13,8 +13,8 @@ from protocol import canonical, signing
 from protocol.files import cannot_write, write_atomic
 from target_site.keys import load_keys
 from target_site.locks import writing_alone
-from target_site.model_folder import REPLAY, UNFINISHED, file_of_model, remove_tree, weights_digest
-from target_site.segments import JSONL, SEGMENTS, SUMMARY, read_segments
+from target_site.model_folder import REPLAY, UNFINISHED, WEIGHTS, file_of_model, remove_tree, weights_digest
+from target_site.segments import JSONL, PREDICTIONS, read_segments
 
 PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
 
@@ -54,19 +54,35 @@ def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> No
     Raises:
         StorageFault: something cannot be removed, or is in use.
     """
+    remove_features(cache)
+    for folder in predictions:
+        remove_predictions(folder)
     try:
-        for suffix in _OF_SQLITE:
-            cache.with_name(cache.name + suffix).unlink(missing_ok=True)
         for name in (UNFINISHED, REPLAY):
             remove_tree(model / name)
         _remove_unfinished_files(model)
-        for folder in predictions:
-            with writing_alone(folder):
-                _remove_unfinished_files(folder)
-                for name in (*SEGMENTS, SUMMARY):
-                    (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(model, error) from error
+
+
+def remove_features(cache: Path) -> None:
+    """Remove a feature cache, which nobody else uses, and what SQLite keeps beside it."""
+    try:
+        for suffix in _OF_SQLITE:
+            cache.with_name(cache.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(cache, error) from error
+
+
+def remove_predictions(folder: Path) -> None:
+    """Remove what `predict` wrote, unless it is writing there right now."""
+    try:
+        with writing_alone(folder):
+            _remove_unfinished_files(folder)
+            for name in PREDICTIONS:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def _remove_unfinished_files(folder: Path) -> None:
@@ -78,10 +94,12 @@ def _remove_unfinished_files(folder: Path) -> None:
 def certify(
     folder: Path, keys_dir: Path, *, bundle: bytes, before: bytes, utterances: int, today: int, passphrase: bytes | None
 ) -> Path:
-    """Write and sign that a model took the place of one that knew somebody.
+    """Write and sign that a model takes the place of one that knew somebody.
+
+    The certificate is written beside the new model, before that takes the old one's place: there is none without it.
 
     Args:
-        folder: of the new model.
+        folder: of the model, whose successor is written.
         keys_dir: this site's keys.
         bundle: digest of the bundle that both were made from.
         before: digest of the old model's weights.
@@ -90,7 +108,7 @@ def certify(
         passphrase: opens the keys if they are encrypted.
 
     Returns:
-        The certificate, named after the new weights.
+        Where the certificate will lie, named after the new weights.
 
     Raises:
         KeyFault: the keys cannot be read.
@@ -99,6 +117,9 @@ def certify(
     after = weights_digest(folder)
     fields = {"v": 1, "bundle": bundle, "before": before, "after": after, "utterances": utterances, "day": today}
     payload = canonical.write_record(fields, _SCHEMA, what=_WHAT)
-    path = folder / f"forgotten-{after.hex()[:16]}.certificate"
-    write_atomic(path, signing.sign(PAYLOAD_TYPE, payload, load_keys(keys_dir, passphrase).signing_key))
-    return path
+    name = f"forgotten-{after.hex()[:16]}.certificate"
+    write_atomic(
+        file_of_model(folder, WEIGHTS).with_name(name),
+        signing.sign(PAYLOAD_TYPE, payload, load_keys(keys_dir, passphrase).signing_key),
+    )
+    return folder / name

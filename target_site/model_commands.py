@@ -10,6 +10,7 @@ from ecan_core.narrator import Narrator
 from ecan_core.plan import COMMITTEES, DEFAULT_METHOD, READS
 from target_site.commands import (
     any_path,
+    config_option,
     existing_file,
     existing_folder,
     folder,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
 
-config_option = click.option("--config", type=existing_file, help="YAML with this site's rules; docs/operations.md.")
 uncontained_option = click.option(
     "--accept-uncontained",
     "accepted",
@@ -91,6 +91,7 @@ def adapt(
     from ecan_core.errors import AdaptationReverted
     from ecan_core.plan import AdaptSettings, check_settings
     from ecan_core.select import Verdict
+    from protocol.trust import USUAL_AUDIT
     from target_site.acceptance import open_accepted
     from target_site.approval import require_approval
     from target_site.locks import writing_alone
@@ -101,7 +102,7 @@ def adapt(
     policy = _policy(config)
     settings = policy.adaptation if policy else AdaptSettings()
     check_settings(method, settings)
-    verified = open_accepted(bundle, keys_dir=keys_dir)
+    verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
     if policy is None or policy.approval == "required":
         approval = require_approval(bundle, verified, purpose=policy.purpose if policy else None)
         narrator.say(f"approved by {approval.by} for {approval.purpose}")
@@ -211,10 +212,11 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
     from target_site.evaluation import format_text
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
-    from target_site.orders import EvaluateOrder
+    from target_site.orders import EvaluateOrder, refuse_among_recordings
 
     narrator = Narrator(quiet=quiet)
     read_facts(model_dir)
+    refuse_among_recordings(model_dir, cache or model_dir / CACHE_FILE, labels)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
         order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
@@ -357,7 +359,6 @@ def forget(
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
             remove_traces(model_dir, order.cache, predictions)
             outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
-            finish_replacement(model_dir)
             certificate = certify(
                 model_dir,
                 keys_dir,
@@ -367,11 +368,47 @@ def forget(
                 today=today(),
                 passphrase=passphrase,
             )
+            finish_replacement(model_dir)
             noted |= outcome
     if form == "json":
         click.echo(json.dumps({"forgotten": heard, "certificate": str(certificate), **outcome}))
     narrator.say(f"{outcome['verdict']}: {outcome['reason']}")
     narrator.say(f"forgot {heard} utterances: {certificate}")
+
+
+@click.command(epilog="Example: ecan-target expire --config site.yaml --model adapted --predictions predictions")
+@model_option
+@click.option("--config", type=existing_file, required=True, help="YAML with this site's rules, `retention_days`.")
+@click.option("--predictions", multiple=True, type=any_path, help="A folder that `predict` wrote.")
+@cache_option
+@format_option
+@quiet_option
+def expire(
+    model_dir: Path, config: Path, predictions: tuple[Path, ...], cache: Path | None, form: str, quiet: bool
+) -> None:
+    """Remove features and predictions that are older than the site's rules allow; run it every night.
+
+    The model stays, and so do the recordings, which are not this program's.
+    """
+    from ecan_core.errors import SettingsError
+    from target_site.expire import expire as remove_expired
+    from target_site.locks import writing_alone
+    from target_site.model_folder import CACHE_FILE, read_facts
+    from target_site.site_policy import read_policy
+
+    days = read_policy(config).retention_days
+    if days is None:
+        raise SettingsError(f"{config} has no retention_days, so nothing expires; add how many days are allowed")
+    narrator = Narrator(quiet=quiet)
+    read_facts(model_dir)
+    with writing_alone(model_dir):
+        removed = remove_expired(cache or model_dir / CACHE_FILE, predictions, days=days, today=today())
+        audit_log = log_of(model_dir, narrator)
+        audit_log.append("expire", days=days, removed=[audit_log.pseudonym(path) for path in removed])
+    if form == "json":
+        click.echo(json.dumps({"removed": list(map(str, removed))}))
+    for path in removed:
+        narrator.say(f"removed {path}: older than {days} days")
 
 
 @click.command(epilog="Example: ecan-target replay --model adapted --bundle model.ecan --audio list.csv")

@@ -87,6 +87,8 @@ def read_utterances(
         table = extract_features(cut.utterances, front_end, cache, on_progress=tick)
     if table.copies:
         narrator.say(f"{len(table.copies)} utterances are copies of others, to the byte")
+    if table.clipped:
+        narrator.say(f"recorded too loud (clipped), so that their scores are worth less: {len(table.clipped)}")
     return replace(table, refusals=(*cut.refusals, *table.refusals))
 
 
@@ -136,6 +138,7 @@ def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, o
     return {
         "utterances": len(predictions.scores),
         "abstained": predictions.abstained,
+        "clipped": [str(predictions.table.utterances[row].path) for row in predictions.table.clipped],
         "predicted": dict(zip(classes, predicted.tolist(), strict=True)),
         "refused": [{"file": str(r.utterance.path), "reason": r.reason} for r in predictions.table.refusals],
         "refused_by_reason": dict(Counter(r.reason for r in predictions.table.refusals)),

@@ -1,10 +1,12 @@
 """Whether an adapted model is what its receipt says: it is adapted once more, and the files are compared."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from protocol.errors import Code, StorageFault
 from protocol.files import read_bounded
-from target_site.model_folder import MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
+from target_site.model_folder import FACTS, MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
 from target_site.segments import JSONL, read_segments
 
 FILES = (WEIGHTS, "source.safetensors", "normalizer.safetensors", "unadapted.safetensors", VOICES)
@@ -13,7 +15,14 @@ FILES = (WEIGHTS, "source.safetensors", "normalizer.safetensors", "unadapted.saf
 
 def differing_files(model: Path, again: Path) -> list[str]:
     """The names of the model's files whose bytes are not the same."""
-    return [name for name in FILES if _content(model, name) != _content(again, name)]
+    different = [name for name in FILES if _content(model, name) != _content(again, name)]
+    then, now = (read_facts(folder) for folder in (model, again))
+    return different if _answering(then) == _answering(now) else [*different, FACTS]
+
+
+def _answering(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the answers depend on, of the facts of a model."""
+    return {name: value for name, value in facts.items() if name != "receipt"}
 
 
 def circumstances(model: Path, again: Path) -> list[str]:
@@ -24,6 +33,8 @@ def circumstances(model: Path, again: Path) -> list[str]:
         for name, number in now["versions"].items()
         if then["versions"].get(name) != number
     ]
+    if then["verdict"] != now["verdict"]:
+        found.append(f"the verdict was {then['verdict']} and is {now['verdict']}")
     if then["threads"] != now["threads"]:
         found.append(f"it had {then['threads']} threads and has {now['threads']}")
     if then["inputs_sha256"] != now["inputs_sha256"]:

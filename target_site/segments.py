@@ -21,6 +21,8 @@ from protocol.files import read_bounded, write_atomic
 
 CSV, JSONL, RTTM = SEGMENTS = ("segments.csv", "segments.jsonl", "segments.rttm")
 SUMMARY = "summary.json"
+PREDICTIONS = (*SEGMENTS, SUMMARY)
+"""What `predict` writes."""
 UNCERTAIN = "uncertain"
 MAX_BYTES = 1 << 30
 

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+_TOP = 0.9999
+_MOST_AT_TOP = 0.01
+"""A pure tone, which stays at its top longer than speech does, has 0.9 % of its samples there."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Waveform:
@@ -22,3 +26,9 @@ class Waveform:
     def duration_s(self) -> float:
         """Length in seconds."""
         return len(self.samples) / self.sample_rate
+
+    @property
+    def is_clipped(self) -> bool:
+        """Whether it was recorded too loud: more samples lie at the very top than in any sound that swings freely."""
+        heights = np.abs(self.samples)
+        return bool(np.mean(heights >= _TOP * heights.max()) > _MOST_AT_TOP)

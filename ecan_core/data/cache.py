@@ -1,6 +1,7 @@
 """Features that were computed once, in one SQLite file."""
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,17 +12,19 @@ from ecan_core.closing import Closing
 from ecan_core.errors import StorageError
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS features (
+CREATE TABLE features (
     key TEXT PRIMARY KEY,
     dtype TEXT NOT NULL,
     num_rows INTEGER,        -- NULL for a vector
     num_columns INTEGER NOT NULL,
     duration_s REAL NOT NULL,
+    is_clipped INTEGER NOT NULL,
     content BLOB NOT NULL
 ) WITHOUT ROWID
 """
-_SELECT = "SELECT dtype, num_rows, num_columns, duration_s, content FROM features WHERE key = ?"
+_SELECT = "SELECT dtype, num_rows, num_columns, duration_s, is_clipped, content FROM features WHERE key = ?"
 _APPLICATION_ID = 0x4543414E  # "ECAN"; SQLite keeps it in the header of the file
+_SECONDS_PER_DAY = 24 * 60 * 60
 _OWNER = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
 _BUSY_TIMEOUT_S = 30.0
 
@@ -32,10 +35,12 @@ class Extracted(NamedTuple):
     Attributes:
         features: [S] or [F, M].
         duration_s: Length of the sound in seconds.
+        is_clipped: It was recorded too loud.
     """
 
     features: npt.NDArray[Any]
     duration_s: float
+    is_clipped: bool = False
 
 
 class FeatureCache(Closing):
@@ -66,6 +71,12 @@ class FeatureCache(Closing):
         except (OSError, sqlite3.Error) as error:
             raise self._fault(error) from error
 
+    @property
+    def begun_on(self) -> int:
+        """The day on which the file was made, in days since 1970: nothing in it is older."""
+        ((day,),) = self._run("PRAGMA user_version")
+        return int(day)
+
     def load(self, key: str) -> Extracted | None:
         """Finds the features of a key.
 
@@ -78,9 +89,9 @@ class FeatureCache(Closing):
         found = self._run(_SELECT, key)
         if not found:
             return None
-        dtype, num_rows, num_columns, duration_s, content = found[0]
+        dtype, num_rows, num_columns, duration_s, is_clipped, content = found[0]
         shape = (num_columns,) if num_rows is None else (num_rows, num_columns)
-        return Extracted(np.frombuffer(content, dtype=np.dtype(dtype)).reshape(shape), duration_s)
+        return Extracted(np.frombuffer(content, dtype=np.dtype(dtype)).reshape(shape), duration_s, bool(is_clipped))
 
     def store(self, key: str, extracted: Extracted) -> None:
         """Keeps the features of a key; returns when they would survive the end of this process.
@@ -95,12 +106,13 @@ class FeatureCache(Closing):
         features = extracted.features
         num_rows = None if features.ndim == 1 else len(features)
         self._run(
-            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?, ?, ?, ?)",
             key,
             features.dtype.str,
             num_rows,
             features.shape[-1],
             extracted.duration_s,
+            extracted.is_clipped,
             np.ascontiguousarray(features).tobytes(),
         )
 
@@ -120,6 +132,7 @@ class FeatureCache(Closing):
         # One transaction: no process ever sees tables without their owner.
         self._run("BEGIN IMMEDIATE")
         self._run(f"PRAGMA application_id={_APPLICATION_ID}")
+        self._run(f"PRAGMA user_version={int(time.time()) // _SECONDS_PER_DAY}")
         self._run(_SCHEMA)
         self._run("COMMIT")
 

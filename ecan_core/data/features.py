@@ -54,6 +54,7 @@ class FeatureTable:
         durations_s: The length of each in seconds.
         refusals: The others.
         copies: Rows whose sound is that of an earlier row, to the byte.
+        clipped: Rows that were recorded too loud: their features, and so their scores, are worth less.
     """
 
     utterances: tuple[Utterance, ...]
@@ -61,6 +62,7 @@ class FeatureTable:
     durations_s: tuple[float, ...]
     refusals: tuple[Refusal, ...]
     copies: tuple[int, ...] = ()
+    clipped: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Number of usable utterances, N."""
@@ -68,13 +70,14 @@ class FeatureTable:
 
     def without_copies(self) -> "FeatureTable":
         """The table with every sound once; the copies are among its refusals."""
-        left_out = frozenset(self.copies)
+        left_out, clipped = frozenset(self.copies), frozenset(self.clipped)
         kept = [row for row in range(len(self)) if row not in left_out]
         message = "The same recording is listed more than once; it counts once."
         return FeatureTable(
             utterances=tuple(self.utterances[row] for row in kept),
             features=tuple(self.features[row] for row in kept),
             durations_s=tuple(self.durations_s[row] for row in kept),
+            clipped=tuple(place for place, row in enumerate(kept) if row in clipped),
             refusals=(
                 *self.refusals,
                 *(Refusal(utterance=self.utterances[row], reason="COPY", message=message) for row in self.copies),
@@ -285,7 +288,7 @@ def _compute_one(recording: Recording, utterance: Utterance, front_end: FrontEnd
     if not np.isfinite(features).all():
         message = f"{utterance.path} has features that are not finite; export it again at a usual level."
         return AudioRefused("NON_FINITE", message)
-    return Extracted(features, waveform.duration_s)
+    return Extracted(features, waveform.duration_s, waveform.is_clipped)
 
 
 def _to_bytes(outcomes: Sequence[Outcome]) -> bytes:
@@ -297,7 +300,7 @@ def _to_bytes(outcomes: Sequence[Outcome]) -> bytes:
             said.append([outcome.reason, str(outcome)])
         else:
             features = np.ascontiguousarray(outcome.features)
-            said.append([features.dtype.str, features.shape, outcome.duration_s])
+            said.append([features.dtype.str, features.shape, outcome.duration_s, outcome.is_clipped])
             content.append(features.tobytes())
     return json.dumps(said).encode() + b"\n" + b"".join(content)
 
@@ -311,10 +314,10 @@ def _from_bytes(result: bytes) -> list[Outcome]:
         if len(rest) == 1:
             outcomes.append(AudioRefused(reason_or_dtype, *rest))
             continue
-        shape, duration_s = rest
+        shape, *heard = rest
         features = np.frombuffer(content, reason_or_dtype, math.prod(shape), place).reshape(shape)
         place += features.nbytes
-        outcomes.append(Extracted(features, duration_s))
+        outcomes.append(Extracted(features, *heard))
     return outcomes
 
 
@@ -338,6 +341,7 @@ def _table(utterances: Sequence[Utterance], outcomes: Sequence[tuple[str, Outcom
         durations_s=tuple(extracted.duration_s for _, extracted in used),
         refusals=tuple(refusals),
         copies=tuple(copies),
+        clipped=tuple(row for row, (_, extracted) in enumerate(used) if extracted.is_clipped),
     )
 
 

@@ -52,7 +52,7 @@ def audit(
     from source_site.audit.audit import audit_run
     from source_site.audit.page import format_html
     from source_site.audit.report import AUDIT_FILE, PAGE_FILE, lines
-    from source_site.audit.tiers import ASKED, findings, highest_tier
+    from source_site.audit.tiers import ASKED, alarm, findings, highest_tier
 
     one_thread()
     narrator = Narrator(quiet=quiet)
@@ -65,7 +65,8 @@ def audit(
         narrator=narrator,
     )
     write_atomic(run_dir / PAGE_FILE, format_html(report).encode())
-    click.echo(json.dumps(asdict(report)) if form == "json" else "\n".join(lines(report)))
+    told = (f"alarm      {alarm(report)}", *lines(report))
+    click.echo(json.dumps(asdict(report)) if form == "json" else "\n".join(told))
     tier = highest_tier(report)
     for finding in [] if tier + 1 not in ASKED else findings(report, tier + 1):
         narrator.say(f"tier {tier + 1}: {finding.why}")

@@ -2,7 +2,9 @@
 
 All read the logits ``[K, N, C]`` of K models on N utterances, of which each model was trained on about half
 (``members`` ``[K, N]``), and give scores ``[K, N]`` that are higher for likelier members. Each model is the target
-once, and the others are what the attacker has trained on speech of the same kind.
+once, and the others are what the attacker has trained on speech of the same kind: all but its counterpart, the model
+before or after it that was trained on the other half. So a target is judged by the same references whether it was
+trained on an utterance or not; were it left out alone, the sizes and means of what it is compared with would tell.
 """
 
 import numpy as np
@@ -42,8 +44,8 @@ def lira_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> 
     """Log likelihood ratio of an utterance's confidence under models with and without it.
 
     Source: LiRA, online (Carlini et al., "Membership inference attacks from first principles", 2022).
-    Differs: the models that are targets are each other's references, one left out; an utterance is asked once, as it
-        was trained on, for nothing is augmented in training; the variance is pooled below `POOL_BELOW` models.
+    Differs: the models that are targets are each other's references; an utterance is asked once, as it was trained
+        on, for nothing is augmented in training; the variance is pooled below `POOL_BELOW` models.
     """
     return _likelihood_ratios(confidences(logits, labels), members)
 
@@ -72,9 +74,7 @@ def rmia_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> 
         itself, which orders those above the whole population.
     """
     scores: np.ndarray = np.exp(loss_scores(logits, labels))
-    count = len(scores)
-    reference = (scores.sum(axis=0) - scores) / (count - 1)
-    raised = scores / reference
+    raised = scores * (len(scores) - 2) / _others(scores)
     shares: np.ndarray = np.empty(raised.shape)
     for model, ratios in enumerate(raised):
         outside = ~members[model]
@@ -92,13 +92,17 @@ def _likelihood_ratios(odds: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def _left_out(odds: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation ``[K, N]`` over the chosen models, without the model itself."""
-    count = chosen.sum(axis=0) - chosen
-    total = np.where(chosen, odds, 0.0)
-    mean = (total.sum(axis=0) - total) / count
-    squares = np.where(chosen, odds**2, 0.0)
-    variance = ((squares.sum(axis=0) - squares) / count - mean**2) * count / (count - 1)
+    """Mean and deviation ``[K, N]`` over the chosen models, without the model itself and its counterpart."""
+    count = len(odds) // 2 - 1
+    mean = _others(np.where(chosen, odds, 0.0)) / count
+    variance = (_others(np.where(chosen, odds**2, 0.0)) / count - mean**2) * count / (count - 1)
     return mean, _deviation(variance, len(odds))
+
+
+def _others(values: np.ndarray) -> np.ndarray:
+    """Sum ``[K, N]`` over all models but each one and its counterpart."""
+    pairs = values.reshape(-1, 2, values.shape[1]).sum(axis=1)
+    return np.repeat(values.sum(axis=0) - pairs, 2, axis=0)
 
 
 def _moments(odds: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ from string import Template
 
 from source_site.audit.bounds import Estimate
 from source_site.audit.report import Attack, AuditReport
-from source_site.audit.tiers import ASKED, findings, highest_tier
+from source_site.audit.tiers import ASKED, alarm, findings, highest_tier
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 360, 58, 44
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 360, 70, 44
 _LOWEST = 1e-3
 """Where the axes of the curves begin."""
 _COLORS = ("#8d99a6", "#0b6e69", "#d55e00", "#332288", "#cc79a7", "#e69f00", "#0072b2")
@@ -37,6 +37,7 @@ def format_html(report: AuditReport) -> str:
 def _facts(report: AuditReport) -> str:
     share = report.capacity.share_of_speech
     facts = {
+        "smoke alarm": alarm(report),
         "weights, SHA-256": report.weights_sha256,
         "corpus": f"{report.num_utterances} utterances of {report.num_speakers} speakers; the smallest class has "
         f"{report.class_utterances} utterances of {report.class_speakers} speakers",
@@ -71,13 +72,12 @@ def _attacks(attacks: Sequence[Attack]) -> str:
     rows = []
     for one in attacks:
         found = one.measured
-        cells = (
-            ["not measurable", "", ""]
-            if found is None
-            else [_figure(found.auc, ".3f"), _figure(found.tpr1, ".1%"), _figure(found.tpr01, ".2%")]
-        )
-        told = [one.name, one.target, *cells, one.note]
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in told) + "</tr>")
+        cells = [one.name, one.target]
+        if found is not None:
+            cells += [_figure(found.auc, ".3f"), _figure(found.tpr1, ".1%"), _figure(found.tpr01, ".2%"), one.note]
+        told = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        why = f"<td colspan=4>not measurable: {escape(one.note)}</td>" if found is None else ""
+        rows.append(f"<tr>{told}{why}</tr>")
     return f"<table>{head}{''.join(rows)}</table>"
 
 
@@ -105,6 +105,7 @@ def _curves(attacks: Sequence[Attack]) -> str:
         parts.append(_line([(_WIDTH + 4, top), (_WIDTH + 34, top)], color, dash=dash, width=2))
         parts.append(_text(_WIDTH + 42, top + 4, f"{one.name}, {one.target}", "start"))
     parts.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 6, "others taken for members", "middle"))
+    parts.append(_text(12, (_HEIGHT - _BOTTOM) / 2, "members found", "middle", turned=True))
     return _svg(parts, _WIDTH + 260, "members found against others taken for members, logarithmic axes")
 
 
@@ -160,8 +161,9 @@ def _line(points: Sequence[tuple[float, float]], color: str, *, dash: str = "", 
     return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}"{dashes}/>'
 
 
-def _text(x: float, y: float, words: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+def _text(x: float, y: float, words: str, anchor: str, *, turned: bool = False) -> str:
+    turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turn}>{escape(words)}</text>'
 
 
 def _svg(parts: Sequence[str], width: int, description: str) -> str:
@@ -191,7 +193,7 @@ p { max-width: 46rem; margin: .4rem 0; } .note { color: #55636f; font-size: .88r
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #dfe5ea; }
 th { color: #55636f; font-weight: 600; } .short { width: auto; }
-td:nth-child(n + 2):nth-child(-n + 5) { white-space: nowrap; }
+td:nth-child(-n + 5) { white-space: nowrap; }
 .facts td { overflow-wrap: anywhere; white-space: normal !important; }
 code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .85em; }
 svg { max-width: 100%; height: auto; margin-top: .6rem; } svg text { font-size: 12px; fill: #55636f; }
@@ -206,7 +208,7 @@ svg { max-width: 100%; height: auto; margin-top: .6rem; } svg text { font-size: 
 <p>Bars hold for the upper ends of 95 % intervals; what cannot be measured does not pass.</p>$refusals</section>
 <section><h2>Attacks</h2>$attacks</section>
 <section><h2>Found against falsely accused</h2>$curves
-<p class="note">The dotted diagonal is chance. What lies far left counts most: whom an attacker can name with hardly any
+<p class="note">The thin diagonal is chance. What lies far left counts most: whom an attacker can name with hardly any
 mistake.</p></section>
 <section><h2>Canaries</h2>$canaries</section>
 <section><h2>The utterances that are easiest to find</h2>

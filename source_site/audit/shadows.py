@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ecan_core.data.features import num_workers
 from ecan_core.data.inputs import inputs_of
 from ecan_core.errors import StorageError
 from ecan_core.model.network import Network
 from ecan_core.predict import run
 from ecan_core.seeding import one_thread
+from ecan_core.workers import cores
 from protocol.files import make_private_folder, write_atomic
 from source_site.material import Material, Recipe, fit_network, quantize_network
 
@@ -33,6 +33,8 @@ OnProgress = Callable[[int, int], None]
 NOISE = (0.5, 1.0, 2.0, 4.0)
 """Deviations of the noise on normalized inputs, for an attacker who is told labels alone."""
 
+_NUMBERS_PER_WORKER = 500_000
+"""A process is not worth starting for less, counted in inputs of networks: it would take longer than they do."""
 _NOISE_SEED = 7
 _FIRST_SEED = 1_000
 """Shadows draw from seeds of their own: an attacker does not know the released network's."""
@@ -56,10 +58,13 @@ class Shadows:
 
 
 def random_halves(num_models: int, num_utterances: int, *, seed: int) -> np.ndarray:
-    """Which model is trained on which utterance, bool ``[K, N]``: each utterance in half of the models."""
-    random = np.random.default_rng(seed)
-    halves = np.arange(num_models) < num_models // 2
-    return np.stack([random.permutation(halves) for _ in range(num_utterances)], axis=1)
+    """Which model is trained on which utterance, bool ``[K, N]``: a coin for each utterance and each two models."""
+    return with_counterparts(np.random.default_rng(seed).random((num_models // 2, num_utterances)) < 0.5)
+
+
+def with_counterparts(members: np.ndarray) -> np.ndarray:
+    """After each model its counterpart, which is trained on what that one is not: bool ``[J, N]`` to ``[2 J, N]``."""
+    return np.stack([members, ~members], axis=1).reshape(-1, members.shape[1])
 
 
 def train_shadows(
@@ -81,7 +86,7 @@ def train_shadows(
         seed: seed of the audit.
         folder: where answers are kept.
         on_progress: told how many networks are done, and of how many.
-        workers: processes that train; 1 trains here, None takes the cores at hand.
+        workers: processes that train; 1 trains here, None takes the cores at hand if there is much to do.
 
     Raises:
         StorageError: a process that trains was killed.
@@ -92,7 +97,8 @@ def train_shadows(
     keys = [_key(material, job, recipe) for job in jobs]
     answers = {job.index: _load(folder / key, material) for job, key in zip(jobs, keys, strict=True)}
     missing = [job for job in jobs if answers[job.index] is None]
-    workers = workers or num_workers(1_000_000)
+    numbers = len(missing) * sum(value.size for value in material.values)
+    workers = workers or min(cores(), 1 + numbers // _NUMBERS_PER_WORKER)
 
     def done(job: _Job, logits: np.ndarray) -> None:
         answers[job.index] = logits
@@ -184,9 +190,11 @@ def _in_processes(
     workers: int,
     done: Callable[[_Job, np.ndarray], None],
 ) -> None:
-    # Fresh processes: a fork would copy the state of torch's threads half-way.
+    # Forked from a process that has imported torch and computed nothing: its threads are no trouble to copy.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_begin, initargs=(material, recipe)
+        min(workers, len(jobs)), mp_context=context, initializer=_begin, initargs=(material, recipe)
     ) as executor:
         try:
             pending = {executor.submit(_answer_shared, job): job for job in jobs}

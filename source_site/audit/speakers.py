@@ -7,6 +7,7 @@ import numpy as np
 from source_site.audit.bounds import separation
 from source_site.audit.membership import lira_scores
 from source_site.audit.report import PROCEDURE, Attack
+from source_site.audit.shadows import with_counterparts
 
 NAME = "speaker level"
 MIN_SPEAKERS = 20
@@ -33,19 +34,13 @@ def halves_of_speakers(speakers: Sequence[str | None], num_models: int, *, seed:
         An utterance without a speaker is in no training.
     """
     names = sorted({speaker for speaker in speakers if speaker is not None})
-    halves = _halves_and_rests(num_models, len(names), seed=seed)
+    random = np.random.default_rng(seed)
+    half = np.arange(len(names)) < (len(names) + 1) // 2
+    halves = with_counterparts(np.array([random.permutation(half) for _ in range(num_models // 2)]))
     place = {name: index for index, name in enumerate(names)}
     known = np.array([place.get(speaker, -1) if speaker is not None else -1 for speaker in speakers])
     knows = halves[:, known] & (known >= 0)
     return knows, knows & ~enrolled(speakers)
-
-
-def _halves_and_rests(num_models: int, num_speakers: int, *, seed: int) -> np.ndarray:
-    """Every second model knows the speakers that the one before does not, so that none is left without any."""
-    random = np.random.default_rng(seed)
-    half = np.arange(num_speakers) < (num_speakers + 1) // 2
-    firsts = [random.permutation(half) for _ in range(num_models // 2)]
-    return np.array([one for first in firsts for one in (first, ~first)])
 
 
 def attack_speakers(

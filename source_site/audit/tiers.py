@@ -57,6 +57,7 @@ class Tier:
 
 
 _CONSENTED = Bar(auc=0.60, tpr1=0.05)
+_SMOKE = ("loss threshold", PROCEDURE)
 _CLINICAL = Bar(auc=0.55, tpr1=0.02, tpr01=0.005)
 
 ASKED = {
@@ -162,6 +163,14 @@ def _broken(report: AuditReport, tier: int) -> Iterator[Finding]:
     if inverted is None or inverted.probability <= CHANCE:
         told = "was not tried" if inverted is None else f"leads to members (p = {inverted.probability:.3f})"
         yield Finding(code=Code.NOT_MEASURABLE if inverted is None else Code.AUDIT_FAILED, why=f"inversion {told}")
+
+
+def alarm(report: AuditReport) -> str:
+    """The smoke alarm, at every tier: can whoever has the file find members without a network of his own?"""
+    tried = {(one.name, one.target): one for one in report.attacks}
+    for finding in _over(tried.get(_SMOKE), _SMOKE, _CONSENTED):
+        return finding.why
+    return "silent, which shows nothing: the loss threshold misses what other attacks find"
 
 
 def highest_tier(report: AuditReport) -> int:

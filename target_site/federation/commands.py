@@ -30,7 +30,7 @@ APP = Path(__file__).with_name("together_app")
 @click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
 @click.option("--trust", required=True, metavar="FINGERPRINT", help="The source's fingerprint.")
 @click.option("--audio", default="", help="Recordings to adapt to; without them the bundle is received alone.")
-@click.option("--config", type=existing_file, help="This site's rules for `adapt`.")
+@click.option("--config", type=existing_file, help="This site's rules.")
 @click.option("--tell", default="accepted,verdict", show_default=True, help="What is answered besides the receipt.")
 @click.option("--out", type=folder, required=True, help="Folder for the bundle and the adapted model.")
 @quiet_option

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from target_site.cli import cli
+from target_site.site_policy import AT_WORK, read_policy
 from tests.support.installed import as_installed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,25 @@ def test_recordings_and_a_network_are_never_in_one_container():
         assert is_understood(service["command"])
 
 
+@pytest.mark.parametrize("rules", sorted(DEPLOY.glob("site-*.yaml")), ids=lambda path: path.stem)
+def test_the_rules_of_a_site_are_valid_and_leave_out_who_is_at_work(rules, tmp_path):
+    written = Path(shutil.copy(rules, tmp_path / "site.yaml"))
+    written.chmod(0o600)
+    policy = read_policy(written)
+    assert set(policy.channels) & set(AT_WORK)
+    assert policy.approval == "required"
+
+
+def test_whoever_hears_recordings_follows_the_rules_of_the_site():
+    starts = [line for unit in UNITS for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
+    composed = yaml.safe_load((DEPLOY / "containers" / "compose.yaml").read_text())["services"]
+    starts += [" ".join(service["command"]) for service in composed.values()]
+    starts += [" ".join(pod["containers"][0]["args"]) for pod in pods(DEPLOY / "kubernetes").values()]
+    hearing = [start for start in starts if "--audio" in start]
+    assert len(hearing) == 6
+    assert all("--config" in start for start in hearing)
+
+
 def test_the_composition_follows_the_schema():
     done = run(
         *(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"),
@@ -130,11 +150,12 @@ def cluster(tmp_path) -> Path:
     """The folder as an operator completes it."""
     folder = Path(shutil.copytree(DEPLOY / "kubernetes", tmp_path / "kubernetes"))
     (folder / "source.env").write_text("ECAN_SOURCE=192.0.2.7:7443\nECAN_TRUST=" + 64 * "0" + "\n")
+    shutil.copy(DEPLOY / "site-hospital.yaml", folder / "site.yaml")
     return folder
 
 
 def manifests(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.yaml")) if path.name != "kustomization.yaml"]
+    return [path for path in sorted(folder.glob("*.yaml")) if path.name not in ("kustomization.yaml", "site.yaml")]
 
 
 def objects(folder: Path) -> list[dict]:

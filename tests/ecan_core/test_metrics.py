@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecan_core.metrics import bootstrap_interval, confusion, recall, risk_at_coverage, uar, war
+from ecan_core.metrics import bootstrap_interval, confusion, favorite, recall, risk_at_coverage, uar, war
 
 TRUE = [0, 0, 0, 0, 1, 1, 2]
 PREDICTED = [0, 0, 0, 1, 1, 0, 2]
@@ -28,6 +28,12 @@ def test_the_two_averages_weigh_classes_and_utterances() -> None:
 
 def test_a_constant_answer_has_the_recall_of_chance() -> None:
     assert uar(confusion([0, 0, 0, 1, 2, 3], [0] * 6, 4)) == pytest.approx(0.25)
+
+
+def test_a_favorite_counts_as_if_classes_were_equally_frequent() -> None:
+    # Of the many zeros all are answered 0, of the few ones half, of the few twos none: (1 + 1/2 + 0) / 3.
+    assert favorite(confusion([0] * 96 + [1, 1, 2, 2], [0] * 96 + [0, 1, 2, 2], 4)) == (0, pytest.approx(0.5))
+    assert favorite(confusion([0, 1, 1, 2], [1, 1, 1, 1], 3)) == (1, 1.0)
 
 
 def test_a_class_that_nobody_spoke_is_left_out_of_the_average() -> None:

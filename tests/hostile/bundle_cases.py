@@ -8,7 +8,7 @@ import pytest
 from protocol.manifest import PAYLOAD_TYPE
 from tests.hostile import bundles as b
 from tests.hostile.bundles import MARKER, TODAY
-from tests.protocol.samples import OTHER_KEY, RELEASE_KEY
+from tests.protocol.samples import AUDITED, OTHER_KEY, RELEASE_KEY
 
 RECEIVE, ADAPT, INSPECT = "receive", "adapt", "inspect"
 EVERYWHERE = (RECEIVE, ADAPT, INSPECT)
@@ -86,10 +86,11 @@ FRAMES = [
     fault("B03i", "no known kind", lambda: b"\x00\x01\x02" + _NOISE, "MAGIC", says="something else"),
     fault("B04", "carriage returns lost", lambda: b.frame(magic=b"ECAN\n\x1a\n"), "MAGIC", says="text mode"),
     fault("B04b", "carriage returns added", lambda: b.frame(magic=b"ECAN\r\r\n\x1a\r\n"), "MAGIC", says="text mode"),
-    fault("B05", "major 2", lambda: b.frame(major=2), "VERSION"),
+    fault("B05", "major 1", lambda: b.frame(major=1), "VERSION", says="ask for a new bundle"),
+    fault("B05e", "major 3", lambda: b.frame(major=3), "VERSION", says="update ecan-ser"),
     fault("B05b", "major 0", lambda: b.frame(major=0), "VERSION"),
     fault("B05c", "major 65535", lambda: b.frame(major=65535), "VERSION"),
-    fault("B05d", "major in the other byte order", lambda: b.frame(major=256), "VERSION"),
+    fault("B05d", "major in the other byte order", lambda: b.frame(major=512), "VERSION"),
     fault("B06", "lowest flag", lambda: b.frame(flags=1), "FLAGS"),
     fault("B06b", "highest flag", lambda: b.frame(flags=0x8000), "FLAGS"),
     fault("B07", "declared envelope length of 0", lambda: b.frame(envelope_len=0), "LENGTH"),
@@ -272,7 +273,8 @@ MANIFESTS = [
     misstated("B45g", "unknown label", lambda: b.stating(labels=1 << 12), "RANGE"),
     misstated("B45h", "a single label", lambda: b.stating(labels=4), "RANGE"),
     misstated("B45i", "no label", lambda: b.stating(labels=0), "RANGE"),
-    misstated("B45j", "unknown version", lambda: b.stating(v=2), "RANGE"),
+    misstated("B45j", "unknown version", lambda: b.stating(v=3), "RANGE"),
+    misstated("B45k", "version of before", lambda: b.stating(v=1), "RANGE"),
     *(
         fault(f"B46-{name}", "field missing", lambda name=name: b.stating(name), "MISSING", ways=(RECEIVE,))
         for name in b.manifest_fields()
@@ -288,7 +290,8 @@ MANIFESTS = [
         for name, value in (
             *(("release", 0), ("release", 65536), ("day", -1), ("day", 65536), ("weights_len", 0)),
             *(("weights_len", 2**24), ("n_utt", 32), ("n_spk", -1), ("hours", 16), ("hours", -17)),
-            *(("uar_src", 201), ("uar_src", -1), ("uar_q_loss", 2), ("v", 0)),
+            *(("uar_src", 201), ("uar_src", -1), ("uar_q_loss", 2), ("v", 0), ("networks", 13)),
+            *(("lira_auc", 201), ("file_auc", -1), ("epsilon", 1001), ("delta", 16)),
             *(("issuer", "00"), ("audience", "0" * 63 + "g"), ("grant", "A" * 32), ("weights_sha256", "")),
         )
     ),
@@ -380,4 +383,29 @@ POLICIES = [
     refused("B61d", "from the beginning of time", lambda: b.honest(day=0, valid_days=365), "EXPIRED"),
 ]
 
-CASES = [*FRAMES, *ENVELOPES, *MANIFESTS, *WEIGHTS, *POLICIES]
+AUDITS = [
+    misstated("B63", "audit that failed", lambda: b.stating(**AUDITED | {"audit": "failed"}), "ENUM"),
+    misstated("B63b", "audit of no network", lambda: b.stating(**AUDITED | {"networks": 0}), "AUDIT"),
+    misstated("B63c", "tier 2 without an audit", lambda: b.stating(tier=2), "AUDIT"),
+    misstated("B63d", "passed at tier 0", lambda: b.stating(**AUDITED | {"tier": 0}), "AUDIT"),
+    misstated("B63e", "figures without an audit", lambda: b.stating(lira_auc=100), "AUDIT"),
+    misstated("B63f", "promise without a unit", lambda: b.stating(**AUDITED | {"unit": "none"}), "AUDIT"),
+    refused(
+        *("B63g", "passed with figures that fail", lambda: b.auditing(lira_auc=166), "AUDIT"),
+        ways=BELIEVERS,
+        says="its figures fail that tier",
+    ),
+    refused(
+        *("B63h", "passed without a figure", lambda: b.auditing(spk_auc=0), "AUDIT"),
+        ways=BELIEVERS,
+        says="its figures fail that tier",
+    ),
+    refused(
+        *("B63i", "failed and overridden", lambda: b.auditing(audit="overridden", lira_auc=166), "AUDIT"),
+        ways=BELIEVERS,
+        says="the source has overridden that",
+    ),
+    unauthentic("B63j", "audit of other weights", b.audited_elsewhere, "DIGEST"),
+]
+
+CASES = [*FRAMES, *ENVELOPES, *MANIFESTS, *WEIGHTS, *POLICIES, *AUDITS]

@@ -80,7 +80,7 @@ def delivered(plain: bytes, grant: bytes | None = None) -> bytes:
 def frame(
     *,
     magic: bytes = bundle.MAGIC,
-    major: int = 1,
+    major: int = bundle.MAJOR,
     flags: int = 0,
     envelope_len: int | None = None,
     weights_len: int | None = None,
@@ -197,6 +197,16 @@ def stating(*without: str, **changes: object) -> bytes:
     """A bundle whose signed manifest has other fields; still in canonical JSON."""
     fields = json.loads(payload()) | changes
     return bundle_of(compact({name: value for name, value in fields.items() if name not in without}))
+
+
+def auditing(**changes: object) -> bytes:
+    """A bundle that states an audit, with some of it changed."""
+    return stating(**samples.AUDITED | changes)
+
+
+def audited_elsewhere() -> bytes:
+    """A bundle whose weights are others than those that the signed audit is about."""
+    return bundle_of(payload(**samples.AUDITED), weights.pack(samples.random_model(seed=1), *FORM))
 
 
 def written(old: str, new: str) -> bytes:

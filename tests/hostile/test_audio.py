@@ -136,6 +136,14 @@ def test_what_is_sound_is_heard(heard, name):
     assert name not in reasons(heard[1])
 
 
+def test_what_was_recorded_too_loud_is_named(heard):
+    """Row A18."""
+    result, out = heard
+    clipped = json.loads((out / "summary.json").read_text())["clipped"]
+    assert [Path(path).name for path in clipped] == ["A18-clipped.wav"]
+    assert "recorded too loud (clipped), so that their scores are worth less: 1" in result.stderr
+
+
 def test_nothing_is_said_but_one_line_each_and_no_traceback(heard):
     result, _ = heard
     assert "Traceback" not in result.stderr

@@ -1,6 +1,6 @@
 """Hostile trained models given to the gate through `ecan-source grant` and `export`: what leaves, and what does not.
 
-Rows S13 to S16. Rows S01 to S12 are about the privacy audit, which is not there yet.
+Rows S13 to S16; S01 to S12 are about the audit, see tests/hostile/test_audits.py.
 """
 
 import csv
@@ -32,8 +32,8 @@ from tests.support import markers
 from tests.support.sites import Site, new_site
 from tests.support.speech import synthesize
 
-TIER_0 = "tier 0: nothing is asked of an audit; this is for speech that anybody may have\n"
-"""Said before a run is looked at."""
+TIER_0 = "tier 0, no audit: nobody has measured what this model remembers, and its manifest says so\n"
+"""Said of a run that could be read."""
 
 pytestmark = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 

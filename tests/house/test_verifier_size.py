@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRUSTED = (
     *("protocol/architecture", "protocol/bundle", "protocol/canonical", "protocol/egress", "protocol/manifest"),
     *("protocol/signing", "protocol/trust", "protocol/weights", "protocol/sealing", "protocol/sealing_keys"),
-    "source_site/gate",
+    *("protocol/audit", "protocol/override", "source_site/gate"),
 )
 MAX_LINES = 1500
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}

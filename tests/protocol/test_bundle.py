@@ -14,7 +14,7 @@ FRAME = bundle.assemble(b"envelope", b"weights")
 
 def head(**changes: int) -> bytes:
     """The frame with some numbers of its head changed."""
-    numbers = {"major": 1, "flags": 0, "envelope": 8, "weights": 7} | changes
+    numbers = {"major": bundle.MAJOR, "flags": 0, "envelope": 8, "weights": 7} | changes
     return bundle.MAGIC + struct.pack("<HHIQ", *numbers.values()) + FRAME[24:]
 
 
@@ -30,7 +30,7 @@ def test_a_frame_comes_apart_as_it_was_put_together() -> None:
     assert (parts.envelope, bytes(parts.weights)) == (b"envelope", b"weights")
     assert parts.weights.readonly
     assert head() == FRAME
-    assert FRAME[:24].hex(" ") == "45 43 41 4e 0d 0a 1a 0a 01 00 00 00 08 00 00 00 07 00 00 00 00 00 00 00"
+    assert FRAME[:24].hex(" ") == "45 43 41 4e 0d 0a 1a 0a 02 00 00 00 08 00 00 00 07 00 00 00 00 00 00 00"
 
 
 @pytest.mark.parametrize("envelope", [1, 16 * 1024])
@@ -61,7 +61,8 @@ def test_no_bundle_is_longer_than_is_said() -> None:
         pytest.param(FRAME + b"\0", "TRAILING", id="one-byte-long"),
         pytest.param(FRAME + FRAME, "TRAILING", id="two-bundles"),
         pytest.param(head(major=0), "VERSION", id="version-0"),
-        pytest.param(head(major=2), "VERSION", id="version-2"),
+        pytest.param(head(major=1), "VERSION", id="version-1"),
+        pytest.param(head(major=3), "VERSION", id="version-3"),
         pytest.param(head(major=65535), "VERSION", id="version-65535"),
         pytest.param(head(flags=1), "FLAGS", id="a-flag"),
         pytest.param(head(flags=0x8000), "FLAGS", id="the-last-flag"),
@@ -79,6 +80,12 @@ def test_a_frame_that_does_not_add_up_is_refused(data: bytes, code: str) -> None
         bundle.split(data)
     assert caught.value.code == code
     assert says_what_to_do(caught)
+
+
+@pytest.mark.parametrize(("major", "remedy"), [(1, "ask for a new bundle"), (3, "update ecan-ser")])
+def test_who_has_the_older_format_is_told_to_get_a_newer_one(major: int, remedy: str) -> None:
+    with pytest.raises(Malformed, match=remedy):
+        bundle.split(head(major=major))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from protocol import bundle, receipts, request, revocations, sealing, statements, succession, trust
+from protocol import bundle, override, receipts, request, revocations, sealing, statements, succession, trust
 from protocol.architecture import FRAME_DIM, STATISTICS_DIM
+from protocol.audit import BARS, FIGURES, LEAST_NETWORKS
 from protocol.manifest import EMOTIONS, IMPLIED, MAX_MANIFEST_BYTES, SCHEMA, free_bits
 from protocol.weights import MAX_BIAS, MAX_EXPONENT, MAX_WEIGHT, MIN_EXPONENT
 
@@ -21,6 +22,12 @@ def test_the_manifest_table_lists_every_field_with_its_free_bits() -> None:
         assert float(bits) == pytest.approx(0 if name in IMPLIED else SCHEMA[name].bits, abs=0.005), name
     assert f"**{free_bits():.2f}**" in section
     assert f"at most {MAX_MANIFEST_BYTES} bytes" in section
+
+
+@pytest.mark.parametrize("tier", BARS)
+def test_the_bars_of_a_tier_are_listed(tier: int) -> None:
+    cells = [f"tier {tier}", *(BARS[tier].get(name, "") for name in FIGURES), f"{LEAST_NETWORKS[tier]} or more"]
+    assert f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |") in PAGE
 
 
 def test_the_label_bits_are_listed_in_order() -> None:
@@ -51,6 +58,8 @@ def test_the_heads_of_both_files_are_those_of_the_code() -> None:
         (statements.CHECKPOINT_TYPE, statements._CHECKPOINT),
         (revocations.PAYLOAD_TYPE, revocations._SCHEMA),
         (succession.PAYLOAD_TYPE, succession._SCHEMA),
+        (override.OFFICER_TYPE, override._OFFICER),
+        (override.OVERRIDE_TYPE, override._OVERRIDE),
     ],
 )
 def test_every_other_signed_file_is_listed_with_its_fields(payload_type: str, schema: dict[str, object]) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -9,15 +10,21 @@ from hypothesis import strategies as st
 from protocol import trust, weights
 from protocol.architecture import ARCHITECTURES, NORMALIZATIONS, model_shapes
 from protocol.egress import EgressRefused, sign_bundle, violations
-from protocol.errors import Malformed
+from protocol.errors import Malformed, Refused
 from protocol.manifest import label_mask
+from protocol.override import Override
+from protocol.trust import AuditTerms
 from protocol.weights import Arrays
 from tests.protocol.samples import (
     ANCHOR,
+    AUDITED,
     FIELDS,
     FORM,
     RELEASE_KEY,
+    TODAY,
+    packed,
     random_model,
+    says_what_to_do,
 )
 
 SHAPES = model_shapes(*FORM)
@@ -161,3 +168,30 @@ def test_a_fault_in_the_encoder_is_caught_before_anything_leaves(monkeypatch: py
 def test_a_manifest_out_of_range_is_not_sealed(change: dict[str, object]) -> None:
     with pytest.raises(Malformed):
         sign_bundle(random_model(), dataclasses.replace(FIELDS, **change), RELEASE_KEY)  # type: ignore[arg-type]
+
+
+OVERRIDDEN = dataclasses.replace(FIELDS, **AUDITED | {"audit": "overridden", "lira_auc": 166})
+WORD = Override(weights_sha256=hashlib.sha256(packed()).digest(), tier=2, day=TODAY)
+
+
+def test_an_overridden_audit_is_stated_where_an_officer_has_let_these_weights_out() -> None:
+    sealed = sign_bundle(random_model(), OVERRIDDEN, RELEASE_KEY, override=WORD)
+    takes_all = dataclasses.replace(ANCHOR, audit=AuditTerms(accept_overridden=True))
+    assert trust.verify(sealed, takes_all).manifest.audit == "overridden"
+    with pytest.raises(Refused, match="overridden"):
+        trust.verify(sealed, ANCHOR)
+
+
+@pytest.mark.parametrize(
+    "word", [None, dataclasses.replace(WORD, weights_sha256=bytes(32)), dataclasses.replace(WORD, tier=1)]
+)
+def test_without_an_officers_word_for_weights_and_tier_nothing_is_signed(word: Override | None) -> None:
+    with pytest.raises(Refused) as caught:
+        sign_bundle(random_model(), OVERRIDDEN, RELEASE_KEY, override=word)
+    assert caught.value.code == "AUDIT"
+    assert says_what_to_do(caught)
+
+
+def test_an_audit_that_did_not_pass_is_not_said_to_have_passed() -> None:
+    with pytest.raises(Refused, match="fail that tier"):
+        sign_bundle(random_model(), dataclasses.replace(OVERRIDDEN, audit="passed"), RELEASE_KEY, override=WORD)

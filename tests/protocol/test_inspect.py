@@ -18,7 +18,7 @@ from protocol.inspect import format_text, inspect
 from protocol.inspect_page import format_html
 from protocol.key_files import write_identity
 from protocol.sealing import SealingKey
-from tests.protocol.samples import AUDIENCE, FIELDS, GRANT, ISSUER, RELEASE_KEY, flipped, random_model, sealed
+from tests.protocol.samples import AUDIENCE, AUDITED, FIELDS, GRANT, ISSUER, RELEASE_KEY, flipped, random_model, sealed
 from tests.support import cli
 
 
@@ -47,6 +47,22 @@ def test_the_listing_says_who_signed_for_whom(path):
     assert (listing["audience"], listing["grant"]) == (AUDIENCE.hex(), GRANT.hex())
     assert listing["classes"] == ["anger", "happiness", "neutral", "sadness"]
     assert (listing["released"], listing["valid_until"]) == ("2026-02-16", "2026-05-17")
+
+
+def test_what_is_stated_about_leakage_stands_in_the_text_and_on_the_page(path):
+    fields = dataclasses.replace(FIELDS, **AUDITED)
+    path.write_bytes(sign_bundle(random_model(), fields, RELEASE_KEY))
+    listing = inspect(path)
+    assert "clears tier 2" in listing["leakage"][0]
+    for sentence in listing["leakage"]:
+        assert sentence in format_text(listing)
+        assert html.escape(sentence) in format_html(listing)
+    assert "no audit" in inspect_of(sealed(), path)["leakage"][0]
+
+
+def inspect_of(data, path):
+    path.write_bytes(data)
+    return inspect(path)
 
 
 def test_the_free_bits_of_the_fields_add_up(path):
@@ -210,7 +226,7 @@ def test_the_page_is_one_page(arch, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium here")
-    fields = dataclasses.replace(FIELDS, arch=arch, norm="none", labels=0xFFF)
+    fields = dataclasses.replace(FIELDS, arch=arch, norm="none", labels=0xFFF, **AUDITED)
     (tmp_path / "model.ecan").write_bytes(sign_bundle(random_model(arch, 12, "none"), fields, RELEASE_KEY))
     (tmp_path / "page.html").write_text(format_html(inspect(tmp_path / "model.ecan")))
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]

@@ -386,7 +386,7 @@ def test_a_ledger_holds_while_others_write_to_it(ledger, path):
         "CREATE TABLE notes (note TEXT)",
         "CREATE TRIGGER later AFTER UPDATE ON grants BEGIN UPDATE grants SET sent_bytes = 0; END",
         "ALTER TABLE grants ADD COLUMN note TEXT",
-        "PRAGMA user_version = 2",
+        "PRAGMA user_version = 3",
     ],
 )
 def test_a_change_of_the_tables_or_triggers_is_found(ledger, path, edit):

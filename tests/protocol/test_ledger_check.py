@@ -147,6 +147,7 @@ CHANGES = {
         "size": NUMBERS,
         "bundle_sha256": BYTES,
         "weights_sha256": BYTES,
+        "book": BYTES,
         "expires_s": {1: lambda old: (old or NOW) + 1, 2: lambda old: NOW if old is None else None},
         "receipt": {1: lambda old: b"another" if old else b"forged", 2: lambda old: None},
     },
@@ -213,7 +214,7 @@ def test_every_column_but_the_counters_is_changed_in_the_test_above(ledger, path
         ("INSERT INTO releases VALUES (3, zeroblob(32))", "the numbers of the releases"),
         (
             "INSERT INTO grants SELECT 99, randomblob(16), audience, release, state, sealed_sha256, size, "
-            "bundle_sha256, weights_sha256, NULL, 0, 0, NULL FROM grants WHERE state = 'ISSUED'",
+            "bundle_sha256, weights_sha256, book, NULL, 0, 0, NULL FROM grants WHERE state = 'ISSUED'",
             "no line issued the grant",
         ),
     ],

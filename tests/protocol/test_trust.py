@@ -14,11 +14,12 @@ import pytest
 
 from protocol import bundle, signing, trust, weights
 from protocol.errors import Malformed, ProtocolError, Refused, Unauthentic
-from protocol.trust import VerifiedBundle
+from protocol.trust import ANY_AUDIT, AuditTerms, VerifiedBundle
 from protocol.weights import Buffer
 from tests.protocol.samples import (
     ANCHOR,
     AUDIENCE,
+    AUDITED,
     FORM,
     GRANT,
     ISSUER,
@@ -137,6 +138,46 @@ def test_a_bundle_may_be_released_under_any_grant_that_the_site_asked_for() -> N
         with pytest.raises(Refused) as caught:
             verify(sealed(), grants=grants)
         assert caught.value.code == "GRANT"
+
+
+OVERRIDDEN = AUDITED | {"audit": "overridden", "lira_auc": 166, "spk_auc": 0, "networks": 3}
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked"),
+    [
+        ({}, AuditTerms()),
+        (AUDITED, AuditTerms(least_tier=2)),
+        (AUDITED | {"tier": 1}, AuditTerms(least_tier=1)),
+        (AUDITED | {"tier": 0, "audit": "measured", "lira_auc": 166}, AuditTerms()),
+        (OVERRIDDEN, ANY_AUDIT),
+        (OVERRIDDEN, AuditTerms(least_tier=2, accept_overridden=True)),
+    ],
+)
+def test_a_site_takes_the_audit_that_it_asks_for(stated: dict[str, object], asked: AuditTerms) -> None:
+    assert verify(with_manifest(**stated), audit=asked)
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked", "why"),
+    [
+        ({}, AuditTerms(least_tier=1), "left its source at tier 0 and this site asks for tier 1"),
+        (AUDITED | {"tier": 1}, AuditTerms(least_tier=2), "tier 1 and this site asks for tier 2"),
+        (OVERRIDDEN, AuditTerms(), "failed tier 2 and the source has overridden that"),
+        (OVERRIDDEN, AuditTerms(least_tier=1), "overridden"),
+        (AUDITED | {"lira_auc": 111}, ANY_AUDIT, "its figures fail that tier"),
+        (AUDITED | {"tier": 1, "lira_tpr1": 11}, ANY_AUDIT, "its figures fail that tier"),
+        (AUDITED | {"spk_auc": 0}, ANY_AUDIT, "its figures fail that tier"),
+        (AUDITED | {"networks": 5}, ANY_AUDIT, "its figures fail that tier"),
+    ],
+)
+def test_a_site_refuses_an_audit_that_is_less_or_that_failed(
+    stated: dict[str, object], asked: AuditTerms, why: str
+) -> None:
+    with pytest.raises(Refused, match=why) as caught:
+        verify(with_manifest(**stated), audit=asked)
+    assert (caught.value.code, caught.value.exit_code) == ("AUDIT", 11)
+    assert says_what_to_do(caught)
 
 
 WEIGHTS_SHA256 = hashlib.sha256(packed()).digest()
@@ -281,7 +322,7 @@ def test_a_length_other_than_the_signed_one_is_refused() -> None:
         (with_manifest(arch="tdnn-frames-v1"), "HEADER_MISMATCH"),
         (signed_weights(packed()[:-1] + b"\x80"), "VALUE"),
         (signed(b"{}"), "MISSING"),
-        (signed(manifest_of(packed()).to_bytes().replace(b'"v":1', b'"v":1.0')), "NOT_CANONICAL"),
+        (signed(manifest_of(packed()).to_bytes().replace(b'"v":2', b'"v":2.0')), "NOT_CANONICAL"),
     ],
     ids=code_only,
 )

@@ -6,7 +6,8 @@ import pytest
 
 from ecan_core.errors import ModelError
 from protocol.errors import Code, Refused, StorageFault
-from source_site.budget import BUDGET_FILE, spend
+from protocol.grants import NO_BOOK
+from source_site.budget import BUDGET_FILE, digest_of_book, spend
 from source_site.store import load_run
 from tests.source_site.runs import write_run
 
@@ -35,10 +36,10 @@ def model(tmp_path, number: int, utterances, *, noise: float | None = None, unit
     return folder
 
 
-def spent(keys, folder, *, releases: int = 3, most_epsilon: float | None = None) -> str:
+def spent(keys, folder, *, releases: int = 3, most_epsilon: float | None = None, anchor: bytes = NO_BOOK) -> str:
     told: list[str] = []
     run = load_run(folder)
-    spend(keys, folder, run, releases=releases, most_epsilon=most_epsilon, announce=told.append)
+    spend(keys, folder, run, anchor=anchor, releases=releases, most_epsilon=most_epsilon, announce=told.append)
     return told[0]
 
 
@@ -111,3 +112,46 @@ def test_a_damaged_book_stops_everything(tmp_path, keys):
     (keys / BUDGET_FILE).write_text("{")
     with pytest.raises(StorageFault, match="restore it from a backup"):
         spent(keys, model(tmp_path, 0, ["a"]))
+
+
+def test_the_book_goes_on_from_where_the_ledger_has_seen_it(tmp_path, keys):
+    """Row S11: also where a model was counted and then not granted."""
+    assert digest_of_book(keys, NO_BOOK) == NO_BOOK
+    spent(keys, model(tmp_path, 0, ["a"]))
+    first = digest_of_book(keys, NO_BOOK)
+    assert "2 of 3" in spent(keys, model(tmp_path, 1, ["a"]), anchor=first)
+    second = digest_of_book(keys, first)
+    assert len({NO_BOOK, first, second}) == 3
+    spent(keys, tmp_path / "run-0", anchor=second)
+    assert digest_of_book(keys, second) == second
+
+
+@pytest.mark.parametrize("loss", ["deleted", "put back", "emptied", "changed", "reordered"])
+def test_a_book_that_has_lost_a_model_that_left_stops_everything(tmp_path, keys, loss):
+    """Row S11."""
+    path = keys / BUDGET_FILE
+    spent(keys, model(tmp_path, 0, ["a"]))
+    earlier = path.read_bytes()
+    spent(keys, model(tmp_path, 1, ["a"]))
+    anchor = digest_of_book(keys, NO_BOOK)
+    book = json.loads(path.read_bytes())
+    if loss == "deleted":
+        path.unlink()
+    elif loss == "put back":
+        path.write_bytes(earlier)
+    elif loss == "emptied":
+        path.write_text("{}")
+    elif loss == "changed":
+        book["spent"][0]["utterances"] = ["b"]
+        path.write_text(json.dumps(book))
+    else:
+        path.write_text(json.dumps({"spent": book["spent"][::-1]}))
+    before = path.read_bytes() if path.exists() else None
+    for attempt in (
+        lambda: spent(keys, model(tmp_path, 2, ["c"]), anchor=anchor),
+        lambda: digest_of_book(keys, anchor),
+    ):
+        with pytest.raises(Refused, match="restore the last copy") as refusal:
+            attempt()
+        assert (refusal.value.code, refusal.value.exit_code) == (Code.RELEASE_BUDGET, 11)
+    assert (path.read_bytes() if path.exists() else None) == before

@@ -9,6 +9,7 @@ import pytest
 
 from ecan_core.errors import ModelError, UsageFault
 from protocol import bundle
+from protocol.audit import AuditFields
 from protocol.egress import EgressRefused
 from protocol.errors import Code, ConnectionFault, KeyFault, Malformed, Refused, StorageFault, Unauthentic
 from protocol.grants import GrantState
@@ -361,7 +362,7 @@ def test_a_loss_of_half_a_point_a_gain_and_no_estimate_may_leave(place, uar_floa
     facts = replace(FACTS, uar_float=uar_float, uar_source=uar_source)
     write_run(place / "other", facts=facts)
     assert grants(place, run="other")[0].state is GrantState.ISSUED
-    fields = manifest_fields(facts, audience=bytes(32), grant=bytes(16), release=1, today=TODAY)
+    fields = manifest_fields(facts, AuditFields(), audience=bytes(32), grant=bytes(16), release=1, today=TODAY)
     assert fields.uar_q_loss == stated
 
 
@@ -376,7 +377,9 @@ def test_a_loss_of_half_a_point_a_gain_and_no_estimate_may_leave(place, uar_floa
 )
 def test_a_run_of_another_version_is_refused(changes):
     with pytest.raises(ModelError, match="train it again"):
-        manifest_fields(replace(FACTS, **changes), audience=bytes(32), grant=bytes(16), release=1, today=TODAY)
+        manifest_fields(
+            replace(FACTS, **changes), AuditFields(), audience=bytes(32), grant=bytes(16), release=1, today=TODAY
+        )
 
 
 def test_a_missing_run_is_named(place):

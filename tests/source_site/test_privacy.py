@@ -1,6 +1,7 @@
 """What the accountant promises: for one training, for several, and nothing where it is not installed."""
 
 import builtins
+import csv
 import math
 import sys
 
@@ -82,10 +83,34 @@ def test_a_private_run_keeps_its_promise_and_is_reproduced_by_its_key(crossing, 
     assert record["promise"]["unit"] == "utterance"
     assert 7.5 < record["promise"]["epsilon"] <= 8.01
     assert "epsilon 8" in trained.stderr or "epsilon 7" in trained.stderr
+    assert "points), by chance 20.0 %" in trained.stderr
     assert int(record["noise_key"], 16) > 0
     again = cli.source("reproduce", "--model", tmp_path / "run", *corpus, "--format", "json")
     assert again.code == 0, again.stderr
     assert again.json()["is_same_run"]
+
+
+@opacus
+@pytest.mark.journey
+@pytest.mark.filterwarnings("ignore")
+def test_a_private_network_that_answers_one_class_whatever_is_spoken_is_refused(crossing, tmp_path):
+    with crossing.source_labels.open() as file:
+        lines = list(csv.DictReader(file))
+    once = {}  # each speaker is angry once and otherwise neutral
+    for line in lines:
+        once.setdefault(line["speaker"], line)
+        line["file"] = crossing.source_labels.parent / line["file"]
+        line["label"] = "anger" if once[line["speaker"]] is line else "neutral"
+    with (tmp_path / "labels.csv").open("w") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    corpus = ("--corpus", f"csv={tmp_path / 'labels.csv'}", "--cache", crossing.work / "source.cache")
+    result = cli.source("train", *corpus, "--out", tmp_path / "run", "--private", 8)
+    assert result.code == 3
+    assert "it answers 'neutral'; allow a larger epsilon" in result.refusal()
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+    assert cli.source("train", *corpus, "--out", tmp_path / "run").code == 0  # a usual training balances classes
 
 
 @opacus

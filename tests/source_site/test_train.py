@@ -10,11 +10,15 @@ import torch
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import CosineHead
 from ecan_core.model.weights import to_arrays
+from ecan_core.private import PrivateSettings
+from ecan_core.train import TrainSettings
 from protocol import weights
+from protocol.audit import AuditFields
 from source_site.export import manifest_fields
-from source_site.material import quantize_network
+from source_site.material import Recipe, quantize_network
 from source_site.store import load_run
-from source_site.train import held_out_rows
+from source_site.train import _cost, held_out_rows, hold_out
+from tests.source_site.audit.samples import random_material
 from tests.source_site.runs import FACTS
 
 
@@ -36,6 +40,17 @@ def test_a_quantized_network_is_the_one_that_a_bundle_holds():
     assert torch.allclose(before, after, atol=0.05)
 
 
+@pytest.mark.parametrize(("noise", "is_told"), [(0.5, False), (1e4, True)])
+def test_a_private_training_whose_noise_leaves_nothing_is_told_to_be_at_chance(noise, is_told):
+    material = random_material(240, num_speakers=8)
+    rows = held_out_rows(material.speakers, material.labels, 0)
+    private = hold_out(material, rows, Recipe(private=PrivateSettings(noise_multiplier=noise)), seed=0)
+    usual = hold_out(material, rows, Recipe(settings=TrainSettings(epochs=4)), seed=0)
+    told = _cost(private, usual)
+    assert f"({100 * (private.uar - usual.uar):+.1f} points), by chance 33.3 %" in told
+    assert ("nothing shows that it is above chance: allow a larger epsilon" in told) == is_told
+
+
 def arch_input_dim() -> int:
     from protocol.architecture import model_shapes
 
@@ -55,7 +70,7 @@ def test_a_run_states_the_rate_before_and_after_quantization(crossing):
 
 def test_the_manifest_states_the_rate_of_what_leaves():
     facts = replace(FACTS, uar_float=0.6, uar_source=0.596)
-    fields = manifest_fields(facts, audience=bytes(32), grant=bytes(16), release=1, today=0)
+    fields = manifest_fields(facts, AuditFields(), audience=bytes(32), grant=bytes(16), release=1, today=0)
     assert (fields.uar_src, fields.uar_q_loss) == (119, 1)
 
 

@@ -1,4 +1,6 @@
-"""Make the golden vectors of format version 1 (v1.json): run once, committed, and verified for ever.
+"""Make the golden vectors (v2.json): run once, committed, and verified for ever.
+
+v1.json was made by the same file when bundles had version 1: its bundles are refused by now, its other files hold.
 
 Keys are fixed and known to everybody, models are grown from a hash: nothing here was ever trained or secret. The
 weights of a bundle are not kept but grown again; their SHA-256 is. A vector that was published is never changed, so
@@ -9,28 +11,45 @@ import base64
 import functools
 import hashlib
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import bundle, request, sealing, signing
+from protocol import bundle, signing
 from protocol.architecture import layers, tensor_specs
-from protocol.identity import Role, create_identity, endorse_online
+from protocol.audit import PASSED, AuditFields
+from protocol.identity import endorse_online
 from protocol.manifest import PAYLOAD_TYPE, Manifest, label_mask
+from protocol.override import Override, sign_officer, sign_override
 from protocol.receipts import Receipt, Verdict, sign_receipt
 from protocol.revocations import Revocations, sign_revocations
 from protocol.statements import CheckpointFields, OfferFields, sign_checkpoint, sign_offer
 from protocol.succession import sign_succession
 from protocol.weights import header
 
-FILE = Path(__file__).parent / "v1.json"
+FILE = Path(__file__).parent / "v2.json"
+OLD_FILE = Path(__file__).parent / "v1.json"
 TODAY = 20_500
 GRANT = bytes(range(16))
 MODELS = {
     "mlp": ("mlp-stats-v1", ("anger", "happiness", "neutral", "sadness"), "speaker"),
     "tdnn": ("tdnn-frames-v1", ("fear", "surprise"), "none"),
+}
+AUDITS = {
+    "mlp": AuditFields(
+        tier=2,
+        audit=PASSED,
+        networks=6,
+        lira_auc=110,
+        lira_tpr1=4,
+        file_auc=109,
+        spk_auc=120,
+        epsilon=73,
+        delta=4,
+        unit="speaker",
+    ),
+    "tdnn": AuditFields(),
 }
 
 
@@ -40,6 +59,7 @@ def key(name: str) -> Ed25519PrivateKey:
 
 
 RELEASE, ONLINE, NEXT, RECEIPT = key("release"), key("online"), key("next release"), key("receipt")
+OFFICER = key("officer")
 AUDIENCE = signing.fingerprint_of(signing.raw_public_key(RECEIPT))
 
 
@@ -88,6 +108,7 @@ def make_bundle(name: str) -> bytes:
         hours=-2,
         uar_src=150,
         uar_q_loss=1,
+        **vars(AUDITS[name]),
         issuer=signing.fingerprint_of(signing.raw_public_key(RELEASE)),
         weights_sha256=hashlib.sha256(packed).digest(),
         weights_len=len(packed),
@@ -125,6 +146,9 @@ REVOCATIONS = Revocations(
     weights=frozenset(hashlib.sha256(word).digest() for word in (b"one", b"two")),
     keys=frozenset({AUDIENCE}),
 )
+OVERRIDE_FIELDS = Override(weights_sha256=hashlib.sha256(b"weights").digest(), tier=2, day=TODAY)
+NEW_STATEMENTS = ("officer", "override")
+"""Those that v1.json does not have."""
 
 
 def make_repeatable() -> dict[str, bytes]:
@@ -136,6 +160,8 @@ def make_repeatable() -> dict[str, bytes]:
         "endorsement": endorse_online(ONLINE, RELEASE),
         "revocations": sign_revocations(REVOCATIONS, RELEASE),
         "succession": sign_succession(RELEASE, NEXT, 1),
+        "officer": sign_officer(signing.fingerprint_of(signing.raw_public_key(OFFICER)), RELEASE),
+        "override": sign_override(OVERRIDE_FIELDS, OFFICER),
     }
 
 
@@ -155,29 +181,10 @@ def _bundle_vector(name: str) -> dict[str, Any]:
     }
 
 
-def _unrepeatable() -> dict[str, Any]:
-    """A request and a sealed file: a certificate and a ciphertext come out differently each time."""
-    identity = create_identity(Role.TARGET, datetime(2026, 2, 16, tzinfo=UTC))
-    assert identity.sealing_key is not None
-    asked = request.sign_request(identity, nonce=bytes(range(32)), day=TODAY)
-    signer = identity.signing_key.private_bytes_raw()
-    plain = b"This stands for a bundle."
-    return {
-        "request": {"bytes": _text(asked), "grant": request.grant_id(asked).hex(), "test_only_key": signer.hex()},
-        "sealed": {
-            "bytes": _text(sealing.seal(plain, identity.sealing_key.public_key, GRANT)),
-            "test_only_key": identity.sealing_key.pem().decode(),
-            "plain": plain.decode(),
-            "grant": GRANT.hex(),
-        },
-    }
-
-
 def main() -> None:
     vectors = {
         "bundles": {name: _bundle_vector(name) for name in MODELS},
-        "statements": {name: _text(data) for name, data in make_repeatable().items()},
-        **_unrepeatable(),
+        "statements": {name: _text(make_repeatable()[name]) for name in NEW_STATEMENTS},
     }
     with FILE.open("x") as file:
         json.dump(vectors, file, indent=1)

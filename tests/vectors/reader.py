@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 WIDTHS = {"stats-v1": 423, "frames-v1": 68}
 FRONT_ENDS = {"mlp-stats-v1": "stats-v1", "tdnn-frames-v1": "frames-v1"}
 NORMS = ("none", "corpus", "speaker")
-MANIFEST_TYPE = "application/vnd.ecan.manifest.v1+json"
+MANIFEST_TYPE = "application/vnd.ecan.manifest.v2+json"
 
 HEX = {"issuer": 64, "audience": 64, "grant": 32, "weights_sha256": 64}
 RANGES = {
-    "v": (1, 1),
+    "v": (2, 2),
     "labels": (3, 4095),
     "release": (1, 65535),
     "day": (0, 65535),
@@ -31,9 +31,23 @@ RANGES = {
     "hours": (-16, 15),
     "uar_src": (0, 200),
     "uar_q_loss": (0, 1),
+    "networks": (0, 12),
+    "lira_auc": (0, 200),
+    "lira_tpr1": (0, 200),
+    "file_auc": (0, 200),
+    "spk_auc": (0, 200),
+    "epsilon": (0, 1000),
+    "delta": (0, 15),
 }
-WORDS = {"arch": tuple(FRONT_ENDS), "enc": ("q8p2",), "frontend": tuple(WIDTHS), "norm": NORMS}
-VALID_DAYS = (30, 90, 180, 365)
+WORDS = {
+    "arch": tuple(FRONT_ENDS),
+    "enc": ("q8p2",),
+    "frontend": tuple(WIDTHS),
+    "norm": NORMS,
+    "audit": ("none", "measured", "passed", "overridden"),
+    "unit": ("none", "utterance", "speaker"),
+}
+CHOICES = {"valid_days": (30, 90, 180, 365), "tier": (0, 1, 2)}
 ESCAPES = {rb"\u%04x" % code: chr(code) for code in range(32)} | {
     b'\\"': '"',
     rb"\\": "\\",
@@ -45,7 +59,7 @@ ESCAPES = {rb"\u%04x" % code: chr(code) for code in range(32)} | {
 }
 for code in (8, 9, 10, 12, 13):
     del ESCAPES[rb"\u%04x" % code]
-FIELDS = {*HEX, *RANGES, *WORDS, "valid_days"}
+FIELDS = {*HEX, *RANGES, *WORDS, *CHOICES}
 
 
 class BundleRefusedError(Exception):
@@ -63,6 +77,8 @@ class Site:
     last_release: int = 0
     last_weights: bytes = b""
     revoked: frozenset[bytes] = frozenset()
+    least_tier: int = 0
+    accept_overridden: bool = False
 
 
 def refuse_unless(holds: bool, code: str) -> None:
@@ -91,7 +107,7 @@ def cut(data: bytes) -> tuple[bytes, bytes]:
     refuse_unless(data[:8] == magic, "MAGIC")
     refuse_unless(len(data) >= 24, "TRUNCATED")
     major, flags, envelope_len, weights_len = struct.unpack("<HHIQ", data[8:24])
-    refuse_unless(major == 1, "VERSION")
+    refuse_unless(major == 2, "VERSION")
     refuse_unless(flags == 0, "FLAGS")
     largest = max(sum(lengths(arch, 12, "none")) for arch in FRONT_ENDS)
     refuse_unless(1 <= envelope_len <= 16384 and 1 <= weights_len <= largest, "LENGTH")
@@ -257,7 +273,9 @@ def read_manifest(payload: bytes) -> dict[str, int | str]:
     fields = exact_fields(read_object(payload, 4096), FIELDS)
     manifest: dict[str, int | str] = {}
     order = "v arch enc frontend norm labels issuer audience grant release day valid_days weights_sha256 weights_len"
-    for name in [*order.split(), "n_utt", "n_spk", "hours", "uar_src", "uar_q_loss"]:  # as in the page's table
+    order += " n_utt n_spk hours uar_src uar_q_loss"
+    order += " tier audit networks lira_auc lira_tpr1 file_auc spk_auc epsilon delta unit"
+    for name in order.split():  # as in the page's table
         value = fields[name]
         if name in HEX:
             manifest[name] = hexadecimal(value, HEX[name])
@@ -267,14 +285,43 @@ def read_manifest(payload: bytes) -> dict[str, int | str]:
         else:
             refuse_unless(type(value) is int, "TYPE")
             number: int = value  # type: ignore[assignment]
-            if name == "valid_days":
-                refuse_unless(number in VALID_DAYS, "ENUM")
+            if name in CHOICES:
+                refuse_unless(number in CHOICES[name], "ENUM")
             else:
                 refuse_unless(RANGES[name][0] <= number <= RANGES[name][1], "RANGE")
             manifest[name] = number
     refuse_unless(manifest["frontend"] == FRONT_ENDS[str(manifest["arch"])], "ENUM")
     refuse_unless(int(manifest["labels"]).bit_count() >= 2, "RANGE")
+    check_audit(manifest)
     return manifest
+
+
+def check_audit(manifest: dict[str, int | str]) -> None:
+    """The four sentences under the page's table."""
+    figures = [int(manifest[name]) for name in ("lira_auc", "lira_tpr1", "file_auc", "spk_auc")]
+    if manifest["tier"] == 0:
+        refuse_unless(manifest["audit"] in ("none", "measured"), "AUDIT")
+    else:
+        refuse_unless(manifest["audit"] in ("passed", "overridden"), "AUDIT")
+    if manifest["audit"] == "none":
+        refuse_unless(not any(figures) and manifest["networks"] == 0 and manifest["epsilon"] == 0, "AUDIT")
+    else:
+        refuse_unless(int(manifest["networks"]) > 0, "AUDIT")
+    if manifest["unit"] == "none":
+        refuse_unless(manifest["epsilon"] == 0 and manifest["delta"] == 0, "AUDIT")
+    else:
+        refuse_unless(int(manifest["epsilon"]) > 0 and int(manifest["delta"]) > 0, "AUDIT")
+
+
+def clears(manifest: dict[str, int | str]) -> bool:
+    """Whether what is stated stays within the page's bars for its tier."""
+    auc, hits, on_file, speakers = (
+        int(manifest[name]) or 201 for name in ("lira_auc", "lira_tpr1", "file_auc", "spk_auc")
+    )
+    networks = int(manifest["networks"])
+    if manifest["tier"] == 1:
+        return networks >= 5 and auc <= 120 and hits <= 10 and on_file <= 120
+    return networks >= 6 and auc <= 110 and hits <= 4 and on_file <= 110 and speakers <= 120
 
 
 def check_policy(manifest: dict[str, int | str], site: Site) -> None:
@@ -291,6 +338,9 @@ def check_policy(manifest: dict[str, int | str], site: Site) -> None:
     refuse_unless(site.today <= day + valid_days, "EXPIRED")
     revoked = {entry.hex() for entry in site.revoked}
     refuse_unless(not revoked & {manifest["issuer"], manifest["weights_sha256"]}, "REVOKED")
+    refuse_unless(manifest["audit"] != "passed" or clears(manifest), "AUDIT")
+    refuse_unless(manifest["audit"] != "overridden" or site.accept_overridden, "AUDIT")
+    refuse_unless(int(manifest["tier"]) >= site.least_tier, "AUDIT")
 
 
 # Weights

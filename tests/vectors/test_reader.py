@@ -14,7 +14,7 @@ from protocol import bundle, signing, trust
 from protocol.architecture import tensor_specs
 from protocol.errors import ProtocolError
 from protocol.manifest import PAYLOAD_TYPE
-from protocol.trust import Anchor
+from protocol.trust import ANY_AUDIT, Anchor, AuditTerms
 from protocol.weights import header
 from tests.vectors import make, reader
 from tests.vectors.test_vectors import ANCHOR, NAMES, golden
@@ -32,7 +32,8 @@ def verdict_of_ours(data: bytes, anchor: Anchor) -> str:
 
 
 def verdict_of_the_other(data: bytes, anchor: Anchor) -> str:
-    site = reader.Site(**{name: getattr(anchor, name) for name in Anchor.__dataclass_fields__})
+    known = {name: value for name, value in vars(anchor).items() if name != "audit"}
+    site = reader.Site(**known, **vars(anchor.audit))
     try:
         reader.read(data, site)
     except reader.BundleRefusedError as refusal:
@@ -123,8 +124,51 @@ def test_both_judge_a_damaged_manifest_alike_though_it_is_signed(name: str) -> N
     assert len(seen) >= 6
 
 
-VALUES = (None, -17, -16, -1, 0, 1, 2, 3, 31, 32, 90, 91, 200, 201, 4095, 4096, 65535, 65536, 16777216, 10**15)
-OTHER_VALUES = (True, "", "none", "q8p2", "frames-v1", "00" * 16, "0A" * 32, "ab" * 32, [], {}, [1], {"a": 1})
+VALUES = (
+    None,
+    -17,
+    -16,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    12,
+    13,
+    15,
+    16,
+    31,
+    32,
+    90,
+    91,
+    200,
+    201,
+    1000,
+    1001,
+    4095,
+    4096,
+    65535,
+    65536,
+)
+VALUES += (16777216, 10**15)
+OTHER_VALUES = (
+    True,
+    "",
+    "none",
+    "passed",
+    "overridden",
+    "failed",
+    "speaker",
+    "q8p2",
+    "frames-v1",
+    "00" * 16,
+    "0A" * 32,
+    "ab" * 32,
+    [],
+    {},
+    [1],
+    {"a": 1},
+)
 
 
 @pytest.mark.parametrize("field", sorted(reader.FIELDS | {"note"}))
@@ -250,3 +294,44 @@ def test_both_remember_releases_alike(release: int, last: int, same: bool) -> No
 )
 def test_both_keep_to_the_same_policy(anchor: Anchor) -> None:
     compare(golden("mlp"), anchor)
+
+
+FIGURES = {"lira_auc": 110, "lira_tpr1": 4, "file_auc": 110, "spk_auc": 120}
+
+
+@pytest.mark.parametrize("audit", ["none", "measured", "passed", "overridden"])
+@pytest.mark.parametrize("tier", [0, 1, 2])
+def test_both_judge_what_is_said_of_an_audit_alike(tier: int, audit: str) -> None:
+    rng = random.Random(f"{tier} {audit}")
+    seen = Counter[str]()
+    for _ in range(60):
+        changes: dict[str, Any] = {
+            name: rng.choices((0, most - 1, most, most + 1), (1, 6, 6, 1))[0] for name, most in FIGURES.items()
+        }
+        changes |= {"networks": rng.choices((0, 5, 6), (1, 2, 4))[0], "tier": tier, "audit": audit}
+        changes |= rng.choice(
+            (
+                {"epsilon": 0, "delta": 0, "unit": "none"},
+                {"epsilon": 80, "delta": 4, "unit": "utterance"},
+                {"epsilon": rng.choice((0, 1)), "delta": rng.choice((0, 1)), "unit": rng.choice(("none", "speaker"))},
+            )
+        )
+        if rng.random() < 0.3:
+            changes |= dict.fromkeys((*FIGURES, "networks", "epsilon", "delta"), 0) | {"unit": "none"}
+        asked = AuditTerms(least_tier=rng.randrange(3), accept_overridden=rng.random() < 0.5)
+        anchor = Anchor(issuer=ANCHOR.issuer, today=make.TODAY, audit=asked)
+        seen[compare(restated("tdnn", changes), anchor)] += 1
+    assert "AUDIT" in seen
+    assert ("ACCEPTED" in seen) == ((audit in ("passed", "overridden")) == (tier > 0))
+
+
+@pytest.mark.parametrize("name", [*FIGURES, "networks"])
+@pytest.mark.parametrize("tier", [1, 2])
+def test_both_put_the_bars_at_the_same_height(tier: int, name: str) -> None:
+    top = FIGURES if tier == 2 else FIGURES | {"lira_auc": 120, "lira_tpr1": 10, "file_auc": 120}
+    stated = {"tier": tier, "audit": "passed", "networks": 4 + tier, **top}
+    anchor = Anchor(issuer=ANCHOR.issuer, today=make.TODAY, audit=ANY_AUDIT)
+    assert compare(restated("tdnn", stated), anchor) == "ACCEPTED"
+    beyond = {name: stated[name] + (-1 if name == "networks" else 1)}
+    is_free = tier == 1 and name == "spk_auc"
+    assert compare(restated("tdnn", stated | beyond), anchor) == ("ACCEPTED" if is_free else "AUDIT")

@@ -1,4 +1,4 @@
-"""What was released is verified for ever: every vector of v1.json, with the code of today."""
+"""What was released is verified for ever: every vector of v2.json, and of v1.json all but the bundles."""
 
 import base64
 import functools
@@ -9,8 +9,10 @@ import pytest
 
 from protocol import bundle, request, sealing, signing, trust
 from protocol.egress import sign_bundle
+from protocol.errors import Code, Malformed
 from protocol.identity import check_online
 from protocol.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
+from protocol.override import open_officer, open_override
 from protocol.receipts import open_receipt
 from protocol.revocations import open_revocations
 from protocol.sealing import SealingKey
@@ -19,7 +21,8 @@ from protocol.succession import Succession, open_succession
 from protocol.trust import Anchor
 from tests.vectors import make, reader
 
-VECTORS = json.loads(make.FILE.read_text())
+VECTORS, OLD_VECTORS = json.loads(make.FILE.read_text()), json.loads(make.OLD_FILE.read_text())
+STATEMENTS = OLD_VECTORS["statements"] | VECTORS["statements"]
 ISSUER = signing.fingerprint_of(signing.raw_public_key(make.RELEASE))
 ANCHOR = Anchor(issuer=ISSUER, audience=make.AUDIENCE, grants=frozenset({make.GRANT}), today=make.TODAY)
 SITE = reader.Site(issuer=ISSUER, audience=make.AUDIENCE, grants=frozenset({make.GRANT}), today=make.TODAY)
@@ -61,8 +64,20 @@ def test_a_golden_model_is_sealed_to_the_golden_bytes_again(name: str) -> None:
     assert sign_bundle(verified.tensors(), ManifestFields(**stated), make.RELEASE) == golden(name)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bundle_of_version_1_is_refused_and_a_new_one_asked_for(name: str) -> None:
+    kept = OLD_VECTORS["bundles"][name]
+    data = bytes.fromhex(kept["head"]) + kept["envelope"].encode() + make.grow_weights(name)
+    assert hashlib.sha256(data).hexdigest() == kept["sha256"]
+    with pytest.raises(Malformed, match="ask for a new bundle") as refusal:
+        trust.verify(data, ANCHOR)
+    assert refusal.value.code is Code.VERSION
+    with pytest.raises(reader.BundleRefusedError, match="VERSION"):
+        reader.read(data, SITE)
+
+
 def statement(name: str) -> bytes:
-    return base64.b64decode(VECTORS["statements"][name])
+    return base64.b64decode(STATEMENTS[name])
 
 
 def test_the_golden_statements_are_verified_and_say_what_they_said() -> None:
@@ -73,29 +88,31 @@ def test_the_golden_statements_are_verified_and_say_what_they_said() -> None:
     assert open_revocations(statement("revocations"), ISSUER) == make.REVOCATIONS
     successor = signing.fingerprint_of(signing.raw_public_key(make.NEXT))
     assert open_succession(statement("succession"), ISSUER) == Succession(old=ISSUER, new=successor, number=1)
+    assert open_officer(statement("officer"), ISSUER) == signing.fingerprint_of(signing.raw_public_key(make.OFFICER))
+    assert open_override(statement("override"), statement("officer"), ISSUER) == make.OVERRIDE_FIELDS
     check_online(endorsement, signing.raw_public_key(make.ONLINE), ISSUER)
 
 
-@pytest.mark.parametrize("name", sorted(VECTORS["statements"]))
+@pytest.mark.parametrize("name", sorted(STATEMENTS))
 def test_a_statement_has_the_bytes_that_it_had(name: str) -> None:
     assert make.make_repeatable()[name] == statement(name)
 
 
 def test_the_golden_request_is_verified() -> None:
-    asked = base64.b64decode(VECTORS["request"]["bytes"])
+    asked = base64.b64decode(OLD_VECTORS["request"]["bytes"])
     site = request.open_request(asked)
     assert (site.nonce, site.day) == (bytes(range(32)), make.TODAY)
-    assert request.grant_id(asked).hex() == VECTORS["request"]["grant"]
-    opening = SealingKey.from_pem(VECTORS["sealed"]["test_only_key"].encode())
+    assert request.grant_id(asked).hex() == OLD_VECTORS["request"]["grant"]
+    opening = SealingKey.from_pem(OLD_VECTORS["sealed"]["test_only_key"].encode())
     assert site.sealing_key.raw == opening.public_key.raw
 
 
 def test_the_golden_sealed_file_is_opened_by_the_key_that_everybody_knows() -> None:
-    data = base64.b64decode(VECTORS["sealed"]["bytes"])
-    opening = SealingKey.from_pem(VECTORS["sealed"]["test_only_key"].encode())
+    data = base64.b64decode(OLD_VECTORS["sealed"]["bytes"])
+    opening = SealingKey.from_pem(OLD_VECTORS["sealed"]["test_only_key"].encode())
     outside = sealing.outline(data)
-    assert (outside.grant.hex(), outside.plain_bytes) == (VECTORS["sealed"]["grant"], 25)
-    assert sealing.unseal(data, opening) == VECTORS["sealed"]["plain"].encode()
+    assert (outside.grant.hex(), outside.plain_bytes) == (OLD_VECTORS["sealed"]["grant"], 25)
+    assert sealing.unseal(data, opening) == OLD_VECTORS["sealed"]["plain"].encode()
 
 
 def test_a_published_vector_cannot_be_overwritten() -> None:

@@ -44,9 +44,8 @@ def test_lira_is_its_slow_twin(num_models):
     for target in range(num_models):
         parts = []
         for wanted in (True, False):
-            chosen = [
-                [odds[k, n] for k in range(num_models) if k != target and members[k, n] == wanted] for n in range(12)
-            ]
+            others = [k for k in range(num_models) if k // 2 != target // 2]
+            chosen = [[odds[k, n] for k in others if members[k, n] == wanted] for n in range(12)]
             variances = [np.var(one, ddof=1) for one in chosen]
             if num_models < POOL_BELOW:
                 variances = [np.mean(variances)] * 12
@@ -60,7 +59,8 @@ def test_one_more_model_is_judged_by_all_references():
     members = random_halves(40, 12, seed=0)
     logits = answers(members, LABELS[:12], remembered=1.0)
     target = answers(np.ones((1, 12), bool), LABELS[:12], remembered=1.0, seed=5)[0]
-    together = lira_scores(np.vstack([logits, target[None]]), LABELS[:12], np.vstack([members, np.ones((1, 12), bool)]))
+    pair, whole = np.stack([target, target]), np.ones((1, 12), bool)
+    together = lira_scores(np.vstack([logits, pair]), LABELS[:12], np.vstack([members, whole, ~whole]))
     assert np.allclose(lira_scores_of(target, logits, LABELS[:12], members), together[-1])
 
 
@@ -70,11 +70,24 @@ def test_rmia_is_its_slow_twin():
     scores = np.exp(loss_scores(logits, LABELS[:9]))
     expected = np.empty(members.shape)
     for k in range(6):
-        raised = [scores[k, n] / np.mean([scores[j, n] for j in range(6) if j != k]) for n in range(9)]
+        raised = [scores[k, n] / np.mean([scores[j, n] for j in range(6) if j // 2 != k // 2]) for n in range(9)]
         others = [n for n in range(9) if not members[k, n]]
         shares = [np.mean([raised[n] >= raised[z] for z in others if z != n]) for n in range(9)]
         expected[k] = [share + ratio / (1 + ratio) / 9 for share, ratio in zip(shares, raised, strict=True)]
     assert np.allclose(rmia_scores(logits, LABELS[:9], members), expected)
+
+
+@pytest.mark.parametrize("num_models", [POOL_BELOW - 2, POOL_BELOW])
+@pytest.mark.parametrize("attack", [lira_scores, rmia_scores])
+def test_what_a_model_is_compared_with_does_not_depend_on_whether_it_knows_an_utterance(attack, num_models):
+    members = random_halves(num_models, 12, seed=0)
+    logits = answers(members, LABELS[:12], remembered=1.0)
+    scores = attack(logits, LABELS[:12], members)
+    for model in range(0, num_models, 2):
+        pair = slice(model, model + 2)
+        swapped = members.copy()
+        swapped[pair, 5] = ~swapped[pair, 5]
+        assert np.allclose(attack(logits, LABELS[:12], swapped)[pair, 5], scores[pair, 5])
 
 
 @pytest.mark.parametrize("attack", [lira_scores, rmia_scores, lambda logits, labels, _: loss_scores(logits, labels)])

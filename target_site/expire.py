@@ -1,0 +1,44 @@
+"""Remove what a site's rules let nobody keep longer (`retention_days`): features of recordings, and predictions.
+
+The model itself is not touched: it is kept until it is adapted anew or its folder is removed.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ecan_core.data.cache import FeatureCache
+from protocol.grants import SECONDS_PER_DAY
+from target_site.forget import remove_features, remove_predictions
+from target_site.segments import PREDICTIONS
+
+
+def expire(cache: Path, predictions: Iterable[Path], *, days: int, today: int) -> list[Path]:
+    """Remove a cache that was begun, and predictions that were written, more than ``days`` ago.
+
+    Args:
+        cache: where features are kept; there may be none.
+        predictions: folders that `predict` wrote.
+        days: how long they may be kept.
+        today: days since 1970.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        StorageFault: something cannot be removed, or is in use.
+    """
+    removed = []
+    if cache.exists() and today - _begun_on(cache) > days:
+        remove_features(cache)
+        removed.append(cache)
+    for folder in predictions:
+        written = [path.stat().st_mtime for name in PREDICTIONS if (path := folder / name).exists()]
+        if written and today - int(min(written)) // SECONDS_PER_DAY > days:
+            remove_predictions(folder)
+            removed.append(folder)
+    return removed
+
+
+def _begun_on(cache: Path) -> int:
+    with FeatureCache(cache) as opened:
+        return opened.begun_on
