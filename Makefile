@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-tables bench-protocol fuzz clean
+.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -63,8 +63,11 @@ bench-leakage: $(READY) ## what models remember, by how they were trained (an ho
 bench-federation: $(READY) ## pooled, federated and alone on a corpus that no site has (20 minutes)
 	$(BIN)/python -m benchmarks.federation --corpora $(CORPORA)
 
+bench-together: $(READY) ## three sites of a target corpus, alone and together (20 minutes)
+	$(BIN)/python -m benchmarks.together --corpora $(CORPORA)
+
 bench-tables: $(READY) ## rewrite the tables of the documents from benchmarks/results
-	for name in tasks pairs robustness ablation leakage federation rollout; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
+	for name in tasks pairs robustness ablation leakage federation rollout together; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
 bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills (25 minutes)
 	$(BIN)/python -m benchmarks.protocol --run

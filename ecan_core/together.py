@@ -8,8 +8,6 @@ Source: McMahan et al., AISTATS 2017, arXiv 1602.05629 (federated averaging).
 Differs: every site counts the same, however many utterances it has; the local objective has no labels.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ecan_core.data.inputs import Inputs
@@ -53,22 +51,15 @@ def update_of_site(
     return {name: np.asarray(array * factor, dtype=np.float32) for name, array in update.items()}
 
 
-def merge(network: Network, updates: Sequence[Arrays]) -> None:
-    """Change ``network`` in place by the mean of the sites' updates.
+def change_weights(network: Network, change: Arrays) -> None:
+    """Change ``network`` in place, by one update or by the mean of many.
 
     Raises:
-        ModelError: there is no update, or one is not finite, or not of this network.
+        ModelError: the change is not finite, or not of this network.
     """
     weights = to_arrays(network)
-    if not updates:
-        raise ModelError("no site sent an update; start the sites' nodes and run the round again")
-    for update in updates:
-        refuse_foreign(update, trainable(weights))
-    changed = {
-        name: array + np.mean([update[name] for update in updates], axis=0)
-        for name, array in trainable(weights).items()
-    }
-    load_arrays(network, weights | changed)
+    refuse_foreign(change, trainable(weights))
+    load_arrays(network, weights | {name: weights[name] + array for name, array in change.items()})
 
 
 def refuse_foreign(update: Arrays, expected: Arrays) -> None:

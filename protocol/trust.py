@@ -38,6 +38,8 @@ class AuditTerms:
     accept_overridden: bool = False
 
 
+USUAL_AUDIT = AuditTerms()
+"""What a site asks that has no rules of its own: anything but an audit that failed and was overridden."""
 ANY_AUDIT = AuditTerms(accept_overridden=True)
 """Asks for nothing: what the source itself does, and who has decided before."""
 
@@ -64,7 +66,7 @@ class Anchor:
     last_release: int = 0
     last_weights: bytes = b""
     revoked: frozenset[bytes] = frozenset()
-    audit: AuditTerms = AuditTerms()
+    audit: AuditTerms = USUAL_AUDIT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -185,7 +187,7 @@ def _check_audit(stated: Manifest, asked: AuditTerms) -> None:
         raise Refused(
             Code.AUDIT,
             f"The model's audit failed tier {stated.tier} and the source has overridden that; ask its operator why, "
-            "or allow it by `accept_overridden: yes` in the site's settings.",
+            "or allow it by `accept_overridden: true` in the site's settings.",
         )
     if stated.tier < asked.least_tier:
         raise Refused(

@@ -141,19 +141,26 @@ def value_violations(
     encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str
 ) -> Iterator[Violation]:
     """Every rule that encoded tensors break; none if they are the one encoding of a usable model."""
-    for name, length in input_scalings(arch, normalization).items():
-        no_bias = np.zeros(length, np.int16)
-        yield from _row_violations(name, Rows(encoded[name], no_bias, encoded[f"{name}.exponent"]))
-        if name == "input.scale" and (encoded[name] <= 0).any():
-            yield Violation(rule=Code.VALUE, where=name, why="has a scale that is not positive")
+    yield from row_violations(encoded, arch, num_classes, normalization)
+    if "input.scale" in encoded and (encoded["input.scale"] <= 0).any():
+        yield Violation(rule=Code.VALUE, where="input.scale", why="has a scale that is not positive")
     chain = layers(arch, num_classes)
-    for layer in chain:
-        yield from _row_violations(layer.weight, _rows(encoded, layer))
     for layer, following in pairwise(chain):
         yield from _order_violations(layer, _rows(encoded, layer), encoded[following.weight])
     head = chain[-1].weight
     if not encoded[head].any(axis=1).all():
         yield Violation(rule=Code.VALUE, where=head, why="has a class whose row is all zero")
+
+
+def row_violations(
+    encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str
+) -> Iterator[Violation]:
+    """The rules of the grid alone: also for what is no model, such as the change of one."""
+    for name, length in input_scalings(arch, normalization).items():
+        no_bias = np.zeros(length, np.int16)
+        yield from _row_violations(name, Rows(encoded[name], no_bias, encoded[f"{name}.exponent"]))
+    for layer in layers(arch, num_classes):
+        yield from _row_violations(layer.weight, _rows(encoded, layer))
 
 
 def encode(encoded: Mapping[str, Array], specs: Sequence[TensorSpec]) -> bytes:

@@ -269,10 +269,17 @@ def register_officer(keys_dir: Path, officer: bytes, *, passphrase: bytes | None
     """
     refuse_half_rotated(keys_dir)
     identity = load_keys(keys_dir, passphrase)
-    with contextlib.suppress(KeyFault, Malformed, Unauthentic):  # none yet, or of a key before a rotation
-        if open_officer(officer_statement(keys_dir), identity.fingerprint) != officer:
-            raise StorageFault(Code.KEY_EXISTS, f"{keys_dir} names another officer already; ask who that is.")
+    if _named_officer(keys_dir, identity.fingerprint) not in (None, officer):
+        raise KeyFault(Code.KEY_EXISTS, f"{keys_dir} names another officer already; ask that person.")
     write_atomic(keys_dir / OFFICER_FILE, sign_officer(officer, identity.signing_key), 0o644)
+
+
+def _named_officer(keys_dir: Path, issuer: bytes) -> bytes | None:
+    """The officer whom a release key has named; None for nobody, and after a rotation."""
+    try:
+        return open_officer(officer_statement(keys_dir), issuer)
+    except (KeyFault, Malformed, Unauthentic):
+        return None
 
 
 def init_officer(out: Path, *, passphrase: bytes | None = None) -> str:

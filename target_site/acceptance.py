@@ -7,7 +7,7 @@ bundle. Killed in between, the same bytes end the same way. See docs/decisions/0
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecan_core.errors import ModelError
@@ -20,7 +20,7 @@ from protocol.identity import MAX_CERTIFICATE_BYTES, Identity, endorsed_fingerpr
 from protocol.manifest import Manifest
 from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, open_receipt, sign_receipt
 from protocol.revocations import open_revocations
-from protocol.trust import Anchor, VerifiedBundle, verify
+from protocol.trust import ANY_AUDIT, Anchor, AuditTerms, VerifiedBundle, verify
 from protocol.weights import Buffer
 from target_site.checkpoints import SignedCheckpoint, keep_checkpoint
 from target_site.keys import load_keys, own_fingerprint
@@ -48,6 +48,7 @@ class Site:
         source: fingerprint of the release key that is trusted today, 32 bytes.
         grants: what it asked for, the latest first.
         today: days since 1970.
+        audit: what it asks of the audit of a model.
     """
 
     keys_dir: Path
@@ -55,6 +56,7 @@ class Site:
     source: bytes
     grants: tuple[bytes, ...]
     today: int
+    audit: AuditTerms
 
     def learn(self, revocations: bytes) -> None:
         """Remember the revocation list that the source shows; empty if it says that there is none.
@@ -94,11 +96,12 @@ class Site:
         audience, grants = self.identity.fingerprint, frozenset({grant})
         if kept is None:
             self._refuse_older_key(plain, state)
-            return verify(plain, state.anchor(self.source, today=self.today, audience=audience, grants=grants))
+            anchor = state.anchor(self.source, today=self.today, audience=audience, grants=grants)
+            return verify(plain, replace(anchor, audit=self.audit))
         signer = read_stated(plain).issuer
         issuer = signer if state.is_same_source(signer, self.source) else self.source
         anchor = state.anchor_of_accepted(issuer, today=kept.receipt.day, audience=audience, grants=grants)
-        verified = verify(plain, anchor)
+        verified = verify(plain, replace(anchor, audit=ANY_AUDIT))
         if verified.digest != kept.receipt.digest:
             raise Unauthentic(Code.DIGEST, "These are not the bytes that this site has a receipt for; receive again.")
         return verified
@@ -159,7 +162,9 @@ class Site:
         return sign_receipt(receipt, self.identity.signing_key)
 
 
-def open_site(keys_dir: Path, trust: str, today: int, announce: Announce, passphrase: bytes | None = None) -> Site:
+def open_site(
+    keys_dir: Path, trust: str, today: int, announce: Announce, audit: AuditTerms, passphrase: bytes | None = None
+) -> Site:
     """Read what this site knows.
 
     Args:
@@ -168,6 +173,7 @@ def open_site(keys_dir: Path, trust: str, today: int, announce: Announce, passph
             a successor, the successor is trusted.
         today: days since 1970.
         announce: told about a successor.
+        audit: what the site asks of the audit of a model.
         passphrase: opens the keys if they are encrypted.
 
     Raises:
@@ -180,10 +186,11 @@ def open_site(keys_dir: Path, trust: str, today: int, announce: Announce, passph
     source = load_trust_state(keys_dir).follow(trusted)
     if source != trusted:
         announce(f"{trusted.hex()[:16]}... has handed over to {source.hex()}, which is trusted in its place")
-    return Site(keys_dir=keys_dir, identity=identity, source=source, grants=requested_grants(keys_dir), today=today)
+    grants = requested_grants(keys_dir)
+    return Site(keys_dir=keys_dir, identity=identity, source=source, grants=grants, today=today, audit=audit)
 
 
-def open_accepted(bundle: Path, *, keys_dir: Path | None) -> VerifiedBundle:
+def open_accepted(bundle: Path, *, keys_dir: Path | None, audit: AuditTerms = ANY_AUDIT) -> VerifiedBundle:
     """Open a bundle that this site accepted, verifying all of it once more.
 
     The receipt beside the bundle is this site's signature over the digest of bytes that it verified against the
@@ -193,10 +200,11 @@ def open_accepted(bundle: Path, *, keys_dir: Path | None) -> VerifiedBundle:
     Args:
         bundle: the file that `receive` wrote.
         keys_dir: the target's keys; if given, the receipt must be theirs and nothing may have been withdrawn.
+        audit: what is asked of its audit today; nothing where that was decided before.
 
     Raises:
         Unauthentic: this site did not accept these bytes.
-        Refused: the source has withdrawn the model or its key.
+        Refused: the source has withdrawn the model or its key, or its audit is less than is asked for.
     """
     data = read_bounded(bundle, MAX_BUNDLE_BYTES)
     stated = read_stated(data)
@@ -206,7 +214,14 @@ def open_accepted(bundle: Path, *, keys_dir: Path | None) -> VerifiedBundle:
     revoked = frozenset[bytes]() if keys_dir is None else load_trust_state(keys_dir).revoked(issuer)
     verified = verify(
         data,
-        Anchor(issuer=issuer, today=receipt.day, audience=audience, grants=frozenset({receipt.grant}), revoked=revoked),
+        Anchor(
+            issuer=issuer,
+            today=receipt.day,
+            audience=audience,
+            grants=frozenset({receipt.grant}),
+            revoked=revoked,
+            audit=audit,
+        ),
     )
     if (receipt.digest, receipt.verdict) != (verified.digest, Verdict.ACCEPTED):
         raise Unauthentic(Code.RECEIPT, f"{bundle} is not what this site accepted; run `ecan-target receive` again.")

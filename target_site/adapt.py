@@ -26,6 +26,7 @@ from ecan_core.utterance import Utterance
 from ecan_core.voices import MIN_GUESSES, possible_mode
 from protocol.errors import Code, Unauthentic
 from protocol.inspect import listed_rows
+from protocol.leakage import in_words
 from protocol.trust import VerifiedBundle
 from target_site.acceptance import open_accepted
 from target_site.adapted import AdaptedModel, save_adapted
@@ -47,59 +48,6 @@ GROUPS: Mapping[str, Callable[[Utterance], str | None]] = {
 """What the report shows class shares by."""
 MIN_UTTERANCES = 8
 """Fewer utterances than this are no corpus: neighbors and class shares mean nothing."""
-
-
-def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
-    """Adapt to recordings and write a new model into the folder ADAPTED.
-
-    Labels in a list are never read. The model takes the place of an older one by
-    `target_site.model_folder.finish_replacement`.
-
-    Args:
-        order: what to adapt, to what and how.
-        containment: how this process is contained, for the receipt and the report.
-        narrator: tells a person what is skipped and how far the work has come.
-
-    Returns:
-        The ``verdict`` and its ``reason``; where it is ``reverted``, the model is the one that was received.
-
-    Raises:
-        AudioError: no utterance can be used, or too few.
-        UsageFault: a normalization that this model cannot have.
-        Unauthentic: the bundle has changed since it was checked.
-    """
-    bundle = open_accepted(order.bundle, keys_dir=None)
-    if bundle.digest.hex() != order.sha256:
-        raise Unauthentic(Code.DIGEST, f"{order.bundle} has changed since it was checked; run the command again.")
-    plan = Plan(order.method, order.settings, order.seed)
-    task = _prepare(bundle, order, narrator)
-    site = _adapt(task, plan, order.out, "adaptation epochs", narrator)
-    narrator.say(f"normalized by {site.preparation.normalizer.mode}")
-    received = _look((task.build(),), site.unadapted, task)
-    adapted = _look(site.networks, site.preparation, task)
-    panel = _panel(task, plan, order.out, site, narrator)
-    judgement = _judge(site, panel, received, adapted)
-    kept = received if judgement.verdict is Verdict.REVERTED else adapted
-    temperature = 1.0 if panel is None else temperature_of(kept.scores, panel.scores)
-    answers = kept.predictions.at(temperature, order.least_confidence)
-    receipt = _receipt(bundle, order, task, kept, judgement, containment)
-    with new_model(order.out) as folder:
-        answers.write(folder, task.card.classes)
-        save_report(folder, _content(bundle, received, kept, answers, site.members[0].records, judgement, receipt))
-        save_adapted(
-            folder,
-            AdaptedModel(
-                card=task.card,
-                weights=tuple(to_arrays(network) for network in kept.networks),
-                received_weights=task.weights,
-                preparation=kept.preparation,
-                unadapted=received.preparation,
-                temperature=answers.temperature,
-                receipt=receipt,
-            ),
-        )
-    forget_unfinished(order.out)
-    return {"verdict": judgement.verdict.value, "reason": judgement.reason}
 
 
 class Task(NamedTuple):
@@ -131,6 +79,95 @@ class Task(NamedTuple):
         return [utterance.speaker for utterance in self.table.utterances]
 
 
+def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
+    """Adapt to recordings and write a new model into the folder ADAPTED.
+
+    Labels in a list are never read. The model takes the place of an older one by
+    `target_site.model_folder.finish_replacement`.
+
+    Args:
+        order: what to adapt, to what and how.
+        containment: how this process is contained, for the receipt and the report.
+        narrator: tells a person what is skipped and how far the work has come.
+
+    Returns:
+        The ``verdict`` and its ``reason``; where it is ``reverted``, the model is the one that was received.
+
+    Raises:
+        AudioError: no utterance can be used, or too few.
+        UsageFault: a normalization that this model cannot have.
+        Unauthentic: the bundle has changed since it was checked.
+    """
+    bundle = open_unchanged(order)
+    plan = Plan(order.method, order.settings, order.seed)
+    task = prepare(bundle, order, narrator)
+    site = adapt(task, plan, order.out, "adaptation epochs", narrator)
+    narrator.say(f"normalized by {site.preparation.normalizer.mode}")
+    panel = _panel(task, plan, order.out, site, narrator)
+    return conclude(order, bundle, task, site, panel, containment)
+
+
+def open_unchanged(order: AdaptOrder) -> VerifiedBundle:
+    """The order's bundle, verified once more.
+
+    Raises:
+        Unauthentic: it has changed since it was checked.
+    """
+    bundle = open_accepted(order.bundle, keys_dir=None)
+    if bundle.digest.hex() != order.sha256:
+        raise Unauthentic(Code.DIGEST, f"{order.bundle} has changed since it was checked; run the command again.")
+    return bundle
+
+
+def conclude(
+    order: AdaptOrder,
+    bundle: VerifiedBundle,
+    task: Task,
+    site: SiteAdaptation,
+    panel: SiteAdaptation | None,
+    containment: Containment,
+    told: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Judge what was adapted and write a new model with its report.
+
+    Args:
+        order: what was asked for.
+        bundle: the received model.
+        task: what it was adapted to.
+        site: what became of it.
+        panel: what judges that; None where nothing was adapted.
+        containment: how this process is contained.
+        told: what the receipt says besides.
+
+    Returns:
+        The ``verdict`` and its ``reason``.
+    """
+    received = _look((task.build(),), site.unadapted, task)
+    adapted = _look(site.networks, site.preparation, task)
+    judgement = _judge(site, panel, received, adapted)
+    kept = received if judgement.verdict is Verdict.REVERTED else adapted
+    temperature = 1.0 if panel is None else temperature_of(kept.scores, panel.scores)
+    answers = kept.predictions.at(temperature, order.least_confidence)
+    receipt = _receipt(bundle, order, task, kept, judgement, containment) | dict(told or {})
+    with new_model(order.out) as folder:
+        answers.write(folder, task.card.classes)
+        save_report(folder, _content(bundle, received, kept, answers, site.members[0].records, judgement, receipt))
+        save_adapted(
+            folder,
+            AdaptedModel(
+                card=task.card,
+                weights=tuple(to_arrays(network) for network in kept.networks),
+                received_weights=task.weights,
+                preparation=kept.preparation,
+                unadapted=received.preparation,
+                temperature=answers.temperature,
+                receipt=receipt,
+            ),
+        )
+    forget_unfinished(order.out)
+    return {"verdict": judgement.verdict.value, "reason": judgement.reason}
+
+
 class View(NamedTuple):
     """What a committee makes of the target corpus.
 
@@ -152,7 +189,7 @@ class View(NamedTuple):
         return self.predictions.scores
 
 
-def _prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Task:
+def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Task:
     """List the utterances, decide how to normalize them, and only then read the audio."""
     card, weights = model_card(bundle), bundle.tensors()
     listing = list_utterances(order.audio, order.left_out)
@@ -178,7 +215,7 @@ def _prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> T
     return Task(bundle=bundle.digest, card=card, weights=weights, table=table, inputs=table.digest(), mode=mode)
 
 
-def _adapt(task: Task, plan: Plan, out: Path, what: str, narrator: Narrator) -> SiteAdaptation:
+def adapt(task: Task, plan: Plan, out: Path, what: str, narrator: Narrator) -> SiteAdaptation:
     """Adapt fresh copies of the received model, or go on with it; ``what`` names the progress that a person sees."""
     methods = members_of(plan.method)
     finished = UnfinishedRun(
@@ -211,14 +248,19 @@ def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -
     return View(networks, preparation, predictions, plane)
 
 
+def panel_plan(seed: int) -> Plan:
+    """How the panel adapts that judges a run of this seed: the default committee."""
+    return Plan(DEFAULT_METHOD, AdaptSettings(), seed + PANEL_SEED)
+
+
 def _panel(task: Task, plan: Plan, out: Path, site: SiteAdaptation, narrator: Narrator) -> SiteAdaptation | None:
     """The default committee, which adapts for this alone if the plan was another; None where nothing was adapted."""
     if plan.method == "none":
         return None
-    panel_plan = Plan(DEFAULT_METHOD, AdaptSettings(), plan.seed + PANEL_SEED)
-    if (plan.method, plan.settings) == (panel_plan.method, panel_plan.settings):
+    judging = panel_plan(plan.seed)
+    if (plan.method, plan.settings) == (judging.method, judging.settings):
         return site
-    return _adapt(task, panel_plan, out, "epochs of the panel that judges it", narrator)
+    return adapt(task, judging, out, "epochs of the panel that judges it", narrator)
 
 
 def _judge(site: SiteAdaptation, panel: SiteAdaptation | None, received: View, adapted: View) -> Judgement:
@@ -316,6 +358,7 @@ def _content(
             for refusal in kept.predictions.table.refusals
         ],
         crossed=listed_rows(bundle.data),
+        leakage=list(in_words(bundle.manifest)),
         containment=receipt["containment"],
         facts=_facts(bundle, receipt, len(kept.predictions.table.clipped)),
     )
@@ -335,8 +378,18 @@ def _facts(bundle: VerifiedBundle, receipt: dict[str, Any], clipped: int) -> dic
         "recorded too loud (clipped)": str(clipped),
         "normalized by": receipt["normalization"],
         "method": receipt["method"],
-        "committee": ", ".join(members_of(receipt["method"])),
+        "committee": ", ".join(members_of(receipt["method"])) if "together" not in receipt else "one network",
         "settings": ", ".join(f"{key} = {value}" for key, value in changed.items()) or "defaults",
+        **_made_together(receipt),
         "seed, threads": f"{receipt['seed']}, {receipt['threads']}",
         "versions": ", ".join(f"{name} {number}" for name, number in receipt["versions"].items()),
+    }
+
+
+def _made_together(receipt: dict[str, Any]) -> dict[str, str]:
+    if "together" not in receipt:
+        return {}
+    return {
+        "made together": f"in {receipt['together']} rounds with other sites; the curves are those of this site's own "
+        "committee, which judges it"
     }

@@ -35,12 +35,16 @@ def order_again(
         left_out: whose recordings are not looked at this time.
 
     Raises:
-        UsageFault: the model was made from another bundle.
+        UsageFault: the model was made from another bundle, or together with other sites.
         ModelError: the receipt does not say how it was made.
     """
     try:
         if receipt["bundle_sha256"] != verified.digest.hex():
             raise UsageFault(f"the model was not adapted from {bundle}; name the bundle that it came from")
+        if "together" in receipt:
+            raise UsageFault(
+                "the model was made together with other sites and cannot be made again here; run `ecan-target adapt`"
+            )
         asked = receipt["asked"]
         parties = asked["parties"]
         return AdaptOrder(

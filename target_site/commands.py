@@ -21,6 +21,7 @@ SECONDS = click.IntRange(1, 31_536_000)
 any_path = click.Path(path_type=Path)
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+config_option = click.option("--config", type=existing_file, help="YAML with this site's rules; docs/operations.md.")
 keys_option = click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
 
 
@@ -55,14 +56,26 @@ def request(keys_dir: Path, out: Path, encrypt: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--replace", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--timeout", "timeout_s", type=SECONDS, default=300, show_default=True)
+@config_option
 @quiet_option
-def receive(keys_dir: Path, source: str, trust: str, out: Path, replace: bool, timeout_s: float, quiet: bool) -> None:
+def receive(
+    keys_dir: Path,
+    source: str,
+    trust: str,
+    out: Path,
+    replace: bool,
+    timeout_s: float,
+    config: Path | None,
+    quiet: bool,
+) -> None:
     """Fetch the model from its source, verify it, and acknowledge it.
 
-    A killed download goes on where it was when the same command runs again.
+    A killed download goes on where it was when the same command runs again. With --config, a model that left its source
+    at a lower tier than the site's rules ask for is neither kept nor acknowledged.
     """
     from protocol.passphrase import passphrase_for
     from target_site.receive import receive as receive_bundle
+    from target_site.site_policy import audit_terms
 
     narrator = Narrator(quiet=quiet)
     verified = receive_bundle(
@@ -74,6 +87,7 @@ def receive(keys_dir: Path, source: str, trust: str, out: Path, replace: bool, t
         announce=narrator.say,
         timeout_s=timeout_s,
         replace=replace,
+        audit=audit_terms(config),
         passphrase=passphrase_for(keys_dir),
     )
     log_of(keys_dir, narrator).append(
@@ -146,21 +160,31 @@ def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: boo
 
 
 @click.command(epilog="Example: ecan-target inspect --bundle model.ecan")
-@click.option("--bundle", type=existing_file, required=True, help="A bundle, or a sealed file.")
+@click.option("--bundle", type=existing_file, help="A bundle, or a sealed file.")
+@click.option("--left", is_flag=True, help="List what left this site instead: see `ecan-target together`.")
 @click.option("--keys", "keys_dir", type=existing_folder, help="Open a sealed file with these keys.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="With --format html: the page to print.")
-def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) -> None:
-    """List every byte of a bundle, and how much its weights could carry."""
+def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, out: Path | None) -> None:
+    """List every byte of a bundle, and how much its weights could carry; or every update that left this site."""
     from protocol.files import write_atomic
     from protocol.inspect import format_text
     from protocol.inspect import inspect as inspect_bundle
     from protocol.inspect_page import format_html
     from protocol.key_files import load_identity
     from protocol.passphrase import passphrase_for
+    from protocol.update import format_left, list_left
 
+    if (bundle is None) != left:
+        raise click.UsageError("name a bundle with --bundle, or ask with --left what left this site")
     if (form == "html") != (out is not None):
         raise click.UsageError("--format html and --out PAGE belong together")
+    if bundle is None:
+        if keys_dir is None or out is not None:
+            raise click.UsageError("--left takes this site's --keys, and no page")
+        updates = list_left(keys_dir)
+        click.echo(json.dumps(updates) if form == "json" else format_left(updates))
+        return
     if out is not None and out.exists():
         raise click.UsageError(f"{out} is there already; name a new file")
     key = None if keys_dir is None else load_identity(keys_dir, passphrase_for(keys_dir)).sealing_key
@@ -176,19 +200,24 @@ def inspect(bundle: Path, keys_dir: Path | None, form: str, out: Path | None) ->
 @keys_option
 @click.option("--by", required=True, metavar="NAME", help="Who approves it.")
 @click.option("--purpose", required=True, metavar="WORD", help="What it may be used for: care, research or service.")
+@config_option
 @quiet_option
-def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, quiet: bool) -> None:
+def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, config: Path | None, quiet: bool) -> None:
     """Put a person's name to a bundle, for one purpose; `adapt` takes no other.
 
-    Look at what is in it with `ecan-target inspect` before.
+    Says what the source states about leakage. Look at the rest with `ecan-target inspect` before.
     """
+    from protocol.leakage import in_words
     from protocol.passphrase import passphrase_for
     from target_site.acceptance import open_accepted
     from target_site.approval import approval_path
     from target_site.approval import approve as approve_bundle
+    from target_site.site_policy import audit_terms
 
     narrator = Narrator(quiet=quiet)
-    verified = open_accepted(bundle, keys_dir=keys_dir)
+    verified = open_accepted(bundle, keys_dir=keys_dir, audit=audit_terms(config))
+    for sentence in in_words(verified.manifest):
+        narrator.say(sentence)
     approve_bundle(
         bundle,
         verified,

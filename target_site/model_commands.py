@@ -10,6 +10,7 @@ from ecan_core.narrator import Narrator
 from ecan_core.plan import COMMITTEES, DEFAULT_METHOD, READS
 from target_site.commands import (
     any_path,
+    config_option,
     existing_file,
     existing_folder,
     folder,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
 
-config_option = click.option("--config", type=existing_file, help="YAML with this site's rules; docs/operations.md.")
 uncontained_option = click.option(
     "--accept-uncontained",
     "accepted",
@@ -91,6 +91,7 @@ def adapt(
     from ecan_core.errors import AdaptationReverted
     from ecan_core.plan import AdaptSettings, check_settings
     from ecan_core.select import Verdict
+    from protocol.trust import USUAL_AUDIT
     from target_site.acceptance import open_accepted
     from target_site.approval import require_approval
     from target_site.locks import writing_alone
@@ -101,7 +102,7 @@ def adapt(
     policy = _policy(config)
     settings = policy.adaptation if policy else AdaptSettings()
     check_settings(method, settings)
-    verified = open_accepted(bundle, keys_dir=keys_dir)
+    verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
     if policy is None or policy.approval == "required":
         approval = require_approval(bundle, verified, purpose=policy.purpose if policy else None)
         narrator.say(f"approved by {approval.by} for {approval.purpose}")

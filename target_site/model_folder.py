@@ -25,6 +25,8 @@ EVALUATION = "evaluation.json"
 CACHE_FILE = "features.cache"
 UNFINISHED = ".unfinished"
 REPLAY = ".replay"
+CHANGE, UPDATE = ".change.safetensors", ".update.safetensors"
+"""Where several sites adapt one model: what has come of it so far, and how this site would go on."""
 
 _INCOMING = ".incoming"
 _NOT_IN_EVERY_MODEL = (VOICES, EVALUATION)

@@ -136,12 +136,60 @@ class OnnxOrder:
         return (self.out,)
 
 
-Order = AdaptOrder | PredictOrder | EvaluateOrder | OnnxOrder
+@dataclass(frozen=True, kw_only=True)
+class RoundOrder:
+    """Adapt a model that several sites share for one round, and write how its weights changed.
+
+    Attributes:
+        adapt: to what and how; its output folder holds the change so far, and gets the update.
+        longest: Euclidean length that the update is cut to.
+    """
+
+    adapt: AdaptOrder
+    longest: float
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """Files and folders."""
+        return self.adapt.readable
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """Folders."""
+        return self.adapt.writable
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcludeOrder:
+    """Judge a model that several sites share, and make it this site's.
+
+    Attributes:
+        adapt: as in the rounds.
+        rounds: how many there were.
+    """
+
+    adapt: AdaptOrder
+    rounds: int
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """Files and folders."""
+        return self.adapt.readable
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """Folders."""
+        return self.adapt.writable
+
+
+Order = AdaptOrder | PredictOrder | EvaluateOrder | OnnxOrder | RoundOrder | ConcludeOrder
 ORDERS: Mapping[str, type[Order]] = {
     "adapt": AdaptOrder,
     "predict": PredictOrder,
     "evaluate": EvaluateOrder,
     "onnx": OnnxOrder,
+    "round": RoundOrder,
+    "conclude": ConcludeOrder,
 }
 """Every kind of order by its name."""
 

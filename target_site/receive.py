@@ -15,7 +15,7 @@ from protocol.bundle import MAX_BUNDLE_BYTES
 from protocol.errors import Code, ConnectionFault, ProtocolError, Refused, TimedOut, Unauthentic
 from protocol.files import lies_within, read_blocks, read_bounded
 from protocol.sealing import HEAD, MAGIC, MAX_SEALED_BYTES, check_recipient, outline, unseal
-from protocol.trust import VerifiedBundle
+from protocol.trust import USUAL_AUDIT, AuditTerms, VerifiedBundle
 from protocol.weights import Buffer
 from protocol.wire.address import Address, parse_address
 from protocol.wire.codec import decoder
@@ -47,6 +47,7 @@ def receive(
     announce: Announce,
     timeout_s: float,
     replace: bool = False,
+    audit: AuditTerms = USUAL_AUDIT,
     passphrase: bytes | None = None,
 ) -> VerifiedBundle:
     """Receive a sealed bundle, open and verify it, and write it with this site's receipt beside it.
@@ -60,6 +61,7 @@ def receive(
         announce: told what a person should know.
         timeout_s: how long all of it may take, in seconds.
         replace: whether something else at ``out`` may be overwritten.
+        audit: what this site asks of the audit of a model.
         passphrase: opens the keys if they are encrypted.
 
     Raises:
@@ -68,10 +70,10 @@ def receive(
         TimedOut: the time is up; run it again.
         Unauthentic, Malformed: the bundle does not open or does not verify, or this site's memory was lost.
         Refused: it is not sealed, for another site or request, withdrawn, out of date, older than what was accepted
-            before, or delivered already.
+            before, or delivered already, or with less of an audit than is asked for.
         StorageFault: a file cannot be written, or another run is downloading to ``out``.
     """
-    site = open_site(keys_dir, trust, today, announce, passphrase)
+    site = open_site(keys_dir, trust, today, announce, audit, passphrase)
     deadline = Deadline(timeout_s)
     by_hand = Path(source).exists()
     address = None if by_hand else _address(source)

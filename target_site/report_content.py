@@ -32,6 +32,7 @@ class ReportContent:
         refused: file and reason of every utterance that could not be used.
         crossed: one row per run of bytes of the bundle (``field``, ``type``, ``shape``, ``bytes``, ``sha256``,
             ``class``).
+        leakage: what the source states about leakage, sentence by sentence; its own word.
         containment: how the process that read the recordings was shut in (`Containment.as_plain`).
         facts: what the model was made from and how, in the order shown.
     """
@@ -49,6 +50,7 @@ class ReportContent:
     epochs: list[dict[str, Any]]
     refused: list[dict[str, str]]
     crossed: list[dict[str, Any]]
+    leakage: list[str]
     containment: Mapping[str, Any]
     facts: Mapping[str, str]
 

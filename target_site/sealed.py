@@ -48,6 +48,8 @@ _CARRIED_OUT_BY = {
     "predict": "target_site.predict:carry_out",
     "evaluate": "target_site.evaluate:carry_out",
     "onnx": "target_site.onnx_file:carry_out",
+    "round": "target_site.together:carry_out_round",
+    "conclude": "target_site.together:carry_out_end",
 }
 
 CarryOut = Callable[[Any, Containment, Narrator], dict[str, Any]]

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecan_core.checks import at_least, fraction, one_of
+from ecan_core.checks import at_least, fraction, one_of, positive
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
 from ecan_core.settings import parse_settings, read_yaml
+from protocol.audit import TIERS
 from protocol.errors import Code, Refused
+from protocol.trust import USUAL_AUDIT, AuditTerms
 from target_site.containment import DEFAULT_LEAST, Level
 from target_site.orders import LEAST_CONFIDENCE
 
@@ -24,6 +26,24 @@ SUBJECTS = ("patient", "caller", "customer", "volunteer")
 AT_WORK = ("agent", "clinician", "staff", "employee", "applicant", "teacher", "pupil", "student")
 """Who may not be listened to: people at work or in education."""
 MAX_REASON = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """What a site gives to a model that several sites adapt together.
+
+    Attributes:
+        rounds: How many updates of one released model may leave the site, in all.
+        longest: Euclidean length that each of them is cut to.
+        secure: Whether it takes part in secure aggregation alone.
+    """
+
+    rounds: int
+    longest: float = 2.0
+    secure: bool = True
+
+    def __post_init__(self) -> None:
+        positive(self, "rounds", "longest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +57,12 @@ class SitePolicy:
         mixed_because: Why recordings that mix all of them in one channel may be used; None refuses them.
         approval: Whether a bundle needs somebody's name before it is adapted.
         least_level: The lowest level of containment at which recordings are read.
+        least_tier: The lowest tier that a model may have left its source at; docs/leakage.md.
+        accept_overridden: Whether a model is taken whose audit failed, if its source has overridden that.
         retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
         least_confidence: The model abstains where it is less sure.
         adaptation: How to adapt.
+        together: What may leave for a model that several sites adapt together; None lets nothing leave.
     """
 
     purpose: str
@@ -48,9 +71,12 @@ class SitePolicy:
     mixed_because: str | None = None
     approval: Literal["required", "not-needed"] = "required"
     least_level: int = int(DEFAULT_LEAST)
+    least_tier: int = 0
+    accept_overridden: bool = False
     retention_days: int | None = None
     least_confidence: float = LEAST_CONFIDENCE
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
+    together: Together | None = None
 
     def __post_init__(self) -> None:
         if self.purpose not in PROHIBITED_PURPOSES:
@@ -59,6 +85,8 @@ class SitePolicy:
             one_of(self, "subjects", SUBJECTS)
         if self.least_level not in list(Level):
             raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
+        if self.least_tier not in TIERS:
+            raise SettingsError(f"least_tier is {self.least_tier}, but must be 0, 1 or 2")
         if self.retention_days is not None:
             at_least(self, "retention_days", 1)
         fraction(self, "least_confidence")
@@ -78,6 +106,11 @@ class SitePolicy:
             return None
         return Parties(roles=self.channels, discarded=AT_WORK, mixed_because=self.mixed_because)
 
+    @property
+    def audit(self) -> AuditTerms:
+        """What is asked of the audit that a source states."""
+        return AuditTerms(least_tier=self.least_tier, accept_overridden=self.accept_overridden)
+
 
 def read_policy(path: Path) -> SitePolicy:
     """Read a site's rules.
@@ -94,6 +127,15 @@ def read_policy(path: Path) -> SitePolicy:
     policy = parse_settings(SitePolicy, read_yaml(path), str(path))
     refuse_prohibited(policy.purpose, policy.subjects)
     return policy
+
+
+def audit_terms(config: Path | None) -> AuditTerms:
+    """What a site asks of an audit, by its rules if it has any.
+
+    Raises:
+        UsageFault, SettingsError, Refused: see `read_policy`.
+    """
+    return USUAL_AUDIT if config is None else read_policy(config).audit
 
 
 def refuse_prohibited(purpose: str, subjects: str | None = None) -> None:

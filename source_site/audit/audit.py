@@ -15,6 +15,7 @@ from ecan_core.model.weights import load_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.predict import run as run_network
 from protocol.capacity import capacity, share_of_speech
+from protocol.errors import Code, Refused
 from source_site.audit.bounds import Roc, separation
 from source_site.audit.canaries import look_at_canaries, plan_canaries
 from source_site.audit.membership import (
@@ -39,6 +40,8 @@ SHADOWS_FOLDER = "shadows"
 MIN_MODELS = 8
 NEARLY_WHOLE = 4
 """For this many networks on halves, one is trained on nearly everything."""
+MAX_COPIES = 0.01
+"""The share of utterances that may be copies of others."""
 
 
 def audit_run(
@@ -65,6 +68,7 @@ def audit_run(
     Raises:
         UsageFault: these are not the corpora of the training, or there are too few models.
         ModelError: the run is damaged or does not say how it was trained.
+        Refused: too many utterances are there twice.
     """
     if num_models < MIN_MODELS or num_models % 2:
         raise UsageFault(f"{num_models} networks cannot be halved well: name an even number of {MIN_MODELS} or more.")
@@ -72,6 +76,7 @@ def audit_run(
     run = load_run(run_dir)
     record = load_record(run_dir, run)
     material = read_trained_material(run_dir, run.facts, record, corpora, cache_path=cache_path, narrator=narrator)
+    refuse_copies(material)
     network, packed = released_network(run, material)
     members = random_halves(num_models, len(material), seed=seed)
     knows, trained = halves_of_speakers(material.speakers, num_models, seed=seed)
@@ -126,6 +131,24 @@ def audit_run(
     )
     save_report(run_dir, report)
     return report
+
+
+def refuse_copies(material: Material) -> None:
+    """See that members and others are different utterances.
+
+    Who was left out of a network's training and whose copy was in looks like a member that is none, so that attacks
+    seem weaker than they are.
+
+    Raises:
+        Refused: more than `MAX_COPIES` of the utterances are copies of others.
+    """
+    copies = len(material) - len(set(material.digests))
+    if copies > MAX_COPIES * len(material):
+        raise Refused(
+            Code.HOLDOUT_DUP,
+            f"{copies} of {len(material)} utterances are copies of others, so that members cannot be told from others; "
+            "list each recording once and train again.",
+        )
 
 
 def read_trained_material(

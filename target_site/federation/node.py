@@ -42,7 +42,7 @@ class Node:
         trust: fingerprint of the source.
         out: folder for the sealed file, the bundle and the adapted model.
         audio: recordings to adapt to; none leaves that to a person.
-        config: the site's rules for `adapt`.
+        config: the site's rules.
         tell: what the answer may hold besides the signed receipt: ``accepted``, ``verdict``.
     """
 
@@ -92,13 +92,13 @@ def take_bundle(node: Node, grant: str, sealed: bytes, carry: Carry) -> dict[str
     carried, bundle = node.out / f"{grant}.sealed", node.out / "model.ecan"
     write_atomic(carried, sealed)
     words = ("receive", "--keys", str(node.keys), "--from", str(carried), "--trust", node.trust, "--out", str(bundle))
-    accepted = carry([*words, "--replace", "--quiet"]) == 0
+    config = ["--config", node.config] if node.config else []
+    accepted = carry([*words, *config, "--replace", "--quiet"]) == 0
     carried.unlink()
     receipt = read_bounded(receipt_path(bundle), MAX_RECEIPT_BYTES) if accepted else b""
     told: dict[str, str | bytes | bool] = {ACCEPTED: accepted}
     if accepted and node.audio:
         adapt = ["adapt", "--bundle", str(bundle), "--audio", node.audio, "--out", str(node.out / "adapted")]
-        config = ["--config", node.config] if node.config else []
         told[VERDICT] = VERDICTS.get(carry([*adapt, *config, "--keys", str(node.keys), "--quiet"]), "failed")
     return {RECEIPT: receipt} | {name: value for name, value in told.items() if name in node.tell.split(",")}
 

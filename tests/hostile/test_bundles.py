@@ -33,6 +33,7 @@ from tests.hostile.bundles import MARKER, SECOND_GRANT, SITE, TODAY, delivered
 from tests.hostile.command_line import Ending, check_refused
 from tests.hostile.desks import TRUST, Desk, check_unchanged_refusal, receipt
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY
+from tests.support import cli
 
 TERABYTE = 1 << 40
 
@@ -98,6 +99,88 @@ def test_row_of_a_bundle(desk, case: Case, way: str):
     plain = case.make()
     run = give(desk, plain, way)
     check_unchanged_refusal(desk.folder, run, case.code, case.word, says=case.says, input_bytes=len(plain))
+
+
+# B63: what a site asks of an audit, by its rules.
+
+OVERRIDDEN = {"audit": "overridden", "lira_auc": 166}
+
+
+def rules(desk: Desk, **asked: object) -> tuple[str, ...]:
+    """The option that names rules of the site with these lines in them."""
+    lines = "".join(f"{name}: {value}\n" for name, value in asked.items())
+    cli.site_rules(desk.folder / "site.yaml", rules=f"approval: not-needed\n{lines}")
+    return "--config", "site.yaml"
+
+
+def ask(desk: Desk, plain: bytes, way: str, *options: object) -> Callable[[], Ending]:
+    """A command that looks at a bundle with the site's rules at hand."""
+    give(desk, plain, RECEIVE if way == RECEIVE else ADAPT)
+    named = ("--keys", "keys", "--by", "Ada Byron", "--purpose", "research")
+    approving = ("approve", "--bundle", "model.ecan", *named, *options)
+    return {
+        RECEIVE: lambda: desk.receive("sealed", *options),
+        ADAPT: desk.adapt,
+        "approve": lambda: desk.run(*approving),
+    }[way]
+
+
+@pytest.mark.parametrize("way", [RECEIVE, "approve", ADAPT])
+@pytest.mark.parametrize(
+    ("stated", "asked", "says"),
+    [
+        pytest.param(
+            {"tier": 0, "audit": "measured"}, {"least_tier": 1}, "tier 0 and this site asks for tier 1", id="low"
+        ),
+        pytest.param({"tier": 1}, {"least_tier": 2}, "tier 1 and this site asks for tier 2", id="lower"),
+        pytest.param(OVERRIDDEN, {"accept_overridden": "false"}, "has overridden that", id="overridden"),
+        pytest.param(OVERRIDDEN, {"least_tier": 2}, "the source has overridden that", id="not-asked"),
+        pytest.param(
+            {"tier": 1, **OVERRIDDEN}, {"accept_overridden": "true", "least_tier": 2}, "asks for tier 2", id="both"
+        ),
+    ],
+)
+def test_row_b63_what_the_rules_do_not_take(desk, way, stated, asked, says):
+    run = ask(desk, b.auditing(**stated), way, *rules(desk, **asked))
+    check_unchanged_refusal(desk.folder, run, 11, "AUDIT", says=says)
+
+
+def test_row_b63_what_no_audit_is_behind_is_refused_where_one_is_asked_for(desk):
+    run = ask(desk, b.honest(), RECEIVE, *rules(desk, least_tier=1))
+    check_unchanged_refusal(desk.folder, run, 11, "AUDIT", says="ask for a model of that tier")
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked"),
+    [
+        ({}, {"least_tier": 2}),
+        ({"tier": 1}, {"least_tier": 1}),
+        (OVERRIDDEN, {"least_tier": 2, "accept_overridden": "true"}),
+    ],
+)
+def test_row_b63_what_the_rules_take_is_received_and_said_in_words(desk, stated, asked):
+    options = rules(desk, **asked)
+    received = ask(desk, b.auditing(**stated), RECEIVE, *options)()
+    assert received.code == 0, received.stderr
+    named = ("--keys", "keys", "--by", "Ada Byron", "--purpose", "research")
+    approved = desk.run("approve", "--bundle", "model.ecan", *named, *options)
+    assert approved.code == 0, approved.stderr
+    assert ("FAILED tier 2" if stated == OVERRIDDEN else "an audit clears tier") in approved.stderr
+    assert "the source's own word" in approved.stderr
+
+
+def test_row_b63_a_report_says_what_the_source_states(desk):
+    options = rules(desk, accept_overridden="true")
+    assert ask(desk, b.auditing(**OVERRIDDEN), RECEIVE, *options)().code == 0
+    adapted = desk.adapt()
+    assert adapted.code == 0, adapted.stderr
+    told = json.loads((desk.folder / "adapted" / "report.json").read_text())["leakage"]
+    assert "FAILED tier 2" in told[0]
+    assert "own word" in told[-1]
+    page = (desk.folder / "adapted" / "report.html").read_text()
+    assert "FAILED tier 2" in page
+    rules(desk)
+    check_refused(desk.adapt(), 11, "AUDIT")
 
 
 def test_a_low_rank_payload_is_accepted_and_its_room_is_printed(desk):

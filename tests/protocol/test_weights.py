@@ -396,7 +396,7 @@ def test_the_rules_for_values_are_those_of_a_slow_and_obvious_twin(data: st.Data
         found = [
             (violation.rule, violation.where) for violation in weights.value_violations(encoded, "small", 2, "none")
         ]
-        assert found == obvious_violations(encoded, "small", 2, "none")
+        assert sorted(found) == sorted(obvious_violations(encoded, "small", 2, "none"))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,5 +1,6 @@
 """The gate as a real process: what goes in, what comes out, and what is out of its reach."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -12,16 +13,29 @@ from safetensors.numpy import save
 
 from ecan_core.errors import ModelError
 from protocol.egress import EgressRefused
-from protocol.errors import Code, ContainmentFault, KeyFault, Malformed, ProtocolError, Refused, StorageFault, TimedOut
+from protocol.errors import (
+    Code,
+    ContainmentFault,
+    KeyFault,
+    Malformed,
+    ProtocolError,
+    Refused,
+    StorageFault,
+    TimedOut,
+    Unauthentic,
+)
 from protocol.identity import Role, create_identity
 from protocol.key_files import write_identity
+from protocol.override import Override, sign_officer, sign_override
 from protocol.sandbox import landlock_abi
 from protocol.sealing import SealingKey, unseal
-from protocol.trust import Anchor, verify
+from protocol.signing import fingerprint_of, raw_public_key
+from protocol.trust import ANY_AUDIT, Anchor, verify
+from protocol.weights import pack
 from source_site import gate
 from source_site.export import run_gate
 from source_site.gate import Answer, Task
-from tests.protocol.samples import FIELDS, TODAY, random_model
+from tests.protocol.samples import AUDITED, FIELDS, FORM, OTHER_KEY, TODAY, random_model
 from tests.support.sites import new_identity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,6 +165,35 @@ def test_a_file_that_is_no_safetensors_file_is_a_damaged_run(keys, weights):
     assert caught.value.exit_code == 12
 
 
+OVERRIDDEN = replace(FIELDS, **AUDITED | {"audit": "overridden", "lira_auc": 166})
+WORD = Override(weights_sha256=hashlib.sha256(pack(random_model(), *FORM)).digest(), tier=2, day=TODAY)
+OFFICER = sign_officer(fingerprint_of(raw_public_key(OTHER_KEY)), SOURCE.signing_key)
+SIGNED = sign_override(WORD, OTHER_KEY)
+
+
+def test_the_officers_word_for_these_weights_and_this_tier_overrides_an_audit(keys):
+    sealed = ask(task(keys, fields=OVERRIDDEN, officer=OFFICER, override=SIGNED))
+    anchor = Anchor(issuer=SOURCE.fingerprint, today=TODAY, audit=ANY_AUDIT)
+    assert verify(sealed.bundle, anchor).manifest.audit == "overridden"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Refused, {}),
+        (Refused, {"officer": OFFICER}),
+        (Refused, {"officer": OFFICER, "override": sign_override(replace(WORD, tier=1), OTHER_KEY)}),
+        (Refused, {"officer": OFFICER, "override": sign_override(replace(WORD, weights_sha256=bytes(32)), OTHER_KEY)}),
+        (Unauthentic, {"officer": OFFICER, "override": sign_override(WORD, SOURCE.signing_key)}),
+        (Unauthentic, {"officer": sign_officer(bytes(32), OTHER_KEY), "override": SIGNED}),
+        (Malformed, {"officer": b"", "override": SIGNED}),
+    ],
+)
+def test_a_gate_that_is_told_so_by_its_parent_alone_overrides_nothing(keys, fault, said):
+    with pytest.raises(fault):
+        ask(task(keys, fields=OVERRIDDEN, **said))
+
+
 @needs_landlock
 @pytest.mark.parametrize("within_reach", [ROOT / "source_site", ROOT / "source_site" / "gate.py"])
 def test_a_gate_that_can_see_what_it_must_not_signs_nothing(keys, within_reach):
@@ -221,7 +264,7 @@ def test_every_kind_of_fault_comes_back_as_itself(kind):
 
 
 def test_a_task_comes_back_as_it_was_written(keys):
-    given = task(keys, passphrase=PASSPHRASE, out_of_reach=(Path("/a b/[\u00e9"), keys))
+    given = task(keys, passphrase=PASSPHRASE, out_of_reach=(Path("/a b/[\u00e9"), keys), officer=b"o", override=b"w")
     assert Task.from_bytes(given.to_bytes()) == given
     assert PASSPHRASE.decode() not in repr(given)
 

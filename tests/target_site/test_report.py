@@ -83,6 +83,7 @@ def content_of(classes=CLASSES, *, num=40, num_epochs=3, **changes):
             {"field": "head.weight", "type": "I8", "shape": [3, 400], "bytes": 1200, "sha256": "cd" * 32}
             | {"class": "learned"},
         ],
+        leakage=["The source states no audit.", "It is the source's own word."],
         containment=SEALED,
         facts={"method": "committee", "committee": "cowa, shot-im, cowa", "bundle SHA-256": "ef" * 32},
     )
@@ -167,6 +168,7 @@ def test_hostile_names_are_text_and_nothing_else():
         reason=HOSTILE,
         refused=[{"file": HOSTILE, "reason": HOSTILE}],
         crossed=[dict.fromkeys(("field", "type", "class", "sha256"), HOSTILE) | {"shape": [HOSTILE], "bytes": 1}],
+        leakage=[HOSTILE],
         facts={HOSTILE: HOSTILE},
     )
     evaluation = evaluation_of([0, 1], [0, 1], [0, 1], ("anger", HOSTILE))
@@ -188,6 +190,13 @@ def test_the_verdict_is_said_in_words_and_is_no_accuracy(verdict):
     assert HEADLINES[verdict.value].title in title_of(page)
     assert "This is not measured accuracy" in page
     assert "UAR" not in page
+
+
+def test_what_the_source_states_about_leakage_has_a_part_of_its_own(plain):
+    text = Page(plain).text
+    assert "What the source states about leakage" in text
+    for sentence in content_of().leakage:
+        assert sentence in text
 
 
 def test_the_reason_and_the_facts_are_said(plain):

@@ -6,7 +6,8 @@ import pytest
 
 from ecan_core.errors import SettingsError, UsageFault
 from protocol.errors import Refused
-from target_site.site_policy import AT_WORK, PROHIBITED_PURPOSES, PURPOSES, SUBJECTS, read_policy
+from protocol.trust import AuditTerms
+from target_site.site_policy import AT_WORK, PROHIBITED_PURPOSES, PURPOSES, SUBJECTS, audit_terms, read_policy
 
 CALL_CENTRE = """\
 purpose: service
@@ -36,6 +37,13 @@ def test_without_channels_they_mean_nothing(written):
     policy = read_policy(written("purpose: care\nsubjects: patient\n"))
     assert policy.parties is None
     assert (policy.approval, policy.least_level, policy.adaptation.epochs) == ("required", 2, 15)
+    assert policy.audit == AuditTerms(least_tier=0, accept_overridden=False)
+
+
+def test_a_site_says_what_it_asks_of_an_audit(written):
+    text = "purpose: care\nsubjects: patient\nleast_tier: 2\naccept_overridden: true\n"
+    assert audit_terms(written(text)) == AuditTerms(least_tier=2, accept_overridden=True)
+    assert audit_terms(None) == AuditTerms()
 
 
 @pytest.mark.parametrize("purpose", PROHIBITED_PURPOSES)
@@ -60,6 +68,9 @@ def test_people_at_work_or_in_education_are_no_subjects(written, subjects):
         ("purpose: care\nsubjects: cats\n", "subjects is 'cats'"),
         ("purpose: care\nsubject: patient\n", "did you mean subjects"),
         ("purpose: care\nsubjects: patient\nleast_level: 4\n", "least_level is 4"),
+        ("purpose: care\nsubjects: patient\nleast_tier: 3\n", "least_tier is 3, but must be 0, 1 or 2"),
+        ("purpose: care\nsubjects: patient\nleast_tier: no\n", "least_tier must be a whole number"),
+        ("purpose: care\nsubjects: patient\naccept_overridden: 1\n", "accept_overridden must be"),
         ("purpose: care\nsubjects: patient\nleast_level: yes\n", "least_level must be a whole number"),
         ("purpose: care\nsubjects: patient\napproval: never\n", "approval must be one of required, not-needed"),
         ("purpose: care\nsubjects: patient\nchannels: [robot, caller]\n", "not 'robot'"),

@@ -3,11 +3,15 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from protocol import bundle
+from protocol.errors import Code, Refused
+from source_site.audit.audit import refuse_copies
 from source_site.audit.report import load_report
+from tests.source_site.audit.samples import random_material
 from tests.support import cli
 from tests.support.speech import synthesize
 
@@ -73,3 +77,12 @@ def test_networks_that_cannot_be_halved_are_refused(crossing, audited):
     result = audit(audited[0], crossing, "--models", 9)
     assert result.code == 2
     assert "even number" in result.refusal()
+
+
+def test_row_s03_utterances_that_are_there_twice_are_refused_but_for_one_in_a_hundred():
+    material = random_material(200)
+    digests = material.digests
+    refuse_copies(replace(material, digests=(*digests[:198], digests[0], digests[1])))
+    with pytest.raises(Refused, match="3 of 200 utterances are copies") as refusal:
+        refuse_copies(replace(material, digests=(*digests[:197], *digests[:3])))
+    assert (refusal.value.code, refusal.value.exit_code) == (Code.HOLDOUT_DUP, 11)

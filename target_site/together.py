@@ -1,0 +1,71 @@
+"""What the sealed process does where several sites adapt one model together: a round of it, and the end.
+
+The site's own adaptation, by the default committee, comes first and is kept until the end like that of a killed run:
+it tells how the utterances are normalized, and it is the panel that judges the common model.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from safetensors.numpy import load
+
+from ecan_core.model.network import Network
+from ecan_core.narrator import Narrator
+from ecan_core.rounds import SiteAdaptation
+from ecan_core.together import change_weights, update_of_site
+from protocol.files import read_bounded, write_atomic
+from protocol.trust import VerifiedBundle
+from protocol.update import encode_update
+from target_site.adapt import Task, adapt, conclude, open_unchanged, panel_plan, prepare
+from target_site.containment import Containment
+from target_site.model_folder import CHANGE, MAX_BYTES, UPDATE
+from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder
+
+
+def carry_out_round(order: RoundOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
+    """Adapt the common model for a round and write how its weights changed: the only file that may leave.
+
+    Raises:
+        AudioError: no utterance can be used, or too few.
+        ModelError: the adaptation diverged, or what came back is no change of this model.
+        Unauthentic: the bundle has changed since it was checked.
+    """
+    site = _prepare(order.adapt, narrator)
+    inputs = site.panel.preparation.inputs(site.task.table.features, site.task.speakers)
+    plan, card = order.adapt, site.task.card
+    update = update_of_site(
+        site.network, inputs, plan.settings, method=plan.method, seed=plan.seed, longest=order.longest
+    )
+    write_atomic(plan.out / UPDATE, encode_update(update, card.arch, len(card.classes)))
+    return {}
+
+
+def carry_out_end(order: ConcludeOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
+    """Judge the common model on this site's recordings and write a new model into the folder ADAPTED.
+
+    Returns:
+        The ``verdict`` and its ``reason``; where it is ``reverted``, the model is the one that was received.
+    """
+    site = _prepare(order.adapt, narrator)
+    together = replace(site.panel, networks=(site.network,))
+    return conclude(
+        order.adapt, site.bundle, site.task, together, site.panel, containment, told={"together": order.rounds}
+    )
+
+
+class _Prepared(NamedTuple):
+    """The bundle, this site's recordings, the common model as it came back, and this site's own committee."""
+
+    bundle: VerifiedBundle
+    task: Task
+    network: Network
+    panel: SiteAdaptation
+
+
+def _prepare(order: AdaptOrder, narrator: Narrator) -> _Prepared:
+    bundle = open_unchanged(order)
+    task = prepare(bundle, order, narrator)
+    panel = adapt(task, panel_plan(0), order.out, "epochs of this site's own committee", narrator)
+    network = task.build()
+    change_weights(network, load(read_bounded(order.out / CHANGE, MAX_BYTES)))
+    return _Prepared(bundle, task, network, panel)

@@ -1,0 +1,152 @@
+"""Three sites adapt one model together: the Flower app with all of them in one process, their sealed processes real."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from protocol import update as updates
+from protocol.errors import Refused
+from protocol.in_process import InProcessGrid, context_of
+from source_site.federation.rollout import roll_out
+from target_site.adapted import load_adapted
+from target_site.federation.member import Member, Round, adapt_round, terms_of
+from target_site.federation.node import app
+from target_site.federation.together import Plan, adapt_together, client
+from tests.source_site.runs import FACTS, write_run
+from tests.support import cli
+from tests.support.speech import synthesize
+
+pytestmark = [pytest.mark.journey, pytest.mark.slow]
+FORM = (FACTS.arch, len(FACTS.classes))
+RULES = "approval: not-needed\ntogether:\n  rounds: 1\n"
+NO_CHANGE = {name: np.zeros(shape, np.float32) for name, shape in updates.shapes(*FORM).items()}
+
+
+@pytest.fixture(scope="module")
+def ward(tmp_path_factory):
+    """Three sites of one operator, each with its own bundle of one release and its own recordings."""
+    work = tmp_path_factory.mktemp("ward")
+    write_run(work / "run")
+    trust = cli.source("keys", "init", "--out", work / "keys").stdout.strip()
+    requests, fleet, members = [], [], []
+    for number in range(3):
+        site = work / f"site{number}"
+        site.mkdir()
+        cli.target("request", "--keys", site / "keys", "--out", site / "site.request")
+        requests += ["--request", site / "site.request"]
+        fleet.append({"keys": str(site / "keys"), "trust": trust, "out": str(site)})
+        audio = synthesize(site / "audio", "harbor", speakers=2, utterances=1, seed=number)
+        rules = cli.site_rules(site / "site.yaml", rules=RULES)
+        members.append(
+            Member(keys=site / "keys", bundle=site / "model.ecan", audio=audio, config=rules, out=site / "adapted")
+        )
+    assert cli.source("grant", "--model", work / "run", "--keys", work / "keys", *requests).code == 0
+    assert all(one.closed for one in roll_out(InProcessGrid(app, fleet), work / "keys", num_nodes=3))
+    return members
+
+
+@pytest.fixture(scope="module")
+def adapted(ward):
+    """The same after they have adapted in secret, in one round."""
+    grid = InProcessGrid(client, [{name: str(value) for name, value in vars(member).items()} for member in ward])
+    assert adapt_together(grid, context_of(0, {}), Plan(rounds=1, epochs=1)) == 3
+    return ward
+
+
+def test_every_site_ends_with_a_model_of_its_own_that_predicts(adapted):
+    models = [load_adapted(member.out) for member in adapted]
+    for member, model in zip(adapted, models, strict=True):
+        assert model.receipt["together"] == 1
+        assert model.receipt["verdict"] in ("improved", "inconclusive", "reverted")
+        assert model.receipt["containment"]["level"] >= 2
+        assert "made together" in (member.out / "report.html").read_text()
+        assert not [*member.out.glob(".change*"), *member.out.glob(".update*"), *member.out.glob(".unfinished")]
+    centers = [model.preparation.normalizer.corpus.center for model in models]
+    assert not np.array_equal(centers[0], centers[1]), "each site is normalized by its own statistics"
+    place = adapted[0].out
+    done = cli.target("predict", "--model", place, "--audio", adapted[0].audio, "--out", place.parent / "predictions")
+    assert done.code == 0, done.stderr
+
+
+def test_inspect_lists_what_left_every_site(adapted):
+    for member in adapted:
+        (listed,) = cli.target("inspect", "--left", "--keys", member.keys, "--format", "json").json()
+        (copy,) = updates.updates_left(member.keys, bytes.fromhex(listed["weights_sha256"]))
+        assert listed["bytes"] == copy.stat().st_size
+        assert 0 < listed["length"] <= 2.0 * updates.ROUNDING
+        text = cli.target("inspect", "--left", "--keys", member.keys).stdout
+        assert f"1 updates have left this site, {listed['bytes']} bytes in all" in text
+
+
+def test_what_is_returned_is_the_copy_to_the_bit_and_holds_nothing_of_a_recording(adapted):
+    member = more_allowed(adapted[1])
+    returned = adapt_round(member, wanted(member), NO_CHANGE, secure=True)
+    _, copy = updates.updates_left(member.keys, bytes.fromhex(wanted(member).weights))
+    data = copy.read_bytes()
+    assert returned.keys() == NO_CHANGE.keys()
+    again = updates.check_update(data, *FORM, 2.0)
+    assert all(np.array_equal(returned[name], again[name]) for name in returned)
+    assert {name.rsplit(".", 1)[0] for name in load(data)} == {"encoder.0", "bottleneck", "head"}
+    words = [
+        part.encode() for part in (*member.audio.read_text().replace(",", "\n").split(), str(member.audio)) if part
+    ]
+    assert not [word for word in words if len(word) > 3 and word in data]
+    lengths = {len(copy.read_bytes()) for site in adapted for copy in updates.updates_left(site.keys, digest(site))}
+    assert lengths == {len(data)}, "as many bytes whatever was heard"
+
+
+def test_a_site_whose_budget_is_used_up_lets_nothing_more_leave(adapted):
+    with pytest.raises(Refused, match="1 updates of this model have left"):
+        adapt_round(adapted[0], wanted(adapted[0]), NO_CHANGE, secure=True)
+    assert len(updates.updates_left(adapted[0].keys, digest(adapted[0]))) == 1
+
+
+def test_a_model_that_was_made_together_is_not_made_again_by_one_site(adapted):
+    member = adapted[0]
+    done = cli.target(
+        *("forget", "--model", member.out, "--speaker", "x", "--bundle", member.bundle, "--audio", member.audio),
+        *("--keys", member.keys, "--config", member.config),
+    )
+    assert done.code == 2
+    assert "made together with other sites" in done.refusal()
+
+
+def test_a_site_takes_no_part_on_other_terms(ward):
+    member = ward[2]
+    with pytest.raises(Refused, match="secure aggregation alone"):
+        adapt_round(member, wanted(member), NO_CHANGE, secure=False)
+    with pytest.raises(Refused, match="different models"):
+        adapt_round(more_allowed(member), replace(wanted(member), weights="00" * 32), NO_CHANGE, secure=True)
+    with pytest.raises(Refused, match="no change of this model"):
+        adapt_round(more_allowed(member), wanted(member), NO_CHANGE | {"bank": np.zeros(3, np.float32)}, secure=True)
+
+
+def test_a_site_whose_rules_say_nothing_of_it_does_not_join(ward, tmp_path):
+    rules = cli.site_rules(tmp_path / "site.yaml", rules="approval: not-needed\n")
+    (tmp_path / "ca.crt").write_text("")
+    done = cli.target(
+        *("together", "join", "--to", "127.0.0.1:9", "--ca", tmp_path / "ca.crt", "--key", tmp_path / "node.key"),
+        *("--keys", ward[0].keys, "--bundle", ward[0].bundle, "--audio", ward[0].audio, "--config", rules),
+        *("--out", tmp_path / "adapted"),
+    )
+    assert done.code == 11
+    assert "lets no update leave" in done.refusal()
+    assert not (tmp_path / "node.key").exists()
+
+
+def wanted(member) -> Round:
+    return Round(weights=digest(member).hex(), number=1, epochs=1, seed=1)
+
+
+def digest(member) -> bytes:
+    """Of the weights that all sites have."""
+    return terms_of(member).weights
+
+
+def more_allowed(member) -> Member:
+    """The site with a larger budget."""
+    rules = member.config.with_name("more.yaml")
+    rules.write_text(member.config.read_text().replace("rounds: 1", "rounds: 9"))
+    return replace(member, config=rules)
