@@ -290,7 +290,7 @@ def by_chance(lines: dict[str, Row], corpora: list[str]) -> str:
     rows = [[name, *(cell(of_corpus[name]) for of_corpus in areas.values())] for name in names]
     return (
         f"{markdown(['attack', *(NAMES[corpus] for corpus in areas)], rows, words=1)}\n\n"
-        f"Mean AUC over {CLAIMS} claims of who is a member; ± is Student's interval, {LEVEL:.0%} for all "
+        f"Mean AUC over {CLAIMS} claims of who is a member; ± is Student's interval, {100 * LEVEL:g} % for all "
         f"{len(names) * len(areas)} figures together. In brackets: how many of the {CLAIMS} intervals, as an audit "
         f"gives them, hold 0.5. All in all {sum(one.holds(0.5) for one in every)} of {len(every)} do, where "
         f"{LEVEL * len(every):.0f} are expected."

@@ -114,7 +114,7 @@ def _canaries(report: AuditReport) -> str:
     told = report.canaries
     if told is None:
         return "<p>None were planted.</p>"
-    bits = range(math.ceil(max(told.exposures, default=0.0)) + 1)
+    bits = range(math.floor(max(told.exposures, default=0.0)) + 1)
     counts = [sum(low <= one < low + 1 for one in told.exposures) for low in bits]
     usual = [len(told.exposures) * (2.0**-low - 2.0 ** -(low + 1)) for low in bits]
     peak = max([*counts, *usual, 1])
@@ -128,9 +128,8 @@ def _canaries(report: AuditReport) -> str:
         )
         y = _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - 20) * chance / peak
         parts.append(_line([(x, y), (x + width, y)], "#d55e00", width=2))
-        parts.append(_text(x + width / 2, _HEIGHT - _BOTTOM + 18, f"{low} to {low + 1}", "middle"))
-        parts.append(_text(x + width / 2, _HEIGHT - _BOTTOM - height - 5, str(count), "middle"))
-    parts.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 6, "exposure in bits; the lines are chance", "middle"))
+        parts.append(_text(x + width / 2, _HEIGHT - _BOTTOM + 18, f"{low} to {low + 1}: {count}", "middle"))
+    parts.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 6, "exposure in bits: how many; the lines are chance", "middle"))
     sentence = (
         f"{told.count} utterances with wrong labels in {told.networks} networks, each by the toss of a coin. Mean "
         f"exposure {told.exposure.value:.2f} bits ({told.exposure.low:.2f}-{told.exposure.high:.2f}), chance is "

@@ -41,7 +41,7 @@ def test_a_model_that_was_trained_without_care_is_audited_in_time_and_refused_by
     started = time.monotonic()
     audited = cli.source("audit", "--model", work / "run", *emodb(work), "--models", 32, "--format", "json")
     assert audited.code == 0, audited.stderr
-    assert time.monotonic() - started < 300  # 64 networks in ten minutes, see docs/leakage.md
+    assert time.monotonic() - started < 600  # what 64 networks may take; docs/leakage.md says what they took
     attacks = {(one["name"], one["target"]): one["measured"] for one in audited.json()["attacks"]}
     lira, threshold = attacks["LiRA", "procedure"], attacks["loss threshold", "procedure"]
     assert lira["tpr1"]["low"] > threshold["tpr1"]["high"]
@@ -68,12 +68,12 @@ def test_every_attack_is_at_chance_about_speech_that_no_model_has_heard(work):
     shadows = train_shadows(material, trained, short, seed=0, folder=work / "shadows")
     logits, labels = shadows.logits[:, ~half], material.labels[~half]
     found: dict[str, list[Separation]] = {"LiRA": [], "RMIA": [], "threshold": []}
-    for seed in range(10):
+    for seed in range(20):
         claimed = random_halves(32, len(labels), seed=seed)
         found["LiRA"].append(separation(lira_scores(logits, labels, claimed), claimed))
         found["RMIA"].append(separation(rmia_scores(logits, labels, claimed), claimed))
         found["threshold"].append(separation(loss_scores(logits, labels), claimed))
     for name, measured in found.items():
-        # Of ten 95 % intervals, three that miss the truth would be one case in a hundred.
-        assert sum(one.auc.holds(0.5) for one in measured) >= 8, name
+        # Of twenty 95 % intervals, six that miss the truth would be one case in three thousand.
+        assert sum(one.auc.holds(0.5) for one in measured) > 14, name
         assert abs(np.mean([one.auc.value for one in measured]) - 0.5) < 0.01, name
