@@ -193,6 +193,7 @@ def _carried_out(
         finish_replacement(member.out)
         for place in order.writable:
             make_private_folder(place)
+        (member.out / UPDATE).unlink(missing_ok=True)
         write_atomic(member.out / CHANGE, save(change))
         audit_log = log_of(member.out, narrator)
         facts = {"bundle_sha256": order.adapt.sha256, "audio": audit_log.pseudonym(member.audio)}
