@@ -49,7 +49,7 @@ def keys() -> None:
     """Create this site's keys, show its fingerprint, hand over to new keys."""
 
 
-@keys.command("init", epilog="Example: ecan-source keys init --out keys")
+@keys.command("init", short_help="Create this site's keys.", epilog="Example: ecan-source keys init --out keys")
 @click.option("--out", type=folder, required=True, help="Folder for the keys; must not hold any yet.")
 @click.option("--passphrase", "encrypt", is_flag=True, help="Encrypt the keys; asks, or reads $ECAN_PASSPHRASE_FILE.")
 def keys_init(out: Path, encrypt: bool) -> None:
@@ -94,7 +94,9 @@ def keys_show(keys_dir: Path, is_all: bool, form: str) -> None:
         click.echo(f"{one.online.hex()}  online key, retired by rotation {one.retired}")
 
 
-@keys.command("rotate", epilog="Example: ecan-source keys rotate --keys keys")
+@keys.command(
+    "rotate", short_help="Replace the keys by new ones.", epilog="Example: ecan-source keys rotate --keys keys"
+)
 @keys_option
 @quiet_option
 def keys_rotate(keys_dir: Path, quiet: bool) -> None:
@@ -129,7 +131,9 @@ def officer() -> None:
     """A second officer with a key of their own, without whom no audit is overridden."""
 
 
-@officer.command("init", epilog="Example: ecan-source officer init --out officer")
+@officer.command(
+    "init", short_help="Create a second officer's key.", epilog="Example: ecan-source officer init --out officer"
+)
 @click.option("--out", type=folder, required=True, help="Folder for the key, out of the first officer's reach.")
 @click.option("--passphrase", "encrypt", is_flag=True, help="Encrypt the key; asks, or reads $ECAN_PASSPHRASE_FILE.")
 def officer_init(out: Path, encrypt: bool) -> None:
@@ -140,7 +144,11 @@ def officer_init(out: Path, encrypt: bool) -> None:
     click.echo(init_officer(out, passphrase=new_passphrase() if encrypt else None))
 
 
-@officer.command("register", epilog="Example: ecan-source officer register --keys keys --officer 3f9a...")
+@officer.command(
+    "register",
+    short_help="Sign that an officer's key counts.",
+    epilog="Example: ecan-source officer register --keys keys --officer 3f9a...",
+)
 @keys_option
 @click.option("--officer", "digits", metavar="FINGERPRINT", required=True, help="Of the officer's key.")
 @quiet_option
@@ -162,7 +170,9 @@ def officer_register(keys_dir: Path, digits: str, quiet: bool) -> None:
 
 
 @officer.command(
-    "override", epilog="Example: ecan-source officer override --key officer --model run --tier 1 --out run.override"
+    "override",
+    short_help="Let a model leave whose audit failed.",
+    epilog="Example: ecan-source officer override --key officer --model run --tier 1 --out run.override",
 )
 @click.option("--key", "key_dir", type=existing_folder, required=True, help="Folder that `officer init` made.")
 @click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made, audited.")
@@ -564,7 +574,9 @@ def ledger() -> None:
     """List what was exported, and to whom; verify the list."""
 
 
-@ledger.command("list", epilog="Example: ecan-source ledger list --keys keys")
+@ledger.command(
+    "list", short_help="List every grant and its state.", epilog="Example: ecan-source ledger list --keys keys"
+)
 @keys_option
 @format_option
 def ledger_list(keys_dir: Path, form: str) -> None:
@@ -587,7 +599,11 @@ def ledger_list(keys_dir: Path, form: str) -> None:
         click.echo(line(one.release, one.grant.hex(), site, one.state.value, sent, one.fetches, ends))
 
 
-@ledger.command("verify", epilog="Example: ecan-source ledger verify --keys keys --checkpoint site.checkpoint")
+@ledger.command(
+    "verify",
+    short_help="See whether the ledger was changed.",
+    epilog="Example: ecan-source ledger verify --keys keys --checkpoint site.checkpoint",
+)
 @keys_option
 @click.option("--checkpoint", "checkpoint_path", type=existing_file, help="A checkpoint that a target kept.")
 @format_option

@@ -104,7 +104,9 @@ def trust() -> None:
     """Show and change what this site remembers of its sources."""
 
 
-@trust.command("show", epilog="Example: ecan-target trust show --keys keys")
+@trust.command(
+    "show", short_help="List what is known of every source.", epilog="Example: ecan-target trust show --keys keys"
+)
 @keys_option
 @format_option
 def trust_show(keys_dir: Path, form: str) -> None:
@@ -115,7 +117,11 @@ def trust_show(keys_dir: Path, form: str) -> None:
     click.echo(json.dumps(sources) if form == "json" else format_text(sources))
 
 
-@trust.command("update", epilog="Example: ecan-target trust update --keys keys --statement revocations")
+@trust.command(
+    "update",
+    short_help="Learn from a file carried by hand.",
+    epilog="Example: ecan-target trust update --keys keys --statement revocations",
+)
 @keys_option
 @click.option("--statement", type=existing_file, required=True, help="What the source has signed.")
 @click.option("--trust", "source", metavar="FINGERPRINT|FILE", help="The source, if nothing was received from it yet.")
@@ -134,7 +140,11 @@ def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str,
     Narrator(quiet=quiet).say(str(outcome["said"]))
 
 
-@trust.command("reset", epilog="Example: ecan-target trust reset --keys keys --trust 3f9a... --release 3")
+@trust.command(
+    "reset",
+    short_help="Begin anew after memory was lost.",
+    epilog="Example: ecan-target trust reset --keys keys --trust 3f9a... --release 3",
+)
 @keys_option
 @click.option("--trust", "source", required=True, metavar="FINGERPRINT|FILE", help="The source.")
 @click.option(
@@ -236,7 +246,9 @@ def log() -> None:
     """Check the log of what was done with a model and with recordings."""
 
 
-@log.command("verify", epilog="Example: ecan-target log verify --folder adapted")
+@log.command(
+    "verify", short_help="See whether a log was changed.", epilog="Example: ecan-target log verify --folder adapted"
+)
 @click.option("--folder", type=existing_folder, required=True, help="The model's folder, or the keys'.")
 @click.option("--head", metavar="SHA256", help="A head that was noted earlier: refuse a log that does not contain it.")
 @format_option

@@ -89,7 +89,9 @@ def with_plan(command: "click.decorators.FC") -> "click.decorators.FC":
 
 
 @federate.command(
-    "try", epilog="Example: ecan-source federate try --site emodb=/data/emodb --site ravdess=/data/ravdess --out run"
+    "try",
+    short_help="Try a plan out in one process.",
+    epilog="Example: ecan-source federate try --site emodb=/data/emodb --site ravdess=/data/ravdess --out run",
 )
 @click.option(
     "--site",
@@ -127,7 +129,11 @@ def try_plan(
     tell(facts, out, form, narrator)
 
 
-@federate.command("keys", epilog="Example: ecan-source federate keys --host federation.example.org --out keys")
+@federate.command(
+    "keys",
+    short_help="Make the coordinator's TLS key.",
+    epilog="Example: ecan-source federate keys --host federation.example.org --out keys",
+)
 @click.option("--host", required=True, help="Name or address by which the sites reach the coordinator.")
 @click.option("--out", type=folder, required=True, help="Folder for the keys.")
 @quiet_option
@@ -142,7 +148,8 @@ def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
 
 
 @federate.command(
-    epilog="Example: ecan-source federate serve --keys keys --listen 10.0.0.1:7500 --node a.pub --node b.pub --out run"
+    short_help="Coordinate the sites, to a trained run.",
+    epilog="Example: ecan-source federate serve --keys keys --listen 10.0.0.1:7500 --node a.pub --node b.pub --out run",
 )
 @click.option("--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `federate keys` made.")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the sites reach the coordinator.")
@@ -181,7 +188,8 @@ def serve(
 
 
 @federate.command(
-    epilog="Example: ecan-source federate join --to 10.0.0.1:7500 --ca ca.crt --key node.key --site csv=labels.csv"
+    short_help="Take part with one corpus.",
+    epilog="Example: ecan-source federate join --to 10.0.0.1:7500 --ca ca.crt --key node.key --site csv=labels.csv",
 )
 @node_options
 @click.option("--site", "corpus", required=True, metavar="RECIPE=PATH", help="This site's labelled corpus.")

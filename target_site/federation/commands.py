@@ -66,7 +66,11 @@ def together() -> None:
     """Adapt one model together with other sites of the same operator; no recording leaves any of them."""
 
 
-@together.command("keys", epilog="Example: ecan-target together keys --host 10.0.0.1 --out ward")
+@together.command(
+    "keys",
+    short_help="Make the coordinator's TLS key.",
+    epilog="Example: ecan-target together keys --host 10.0.0.1 --out ward",
+)
 @click.option("--host", required=True, help="Name or address by which the sites reach the coordinator.")
 @click.option("--out", type=folder, required=True, help="Folder for the keys.")
 @quiet_option
@@ -81,7 +85,8 @@ def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
 
 
 @together.command(
-    epilog="Example: ecan-target together serve --federation ward --listen 10.0.0.1:7600 --node a.pub --node b.pub ..."
+    short_help="Coordinate the sites, round by round.",
+    epilog="Example: ecan-target together serve --federation ward --listen 10.0.0.1:7600 --node a.pub --node b.pub ...",
 )
 @click.option("--federation", "link_dir", type=existing_folder, required=True, help="Folder of `together keys`.")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the sites reach the coordinator.")

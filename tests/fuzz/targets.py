@@ -50,7 +50,7 @@ def tiny_network() -> Iterator[None]:
         yield
 
 
-VECTORS = json.loads(make.FILE.read_text())
+VECTORS = make.vectors()
 ENVELOPE = VECTORS["bundles"]["mlp"]["envelope"].encode()
 PAYLOAD = VECTORS["bundles"]["mlp"]["manifest"].encode()
 ISSUER = signing.fingerprint_of(signing.raw_public_key(make.RELEASE))
@@ -218,6 +218,21 @@ def _succession(data: bytes) -> None:
     succession.open_succession(signing.sign(succession.PAYLOAD_TYPE, data, make.RELEASE), ISSUER)
 
 
+def _officer(data: bytes) -> None:
+    from protocol import override
+
+    officer = override.open_officer(signing.sign(override.OFFICER_TYPE, data, make.RELEASE), ISSUER)
+    assert officer == ISSUER or _payload_of(override.sign_officer(officer, make.RELEASE)) == data
+
+
+def _override(data: bytes) -> None:
+    from protocol import override
+
+    signed = signing.sign(override.OVERRIDE_TYPE, data, make.OFFICER)
+    read = override.open_override(signed, _statement("officer"), ISSUER)
+    assert _payload_of(override.sign_override(read, make.OFFICER)) == data
+
+
 def _sealed_outline(data: bytes) -> None:
     from protocol import sealing
 
@@ -302,6 +317,8 @@ TARGETS = {
     "checkpoint": Target(check=_checkpoint, seeds=lambda: [_payload_of(_statement("checkpoint"))]),
     "revocations": Target(check=_revocations, seeds=lambda: [_payload_of(_statement("revocations"))]),
     "succession": Target(check=_succession, seeds=lambda: [_payload_of(_statement("succession"))]),
+    "officer": Target(check=_officer, seeds=lambda: [_payload_of(_statement("officer"))]),
+    "override": Target(check=_override, seeds=lambda: [_payload_of(_statement("override"))]),
     "sealed_outline": Target(check=_sealed_outline, seeds=lambda: [base64.b64decode(VECTORS["sealed"]["bytes"])]),
     "sealed_file": Target(check=_sealed_file, seeds=lambda: [base64.b64decode(VECTORS["sealed"]["bytes"])]),
     "sealing_key": Target(check=_sealing_key, seeds=lambda: [_sealing_key_seed()]),

@@ -1,141 +1,81 @@
 """Three source sites and a coordinator as real processes of Flower's engine, with TLS and node keys, on loopback."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support import cli
+from tests.support.engine import (
+    LINK_PORT,
+    PATIENCE_S,
+    RUNTIME_PORT,
+    assert_silent,
+    end,
+    kill_whole,
+    started,
+    wait_for,
+    watched,
+)
+from tests.support.lone_host import captured, lone_host
 from tests.support.speech import synthesize
 
 pytestmark = [pytest.mark.journey, pytest.mark.slow, pytest.mark.timeout(1800)]
-PATIENCE_S = 800.0
+ADDRESS = f"127.0.0.1:{LINK_PORT}"
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@contextmanager
-def started(*words: object):
-    """A command of the source in a session of its own."""
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("ecan-source"), *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        end(process)
-
-
-def end(process) -> None:
-    """Ask a command to end, with what it started."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        process.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-    except ValueError:  # it was read to its end before
-        process.wait()
-
-
-def telemetry_of(processes) -> dict[int, str]:
-    """What every process below some others has in its environment to keep Flower quiet."""
-    children = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            children.setdefault(parent, []).append(int(folder.name))
-        except OSError:
-            continue
-    found, waiting = {}, [process.pid for process in processes]
-    while waiting:
-        for child in children.get(waiting.pop(), []):
-            waiting.append(child)
-            try:
-                found[child] = Path(f"/proc/{child}/environ").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-    return found
-
-
-def wait_for(happened, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.5)
-
-
-def test_three_sites_train_though_one_dies_and_a_stranger_is_refused(tmp_path):
-    port = free_port()
-    address = f"127.0.0.1:{port}"
+def test_three_sites_train_though_one_dies_a_stranger_is_refused_and_nobody_else_is_called(tmp_path):
     corpora = [
         synthesize(tmp_path / str(number), name, seed=number)
         for number, name in enumerate(("harbor", "valley", "harbor"))
     ]
     assert cli.source("federate", "keys", "--host", "127.0.0.1", "--out", tmp_path / "keys").code == 0
-    (tmp_path / "plan.yaml").write_text("rounds: 2\nlocal_epochs: 1\npatience_s: 120\n")
+    (tmp_path / "plan.yaml").write_text("rounds: 2\nlocal_epochs: 1\npatience_s: 60\n")
 
-    def joining(name: str, corpus: Path, patience_s: float = 120):
+    def joining(number: int, corpus: Path, patience_s: float = 120):
         return (
-            *("federate", "join", "--to", address, "--ca", tmp_path / "keys" / "ca.crt"),
-            *("--key", tmp_path / f"{name}.key", "--site", f"csv={corpus}"),
-            *("--home", tmp_path / f"home{name}", "--runtime-port", free_port()),
+            *("federate", "join", "--to", ADDRESS, "--ca", tmp_path / "keys" / "ca.crt"),
+            *("--key", tmp_path / f"{number}.key", "--site", f"csv={corpus}"),
+            *("--home", tmp_path / f"home{number}", "--runtime-port", RUNTIME_PORT + number),
             *("--patience", patience_s),
         )
 
-    for name in ("0", "1", "2", "stranger"):
-        made = cli.source(*joining(name, corpora[0]))
+    for number in range(4):
+        made = cli.source(*joining(number, corpora[0]))
         assert made.code == 0
-        assert f"{name}.pub" in made.stderr
-    nodes = [word for name in "012" for word in ("--node", tmp_path / f"{name}.pub")]
-    with ExitStack() as running:
-        serving = running.enter_context(
-            started(
-                *("federate", "serve", "--keys", tmp_path / "keys", "--listen", address, *nodes),
-                *("--config", tmp_path / "plan.yaml", "--out", tmp_path / "run", "--format", "json"),
-            )
+        assert f"{number}.pub" in made.stderr
+    nodes = [word for number in range(3) for word in ("--node", tmp_path / f"{number}.pub")]
+    with lone_host() as host, captured(host) as capture, ExitStack() as running:
+
+        def run(*words: object):
+            return running.enter_context(started(host, "ecan-source", *words))
+
+        serving = run(
+            *("federate", "serve", "--keys", tmp_path / "keys", "--listen", ADDRESS, *nodes),
+            *("--config", tmp_path / "plan.yaml", "--out", tmp_path / "run", "--format", "json"),
         )
         wait_for(lambda: (tmp_path / "run.flower" / "run.toml").exists() or serving.poll() is not None, "the SuperLink")
-        sites = [running.enter_context(started(*joining(str(number), corpus))) for number, corpus in enumerate(corpora)]
-        with started(*joining("stranger", corpora[0], patience_s=0)) as stranger:
-            _, said = stranger.communicate(timeout=PATIENCE_S)
-            assert stranger.returncode == 4, said
+        sites = [run(*joining(number, corpus)) for number, corpus in enumerate(corpora)]
+        stranger = run(*joining(3, corpora[0], patience_s=0))
+        environments = running.enter_context(watched([serving, *sites]))
         wait_for(lambda: (tmp_path / "home1" / "features.cache").exists(), "the first round at site 1")
-        environments = telemetry_of([serving, *sites])
-        assert len(environments) >= 4
-        assert all("FLWR_TELEMETRY_ENABLED=0" in told for told in environments.values())
         kill_whole(sites[1])
-        running.enter_context(started(*joining("1", corpora[1])))
+        again = run(*joining(1, corpora[1]))
         told, said = serving.communicate(timeout=PATIENCE_S)
         log = (tmp_path / "run.flower" / "superlink.log").read_text(errors="replace")
         assert serving.returncode == 0, said + log[-6000:]
+        _, said = stranger.communicate(timeout=PATIENCE_S)
+        assert stranger.returncode == 4, said
+        assert "error: ended from outside" in end(again)
+        assert again.returncode == 143
+    assert_silent(environments, at_least=8)
+    assert capture.outside == {}
+    assert capture.ports() <= {LINK_PORT, *range(RUNTIME_PORT, RUNTIME_PORT + 4)}
+    assert LINK_PORT in capture.ports()
     facts = json.loads(told)
     assert facts["num_utterances"] == sum(len(path.read_text().splitlines()) - 1 for path in corpora)
     exported(tmp_path)
-
-
-def kill_whole(process) -> None:
-    """Kill a command and all that it started, as a power cut would."""
-    for child in telemetry_of([process]):
-        os.kill(child, signal.SIGKILL)
-    process.kill()
-    process.communicate()
 
 
 def exported(work: Path) -> None:

@@ -1,5 +1,7 @@
 """Three sites adapt one model together: the Flower app with all of them in one process, their sealed processes real."""
 
+import json
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +18,12 @@ from target_site.federation.node import app
 from target_site.federation.together import Plan, adapt_together, client
 from tests.source_site.runs import FACTS, write_run
 from tests.support import cli
+from tests.support.engine import LINK_PORT, PATIENCE_S, RUNTIME_PORT, assert_silent, started, wait_for, watched
+from tests.support.lone_host import captured, lone_host
 from tests.support.speech import synthesize
 
 pytestmark = [pytest.mark.journey, pytest.mark.slow]
+ADDRESS = f"127.0.0.1:{LINK_PORT}"
 FORM = (FACTS.arch, len(FACTS.classes))
 RULES = "approval: not-needed\ntogether:\n  rounds: 1\n"
 NO_CHANGE = {name: np.zeros(shape, np.float32) for name, shape in updates.shapes(*FORM).items()}
@@ -136,6 +141,47 @@ def test_a_site_whose_rules_say_nothing_of_it_does_not_join(ward, tmp_path):
     assert not (tmp_path / "node.key").exists()
 
 
+@pytest.mark.timeout(1200)
+def test_two_sites_adapt_together_through_the_engine_and_nobody_else_is_called(ward, tmp_path):
+    assert cli.target("together", "keys", "--host", "127.0.0.1", "--out", tmp_path / "ward").code == 0
+
+    def joining(number: int):
+        member = more_allowed(ward[number], "secure: false")
+        return (
+            *("together", "join", "--to", ADDRESS, "--ca", tmp_path / "ward" / "ca.crt"),
+            *("--key", tmp_path / f"{number}.key", "--keys", member.keys, "--bundle", member.bundle),
+            *("--audio", member.audio, "--config", member.config, "--out", tmp_path / f"adapted{number}"),
+            *("--home", tmp_path / f"home{number}", "--runtime-port", RUNTIME_PORT + number),
+        )
+
+    for number in range(2):
+        assert cli.target(*joining(number)).code == 0
+    nodes = [word for number in range(2) for word in ("--node", tmp_path / f"{number}.pub")]
+    with lone_host() as host, captured(host) as capture, ExitStack() as running:
+        serving = running.enter_context(
+            started(
+                host,
+                "ecan-target",
+                *("together", "serve", "--federation", tmp_path / "ward", "--listen", ADDRESS, *nodes, "--plain"),
+                *("--rounds", 1, "--epochs", 1, "--home", tmp_path / "serving", "--format", "json"),
+            )
+        )
+        wait_for(lambda: (tmp_path / "serving" / "run.toml").exists() or serving.poll() is not None, "the SuperLink")
+        sites = [running.enter_context(started(host, "ecan-target", *joining(number))) for number in range(2)]
+        environments = running.enter_context(watched([serving, *sites]))
+        told, said = serving.communicate(timeout=PATIENCE_S)
+        assert serving.returncode == 0, said + (tmp_path / "serving" / "superlink.log").read_text()[-6000:]
+    assert json.loads(told) == {"sites": 2, "have_the_model": 2}
+    assert [load_adapted(tmp_path / f"adapted{number}").receipt["together"] for number in range(2)] == [1, 1]
+    assert_silent({number: told for number, told in environments.items() if is_of_engine(told)}, at_least=6)
+    assert capture.outside == {}
+
+
+def is_of_engine(environment: list[str]) -> bool:
+    """Whether a process was started by Flower; the sealed ones get none of its environment."""
+    return any(variable.startswith("FLWR_") for variable in environment)
+
+
 def wanted(member) -> Round:
     return Round(weights=digest(member).hex(), number=1, epochs=1, seed=1)
 
@@ -145,8 +191,8 @@ def digest(member) -> bytes:
     return terms_of(member).weights
 
 
-def more_allowed(member) -> Member:
-    """The site with a larger budget."""
+def more_allowed(member, also: str = "") -> Member:
+    """The site with a larger budget, and perhaps another rule of what may leave."""
     rules = member.config.with_name("more.yaml")
-    rules.write_text(member.config.read_text().replace("rounds: 1", "rounds: 9"))
+    rules.write_text(member.config.read_text().replace("rounds: 1\n", f"rounds: 9\n  {also}\n"))
     return replace(member, config=rules)

@@ -38,10 +38,10 @@ class Host:
 @contextlib.contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
     """Both hosts, connected; they end with the block."""
-    _require()
-    with _waiting("unshare", "--user", "--map-root-user", "--net") as first:
+    require_namespaces()
+    with waiting("unshare", "--user", "--map-root-user", "--net") as first:
         here = Host(address=HERE, process=first)
-        with _waiting(*here.prefix, "unshare", "--net") as second:
+        with waiting(*here.prefix, "unshare", "--net") as second:
             there = Host(address=THERE, process=second)
             here.run("ip", "link", "add", "cable", "type", "veth", "peer", "cable", "netns", second.pid, check=True)
             for host in (here, there):
@@ -52,7 +52,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
 
 
 @contextlib.contextmanager
-def _waiting(*prefix: str) -> Iterator[subprocess.Popen[str]]:
+def waiting(*prefix: str) -> Iterator[subprocess.Popen[str]]:
     """A process behind a prefix that says when it is there, and then waits for its end."""
     script = "echo there; read end"
     with subprocess.Popen(
@@ -75,7 +75,7 @@ def _works() -> bool:
     return False
 
 
-def _require() -> None:
+def require_namespaces() -> None:
     """Skip the running test where no namespaces can be made."""
     if not _works():
         pytest.skip("this machine lets nobody make network namespaces with a cable")

@@ -165,6 +165,12 @@ def make_repeatable() -> dict[str, bytes]:
     }
 
 
+def vectors() -> dict[str, Any]:
+    """All that holds today: the bundles of v2.json, and the other files of both."""
+    old, new = (json.loads(file.read_text()) for file in (OLD_FILE, FILE))
+    return {**old, **new, "statements": old["statements"] | new["statements"]}
+
+
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 

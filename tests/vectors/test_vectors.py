@@ -21,8 +21,7 @@ from protocol.succession import Succession, open_succession
 from protocol.trust import Anchor
 from tests.vectors import make, reader
 
-VECTORS, OLD_VECTORS = json.loads(make.FILE.read_text()), json.loads(make.OLD_FILE.read_text())
-STATEMENTS = OLD_VECTORS["statements"] | VECTORS["statements"]
+VECTORS, OLD_BUNDLES = make.vectors(), json.loads(make.OLD_FILE.read_text())["bundles"]
 ISSUER = signing.fingerprint_of(signing.raw_public_key(make.RELEASE))
 ANCHOR = Anchor(issuer=ISSUER, audience=make.AUDIENCE, grants=frozenset({make.GRANT}), today=make.TODAY)
 SITE = reader.Site(issuer=ISSUER, audience=make.AUDIENCE, grants=frozenset({make.GRANT}), today=make.TODAY)
@@ -66,7 +65,7 @@ def test_a_golden_model_is_sealed_to_the_golden_bytes_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bundle_of_version_1_is_refused_and_a_new_one_asked_for(name: str) -> None:
-    kept = OLD_VECTORS["bundles"][name]
+    kept = OLD_BUNDLES[name]
     data = bytes.fromhex(kept["head"]) + kept["envelope"].encode() + make.grow_weights(name)
     assert hashlib.sha256(data).hexdigest() == kept["sha256"]
     with pytest.raises(Malformed, match="ask for a new bundle") as refusal:
@@ -77,7 +76,7 @@ def test_a_bundle_of_version_1_is_refused_and_a_new_one_asked_for(name: str) -> 
 
 
 def statement(name: str) -> bytes:
-    return base64.b64decode(STATEMENTS[name])
+    return base64.b64decode(VECTORS["statements"][name])
 
 
 def test_the_golden_statements_are_verified_and_say_what_they_said() -> None:
@@ -93,26 +92,26 @@ def test_the_golden_statements_are_verified_and_say_what_they_said() -> None:
     check_online(endorsement, signing.raw_public_key(make.ONLINE), ISSUER)
 
 
-@pytest.mark.parametrize("name", sorted(STATEMENTS))
+@pytest.mark.parametrize("name", sorted(VECTORS["statements"]))
 def test_a_statement_has_the_bytes_that_it_had(name: str) -> None:
     assert make.make_repeatable()[name] == statement(name)
 
 
 def test_the_golden_request_is_verified() -> None:
-    asked = base64.b64decode(OLD_VECTORS["request"]["bytes"])
+    asked = base64.b64decode(VECTORS["request"]["bytes"])
     site = request.open_request(asked)
     assert (site.nonce, site.day) == (bytes(range(32)), make.TODAY)
-    assert request.grant_id(asked).hex() == OLD_VECTORS["request"]["grant"]
-    opening = SealingKey.from_pem(OLD_VECTORS["sealed"]["test_only_key"].encode())
+    assert request.grant_id(asked).hex() == VECTORS["request"]["grant"]
+    opening = SealingKey.from_pem(VECTORS["sealed"]["test_only_key"].encode())
     assert site.sealing_key.raw == opening.public_key.raw
 
 
 def test_the_golden_sealed_file_is_opened_by_the_key_that_everybody_knows() -> None:
-    data = base64.b64decode(OLD_VECTORS["sealed"]["bytes"])
-    opening = SealingKey.from_pem(OLD_VECTORS["sealed"]["test_only_key"].encode())
+    data = base64.b64decode(VECTORS["sealed"]["bytes"])
+    opening = SealingKey.from_pem(VECTORS["sealed"]["test_only_key"].encode())
     outside = sealing.outline(data)
-    assert (outside.grant.hex(), outside.plain_bytes) == (OLD_VECTORS["sealed"]["grant"], 25)
-    assert sealing.unseal(data, opening) == OLD_VECTORS["sealed"]["plain"].encode()
+    assert (outside.grant.hex(), outside.plain_bytes) == (VECTORS["sealed"]["grant"], 25)
+    assert sealing.unseal(data, opening) == VECTORS["sealed"]["plain"].encode()
 
 
 def test_a_published_vector_cannot_be_overwritten() -> None:
