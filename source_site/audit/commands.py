@@ -42,8 +42,9 @@ def audit(
     """Attack the model as those would who get it, and write audit.json and audit.html beside it.
 
     Trains networks as the model was trained, each on a random half of the corpus, and measures how well attacks tell
-    which utterances were in. An audit that was interrupted goes on where it was. The report stays here: it says which
-    weights it is about, and nobody else gets it.
+    which utterances were in. Its first line is a smoke alarm: whether the loss alone tells them, without other
+    networks. An audit that was interrupted goes on where it was. The report stays here: it says which weights it is
+    about, and nobody else gets it.
     """
     from dataclasses import asdict
 
