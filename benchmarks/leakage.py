@@ -320,7 +320,8 @@ def timing(latest: dict[tuple[str, str], Row], corpora: list[str]) -> str:
         for corpus in corpora
         if {(corpus, "as usual"), (corpus, "epsilon 8")} <= latest.keys()
     ]
-    return markdown(["whole audit", "as usual", "epsilon 8"], rows, words=1)
+    table = markdown(["whole audit", "as usual", "epsilon 8"], rows, words=1)
+    return f"{table}\n\nWall time, whatever else the machine did meanwhile."
 
 
 def area(told: dict[str, float]) -> str:
