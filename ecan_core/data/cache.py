@@ -23,7 +23,7 @@ CREATE TABLE features (
 ) WITHOUT ROWID
 """
 _SELECT = "SELECT dtype, num_rows, num_columns, duration_s, is_clipped, content FROM features WHERE key = ?"
-_APPLICATION_ID = 0x4543414E  # "ECAN"; SQLite keeps it in the header of the file
+_APPLICATION_ID = 0x45434132  # "ECA2", the second layout; SQLite keeps it in the header of the file
 _SECONDS_PER_DAY = 24 * 60 * 60
 _OWNER = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
 _BUSY_TIMEOUT_S = 30.0
@@ -125,7 +125,9 @@ class FeatureCache(Closing):
         ((owner, num_tables),) = self._run(_OWNER)
         if owner != _APPLICATION_ID and num_tables:
             self.close()
-            raise StorageError(f"{self._path} is a database but not a feature cache; name another --cache.")
+            raise StorageError(
+                f"{self._path} is a database but no feature cache of this version; remove it, or name another --cache."
+            )
         return not num_tables
 
     def _create(self) -> None:

@@ -204,7 +204,6 @@ def join(link: dict[str, Any], corpus: str, relabel: str, secure: bool, max_epsi
     from protocol import engine
 
     [(recipe, path)] = recipes_and_paths([corpus])
-    link["home"].mkdir(parents=True, exist_ok=True)
     site = {
         "recipe": recipe,
         "path": path.resolve(),

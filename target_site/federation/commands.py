@@ -112,7 +112,7 @@ def serve(
     form: str,
     quiet: bool,
 ) -> None:
-    """Coordinate sites that adapt one model: wait for those whose nodes are named, and add up their updates.
+    """Coordinate sites that adapt one model: wait for those whose nodes are named, and average their updates.
 
     The coordinator needs neither recordings nor the model, and keeps neither.
     """

@@ -1,7 +1,7 @@
 """The Flower app of a model that several sites adapt together: what a site answers, and what the coordinator asks.
 
-The coordinator has neither recordings nor the bundle, which is sealed to each site. It adds up how the sites would
-change the weights that all of them have, round by round, and tells them the sum.
+The coordinator has neither recordings nor the bundle, which is sealed to each site. Round by round it averages how the
+sites would change the weights that all of them have, and tells them what that has come to.
 """
 
 import json
@@ -55,7 +55,7 @@ class Plan:
     """What an operator asks of the sites.
 
     Attributes:
-        rounds: how often updates are added up.
+        rounds: how often updates are averaged.
         epochs: passes over a site's recordings in between.
         secure: whether the sum of the updates alone is learned (SecAgg+).
         sites: how many there are; a round begins with all of them.

@@ -88,7 +88,7 @@ def test_the_database_of_another_program_is_refused_and_not_touched(tmp_path):
     connection.execute("CREATE TABLE features (key TEXT)")
     connection.close()
     content = path.read_bytes()
-    with pytest.raises(StorageError, match="not a feature cache; name another --cache"):
+    with pytest.raises(StorageError, match="no feature cache of this version; remove it"):
         FeatureCache(path)
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
