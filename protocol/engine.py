@@ -277,11 +277,18 @@ class Coordinator:
         while not (status := self.status(run)).startswith("finished"):
             if self._process.poll() is not None:
                 raise self._fault("The SuperLink ended")
+            self._follow(run)
             time.sleep(_LOOK_EVERY_S)
         if status != "finished:completed":
             raise ConnectionFault(
                 Code.CONNECTION, f"The federation ended as {status}; see {self._home / 'superlink.log'}."
             )
+
+    def _follow(self, run: str) -> None:
+        """Wait as long as a run's log goes on: one process, where asking again and again starts one every time."""
+        command = ["flwr", "log", run, _LINK, "--stream"]
+        none = subprocess.DEVNULL
+        subprocess.run(command, env=engine_environment(self._home), stdout=none, stderr=none, check=False)
 
     def _fault(self, what: str) -> ConnectionFault:
         return ConnectionFault(Code.CONNECTION, f"{what}; see {self._home / 'superlink.log'}.")

@@ -71,17 +71,24 @@ def check_update(data: Buffer, arch: str, num_classes: int, longest: float) -> A
     return update
 
 
-def refuse_foreign(change: Mapping[str, Array], arch: str, num_classes: int) -> None:
-    """Refuse a sum of updates, as it comes back, that is no finite change of a bundle's weights.
+def refuse_foreign(change: Mapping[str, Array], arch: str, num_classes: int, longest: float) -> None:
+    """Refuse a sum of updates, as it comes back, that is none: a site would adapt from weights made up to listen to it.
+
+    Args:
+        change: float32 arrays by their names.
+        arch: id of the architecture.
+        num_classes: C.
+        longest: Euclidean length that so many rounds can have come to.
 
     Raises:
-        Refused: a name, a shape or a type is another, or a number is not finite.
+        Refused: a name, a shape or a type is another, or it is not finite, or longer.
     """
-    expected = shapes(arch, num_classes)
     found = {name: array.shape for name, array in change.items() if array.dtype == np.float32}
-    if found != expected or not all(np.isfinite(array).all() for array in change.values()):
+    if found != shapes(arch, num_classes) or not length_of(change) <= longest * ROUNDING:
         raise Refused(
-            Code.EGRESS, "What came from the coordinator is no change of this model; install the same version there."
+            Code.EGRESS,
+            "What came from the coordinator is no sum of updates of this model; let all sites install the same version "
+            "and allow the same `longest`.",
         )
 
 

@@ -10,21 +10,20 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.format import MAGIC_PREFIX
 
 from ecan_core.data.inputs import inputs_of
-from ecan_core.errors import StorageError
+from ecan_core.errors import SettingsError, StorageError
 from ecan_core.model.network import Network
+from ecan_core.optim import make_optimizer
 from ecan_core.predict import run
 from ecan_core.seeding import one_thread
-from ecan_core.workers import cores
+from ecan_core.workers import cores, shared_out
 from protocol.files import make_private_folder, write_atomic
 from source_site.material import Material, Recipe, fit_network, quantize_network
 
@@ -33,8 +32,6 @@ OnProgress = Callable[[int, int], None]
 NOISE = (0.5, 1.0, 2.0, 4.0)
 """Deviations of the noise on normalized inputs, for an attacker who is told labels alone."""
 
-_NUMBERS_PER_WORKER = 500_000
-"""A process is not worth starting for less, counted in inputs of networks: it would take longer than they do."""
 _NOISE_SEED = 7
 _FIRST_SEED = 1_000
 """Shadows draw from seeds of their own: an attacker does not know the released network's."""
@@ -86,7 +83,7 @@ def train_shadows(
         seed: seed of the audit.
         folder: where answers are kept.
         on_progress: told how many networks are done, and of how many.
-        workers: processes that train; 1 trains here, None takes the cores at hand if there is much to do.
+        workers: processes that train; None takes the cores at hand.
 
     Raises:
         StorageError: a process that trains was killed.
@@ -97,20 +94,28 @@ def train_shadows(
     keys = [_key(material, job, recipe) for job in jobs]
     answers = {job.index: _load(folder / key, material) for job, key in zip(jobs, keys, strict=True)}
     missing = [job for job in jobs if answers[job.index] is None]
-    numbers = len(missing) * sum(value.size for value in material.values)
-    workers = workers or min(cores(), 1 + numbers // _NUMBERS_PER_WORKER)
 
-    def done(job: _Job, logits: np.ndarray) -> None:
-        answers[job.index] = logits
-        write_atomic(folder / keys[job.index], _to_bytes(logits))
+    def answer(place: bytes) -> bytes:
+        one_thread()
+        try:
+            return _to_bytes(_answer(material, missing[int(place)], recipe))
+        except SettingsError as fault:
+            return str(fault).encode()
+
+    # The first optimizer imports half of torch: here once, and not in every process.
+    make_optimizer("adamw", [torch.nn.Parameter(torch.zeros(1))], 1.0, 0.0)
+    told = shared_out((b"%d" % place for place in range(len(missing))), answer, workers or cores())
+    for job, content in zip(missing, told, strict=True):
+        if content is None:
+            raise StorageError(
+                "A process that trains for the audit was killed, perhaps for want of memory; run it again to go on."
+            )
+        if not content.startswith(MAGIC_PREFIX):
+            raise SettingsError(content.decode())
+        write_atomic(folder / keys[job.index], content)
+        answers[job.index] = _load(folder / keys[job.index], material)
         if on_progress is not None:
             on_progress(sum(one is not None for one in answers.values()), len(jobs))
-
-    if workers == 1 or len(missing) < 2:
-        for job in missing:
-            done(job, _answer(material, job, recipe))
-    else:
-        _in_processes(material, missing, recipe, workers, done)
     together = np.stack([one for index in range(len(jobs)) if (one := answers[index]) is not None])
     return Shadows(members=members, logits=together[..., :-1], hits=together[..., -1], num_copies=_num_copies(material))
 
@@ -168,44 +173,6 @@ def noisy_hits(network: Network, material: Material) -> np.ndarray:
 
 def _num_copies(material: Material) -> int:
     return 24 if material.values[0].ndim == 1 else 4  # a sequence of frames takes a hundred times as long
-
-
-_shared: list[tuple[Material, Recipe]] = []
-
-
-def _begin(material: Material, recipe: Recipe) -> None:
-    one_thread()
-    _shared[:] = [(material, recipe)]
-
-
-def _answer_shared(job: _Job) -> np.ndarray:
-    ((material, recipe),) = _shared
-    return _answer(material, job, recipe)
-
-
-def _in_processes(
-    material: Material,
-    jobs: list[_Job],
-    recipe: Recipe,
-    workers: int,
-    done: Callable[[_Job, np.ndarray], None],
-) -> None:
-    # Forked from a process that has imported torch and computed nothing: its threads are no trouble to copy.
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=context, initializer=_begin, initargs=(material, recipe)
-    ) as executor:
-        try:
-            pending = {executor.submit(_answer_shared, job): job for job in jobs}
-            for future in as_completed(pending):
-                done(pending[future], future.result())
-        except BrokenProcessPool as error:
-            raise StorageError(
-                "A process that trains for the audit was killed, perhaps for want of memory; run it again to go on."
-            ) from error
-        finally:
-            executor.shutdown(cancel_futures=True)
 
 
 def _key(material: Material, job: _Job, recipe: Recipe) -> str:

@@ -150,7 +150,7 @@ def adapt_round(member: Member, wanted: Round, change: Arrays, *, secure: bool) 
         raise Refused(Code.POLICY, "This site takes part in secure aggregation alone; leave out --plain.")
     refuse_spent(member.keys, terms.weights, budget=terms.together.rounds)
     order = RoundOrder(adapt=_order(member, terms, wanted), longest=terms.together.longest)
-    with _carried_out(member, terms, order, wanted, change) as noted:
+    with _carried_out(member, terms, order, wanted, change, rounds=wanted.number - 1) as noted:
         data = read_bounded(member.out / UPDATE, MAX_UPDATE_BYTES)
         (member.out / UPDATE).unlink()
         update = check_update(data, *terms.form, terms.together.longest)
@@ -172,24 +172,28 @@ def conclude(member: Member, wanted: Round, change: Arrays) -> str:
     """
     terms = terms_of(member)
     order = ConcludeOrder(adapt=_order(member, terms, wanted), rounds=wanted.number)
-    with _carried_out(member, terms, order, wanted, change) as noted:
+    with _carried_out(member, terms, order, wanted, change, rounds=wanted.number) as noted:
         finish_replacement(member.out)
     return str(noted["verdict"])
 
 
 @contextmanager
 def _carried_out(
-    member: Member, terms: Terms, order: RoundOrder | ConcludeOrder, wanted: Round, change: Arrays
+    member: Member, terms: Terms, order: RoundOrder | ConcludeOrder, wanted: Round, change: Arrays, *, rounds: int
 ) -> Iterator[dict[str, object]]:
-    """Have an order carried out by a sealed process, and look after what it made while nobody else can write there."""
+    """Have an order carried out by a sealed process, and look after what it made while nobody else can write there.
+
+    The change is what so many rounds have come to.
+    """
     if wanted.weights != terms.weights.hex():
         raise Refused(Code.POLICY, "The sites have different models; give all of them the same release.")
-    refuse_foreign(change, *terms.form)
+    refuse_foreign(change, *terms.form, longest=min(rounds, terms.together.rounds) * terms.together.longest)
     narrator = Narrator(quiet=True)
     with writing_alone(member.keys / LEFT), writing_alone(member.out):
         finish_replacement(member.out)
         for place in order.writable:
             make_private_folder(place)
+        (member.out / UPDATE).unlink(missing_ok=True)
         write_atomic(member.out / CHANGE, save(change))
         audit_log = log_of(member.out, narrator)
         facts = {"bundle_sha256": order.adapt.sha256, "audio": audit_log.pseudonym(member.audio)}

@@ -75,6 +75,20 @@ def test_what_is_no_update_does_not_leave(spoil):
         update.check_update(spoil(encoded), ARCH, CLASSES, LONGEST)
 
 
+def test_a_sum_of_updates_may_be_as_long_as_so_many_rounds_come_to():
+    drawn = random_update(2 * LONGEST)
+    update.refuse_foreign(drawn, ARCH, CLASSES, 2 * LONGEST)
+    for longest, change in (
+        (LONGEST, drawn),
+        (0.0, drawn),
+        (9.0, drawn | {"head.bias": np.full(CLASSES, np.nan, np.float32)}),
+        (9.0, drawn | {"head.bias": np.zeros(CLASSES)}),
+        (9.0, {name: array for name, array in drawn.items() if name != "head.bias"}),
+    ):
+        with pytest.raises(Refused, match="no sum of updates"):
+            update.refuse_foreign(change, ARCH, CLASSES, longest)
+
+
 def test_copies_count_against_the_budget_and_are_listed(tmp_path):
     data = update.encode_update(random_update(), ARCH, CLASSES)
     for _ in range(2):

@@ -1,8 +1,12 @@
 """Networks of an audit: trained as the released one, on halves, and never twice."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
+from ecan_core.errors import SettingsError, StorageError
 from ecan_core.predict import run
 from ecan_core.train import TrainSettings
 from source_site.audit import shadows as module
@@ -20,7 +24,7 @@ def test_every_utterance_is_in_half_of_the_models():
     assert not np.array_equal(members, random_halves(10, 33, seed=1))
 
 
-def test_an_audit_takes_up_what_a_killed_one_has_left(tmp_path, monkeypatch):
+def test_an_audit_takes_up_what_a_killed_one_has_left(tmp_path):
     members = random_halves(4, len(MATERIAL), seed=0)
     done = []
     first = train_shadows(
@@ -30,12 +34,10 @@ def test_an_audit_takes_up_what_a_killed_one_has_left(tmp_path, monkeypatch):
     kept = sorted(tmp_path.iterdir())
     kept[0].unlink()
     kept[1].write_bytes(b"half of a fi")
-    trained = []
-    monkeypatch.setattr(
-        module, "fit_network", lambda *words, **named: trained.append(1) or fit_network(*words, **named)
-    )
-    again = train_shadows(MATERIAL, members, RECIPE, seed=0, folder=tmp_path, workers=1)
-    assert len(trained) == 2
+    written = [path.stat().st_mtime_ns for path in kept[2:]]
+    again = train_shadows(MATERIAL, members, RECIPE, seed=0, folder=tmp_path)
+    assert sorted(tmp_path.iterdir()) == kept
+    assert [path.stat().st_mtime_ns for path in kept[2:]] == written
     assert np.array_equal(first.logits, again.logits)
 
 
@@ -58,7 +60,19 @@ def test_an_answer_is_that_of_the_network_as_a_bundle_holds_it(tmp_path):
     assert not np.array_equal(found.logits[1], plain)
 
 
-@pytest.mark.slow
+def test_a_process_that_is_killed_is_said_and_no_answer_is_kept_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "fit_network", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(StorageError, match="was killed, perhaps for want of memory; run it again"):
+        train_shadows(MATERIAL, random_halves(4, len(MATERIAL), seed=0), RECIPE, seed=0, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_diverges_says_so_wherever_it_runs(tmp_path):
+    hot = Recipe(settings=TrainSettings(epochs=2, learning_rate=1e30))
+    with pytest.raises(SettingsError, match="diverged"):
+        train_shadows(MATERIAL, random_halves(2, len(MATERIAL), seed=0), hot, seed=0, folder=tmp_path)
+
+
 def test_two_processes_answer_as_one(tmp_path):
     members = random_halves(4, len(MATERIAL), seed=0)
     one, two = (
