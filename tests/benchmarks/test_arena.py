@@ -50,7 +50,8 @@ def job(normalization, num=24, classes=("anger", "fear", "sadness")):
 def test_an_adaptation_is_given_nothing_that_holds_a_label():
     site, answers = speech().split(("anger", "fear", "sadness"))
     assert site._fields == ("features", "speakers")
-    assert [name for name in dir(answers) if not name.startswith("_")] == ["accuracy", "among", "calibration_error", "uar"]
+    questions = ["accuracy", "among", "calibration_error", "uar"]
+    assert [name for name in dir(answers) if not name.startswith("_")] == questions
 
 
 def test_answers_average_over_the_classes_that_occur():
