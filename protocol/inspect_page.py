@@ -71,7 +71,7 @@ def _facts(facts: dict[str, str], warned: Iterable[str] = ()) -> str:
 
 def _stated(listing: dict[str, Any]) -> str:
     rows = [(item["field"], _shortened(str(item["value"])), f"{item['free_bits']:.2f}") for item in listing["stated"]]
-    total = ("in all, of 160 allowed", "", f"{listing['free_bits']:.2f}")
+    total = ("in all, of 160", "", f"{listing['free_bits']:.2f}")
     return _table("What the source states", ("field", "value", "free bits"), [*rows, total])
 
 
@@ -107,7 +107,7 @@ def _table(caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> 
 
 
 def _shortened(value: str) -> str:
-    return value if len(value) <= 2 * _SHOWN_DIGITS else f"{value[:_SHOWN_DIGITS]}..."
+    return value if len(value) < 2 * _SHOWN_DIGITS else f"{value[:_SHOWN_DIGITS]}..."
 
 
 _PAGE = Template("""<!doctype html>
@@ -117,7 +117,7 @@ _PAGE = Template("""<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>$title</title>
 <style>
-@page { size: A4; margin: 14mm 15mm; }
+@page { size: A4; margin: 12mm 15mm; }
 body { font: 7.6pt/1.32 system-ui, sans-serif; color: #111; margin: 0 auto; max-width: 180mm; }
 h1 { font-size: 14pt; margin: 0 0 1.5mm; }
 p { margin: 0 0 2mm; }
@@ -130,7 +130,7 @@ table:not(.facts) :is(td, th):last-child { text-align: right; white-space: nowra
 .facts th { width: 20mm; }
 .facts .warned { color: #a00; font-weight: 700; }
 .columns { display: grid; grid-template-columns: 1fr 1fr; column-gap: 8mm; }
-.sign { display: grid; grid-template-columns: 2fr 1fr 2fr; column-gap: 8mm; margin-top: 12mm; }
+.sign { display: grid; grid-template-columns: 2fr 1fr 2fr; column-gap: 8mm; margin-top: 10mm; }
 .sign div { border-top: .6pt solid #111; padding-top: .8mm; }
 </style>
 </head>

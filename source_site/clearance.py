@@ -42,6 +42,10 @@ class Terms:
     releases: int = RELEASES
     override: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.override is not None and not self.tier:
+            raise UsageFault("at tier 0 nothing is asked of an audit and there is nothing to override: name the --tier")
+
 
 TIER_0 = Terms()
 

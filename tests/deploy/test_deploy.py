@@ -91,14 +91,14 @@ def test_the_rules_of_a_site_are_valid_and_leave_out_who_is_at_work(rules, tmp_p
     assert policy.approval == "required"
 
 
-def test_whoever_hears_recordings_follows_the_rules_of_the_site():
+def test_whoever_receives_or_hears_recordings_follows_the_rules_of_the_site():
     starts = [line for unit in UNITS for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
     composed = yaml.safe_load((DEPLOY / "containers" / "compose.yaml").read_text())["services"]
     starts += [" ".join(service["command"]) for service in composed.values()]
     starts += [" ".join(pod["containers"][0]["args"]) for pod in pods(DEPLOY / "kubernetes").values()]
-    hearing = [start for start in starts if "--audio" in start]
-    assert len(hearing) == 6
-    assert all("--config" in start for start in hearing)
+    bound = [start for start in starts if "--audio" in start or " receive " in f" {start} "]
+    assert len(bound) == 9
+    assert all("--config" in start for start in bound)
 
 
 def test_the_composition_follows_the_schema():

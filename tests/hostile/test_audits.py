@@ -216,6 +216,11 @@ def test_an_override_is_for_one_model_and_one_tier(source):
     source.refuse("AUDIT_BINDING", "--tier", 1, "--override", word)
 
 
+def test_at_tier_0_there_is_nothing_to_override(source):
+    (source.folder / "word").write_text("")
+    source.refuse("", "--override", source.folder / "word", code=2, says="name the --tier")
+
+
 def test_nothing_is_overridden_where_there_is_no_audit(source):
     appoint(source)
     source.audit(failing())
