@@ -593,7 +593,7 @@ CHANGED_LEDGERS: dict[str, Callable[[Path], None]] = {
     "a-table-more": sql(f"CREATE TABLE {MARKER} (note TEXT)"),
     "a-trigger-more": sql(f"CREATE TRIGGER {MARKER} AFTER INSERT ON entries BEGIN SELECT 1; END"),
     "a-view-more": sql(f"CREATE VIEW {MARKER} AS SELECT * FROM grants"),
-    "another-version": sql("PRAGMA user_version = 2"),
+    "another-version": sql("PRAGMA user_version = 3"),
     "last-line-gone": rewrite("DELETE FROM entries WHERE seq = (SELECT MAX(seq) FROM entries)"),
     "first-line-gone": rewrite("DELETE FROM entries WHERE seq = 1"),
     "all-lines-gone": rewrite("DELETE FROM entries"),

@@ -263,7 +263,9 @@ def test_a_target_needs_neither_the_source_site_nor_a_network(crossing, target_o
 
 
 def test_a_targets_own_tests_pass_without_the_source_site(target_only):
-    code = "import pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'tests/target_site']))"
+    code = (
+        "import pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-m', 'not slow', 'tests/target_site']))"
+    )
     done = run_there(target_only, code)
     assert done.returncode == 0, done.stdout[-2000:]
     assert " passed" in done.stdout

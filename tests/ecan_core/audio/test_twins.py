@@ -49,7 +49,7 @@ def test_statistics_agree_with_their_slow_twin_on_real_speech(corpus):
     if not CORPORA.is_dir():
         pytest.skip("the real corpora are not beside the project (../shared/corpora)")
     files = sorted(file for file in (CORPORA / corpus).rglob("*") if file.suffix in AUDIO_SUFFIXES)
-    assert_agree(deviations(islice(files, 0, None, len(files) // 40)))
+    assert_agree(deviations(islice(files, 0, None, len(files) // 12)))
 
 
 @pytest.mark.parametrize("sound", [noise(0.1), noise(1.0), tone(200), pulse_train(110), syllables(), noise(1.0) * 0])
