@@ -1,4 +1,4 @@
-"""The options by which a node finds its coordinator: the same for every command that joins a federation."""
+"""The options of a coordinator's keys, and those by which a node finds it: the same for every federation."""
 
 import functools
 from collections.abc import Callable
@@ -37,6 +37,14 @@ _OPTIONS = {
         "--patience", "patience_s", type=float, default=PATIENCE_S, show_default=True, help="Seconds to try to get in."
     ),
 }
+
+
+def coordinator_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options to a command that makes a coordinator's keys: arguments of `protocol.engine`."""
+    out = click.Path(path_type=Path, file_okay=False)
+    command = click.option("--out", type=out, required=True, help="Folder for the keys.")(command)
+    reached_by = "Name or address by which the sites reach the coordinator."
+    return click.option("--host", required=True, help=reached_by)(command)
 
 
 def node_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -64,12 +64,11 @@ class PortableEar(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(ear.networks)
         voices = ear.voices
-        names = ear.voices.all_names()
         self.register_buffer("columns", torch.from_numpy(np.flatnonzero(voices.columns)))
         self.register_buffer("offsets", torch.from_numpy(voices.offsets.astype(np.float32)))
         self.register_buffer("centers", torch.from_numpy(voices.centers.astype(np.float32)))
         known = {name: row for row, name in enumerate(speakers, start=1)}
-        self.register_buffer("rows", torch.tensor([known.get(name, 0) for name in names]))
+        self.register_buffer("rows", torch.tensor([known.get(name, 0) for name in voices.all_names()]))
 
     def forward(self, normalized: Tensor) -> Tensor:
         """Rows ``[N]``."""

@@ -47,6 +47,12 @@ def engine_environment(home: Path) -> dict[str, str]:
     return os.environ | QUIET | {"FLWR_HOME": str(home), "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
+def prepare_coordinator(folder: Path, host: str, *, announce: Callable[[str], None]) -> None:
+    """Make a coordinator's keys, as `make_coordinator_keys`, and tell its operator what comes next."""
+    make_coordinator_keys(folder, host, datetime.now(UTC))
+    announce(f"next: give {folder / CA_FILE} to every site, and ask each for its node's public key")
+
+
 def make_coordinator_keys(folder: Path, host: str, now: datetime) -> None:
     """Make the certificate authority and the TLS key of a SuperLink.
 

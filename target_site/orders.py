@@ -137,16 +137,14 @@ class OnnxOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundOrder:
-    """Adapt a model that several sites share for one round, and write how its weights changed.
+class SharedOrder:
+    """What is done with a model that several sites share reaches as far as an adaptation of it does.
 
     Attributes:
-        adapt: to what and how; its output folder holds the change so far, and gets the update.
-        longest: Euclidean length that the update is cut to.
+        adapt: to what and how.
     """
 
     adapt: AdaptOrder
-    longest: float
 
     @property
     def readable(self) -> tuple[Path, ...]:
@@ -160,26 +158,27 @@ class RoundOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConcludeOrder:
+class RoundOrder(SharedOrder):
+    """Adapt a model that several sites share for one round, and write how its weights changed.
+
+    The output folder holds the change so far, and gets the update.
+
+    Attributes:
+        longest: Euclidean length that the update is cut to.
+    """
+
+    longest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcludeOrder(SharedOrder):
     """Judge a model that several sites share, and make it this site's.
 
     Attributes:
-        adapt: as in the rounds.
         rounds: how many there were.
     """
 
-    adapt: AdaptOrder
     rounds: int
-
-    @property
-    def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
-        return self.adapt.readable
-
-    @property
-    def writable(self) -> tuple[Path, ...]:
-        """Folders."""
-        return self.adapt.writable
 
 
 Order = AdaptOrder | PredictOrder | EvaluateOrder | OnnxOrder | RoundOrder | ConcludeOrder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecan_core.narrator import Narrator
-from ecan_core.node_options import node_options
+from ecan_core.node_options import coordinator_options, node_options
 from source_site.commands import (
     existing_file,
     existing_folder,
@@ -134,17 +134,13 @@ def try_plan(
     short_help="Make the coordinator's TLS key.",
     epilog="Example: ecan-source federate keys --host federation.example.org --out keys",
 )
-@click.option("--host", required=True, help="Name or address by which the sites reach the coordinator.")
-@click.option("--out", type=folder, required=True, help="Folder for the keys.")
+@coordinator_options
 @quiet_option
 def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
     """Make the coordinator's TLS key and the certificate that its sites know it by."""
-    from datetime import UTC, datetime
+    from protocol import engine
 
-    from protocol.engine import CA_FILE, make_coordinator_keys
-
-    make_coordinator_keys(out, host, datetime.now(UTC))
-    Narrator(quiet=quiet).say(f"next: give {out / CA_FILE} to every site, and ask each for its node's public key")
+    engine.prepare_coordinator(out, host, announce=Narrator(quiet=quiet).say)
 
 
 @federate.command(
