@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from protocol.errors import Code, ConnectionFault
+from protocol.federation.node_keys import lend_to_flower, load_node_key, make_node_key
 from protocol.files import write_atomic
 
 CA_FILE, CERTIFICATE_FILE, SERVER_KEY_FILE = "ca.crt", "server.crt", "server.key"
@@ -82,27 +83,12 @@ def make_coordinator_keys(folder: Path, host: str, now: datetime) -> None:
     write_atomic(folder / SERVER_KEY_FILE, private)
 
 
-def make_node_key(path: Path) -> Path:
-    """Make the key by which a site's node is known; returns the file with its public half, for the coordinator.
-
-    Raises:
-        StorageFault: the folder cannot be written.
-    """
-    key = ec.generate_private_key(ec.SECP384R1())
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    openssh, none = serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    write_atomic(path, key.private_bytes(serialization.Encoding.PEM, openssh, none))
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    write_atomic(path.with_suffix(".pub"), public + b"\n")
-    return path.with_suffix(".pub")
-
-
-def node_command(address: str, ca: Path, key: Path, site: Mapping[str, object], runtime_port: int) -> list[str]:
-    """The command line of a site's SuperNode."""
+def node_command(address: str, ca: Path, key: int, site: Mapping[str, object], runtime_port: int) -> list[str]:
+    """The command line of a site's SuperNode; ``key`` is a descriptor that it reads its node key from."""
     settings = " ".join(f"{name}={_toml(value)}" for name, value in site.items())
     return [
         *("flower-supernode", "--superlink", address, "--root-certificates", str(ca)),
-        *("--auth-supernode-private-key", str(key), "--node-config", settings),
+        *("--auth-supernode-private-key", f"/dev/fd/{key}", "--node-config", settings),
         *("--host", "127.0.0.1", "--port", str(runtime_port)),
     ]
 
@@ -135,6 +121,7 @@ def join(
 
     Raises:
         ConnectionFault: it was not let in.
+        KeyFault: the node's key cannot be read.
         StorageFault: a key cannot be written.
     """
     if not key.exists():
@@ -145,10 +132,13 @@ def join(
         )
         return
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    node_key = load_node_key(key)
     began = time.monotonic()
     while True:
-        with engine_process(node_command(address, ca, key, site, runtime_port), home) as process:
-            code = process.wait()
+        with lend_to_flower(node_key) as lent:
+            command = node_command(address, ca, lent, site, runtime_port)
+            with engine_process(command, home, descriptors=(lent,)) as process:
+                code = process.wait()
         if time.monotonic() - began > patience_s:
             raise ConnectionFault(
                 Code.CONNECTION,
@@ -186,11 +176,15 @@ def coordinator(keys: Path, address: str, home: Path) -> Iterator["Coordinator"]
 
 
 @contextmanager
-def engine_process(command: Sequence[str], home: Path, log: Any = None) -> Iterator[subprocess.Popen[bytes]]:
+def engine_process(
+    command: Sequence[str], home: Path, log: Any = None, descriptors: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """One process of the engine, ended with the block together with those that it started; SIGTERM ends it as well."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     environment = engine_environment(home)
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=log, stderr=log, start_new_session=True, pass_fds=descriptors
+    )
     try:
         yield process
     finally:
