@@ -35,8 +35,6 @@ QUIET = {
     "OMP_NUM_THREADS": "1",
 }
 """Every process of the engine calls nobody but the addresses that it was given, and installs nothing."""
-FEWEST_FOR_SECRECY = 3
-"""Nodes of a masked sum: of two, each could take its own share from the sum and see the other's."""
 _LINK = "coordinator"
 _VALID_DAYS = 365
 _PATIENCE_S, _LOOK_EVERY_S = 120.0, 3.0

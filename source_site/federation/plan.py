@@ -15,7 +15,7 @@ from ecan_core.model.weights import restore, snapshot
 from ecan_core.settings import parse_settings
 from ecan_core.train import TrainSettings
 from protocol.architecture import model_shapes
-from protocol.engine import FEWEST_FOR_SECRECY
+from protocol.federation.masking import FEWEST_FOR_SECRECY
 
 Arrays = dict[str, np.ndarray]
 EVERYBODY, HEARD = "all/", "heard/"
