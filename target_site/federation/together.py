@@ -31,8 +31,8 @@ from protocol.averaging import (
     record_of,
     wait_for_nodes,
 )
-from protocol.engine import FEWEST_FOR_SECRECY
 from protocol.errors import Code, ConnectionFault, Refused
+from protocol.federation.masking import FEWEST_FOR_SECRECY
 from protocol.update import shapes
 from target_site.federation.member import Member, Round, adapt_round, conclude, terms_of
 
