@@ -86,7 +86,7 @@ def prepare(options: Mapping[str, Any], subject: Subject, announce: Callable[[st
         announce(f"{link.book} begins anew: {new_book}")
     if link.key.exists():
         return link
-    if not new_book:
+    if not link.book.exists():
         Book.create(link.book, subject, "first use", int(time.time()))
     public = make_node_key(link.key)
     announce(
