@@ -115,7 +115,7 @@ def roster_of(link: Link) -> Roster | None:
     """
     if not link.peers:
         return None
-    return Roster.pin(load_node_key(link.key).public_key(), [load_public(peer) for peer in link.peers])
+    return Roster(load_node_key(link.key).public_key(), [load_public(peer) for peer in link.peers])
 
 
 def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Callable[[str], None]) -> None:

@@ -72,7 +72,7 @@ def members(sites: Sequence[Site], plan: Plan, rules: Rules, home: Path) -> list
             rules,
             home=home / str(number),
             book=Book.create(home / str(number) / "book", {"site": number}, "a trial", int(time.time())),
-            roster=Roster.pin(publics[number], [*publics[:number], *publics[number + 1 :]]) if plan.secure else None,
+            roster=Roster(publics[number], [*publics[:number], *publics[number + 1 :]]) if plan.secure else None,
             node_key=keys[number],
             carry_out=carry_out,
             announce=lambda _: None,
