@@ -1,4 +1,7 @@
-"""Carry out this site's orders in the contained process, which alone opens recordings (docs/containment.md)."""
+"""Carry out this site's orders in the contained process.
+
+It alone opens recordings (docs/containment.md).
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -33,14 +36,20 @@ _CARRIED_OUT_BY = {
 
 
 def main() -> NoReturn:
-    """Carry out the order that comes on standard input; started by `ecan-target`."""
+    """Carry out the order on standard input; started by `ecan-target`."""
     reserve_channel()
     contained = click.Command("contained", callback=lambda: carry_out_order(_load))
     run(contained, prog_name="ecan-target", error_types=(EcanError, ProtocolError), args=[])
 
 
 def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
-    """Import everything that the order needs, while all files are within reach and before there is a recording."""
+    """Import what the order needs, while all files are within reach.
+
+    Args:
+        command: a name in ``ORDERS``.
+        values: the fields of the order.
+        quiet: say nothing but errors.
+    """
     from ecan_core.seeding import one_thread
 
     order = parse_settings(ORDERS[command], values, "order")

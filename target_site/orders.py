@@ -1,4 +1,7 @@
-"""Describe what a contained process is told to do, as plain values, and what it needs within reach to do it."""
+"""Describe what a contained process is told to do, as plain values.
+
+An order also knows which files it needs within reach.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

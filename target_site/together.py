@@ -1,4 +1,6 @@
-"""Do the contained work where several sites adapt one model together: a round of it, and the end.
+"""Carry out a round of a model that several sites adapt, and its end.
+
+This is contained work.
 
 The site's own adaptation, by the default committee, comes first and is kept until the end like that of a killed run:
 it tells how the utterances are normalized, and it is the panel that judges the common model.

@@ -1,4 +1,4 @@
-"""Carry out one order in the only kind of process at a site that opens recordings; it has no way out.
+"""Carry out one order behind walls, in the process that opens recordings.
 
 `protocol.containment.launcher` starts a module of the site as a fresh interpreter. That one reads its instructions from
 standard input, tries every way out, builds its walls, tries them all again, and only then opens a recording. What
@@ -49,7 +49,7 @@ class Instructions:
 
     @classmethod
     def from_json(cls, text: bytes) -> "Instructions":
-        """Rebuild the instructions from the JSON that the starting process wrote."""
+        """Rebuild instructions from the JSON that the starting process wrote."""
         said = json.loads(text)
         kinds = {"conditions": Conditions, "control": Plant, "plant": Plant}
         parsed = {name: kind(**said[name]) for name, kind in kinds.items()}
@@ -78,7 +78,10 @@ Load = Callable[[str, Mapping[str, Any], bool], Work]
 
 
 def reserve_channel() -> None:
-    """Keep standard output for the channel, and leave Ctrl-C to the process that started this one."""
+    """Keep standard output for the channel, and ignore Ctrl-C.
+
+    Interruption is the business of the process that started this one.
+    """
     os.umask(0o077)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout = sys.stderr

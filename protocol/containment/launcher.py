@@ -1,4 +1,4 @@
-"""Have a task carried out in a contained process, and watch over it from outside.
+"""Have a task carried out in a contained process, and watch over it.
 
 This process holds what the contained one must not: keys, a network. It opens no recording.
 """
@@ -111,7 +111,14 @@ def carry_out_contained(
 
 
 def surroundings_of(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Split an environment into what a contained process gets, and which dangerous variables it does not get."""
+    """Split an environment into what is passed on and what is not.
+
+    Args:
+        environment: the variables of this process.
+
+    Returns:
+        The variables that a contained process gets, and the names of dangerous ones that it does not get.
+    """
     passed_on = {
         name: value for name, value in environment.items() if name in _PASSED_ON or name.startswith(("LC_", "ECAN_"))
     }

@@ -1,4 +1,4 @@
-"""Try every way out of a process before it is contained and again afterwards.
+"""Try every way out of a process, before it is contained and afterwards.
 
 Before, an attempt should succeed: one that cannot would prove nothing. Afterwards every one must fail, and what was
 planted outside must have heard nothing. All of it stays on this machine: the listeners are this site's own.

@@ -1,4 +1,6 @@
-"""Shut in the process that reads recordings, and prove that it is (docs/containment.md).
+"""Shut in the process that reads recordings, and prove that it is.
+
+See docs/containment.md.
 
 level  walls                                     what they leave
 3      system calls, files and a network apart   nothing
@@ -166,7 +168,7 @@ def contain(
     walls = sandbox.confine(
         readable=[path for path in readable if path.exists()],
         writable=writable,
-        sockets=False,
+        network=sandbox.Network.NONE,
         required=False,
     )
     level = _level(walls, is_alone=is_alone)
@@ -181,7 +183,7 @@ def contain(
     if level > Level.NONE:
         _refuse_gaps({name for name, led_out in after.items() if led_out} - _OPEN_AT[level])
     if level >= Level.FILES:
-        sandbox.probe_denied([Path(plant.secret), Path(plant.folder)], sockets=False)
+        sandbox.probe_denied([Path(plant.secret), Path(plant.folder)], network=sandbox.Network.NONE)
     return Containment(
         level=level,
         accepted=conditions.accepted if level < conditions.least else None,

@@ -181,7 +181,7 @@ def conclude(member: Member, wanted: Round, change: Arrays) -> str:
 def _carried_out(
     member: Member, terms: Terms, order: RoundOrder | ConcludeOrder, wanted: Round, change: Arrays, *, rounds: int
 ) -> Iterator[dict[str, object]]:
-    """Have an order carried out by a contained process, and look after what it made while nobody else can write there.
+    """Have an order carried out by a contained process, alone in its folder.
 
     The change is what so many rounds have come to.
     """
