@@ -1,8 +1,8 @@
 """Processes that share work, made by `fork` and pipes alone: neither sockets nor semaphores nor another program.
 
-That is all that a sealed process may do, and it costs milliseconds. What a worker is given and what it gives back are
-bytes, so that nothing it says can become code. A worker that is killed costs the piece that it was at; another takes
-its place.
+That is all that a contained process may do, and it costs milliseconds. What a worker is given and what it gives back
+are bytes, so that nothing it says can become code. A worker that is killed costs the piece that it was at; another
+takes its place.
 """
 
 import os

@@ -183,7 +183,7 @@ def _sound_libraries(_: Circumstances) -> str:
 
 def _kernel(_: Circumstances) -> str:
     """Whether a process can be walled in here: tried in a process of its own, since walls are for good."""
-    what = _fails_in_a_process(lambda: sandbox.confine(readable=(), sockets=False))
+    what = _fails_in_a_process(lambda: sandbox.confine(readable=(), network=sandbox.Network.NONE))
     if what is not None:
         raise ContainmentFault(Code.CONTAINMENT, what)
     alone = _fails_in_a_process(_leave_network) is None

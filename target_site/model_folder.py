@@ -52,7 +52,7 @@ def new_model(folder: Path) -> Iterator[Path]:
 def finish_replacement(folder: Path) -> None:
     """Move a new model that is whole to the place of the old one; nothing happens if there is none.
 
-    A sealed process writes the model and the one that started it moves it: the first version of Landlock has no
+    A contained process writes the model and the one that started it moves it: the first version of Landlock has no
     moves from folder to folder.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a site does where several sites adapt one model together. Flower is not known here; what is returned leaves.
 
-This process holds the site's settings and has a way out, so it opens no recording: every round is a sealed process,
+This process holds the site's settings and has a way out, so it opens no recording: every round is a contained process,
 whose one file passes the gate of `protocol.update` before anything is returned.
 """
 
@@ -19,6 +19,8 @@ from ecan_core.data.unlabeled import LeftOut
 from ecan_core.narrator import Narrator
 from ecan_core.plan import AdaptSettings
 from ecan_core.settings import parse_settings
+from protocol.containment.launcher import carry_out_contained
+from protocol.containment.walls import Conditions
 from protocol.errors import Code, Refused
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.trust import VerifiedBundle
@@ -26,11 +28,9 @@ from protocol.update import LEFT, MAX_UPDATE_BYTES, check_update, keep_copy, ref
 from target_site.acceptance import open_accepted
 from target_site.approval import require_approval
 from target_site.commands import log_of
-from target_site.containment import Conditions
 from target_site.locks import writing_alone
 from target_site.model_folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
-from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings
-from target_site.seal import carry_out_sealed
+from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings, task_of
 from target_site.site_policy import SitePolicy, Together, read_policy
 
 METHOD = "shot-im"
@@ -181,7 +181,7 @@ def conclude(member: Member, wanted: Round, change: Arrays) -> str:
 def _carried_out(
     member: Member, terms: Terms, order: RoundOrder | ConcludeOrder, wanted: Round, change: Arrays, *, rounds: int
 ) -> Iterator[dict[str, object]]:
-    """Have an order carried out by a sealed process, and look after what it made while nobody else can write there.
+    """Have an order carried out by a contained process, alone in its folder.
 
     The change is what so many rounds have come to.
     """
@@ -199,7 +199,7 @@ def _carried_out(
         facts = {"bundle_sha256": order.adapt.sha256, "audio": audit_log.pseudonym(member.audio)}
         with audit_log.recorded("together", round=wanted.number, **facts) as noted:
             conditions = Conditions(least=terms.policy.least_level)
-            noted |= carry_out_sealed(order, conditions=conditions, narrator=narrator, quiet=True)
+            noted |= carry_out_contained(task_of(order), conditions=conditions, announce=narrator.say, quiet=True)
             yield noted
         (member.out / CHANGE).unlink()
 

@@ -1,4 +1,4 @@
-"""Three sites adapt one model together: the Flower app with all of them in one process, their sealed processes real."""
+"""Three sites adapt one model together: the Flower app with all of them in one process; contained ones are real."""
 
 import json
 from contextlib import ExitStack

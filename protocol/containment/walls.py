@@ -1,4 +1,6 @@
-"""How well the process that reads recordings is shut in, and the proof that it is (docs/containment.md).
+"""Shut in the process that reads recordings, and prove that it is.
+
+See docs/containment.md.
 
 level  walls                                     what they leave
 3      system calls, files and a network apart   nothing
@@ -19,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from protocol import sandbox
+from protocol.containment.probes import Plant, attempt_all
 from protocol.errors import Code, ContainmentFault
-from target_site.probes import Plant, attempt_all
 
 
 class Level(IntEnum):
@@ -131,7 +133,7 @@ class Containment:
             return f"UNCONTAINED (level {self.level:d} of 3: {WALLS[self.level]}); accepted because: {self.accepted}"
         tried = sum(before for before, _ in self.ways_out.values())
         return (
-            f"sealed at level {self.level:d} of 3 ({WALLS[self.level]}): {tried} ways out that led out before, "
+            f"contained at level {self.level:d} of 3 ({WALLS[self.level]}): {tried} ways out that led out before, "
             f"{sum(after for _, after in self.ways_out.values())} now"
         )
 
@@ -147,7 +149,7 @@ def contain(
     """Shut this process in for good, and show that it is.
 
     Args:
-        readable: files and folders that it needs, besides its own code; what is not there is left out.
+        readable: files and folders that it needs, its own code among them; what is not there is left out.
         writable: folders that it writes into, which are there.
         conditions: what is demanded.
         control: what is reached for before the walls are built.
@@ -164,9 +166,9 @@ def contain(
     _limit_memory()
     is_alone = sandbox.leave_network()
     walls = sandbox.confine(
-        readable=[*sandbox.code_paths("target_site", "ecan_core"), *(path for path in readable if path.exists())],
+        readable=[path for path in readable if path.exists()],
         writable=writable,
-        sockets=False,
+        network=sandbox.Network.NONE,
         required=False,
     )
     level = _level(walls, is_alone=is_alone)
@@ -181,7 +183,7 @@ def contain(
     if level > Level.NONE:
         _refuse_gaps({name for name, led_out in after.items() if led_out} - _OPEN_AT[level])
     if level >= Level.FILES:
-        sandbox.probe_denied([Path(plant.secret), Path(plant.folder)], sockets=False)
+        sandbox.probe_denied([Path(plant.secret), Path(plant.folder)], network=sandbox.Network.NONE)
     return Containment(
         level=level,
         accepted=conditions.accepted if level < conditions.least else None,
@@ -201,8 +203,8 @@ def _refuse_gaps(gaps: set[str]) -> None:
     if gaps:
         raise ContainmentFault(
             Code.PROBE,
-            f"The walls do not hold: {', '.join(sorted(gaps))} led out of the sealed process; no recording was opened, "
-            "report it with the kernel's version.",
+            f"The walls do not hold: {', '.join(sorted(gaps))} led out of the contained process; no recording was "
+            "opened, report it with the kernel's version.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Ways out of a process, each to be tried before it is sealed and again afterwards.
+"""Try every way out of a process, before it is contained and afterwards.
 
 Before, an attempt should succeed: one that cannot would prove nothing. Afterwards every one must fail, and what was
 planted outside must have heard nothing. All of it stays on this machine: the listeners are this site's own.
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ecan_core.closing import Closing
 from protocol import sandbox
 
 LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
@@ -31,7 +30,7 @@ _GOT_OUT, _KEPT_IN = 0, 77
 
 @dataclass(frozen=True, kw_only=True)
 class Plant:
-    """What lies outside a seal to be reached for.
+    """Describe what lies outside the walls to be reached for.
 
     Attributes:
         tcp: port of a listener on the IPv4 loopback; 0 where there is none, so with the others.
@@ -39,7 +38,7 @@ class Plant:
         udp: the same over UDP.
         path: a UNIX socket in the file system; empty where there is none.
         name: an abstract UNIX socket; empty where there is none.
-        secret: a file that the sealed process has no business with.
+        secret: a file that the contained process has no business with.
         folder: a folder likewise.
     """
 
@@ -52,8 +51,8 @@ class Plant:
     folder: str
 
 
-class Listeners(Closing):
-    """A plant and the listeners behind it; use as a context manager.
+class Listeners:
+    """Hold a plant and the listeners behind it; to be closed.
 
     Attributes:
         plant: where they are.

@@ -1,6 +1,6 @@
-"""Have an order carried out in a sealed process, and watch over it from outside.
+"""Have a task carried out in a contained process, and watch over it.
 
-This process holds what the sealed one must not: keys, a network. It opens no recording.
+This process holds what the contained one must not: keys, a network. It opens no recording.
 """
 
 import json
@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from stat import S_ISSOCK
 from tempfile import TemporaryDirectory
@@ -19,20 +19,18 @@ from typing import IO, Any
 
 import click
 
-from ecan_core.errors import EcanError
-from ecan_core.narrator import Narrator
-from protocol.errors import Code, ContainmentFault
-from target_site.containment import Conditions, Level
-from target_site.orders import Order, name_of
-from target_site.probes import Listeners
+from protocol.containment.contained_process import Instructions
+from protocol.containment.probes import Listeners
+from protocol.containment.walls import Conditions, Level
+from protocol.errors import Code, ContainmentFault, ProtocolError
 
 BANNER_EVERY_S = 60.0
 _START = (
     "import sys; root = sys.argv.pop(); root in sys.path or sys.path.insert(0, root); "
-    "from target_site.sealed import main; main()"
+    "from importlib import import_module; import_module(sys.argv.pop()).main()"
 )
 """Run by an isolated interpreter, which finds this very code and nothing that the environment names."""
-_ROOT = str(Path(__file__).resolve().parents[1])
+_ROOT = str(Path(__file__).resolve().parents[2])
 _PASSED_ON = frozenset(
     {
         *("PATH", "HOME", "TMPDIR", "LANG", "LANGUAGE", "TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "ECAN_DEBUG"),
@@ -43,42 +41,64 @@ _STEERING = ("LD_", "GLIBC_TUNABLES", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP
 """How the names of variables begin that change what a process runs."""
 
 
-def carry_out_sealed(order: Order, *, conditions: Conditions, narrator: Narrator, quiet: bool) -> dict[str, Any]:
-    """Carry out an order in a process that has no way out.
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Describe what a site wants to have done behind walls.
+
+    Attributes:
+        program: the site's module, by its dotted name, whose ``main`` is the contained process; it calls
+            `contained_process.carry_out_order`.
+        command: what kind of order it is, in the site's words.
+        order: what is to be done, as JSON values and paths.
+    """
+
+    program: str
+    command: str
+    order: Mapping[str, Any]
+
+
+def carry_out_contained(
+    task: Task, *, conditions: Conditions, announce: Callable[[str], None], quiet: bool
+) -> dict[str, Any]:
+    """Carry out a task in a process that has no way out.
 
     Args:
-        order: what is to be done; all that it names is readable to this process's user.
+        task: what is to be done; all that it names is readable to this process's user.
         conditions: what is demanded of the containment.
-        narrator: tells a person.
-        quiet: whether the sealed process says nothing but errors.
+        announce: tells a person.
+        quiet: whether the contained process says nothing but errors.
 
     Returns:
-        What the order's module says of its outcome.
+        What the site's program says of the outcome.
 
     Raises:
         ContainmentFault: something got out, or tried to: what was made is kept and says so.
-        EcanError: the process was killed.
+        ProtocolError: the process was killed.
         click.exceptions.Exit: it failed, and has said why.
     """
     surroundings, dropped = surroundings_of(os.environ)
     if dropped:
-        narrator.say(f"not passed on to the process that reads recordings: {', '.join(dropped)}")
-    with Listeners() as control, Listeners() as listeners, TemporaryDirectory(prefix="ecan-") as scratch:
-        instructions = {
-            "parent": os.getpid(),
-            "command": name_of(order),
-            "order": asdict(order),
-            "quiet": quiet,
-            "scratch": scratch,
-            "conditions": asdict(conditions),
-            "control": asdict(control.plant),
-            "plant": asdict(listeners.plant),
-        }
-        told = _run(json.dumps(instructions, default=str).encode(), surroundings, narrator)
+        announce(f"not passed on to the process that reads recordings: {', '.join(dropped)}")
+    with (
+        closing(Listeners()) as control,
+        closing(Listeners()) as listeners,
+        TemporaryDirectory(prefix="ecan-") as scratch,
+    ):
+        instructions = Instructions(
+            parent=os.getpid(),
+            command=task.command,
+            order=task.order,
+            quiet=quiet,
+            scratch=Path(scratch),
+            conditions=conditions,
+            control=control.plant,
+            plant=listeners.plant,
+        )
+        told = _run(task.program, instructions, surroundings, announce)
         if (heard := listeners.heard()) and told["containment"]["level"] > Level.NONE:
             raise ContainmentFault(
                 Code.PROBE,
-                f"The walls do not hold: the sealed process reached {', '.join(heard)}; stop using this machine for "
+                f"The walls do not hold: the contained process reached {', '.join(heard)}; stop using this machine for "
                 "recordings, and report it with the kernel's version.",
             )
     if told["attempts"]:
@@ -91,7 +111,14 @@ def carry_out_sealed(order: Order, *, conditions: Conditions, narrator: Narrator
 
 
 def surroundings_of(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The part of an environment that a sealed process gets, and which dangerous variables it does not get."""
+    """Split an environment into what is passed on and what is not.
+
+    Args:
+        environment: the variables of this process.
+
+    Returns:
+        The variables that a contained process gets, and the names of dangerous ones that it does not get.
+    """
     passed_on = {
         name: value for name, value in environment.items() if name in _PASSED_ON or name.startswith(("LC_", "ECAN_"))
     }
@@ -103,21 +130,24 @@ def surroundings_of(environment: Mapping[str, str]) -> tuple[dict[str, str], lis
     return passed_on, dropped
 
 
-def _run(instructions: bytes, surroundings: Mapping[str, str], narrator: Narrator) -> dict[str, Any]:
-    """Start the sealed process and gather what it tells."""
+def _run(
+    program: str, instructions: Instructions, surroundings: Mapping[str, str], announce: Callable[[str], None]
+) -> dict[str, Any]:
+    """Start the contained process and gather what it tells."""
     told: dict[str, Any] = {}
-    with _started(surroundings) as process, _shown(process.stderr), _reminded(told, narrator):
+    with _started(program, surroundings) as process, _shown(process.stderr), _reminded(told, announce):
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError), process.stdin as channel:
-            channel.write(instructions)
+            channel.write(json.dumps(asdict(instructions), default=str).encode())
         for line in process.stdout:
             told |= json.loads(line)
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
-        raise EcanError(
-            f"the process that reads recordings was ended by {name}, perhaps for want of memory; "
-            "run the same command again to go on"
+        raise ProtocolError(
+            Code.INTERNAL,
+            f"The process that reads recordings was ended by {name}, perhaps for want of memory; "
+            "run the same command again to go on.",
         )
     if process.returncode:
         raise click.exceptions.Exit(process.returncode)
@@ -125,11 +155,11 @@ def _run(instructions: bytes, surroundings: Mapping[str, str], narrator: Narrato
 
 
 @contextmanager
-def _started(surroundings: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def _started(program: str, surroundings: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """A fresh interpreter that ends with the block, also if that is left by Ctrl-C."""
     with _deaf_to_interruption():
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, _ROOT],
+            [sys.executable, "-I", "-c", _START, program, _ROOT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if _is_plain_stderr() else subprocess.PIPE,
@@ -183,14 +213,14 @@ def _shown(stream: IO[bytes] | None) -> Iterator[None]:
 
 
 @contextmanager
-def _reminded(told: Mapping[str, Any], narrator: Narrator) -> Iterator[None]:
+def _reminded(told: Mapping[str, Any], announce: Callable[[str], None]) -> Iterator[None]:
     """Say again and again that recordings are read without containment, as long as they are."""
     is_over = threading.Event()
 
     def remind() -> None:
         while not is_over.wait(BANNER_EVERY_S):
             if reason := told.get("containment", {}).get("accepted"):
-                narrator.say(f"UNCONTAINED: recordings are being read by a process that could reach others ({reason})")
+                announce(f"UNCONTAINED: recordings are being read by a process that could reach others ({reason})")
 
     reminding = threading.Thread(target=remind, daemon=True)
     reminding.start()
