@@ -57,13 +57,13 @@ class Instructions:
 
 def main() -> NoReturn:
     """Be a site's node until the coordinator or the starting process ends."""
-    questions, answers = os.fdopen(os.dup(1), "wb", buffering=0), os.fdopen(os.dup(0), "rb")
-    os.dup2(2, 1)  # whatever is printed goes to the log
+    questions, answers = os.fdopen(1, "wb", buffering=0, closefd=False), sys.stdin.buffer
+    sys.stdout = sys.stderr  # whatever is printed goes to the log
     told = Instructions(**json.loads(answers.read(int.from_bytes(answers.read(4), "little"))))
     keep_quiet(Path(told.home))
     sandbox.die_with_parent(told.parent)
     connect = _connection()  # imports everything while all files are within reach
-    walls = _confine(told, keep=(questions.fileno(), answers.fileno()))
+    walls = _confine(told)
     questions.write(json.dumps({"walls": walls, "tried": len(told.unseen)}).encode() + b"\n")
     _resolve_to(told.address, told.resolved)
     key = serialization.load_pem_private_key(told.key.encode(), None)
@@ -89,15 +89,13 @@ def _connection() -> Callable[..., Any]:
     return http_request_response
 
 
-def _confine(told: Instructions, keep: tuple[int, ...]) -> bool:
+def _confine(told: Instructions) -> bool:
     """Build the walls; returns whether all of them stand."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    port = int(told.address.rpartition(":")[2])
-    walls = sandbox.confine(
-        readable=sandbox.code_paths(), network=sandbox.Call(port), required=told.required, keep=keep
-    )
+    network = sandbox.Network.call(int(told.address.rpartition(":")[2]))
+    walls = sandbox.confine(readable=sandbox.code_paths(), network=network, required=told.required)
     if walls.holds:
-        sandbox.probe_denied(map(Path, told.unseen), network=sandbox.Call(port))
+        sandbox.probe_denied(map(Path, told.unseen), network=network)
     return walls.holds
 
 

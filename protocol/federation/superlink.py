@@ -166,7 +166,7 @@ def _superlink_app() -> Any:
         insecure=False,
         certificates=None,
         superexec_auth_secret=None,
-        authn_plugin=NoOpControlAuthnPlugin(Path(), verify_tls_cert=True),
+        authn_plugin=NoOpControlAuthnPlugin(),
         event_log_plugin=None,
         fleet_event_log_plugin=None,
         enable_event_log=False,
@@ -261,6 +261,7 @@ def _length(scope: Scope) -> int:
 def _log_to(path: Path) -> None:
     """Send what Flower says to a file, and nowhere else."""
     handler = logging.FileHandler(path)
+    handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for name in ("flwr", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)

@@ -169,7 +169,6 @@ def serve(
 @click.option(
     "--max-epsilon",
     type=click.FloatRange(0.1, 100.0),
-    default=0.0,
     help="Promise this to each utterance, over all that this node ever answers.",
 )
 @click.option(
@@ -181,7 +180,7 @@ def join(
     corpus: str,
     relabel: str,
     secure: bool,
-    max_epsilon: float,
+    max_epsilon: float | None,
     max_runs: int,
     quiet: bool,
 ) -> None:
@@ -193,7 +192,7 @@ def join(
     from source_site.federation.member import Rules
 
     [(recipe, path)] = recipes_and_paths([corpus])
-    rules = Rules(secure=secure, max_epsilon=max_epsilon, max_runs=max_runs)
+    rules = Rules(secure=secure, max_epsilon=max_epsilon or 0.0, max_runs=max_runs)
     join_federation(recipe, path, relabel, rules, link, Narrator(quiet=quiet).say, quiet=quiet)
 
 

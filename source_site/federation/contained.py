@@ -1,6 +1,7 @@
 """Carry out a federation's orders in the contained process: at a source site it alone opens speech in a federation."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -13,6 +14,9 @@ from protocol.containment.contained_process import Work, carry_out_order, reserv
 from protocol.errors import ProtocolError
 from protocol.sandbox import code_paths
 from source_site.federation.orders import ORDERS
+
+_SYSTEM = ("/proc/cpuinfo", "/sys/devices/system/cpu")
+"""Where the libraries look once they compute."""
 
 
 def main() -> NoReturn:
@@ -30,7 +34,7 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
     order = parse_settings(ORDERS[command], values, "order")
     one_thread()
     return Work(
-        readable=[*code_paths("source_site", "ecan_core"), *order.readable],
+        readable=[*code_paths("source_site", "ecan_core"), *order.readable, *map(Path, _SYSTEM)],
         writable=order.writable,
         announce=Narrator(quiet=quiet).say,
         carry_out=lambda _: tasks.carry_out(order),
