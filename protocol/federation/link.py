@@ -19,6 +19,7 @@ from typing import IO, Any
 from cryptography.hazmat.primitives import serialization
 
 from protocol.errors import Code, ConnectionFault, ContainmentFault, ProtocolError
+from protocol.federation.answers import Answers
 from protocol.federation.book import Book
 from protocol.federation.masking import Roster
 from protocol.federation.messages import FAILED, REFUSED, Answer, Question, answer_frame, read_question
@@ -96,26 +97,18 @@ def prepare(options: Mapping[str, Any], subject: Subject, announce: Callable[[st
     return None
 
 
-def open_book(link: Link, subject: Subject) -> Book:
-    """Open the book of what this node has answered.
+def answers_of(link: Link, subject: Subject) -> Answers:
+    """Open the record of what this node has answered, and pin the node keys of all sites.
 
     Raises:
-        Unauthentic: it is lost or damaged; a person must say how to go on.
-        Refused: it is about another corpus or model.
+        Unauthentic: the book is lost or damaged; a person must say how to go on.
+        Refused: it is about another corpus or model, or there are too few sites, or one is named twice.
+        KeyFault: a node key is none, or cannot be read.
     """
-    return Book.open(link.book, subject)
-
-
-def roster_of(link: Link) -> Roster | None:
-    """Pin the node keys of all sites; None where none but this one is known.
-
-    Raises:
-        KeyFault: a key is none, or cannot be read.
-        Refused: there are too few, or one is there twice.
-    """
-    if not link.peers:
-        return None
-    return Roster(load_node_key(link.key).public_key(), [load_public(peer) for peer in link.peers])
+    key = load_node_key(link.key)
+    peers = [load_public(peer) for peer in link.peers]
+    roster = Roster(key.public_key(), peers) if peers else None
+    return Answers(Book.open(link.book, subject), link.home, roster, key)
 
 
 def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Callable[[str], None]) -> None:

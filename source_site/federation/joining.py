@@ -7,8 +7,7 @@ from typing import Any
 
 from protocol.containment.launcher import Task, carry_out_contained
 from protocol.containment.walls import Conditions
-from protocol.federation.link import attend, open_book, prepare, roster_of
-from protocol.federation.node_keys import load_node_key
+from protocol.federation.link import answers_of, attend, prepare
 from protocol.files import make_private_folder
 from source_site.federation.member import CarryOut, Member, Rules, speech_of
 from source_site.federation.orders import Order, Site, name_of
@@ -54,9 +53,7 @@ def join_federation(
         Site(recipe=recipe, path=path.resolve(), cache=(cache / CACHE_FILE).resolve(), speech=speech, relabel=relabel),
         rules,
         home=link.home.resolve(),
-        book=open_book(link, subject),
-        roster=roster_of(link),
-        node_key=load_node_key(link.key),
+        answers=answers_of(link, subject),
         carry_out=_contained(link.accepted, announce, quiet=quiet),
         announce=announce,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from protocol.federation.answers import Answers
 from protocol.federation.book import Book
 from protocol.federation.in_process import InProcessGrid
 from protocol.federation.masking import Roster
@@ -71,9 +72,12 @@ def members(sites: Sequence[Site], plan: Plan, rules: Rules, home: Path) -> list
             site,
             rules,
             home=home / str(number),
-            book=Book.create(home / str(number) / "book", {"site": number}, "a trial", int(time.time())),
-            roster=Roster(publics[number], [*publics[:number], *publics[number + 1 :]]) if plan.secure else None,
-            node_key=keys[number],
+            answers=Answers(
+                Book.create(home / str(number) / "book", {"site": number}, "a trial", int(time.time())),
+                home / str(number),
+                Roster(publics[number], [*publics[:number], *publics[number + 1 :]]) if plan.secure else None,
+                keys[number],
+            ),
             carry_out=carry_out,
             announce=lambda _: None,
         )
