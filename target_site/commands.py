@@ -183,7 +183,7 @@ def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, o
     from protocol.inspect_page import format_html
     from protocol.key_files import load_identity
     from protocol.passphrase import passphrase_for
-    from protocol.update import format_left, list_left
+    from protocol.federation.update import format_left, list_left
 
     if (bundle is None) != left:
         raise click.UsageError("name a bundle with --bundle, or ask with --left what left this site")

@@ -40,15 +40,16 @@ def terms_digest(plan: str, classes: Sequence[str], roster_digest: bytes) -> byt
     return hashlib.sha256(canonical.encode(terms | {"roster": roster_digest.hex()})).digest()
 
 
-def run_entry(run: str, terms: bytes, num_rounds: int) -> Entry:
+def run_entry(run: str, terms: bytes, num_rounds: int, *, about: str = "") -> Entry:
     """Return what is written down when a run is begun.
 
     Args:
         run: its id.
         terms: what `terms_digest` returned.
         num_rounds: rounds of its plan.
+        about: what its answers are counted by, such as the digest of a model; empty where they are not.
     """
-    return {"kind": RUN, "run": run, "terms": terms.hex(), "rounds": num_rounds}
+    return {"kind": RUN, "run": run, "terms": terms.hex(), "rounds": num_rounds, "about": about}
 
 
 def answer_entry(
@@ -131,6 +132,13 @@ def tally_number(entries: Sequence[Entry], run: str) -> int:
         Refused: the run was not admitted.
     """
     return int(_admitted(entries, run)["rounds"]) + 1
+
+
+def answers_about(entries: Sequence[Entry], about: str) -> int:
+    """Count the rounds that were answered in runs about something."""
+    rounds = {entry["run"]: entry["rounds"] for entry in entries if entry.get("kind") == RUN and entry["about"] == about}
+    answers = [entry for entry in entries if entry.get("kind") == ANSWER and entry["run"] in rounds]
+    return sum(entry["number"] <= rounds[entry["run"]] for entry in answers)
 
 
 def spent(entries: Sequence[Entry]) -> list[tuple[float, int]]:

@@ -188,15 +188,22 @@ class Member:
         )
 
     def _written_down(self, step: Step, answer: Answer, told: Mapping[str, Any]) -> Answer:
-        noise, steps = told.get("noise", 0) / 100, told.get("steps", 0)
+        noise, steps = told.get("noise", 0) / 100, told.get("steps", 1)
         self._refuse_overspent((noise, steps))
         return self._answers.write_down(step, answer, noise_multiplier=noise, steps=steps)
 
     def _refuse_overspent(self, more: tuple[float, int]) -> None:
         """Refuse what would spend more than the site promises, over all that its book says."""
-        if not self._rules.max_epsilon or not more[1]:
+        if not self._rules.max_epsilon:
             return
-        total = epsilon_of([*self._answers.spent(), more], usual_delta(self._count()["utterances"]))
+        spending = [*self._answers.spent(), more]
+        if any(noise == 0 for noise, _ in spending):
+            raise Refused(
+                Code.POLICY,
+                "This node has answered without noise before, so that no epsilon can be promised; let a person begin "
+                "anew with speech that was not asked for yet.",
+            )
+        total = epsilon_of(spending, usual_delta(self._count()["utterances"]))
         if total > self._rules.max_epsilon:
             raise Refused(
                 Code.POLICY,
@@ -207,7 +214,7 @@ class Member:
     def _whole_run(self, plan: Plan) -> tuple[float, int]:
         """Return noise multiplier and steps of all answers of a run together, its tally included."""
         if not plan.epsilon:
-            return 0.0, 0
+            return 0.0, 1
         private = private_settings(plan, self._count()["utterances"])
         return private.noise_multiplier, private.steps + 1
 
