@@ -177,13 +177,13 @@ def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: boo
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="With --format html: the page to print.")
 def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, out: Path | None) -> None:
     """List every byte of a bundle, and how much its weights could carry; or every update that left this site."""
+    from protocol.federation.update import format_left, list_left
     from protocol.files import write_atomic
     from protocol.inspect import format_text
     from protocol.inspect import inspect as inspect_bundle
     from protocol.inspect_page import format_html
     from protocol.key_files import load_identity
     from protocol.passphrase import passphrase_for
-    from protocol.federation.update import format_left, list_left
 
     if (bundle is None) != left:
         raise click.UsageError("name a bundle with --bundle, or ask with --left what left this site")

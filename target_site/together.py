@@ -16,9 +16,9 @@ from ecan_core.narrator import Narrator
 from ecan_core.rounds import SiteAdaptation
 from ecan_core.together import change_weights, update_of_site
 from protocol.containment.walls import Containment
+from protocol.federation.update import encode_update
 from protocol.files import read_bounded, write_atomic
 from protocol.trust import VerifiedBundle
-from protocol.federation.update import encode_update
 from target_site.adapt import Task, adapt, conclude, open_unchanged, panel_plan, prepare
 from target_site.model_folder import CHANGE, MAX_BYTES, UPDATE
 from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder

@@ -160,9 +160,7 @@ class Answers:
         write_atomic(self._kept, frame)
         digest = hashlib.sha256(frame).digest()
         self._book.append(
-            answer_entry(
-                step.run, step.number, step.digest, digest, noise_multiplier=noise_multiplier, steps=steps
-            )
+            answer_entry(step.run, step.number, step.digest, digest, noise_multiplier=noise_multiplier, steps=steps)
         )
         return answer
 

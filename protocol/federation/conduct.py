@@ -136,7 +136,9 @@ def tally_number(entries: Sequence[Entry], run: str) -> int:
 
 def answers_about(entries: Sequence[Entry], about: str) -> int:
     """Count the rounds that were answered in runs about something."""
-    rounds = {entry["run"]: entry["rounds"] for entry in entries if entry.get("kind") == RUN and entry["about"] == about}
+    rounds = {
+        entry["run"]: entry["rounds"] for entry in entries if entry.get("kind") == RUN and entry["about"] == about
+    }
     answers = [entry for entry in entries if entry.get("kind") == ANSWER and entry["run"] in rounds]
     return sum(entry["number"] <= rounds[entry["run"]] for entry in answers)
 

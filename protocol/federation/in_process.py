@@ -1,4 +1,4 @@
-"""Carry a federation's messages between sites of one process: to try a plan out, and to test rules without a network."""
+"""Carry a federation's messages between sites of one process: to try a plan, and to test rules without a network."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,21 +11,20 @@ from flwr.supercore.task_identity import TaskIdentity
 from protocol.federation.messages import Answer, Question
 from protocol.federation.records import question_of, reply_of
 
-_RUN = 1
-
 
 class InProcessGrid(Grid):
     """Hand each question straight to a site of this process; a site's fault ends the run and says why.
 
     Args:
         sites: what each site answers.
+        run: number of the run.
     """
 
-    def __init__(self, sites: Sequence[Callable[[Question], Answer]]) -> None:
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN, SUPERLINK_NODE_ID, _RUN
+    def __init__(self, sites: Sequence[Callable[[Question], Answer]], *, run: int = 1) -> None:
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, SUPERLINK_NODE_ID, run
         self._sites = dict(enumerate(sites, start=SUPERLINK_NODE_ID + 1))
         self._replies: dict[str, Message] = {}
-        self._run = Run.create_empty(_RUN)
+        self._run = Run.create_empty(run)
 
     def set_run(self, run: Run) -> None:
         """Take over what is known of the run."""

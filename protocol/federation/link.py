@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 from cryptography.hazmat.primitives import serialization
 
@@ -162,9 +162,7 @@ def answered(question: Question, answer: Answering, announce: Callable[[str], No
 
 
 @contextmanager
-def _node(
-    link: Link, unseen: Sequence[Path]
-) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes], IO[bytes]]]:
+def _node(link: Link, unseen: Sequence[Path]) -> Iterator[tuple["subprocess.Popen[bytes]", BinaryIO, BinaryIO]]:
     """Start the process that speaks to Flower; it ends with the block."""
     told = Instructions(
         parent=os.getpid(),
@@ -191,7 +189,7 @@ def _node(
         instructions = json.dumps(asdict(told)).encode()
         process.stdin.write(len(instructions).to_bytes(4, "little") + instructions)
         process.stdin.flush()
-        yield process, process.stdout, process.stdin
+        yield process, cast(BinaryIO, process.stdout), cast(BinaryIO, process.stdin)
     finally:
         process.kill()
         process.wait()

@@ -109,7 +109,7 @@ def _resolve_to(address: str, resolved: Sequence[str]) -> None:
         numeric = words | {"flags": socket.AI_NUMERICHOST}
         return [one for place in places for one in original(place, port, *rest[:3], **numeric)]
 
-    socket.getaddrinfo = known
+    socket.getaddrinfo = known  # type: ignore[assignment]
 
 
 def _attend(connection: Any, questions: BinaryIO, answers: BinaryIO) -> None:

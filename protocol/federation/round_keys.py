@@ -33,9 +33,7 @@ class RoundKeys:
         """
         step = str(question.fields.get(STEP, ""))
         if self._roster is None:
-            raise Refused(
-                Code.POLICY, "This site knows no other sites to mask with; name their node keys with --peer."
-            )
+            raise Refused(Code.POLICY, "This site knows no other sites to mask with; name their node keys with --peer.")
         if not _STEP.fullmatch(step):
             raise Refused(Code.PROTOCOL, "That is no step of a run; let all sites install the same version.")
         key = RoundKey(self._roster, self._node_key, run=str(question.run), step=step)

@@ -87,7 +87,9 @@ def masked_sum(
         replies = _asked(grid, nodes, kind, {**fields, STEP: step, OFFERS: ",".join(offers)}, arrays, patience_s)
         if len(replies) == len(nodes):
             return sum_masked([_masked_of(replies[node]) for node in nodes])
-    raise ConnectionFault(Code.CONNECTION, "A site died over a masked step again and again; see its log, then run again.")
+    raise ConnectionFault(
+        Code.CONNECTION, "A site died over a masked step again and again; see its log, then run again."
+    )
 
 
 def ask(
@@ -153,9 +155,7 @@ def _text(answer: Answer, name: str) -> str:
 
 
 def _incomplete(name: str) -> ProtocolError:
-    return ConnectionFault(
-        Code.PROTOCOL, f"A site's answer has no {name!r}; let all sites install the same version."
-    )
+    return ConnectionFault(Code.PROTOCOL, f"A site's answer has no {name!r}; let all sites install the same version.")
 
 
 def _plain(grid: Grid, how: Averaging, fields: Mapping[str, Field], arrays: Arrays) -> Arrays:
@@ -178,5 +178,3 @@ def _plain(grid: Grid, how: Averaging, fields: Mapping[str, Field], arrays: Arra
             Code.CONNECTION, "Too few sites answered in a round; see their logs, start them again and run this again."
         )
     return arrays_of(result.arrays)
-
-

@@ -1,6 +1,5 @@
 """The commands of ``ecan-source federate``. Heavy imports happen inside the command that needs them."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from source_site.commands import (
     existing_folder,
     folder,
     format_option,
-    keys_option,
     quiet_option,
     recipes_and_paths,
     tell_trained,
@@ -148,7 +146,8 @@ def serve(
     make_private_folder(folder_of_link)
     keep_quiet(folder_of_link)
     from protocol.federation.superlink import superlink  # reads these variables
-    from source_site.federation.coordinator import federate as train_with, write_outcome
+    from source_site.federation.coordinator import federate as train_with
+    from source_site.federation.coordinator import write_outcome
 
     publics = [load_public(node) for node in nodes]
     with superlink(keys_dir, listen, publics, folder_of_link / "superlink.log") as grid:

@@ -111,9 +111,7 @@ def _tally(grid: Grid, nodes: Sequence[int], plan: Plan, fields: Mapping[str, Fi
     """Sum what the sites count: utterances, speakers, hours in hundredths, and two matrices ``[C * C]``."""
     asked = part(trained, HEARD) if plan.is_estimated else {}
     if plan.secure:
-        total = masked_sum(
-            grid, nodes, MessageType.EVALUATE, fields, asked, step="tally", patience_s=plan.patience_s
-        )
+        total = masked_sum(grid, nodes, MessageType.EVALUATE, fields, asked, step="tally", patience_s=plan.patience_s)
         mean = mean_of(total, num_sites=len(nodes), largest=LARGEST_COUNT * COUNT_UNIT)
         return np.asarray(np.rint(mean * len(nodes) / COUNT_UNIT))
     answers = ask(grid, nodes, MessageType.EVALUATE, fields, asked, plan.patience_s)

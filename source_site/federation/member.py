@@ -183,9 +183,7 @@ class Member:
         if arrays:
             write_atomic(self._work / QUESTION_FILE, save(arrays))
         plan, work = terms.plan.to_text(), self._work
-        return self._carry_out(
-            kind(site=self._site, plan=plan, classes=terms.classes, number=step.number, work=work)
-        )
+        return self._carry_out(kind(site=self._site, plan=plan, classes=terms.classes, number=step.number, work=work))
 
     def _written_down(self, step: Step, answer: Answer, told: Mapping[str, Any]) -> Answer:
         noise, steps = told.get("noise", 0) / 100, told.get("steps", 1)
@@ -220,9 +218,7 @@ class Member:
 
     def _refuse_strange(self, arrays: Arrays, terms: Terms) -> None:
         """Refuse to tally a network that is not the one which this site helped to train."""
-        expected = {
-            name.removeprefix(HEARD): shape for name, shape in terms.shapes.items() if name.startswith(HEARD)
-        }
+        expected = {name.removeprefix(HEARD): shape for name, shape in terms.shapes.items() if name.startswith(HEARD)}
         _refuse_foreign(arrays, expected)
         if not expected:
             return
@@ -253,7 +249,9 @@ def _refuse_foreign(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> No
     """Refuse arrays that have other names, shapes or types than those of the plan, or numbers out of range."""
     found = {name: array.shape for name, array in arrays.items() if array.dtype == np.float32}
     if found != dict(shapes) or len(found) != len(arrays):
-        raise Refused(Code.EGRESS, "These are no weights of the plan's network; let all sites install the same version.")
+        raise Refused(
+            Code.EGRESS, "These are no weights of the plan's network; let all sites install the same version."
+        )
     if not all(np.all(np.abs(array) <= LARGEST) for array in arrays.values()):
         raise Refused(Code.RANGE, f"A weight is not finite or exceeds {LARGEST:g}; plan a smaller learning rate.")
 
@@ -268,6 +266,4 @@ def _noisy(counts: np.ndarray, noise_multiplier: float) -> np.ndarray:
     """Add Gaussian noise to three counts, each of which one utterance changes by at most one of its units."""
     units = np.array([1.0, 1.0, 100 * LONGEST_UTTERANCE_H])
     drawn = np.random.default_rng(secrets.randbits(128)).standard_normal(3)
-    return np.maximum(counts + drawn * units * noise_multiplier * np.sqrt(3.0), 0.0)
-
-
+    return np.asarray(np.maximum(counts + drawn * units * noise_multiplier * np.sqrt(3.0), 0.0))

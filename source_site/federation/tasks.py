@@ -1,4 +1,4 @@
-"""Do what a federation asks of a site's speech; this is what runs in the contained process. Flower is not known here."""
+"""Do what a federation asks of a site's speech; this runs in the contained process and knows no Flower."""
 
 import secrets
 from collections.abc import Mapping
@@ -136,9 +136,7 @@ def _held_out(material: Material, plan: Plan) -> np.ndarray:
     return held_out_rows(material.speakers, material.labels, plan.seed)
 
 
-def _trained(
-    material: Material, rows: np.ndarray, plan: Plan, arrays: Mapping[str, np.ndarray], number: int
-) -> Arrays:
+def _trained(material: Material, rows: np.ndarray, plan: Plan, arrays: Mapping[str, np.ndarray], number: int) -> Arrays:
     network = network_of(plan, len(material.classes), arrays)
     labels = torch.from_numpy(material.labels[rows])
     if plan.epsilon:

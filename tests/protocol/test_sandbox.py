@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from protocol import sandbox
-from protocol.engine import make_coordinator_keys
 from protocol.errors import ContainmentFault
+from protocol.federation.coordinator_keys import make_coordinator_keys
 from protocol.sandbox import Network, landlock_abi, probe_denied
 from tests.support import old_kernel
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from protocol import update, weights
+from protocol import weights
 from protocol.architecture import ARCHITECTURES, tensor_specs
 from protocol.errors import Refused
+from protocol.federation import update
 
 ARCH, CLASSES = "mlp-stats-v1", 4
 SPECS = tensor_specs(ARCH, CLASSES, "corpus")
