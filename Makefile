@@ -22,7 +22,7 @@ $(READY): pyproject.toml
 demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
 	$(BIN)/python -m benchmarks.demo $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))
 
-demo-federation: $(READY) ## a SuperLink and three SuperNodes with TLS and node keys on loopback, to a signed bundle (5 minutes; 7 with CORPORA)
+demo-federation: $(READY) ## a coordinator and three sites with TLS and node keys on loopback, to a signed bundle (5 minutes; 7 with CORPORA)
 	$(BIN)/python -m benchmarks.demo_federation $(if $(CORPORA),--corpora $(CORPORA))
 
 test: $(READY) ## the quick tests

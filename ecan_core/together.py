@@ -2,7 +2,7 @@
 
 A round is an adaptation at every site, from the same weights, to its own utterances. What leaves a site is the
 difference of the weights that a bundle holds, with a bound on its length. Memory banks, pseudo-labels, features and
-the site's normalization are not in it. Whoever sums the differences up need not be trusted with them (SecAgg+).
+the site's normalization are not in it. Whoever sums the differences up need not be trusted with them (a masked sum).
 
 Source: McMahan et al., AISTATS 2017, arXiv 1602.05629 (federated averaging).
 Differs: every site counts the same, however many utterances it has; the local objective has no labels.

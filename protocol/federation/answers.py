@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from protocol.errors import Code, Refused
-from protocol.federation.book import Book, Entry
+from protocol.federation.book import Book
 from protocol.federation.conduct import (
     Repeat,
     admit_run,
@@ -164,15 +164,20 @@ class Answers:
         )
         return answer
 
-    def given(self) -> Answer:
+    def given(self, run: str, number: int) -> Answer:
         """Return the last answer that was given, as it was before it was masked.
 
+        Args:
+            run: the run that it has to be of.
+            number: the step that it has to be of.
+
         Raises:
-            Refused: it is no longer there, or was changed.
+            Refused: the last answer was to something else, or it is no longer there, or was changed.
         """
-        frame, last = read_bounded(self._kept, _MAX_KEPT_BYTES), self._last_entry()
+        frame, last = read_bounded(self._kept, _MAX_KEPT_BYTES), self._book.entries()[-1]
+        wanted = {"run": run, "number": number, "answer": hashlib.sha256(frame).hexdigest()}
         answer = read_answer(BytesIO(frame))
-        if answer is None or hashlib.sha256(frame).hexdigest() != last.get("answer"):
+        if answer is None or {name: last.get(name) for name in wanted} != wanted:
             raise Refused(Code.STATE, "The answer that was given is no longer there; begin a new run.")
         return answer
 
@@ -195,6 +200,3 @@ class Answers:
 
     def _digest(self) -> bytes:
         return self._roster.digest if self._roster else b""
-
-    def _last_entry(self) -> Entry:
-        return self._book.entries()[-1]

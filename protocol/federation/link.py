@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -26,6 +26,7 @@ from protocol.federation.messages import FAILED, REFUSED, Answer, Question, answ
 from protocol.federation.node import Instructions, start_code
 from protocol.federation.node_keys import load_node_key, load_public, make_node_key
 from protocol.federation.quiet import quiet_environment
+from protocol.federation.stopping import ending_in_order
 from protocol.files import make_private_folder, read_bounded
 
 MAX_CA_BYTES = 1 << 16
@@ -130,12 +131,13 @@ def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Call
     make_private_folder(link.home)
     began = time.monotonic()
     while True:
-        with _node(link, unseen) as (process, questions, answers):
+        with ending_in_order(), _node(link, unseen) as (process, questions, answers):
             _say_walls(questions.readline(), link, announce)
-            while (question := read_question(questions)) is not None:
-                began = time.monotonic()
-                answers.write(answer_frame(answered(question, answer, announce)))
-                answers.flush()
+            with suppress(BrokenPipeError):  # the node ended while this site was at work: it asks again
+                while (question := read_question(questions)) is not None:
+                    began = time.monotonic()
+                    answers.write(answer_frame(answered(question, answer, announce)))
+                    answers.flush()
             code = process.wait()
         if time.monotonic() - began > link.patience_s:
             raise ConnectionFault(
@@ -193,6 +195,9 @@ def _node(link: Link, unseen: Sequence[Path]) -> Iterator[tuple["subprocess.Pope
     finally:
         process.kill()
         process.wait()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdout.close()
 
 
 def _say_walls(line: bytes, link: Link, announce: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ and no app is stored: there is nothing that anybody could ask to be run.
 import logging
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from flwr.common.constant import (
     SubStatus,
 )
 from flwr.server.superlink.linkstate import LinkState
-from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID, TaskType
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID, TaskType
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
@@ -39,6 +40,7 @@ from flwr.superlink.servicer.runtime import runtime_handlers
 
 from protocol.errors import Code, ConnectionFault
 from protocol.federation.coordinator_keys import CERTIFICATE_FILE, SERVER_KEY_FILE
+from protocol.federation.stopping import ending_in_order
 
 NODE_CALLS = frozenset(
     f"/v1/fleet/{call}"
@@ -77,12 +79,16 @@ def superlink(keys: Path, address: str, nodes: Sequence[EllipticCurvePublicKey],
     state: LinkState = app.state.linkstate_factory.state()
     for node in nodes:
         state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, public_key_to_bytes(node), HEARTBEAT_DEFAULT_INTERVAL)
-    with _served(nodes_alone(app), keys, address), _run(state) as task:
+    with ending_in_order(), _served(nodes_alone(app, nodes), keys, address), _run(state) as task:
         yield LinkGrid(state, task)
 
 
-def nodes_alone(app: AsgiApp) -> AsgiApp:
-    """Let the calls of `NODE_CALLS` through to an ASGI app, and nothing else."""
+def nodes_alone(app: AsgiApp, nodes: Sequence[EllipticCurvePublicKey]) -> AsgiApp:
+    """Let the calls of `NODE_CALLS` by known nodes through to an ASGI app, and nothing else.
+
+    Flower checks the signature of a call, but reads the whole of it first; whoever shows no known key is not read.
+    """
+    known = {b64encode(public_key_to_bytes(node)) for node in nodes}
 
     async def filtered(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -91,6 +97,8 @@ def nodes_alone(app: AsgiApp) -> AsgiApp:
             return await send({"type": "websocket.close", "code": 1008})
         if scope["method"] != "POST" or scope["path"] not in NODE_CALLS:
             return await _refuse(send, 404)
+        if _header(scope, FLEET_HTTP_PUBLIC_KEY_HEADER) not in known:
+            return await _refuse(send, 401)
         if not 0 <= _length(scope) <= MAX_CALL_BYTES:
             return await _refuse(send, 413)
         return await app(scope, receive, send)
@@ -254,8 +262,14 @@ async def _refuse(send: Send, status: int) -> None:
 
 def _length(scope: Scope) -> int:
     """Return the length that a call states; one that states none is not read at all."""
-    stated = [value for name, value in scope["headers"] if name == b"content-length"]
-    return int(stated[0]) if len(stated) == 1 and stated[0].isdigit() and len(stated[0]) < 12 else -1
+    stated = _header(scope, "content-length")
+    return int(stated) if stated.isdigit() and len(stated) < 12 else -1
+
+
+def _header(scope: Scope, name: str) -> bytes:
+    """Return the value of a header; empty where it is not there exactly once."""
+    values = [value for found, value in scope["headers"] if found == name.lower().encode()]
+    return bytes(values[0]) if len(values) == 1 else b""
 
 
 def _log_to(path: Path) -> None:

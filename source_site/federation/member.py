@@ -127,13 +127,17 @@ class Member:
         terms = self._agreed(question)
         step = self._answers.round(question, question.fields.get(ROUND))
         _refuse_foreign(question.arrays, terms.shapes)
-        trained = self._answers.given() if step.is_answered else self._trained(question, terms, step)
+        trained = (
+            self._answers.given(step.run, step.number) if step.is_answered else self._trained(question, terms, step)
+        )
         return self._answers.leave(question, step, trained.arrays, largest=LARGEST)
 
     def _tally(self, question: Question) -> Answer:
         terms = self._agreed(question)
         step = self._answers.last(question, "tally")
-        counted = self._answers.given() if step.is_answered else self._tallied(question, terms, step)
+        counted = (
+            self._answers.given(step.run, step.number) if step.is_answered else self._tallied(question, terms, step)
+        )
         counts = counted.arrays[COUNTS] * (COUNT_UNIT if OFFERS in question.fields else 1.0)
         return self._answers.leave(question, step, {COUNTS: counts}, largest=LARGEST_COUNT * COUNT_UNIT)
 
@@ -167,7 +171,7 @@ class Member:
 
     def _tallied(self, question: Question, terms: Terms, step: Step) -> Answer:
         """Count, and write down that it was answered."""
-        self._refuse_strange(question.arrays, terms)
+        self._refuse_strange(question.arrays, terms, step)
         told = self._carried_out(TallyOrder, question.arrays, terms, step)
         counts = np.array([told["utterances"], told["speakers"], 100 * told["hours"]], dtype=np.float64)
         if noise := told.get("noise"):
@@ -223,13 +227,13 @@ class Member:
         private = private_settings(plan, self._count()["utterances"])
         return private.noise_multiplier, private.steps + 1
 
-    def _refuse_strange(self, arrays: Arrays, terms: Terms) -> None:
+    def _refuse_strange(self, arrays: Arrays, terms: Terms, step: Step) -> None:
         """Refuse to tally a network that is not the one which this site helped to train."""
         expected = {name.removeprefix(HEARD): shape for name, shape in terms.shapes.items() if name.startswith(HEARD)}
         _refuse_foreign(arrays, expected)
         if not expected:
             return
-        last = self._answers.given()
+        last = self._answers.given(step.run, step.number - 1)
         if not _distance(arrays, part(last.arrays, HEARD)) <= NEAR * float(last.fields[_MOVED]):
             raise Refused(Code.EGRESS, "That network is far from the one that this site helped to train; see who asks.")
 

@@ -36,7 +36,7 @@ class Plan:
         local_epochs: passes over a site's corpus in a round.
         strategy: ``fedavg`` averages; ``fedprox`` also holds each site near the others while it trains.
         proximal: how strongly (FedProx's mu).
-        secure: the coordinator learns the sum of the sites' networks alone (SecAgg+).
+        secure: the coordinator learns the sum of the sites' networks alone.
         min_sites: a round begins with so many sites.
         patience_s: how long a round waits for the sites that it began with; it goes on without those that died.
         estimate: whether the recognition rate on speakers that were held out is estimated.

@@ -184,7 +184,8 @@ class Member:
         self._begin(question, wanted, terms)
         step = self._answers.round(question, wanted.number)
         if step.is_answered:
-            return self._answers.leave(question, step, self._answers.given().arrays, largest=LARGEST)
+            given = self._answers.given(step.run, step.number)
+            return self._answers.leave(question, step, given.arrays, largest=LARGEST)
         self._refuse_spent(terms)
         update = adapt_round(self._setting, terms, wanted, question.arrays)
         self._answers.write_down(step, Answer(arrays=update), noise_multiplier=0.0, steps=1)
