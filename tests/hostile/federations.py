@@ -139,9 +139,14 @@ class _Hostile:
     def __init__(self, port: int, keys: Path, nodes: list[bytes]) -> None:
         import uvicorn
         from flwr.app import metadata
+        from flwr.supercore.inflatable import inflatable_utils
         from flwr.superlink.main import create_app
 
-        metadata.validate_message_type = lambda _: True  # Flower's own sender would stop at a type that it does not know
+        metadata.validate_message_type = lambda _: (
+            True
+        )  # Flower's own sender would stop at a type that it does not know
+        assert inflatable_utils.pull_objects.__kwdefaults__
+        inflatable_utils.pull_objects.__kwdefaults__["initial_backoff"] = 0.02  # of waiting for the parts of an answer
         app = create_app()
         self._state = app.state.linkstate_factory.state()
         self._nodes = [self._state.create_node("hostile", "hostile", node, 30.0) for node in nodes]

@@ -6,11 +6,12 @@ site. A row names one thing that is asked. What is refused comes back as one fix
 as an answer, and the site's own log says why.
 """
 
-import hashlib
 import io
 import json
-import os
 import shutil
+import socket
+import ssl
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -318,7 +319,7 @@ ROWS = [
     Row("no plan", "SettingsError", fields(plan=None)),
     Row("damaged plan", "SettingsError", fields(plan=OPEN.to_text()[:-5])),
     Row("plan is a list", "SettingsError", fields(plan="[]")),
-    Row("plan is a number", "PROTOCOL", fields(plan=7, round="x"), "train.7"),
+    Row("plan is a number", "SettingsError", fields(plan=7)),
     Row("unknown key of the plan", "SettingsError", plan(backdoor=1)),
     Row("nested bomb as plan", "SettingsError", fields(plan="[" * 60_000)),
     Row("nested bomb in the plan", "SettingsError", fields(plan='{"classes":' + "[" * 30_000 + "]" * 30_000 + "}")),
@@ -330,8 +331,11 @@ ROWS = [
     Row("unknown encoder", "SettingsError", plan(encoder="../../etc/passwd")),
     Row("secure plan at a site that knows nobody", "POLICY", plan(secure=True, min_sites=3)),
     Row("offers at a site that knows nobody", "POLICY", fields(offers="00", step="round 1")),
-    Row("a class that nobody has", "failed", fields(classes="anger,nobody")),
-    Row("thirty thousand classes", "EGRESS", fields(classes=",".join("ab" * 1 for _ in range(20_000)))),
+    Row("arrays of other classes", "EGRESS", fields(classes="anger,fear")),
+    Row("a class that is no emotion", "UsageFault", fields(classes="anger,../../etc/passwd")),
+    Row("one class", "UsageFault", fields(classes="anger")),
+    Row("a class twice", "UsageFault", fields(classes="anger,anger")),
+    Row("twenty thousand classes", "UsageFault", fields(classes=",".join(["anger"] * 10_000))),
     # arrays
     Row("array missing", "EGRESS", lambda f, a: sent(f, {name: a[name] for name in sorted(a)[1:]})),
     Row("array more", "EGRESS", lambda f, a: sent(f, a | {"more": np.zeros(1, np.float32)})),
@@ -414,3 +418,256 @@ def test_row_asked_of_a_site_without_rules(federation, many_runs, row):
     is_own = row.kind in ("train", "evaluate") and told.get(PLAN) != OPEN.to_text()
     is_own |= told.get(CLASSES) != federation.classes
     refused(federation.sites[PLAIN], many_runs(is_own), row.kind, records, row.code)
+
+
+# ------------------------------------------------------------- C: a site without rules, what it answers once and again
+
+
+@pytest.fixture(scope="module")
+def history(federation) -> dict[str, tuple[Told, str]]:
+    """Take the site without rules through a run, and ask what is out of order at every stage.
+
+    Returns:
+        What came back by its name, and what the site's log said meanwhile.
+    """
+    site, run = federation.sites[PLAIN], federation.coordinator.begin()
+    other_run = federation.coordinator.begin()
+    start = federation.start_of(OPEN)
+    moved = {name: array + np.float32(0.01) for name, array in start.items()}
+    question = federation.fields(OPEN, round=1)
+    told: dict[str, tuple[Told, str]] = {}
+
+    def ask(name: str, kind: str, asked: Mapping[str, Any], arrays: Mapping[str, Any], in_run: int = run) -> Told:
+        mark = mark_of(site)
+        answer = site.ask(in_run, kind, sent(asked, arrays))
+        told[name] = answer, said_since(site, mark)
+        return answer
+
+    trained = ask("round 1", "train", question, start).arrays
+    ask("round 1 again", "train", question, start)
+    ask("round 1 of other arrays", "train", question, moved)
+    ask("round 1 with a note", "train", question | {"note": "x"}, start)
+    ask("round 1 of another plan", "train", question | {PLAN: replace(OPEN, seed=5).to_text()}, start)
+    ask("round 1 of other classes", "train", question | {CLASSES: federation.classes.rpartition(",")[0]}, start)
+    ask("round 2 of one", "train", question | {ROUND: 2}, start)
+    heard = part(trained, HEARD)
+    asked = federation.fields(OPEN)
+    ask("tally of made-up networks", "evaluate", asked, made_up(part(start, HEARD)))
+    ask("tally of both networks", "evaluate", asked, trained)
+    ask("tally of nothing", "evaluate", asked, {})
+    ask("tally", "evaluate", asked, heard)
+    ask("tally again", "evaluate", asked, heard)
+    ask("tally of another network", "evaluate", asked, {n: a + np.float32(1e-4) for n, a in heard.items()})
+    ask("round 1 after the tally", "train", question, start)
+    ask("another run's round 1", "train", question, start, other_run)
+    ask("tally after another run", "evaluate", asked, heard)
+    return told
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["round 1", "round 1 again", "tally", "tally again", "another run's round 1"],
+)
+def test_row_in_order_is_answered(history, name):
+    told, said = history[name]
+    assert told.word == "", said
+    assert "answered" in said
+    assert set(told.arrays) == ({COUNTS} if name.startswith("tally") else set(history["round 1"][0].arrays))
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("round 1 of other arrays", "SWAP"),
+        ("round 1 with a note", "SWAP"),
+        ("round 1 of another plan", "SWAP"),
+        ("round 1 of other classes", "SWAP"),
+        ("round 2 of one", "RANGE"),
+        ("tally of made-up networks", "EGRESS"),
+        ("tally of both networks", "EGRESS"),
+        ("tally of nothing", "EGRESS"),
+        ("tally of another network", "SWAP"),
+        ("round 1 after the tally", "ROLLBACK"),
+        ("tally after another run", "STATE"),
+    ],
+)
+def test_row_out_of_order_is_refused(history, name, code):
+    told, said = history[name]
+    assert (told.word, told.fields, told.arrays, told.records) == ("refused", {}, {}, ())
+    assert f"refused [{code}]" in said
+
+
+@pytest.mark.parametrize("name", ["round 1", "tally"])
+def test_row_the_same_question_gets_the_very_same_answer(history, name):
+    first, again = history[name][0], history[f"{name} again"][0]
+    assert first.arrays.keys() == again.arrays.keys()
+    assert all(first.arrays[key].tobytes() == again.arrays[key].tobytes() for key in first.arrays)
+
+
+# ------------------------------------------------------- C and D: a site that masks and promises an epsilon, and masks
+
+
+class Masking:
+    """Play the two peers of a site that masks, in one run.
+
+    Args:
+        federation: the hostile one.
+        number: of the site.
+    """
+
+    def __init__(self, federation: Federation, number: int) -> None:
+        self.site = federation.sites[number]
+        self.run = federation.coordinator.begin()
+        self._public = load_public(federation.work / f"{number}.pub")
+
+    def keys(self, step: str, *, run: str = "", stranger: bool = False) -> list[RoundKey]:
+        """Make fresh keys of the peers for a step."""
+        peers = [ec.generate_private_key(ec.SECP384R1()), PEERS[1]] if stranger else PEERS
+        return [
+            RoundKey(
+                Roster(own.public_key(), [self._public, other.public_key()]), own, run=run or str(self.run), step=step
+            )
+            for own, other in (peers, peers[::-1])
+        ]
+
+    def offer(self, step: str) -> str:
+        """Ask the site for its fresh key."""
+        told = self.site.ask(self.run, KEYS, sent({STEP: step}))
+        offer = str(told.fields[OFFER])
+        assert len(offer) == 2 * OFFER_BYTES
+        return offer
+
+    def ask(self, kind: str, step: str, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Ask in order, and take the peers' pads off; returns the site's own answer in units, ``[N]``."""
+        keys = self.keys(step)
+        offers = [self.offer(step), *(key.offer().hex() for key in keys)]
+        told = self.site.ask(self.run, kind, sent({**fields, STEP: step, OFFERS: ",".join(offers)}, arrays))
+        assert told.word == "", self.site.said()[-3000:]
+        masked = told.arrays[MASKED]
+        asked = Question(run=self.run, kind=kind, fields={**fields, STEP: step}, arrays=dict(arrays))
+        nothing, binary = np.zeros(len(masked), "<u8"), [bytes.fromhex(offer) for offer in offers]
+        total: np.ndarray = sum_masked([masked, *(key.mask(nothing, binary, asked.digest()) for key in keys)])
+        assert not np.array_equal(total, masked), "what left was in clear"
+        return total
+
+
+@pytest.fixture(scope="module")
+def masking(federation) -> tuple[Masking, dict[str, Any], dict[str, np.ndarray], np.ndarray]:
+    """Let the promising site answer round 1 of a run in order, masked; returns that run, its question, its answer."""
+    played = Masking(federation, PROMISING)
+    fields, arrays = federation.fields(CLOSED, round=1), federation.start_of(CLOSED)
+    return played, fields, arrays, played.ask("train", "round 1", fields, arrays)
+
+
+def test_row_a_masked_round_asked_again_is_the_very_same_answer(masking):
+    played, fields, arrays, answer = masking
+    assert np.array_equal(played.ask("train", "round 1", fields, arrays), answer)
+    start = to_integers(arrays, LARGEST)
+    assert not np.array_equal(answer, start), "something was learned"
+
+
+PROMISES: list[tuple[str, str, Callable[[Federation], tuple[str, Mapping[str, Any]]]]] = [
+    ("no offers", "POLICY", lambda f: ("train", f.fields(CLOSED, round=1))),
+    ("a plan that is not secure", "POLICY", lambda f: ("train", f.fields(replace(CLOSED, secure=False), round=1))),
+    ("a tally that is not masked", "POLICY", lambda f: ("evaluate", f.fields(CLOSED))),
+    ("no epsilon", "SettingsError", lambda f: ("train", with_offers(f.fields(replace(CLOSED, epsilon=0.0), round=1)))),
+    ("epsilon 9", "SettingsError", lambda f: ("train", with_offers(f.fields(replace(CLOSED, epsilon=9.0), round=1)))),
+    (
+        "a tally without epsilon",
+        "SettingsError",
+        lambda f: ("evaluate", with_offers(f.fields(replace(CLOSED, epsilon=0.0)))),
+    ),
+    ("epsilon 1e-9", "UsageFault", lambda f: ("train", with_offers(f.fields(replace(CLOSED, epsilon=1e-9), round=1)))),
+    ("seven rounds", "UsageFault", lambda f: ("train", with_offers(f.fields(replace(CLOSED, rounds=7), round=1)))),
+    ("a second run that overspends", "POLICY", lambda f: ("train", with_offers(f.fields(CLOSED, round=1)))),
+    ("a second run's tally", "POLICY", lambda f: ("evaluate", with_offers(f.fields(CLOSED)))),
+    ("SecAgg+ setup", IN_NODE, lambda f: ("train", {"stage": ["setup"], "share_num": 1, "threshold": 1})),
+    ("a key for no step", "PROTOCOL", lambda f: (KEYS, {STEP: "round 0"})),
+    ("a key for any text", "PROTOCOL", lambda f: (KEYS, {STEP: "round 1\\n" * 9})),
+    ("a key for nothing", "PROTOCOL", lambda f: (KEYS, {})),
+]
+
+
+def with_offers(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {**fields, OFFERS: "00", STEP: "round 1"}
+
+
+@pytest.mark.parametrize(("name", "code", "asked"), PROMISES, ids=[row[0] for row in PROMISES])
+def test_row_against_a_sites_promise(federation, masking, name, code, asked):
+    kind, fields = asked(federation)
+    arrays = federation.start_of(CLOSED) if kind == "train" and PLAN in fields else {}
+    refused(federation.sites[PROMISING], federation.coordinator.begin(), kind, sent(fields, arrays), code)
+
+
+OFFERED: list[tuple[str, str, Callable[[Masking, str, list[str]], str]]] = [
+    ("own is missing", "OFFER", lambda m, own, peers: ",".join([peers[0], *peers])),
+    ("own of before", "OFFER", lambda m, own, peers: ",".join([m.offer("round 2"), *peers])),
+    ("one participant", "OFFER", lambda m, own, peers: own),
+    ("two participants", "OFFER", lambda m, own, peers: ",".join([own, peers[0]])),
+    ("own three times", "OFFER", lambda m, own, peers: ",".join([own] * 3)),
+    ("a peer twice", "OFFER", lambda m, own, peers: ",".join([own, peers[0], peers[0]])),
+    ("a fourth", "OFFER", lambda m, own, peers: ",".join([own, *peers, peers[0]])),
+    ("a stranger's", "OFFER", lambda m, own, peers: joined(own, m.keys("round 1", stranger=True))),
+    ("of another run", "OFFER", lambda m, own, peers: joined(own, m.keys("round 1", run="7"))),
+    ("of another step", "OFFER", lambda m, own, peers: joined(own, m.keys("round 2"))),
+    ("a bit flipped", "OFFER", lambda m, own, peers: ",".join([own, flipped(peers[0], 70), peers[1]])),
+    ("a site's id flipped", "OFFER", lambda m, own, peers: ",".join([own, flipped(peers[0], 3), peers[1]])),
+    ("a signature flipped", "OFFER", lambda m, own, peers: ",".join([own, flipped(peers[0], 200), peers[1]])),
+    ("cut", "OFFER", lambda m, own, peers: ",".join([own, peers[0][:-2], peers[1]])),
+    ("no hexadecimal", "OFFER", lambda m, own, peers: "xy"),
+    ("none", "OFFER", lambda m, own, peers: ""),
+]
+
+
+def joined(own: str, keys: list[RoundKey]) -> str:
+    return ",".join([own, *(key.offer().hex() for key in keys)])
+
+
+def flipped(offer: str, place: int) -> str:
+    data = bytearray.fromhex(offer)
+    data[place % len(data)] ^= 1
+    return data.hex()
+
+
+@pytest.mark.parametrize(("name", "code", "offers"), OFFERED, ids=[row[0] for row in OFFERED])
+def test_row_of_wrong_offers(masking, name, code, offers):
+    played, fields, arrays, _ = masking
+    peers = [key.offer().hex() for key in played.keys("round 1")]
+    chosen = offers(played, played.offer("round 1"), peers)
+    refused(played.site, played.run, "train", sent({**fields, STEP: "round 1", OFFERS: chosen}, arrays), code)
+
+
+def test_row_an_answer_without_having_asked_for_a_key_or_with_one_used_up(masking):
+    played, fields, arrays, _ = masking
+    offers = joined(played.offer("round 1"), played.keys("round 1"))
+    asked = sent({**fields, STEP: "round 1", OFFERS: offers}, arrays)
+    assert played.site.ask(played.run, "train", asked).word == ""
+    refused(played.site, played.run, "train", asked, "STATE")
+
+
+def test_row_an_answer_by_the_key_of_another_step(masking):
+    played, fields, arrays, _ = masking
+    offers = joined(played.offer("round 2"), played.keys("round 2"))
+    refused(played.site, played.run, "train", sent({**fields, STEP: "round 2", OFFERS: offers}, arrays), "STATE")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "code", "changes"),
+    [
+        ("a lower epsilon in the same run", "train", "SWAP", {PLAN: replace(CLOSED, epsilon=4.0).to_text()}),
+        ("another seed in the same run", "train", "SWAP", {PLAN: replace(CLOSED, seed=1).to_text()}),
+        ("the tally before the last round", "evaluate", "FAST_FORWARD", {}),
+        ("round 3 after 1", "train", "FAST_FORWARD", {ROUND: 3}),
+        ("round 1 with a note", "train", "SWAP", {"note": 1}),
+    ],
+)
+def test_row_out_of_order_at_a_site_that_masks(masking, name, kind, code, changes):
+    played, fields, arrays, _ = masking
+    told = with_offers({**fields, **changes})
+    refused(played.site, played.run, kind, sent(told, arrays if kind == "train" else {}), code)
+
+
+def test_row_round_1_of_other_arrays_at_a_site_that_masks(masking):
+    played, fields, arrays, _ = masking
+    moved = {name: array + np.float32(0.01) for name, array in arrays.items()}
+    refused(played.site, played.run, "train", sent(with_offers(fields), moved), "SWAP")
