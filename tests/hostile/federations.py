@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -92,6 +92,11 @@ class Coordinator:
         """Ask a node something; None where no answer came."""
         told: Told | None = self.call("ask", run, node, kind, records, patience_s)
         return told
+
+    def ask_all(self, questions: Sequence[tuple[int, int, str, Records]]) -> list[Told | None]:
+        """Send many questions at once, each in a run of its own; nodes answer them one after another."""
+        answers: list[Told | None] = self.call("ask_all", questions, PATIENCE_S)
+        return answers
 
 
 @contextmanager
@@ -221,17 +226,27 @@ class _Hostile:
         self._damage = how
 
     def ask(self, run: int, node: int, kind: str, records: Records, patience_s: float) -> Told | None:
-        grid, message = self._grid(run), self._message(run, node, kind, records)
-        (name,) = grid.push_messages([message])
+        (told,) = self.ask_all([(run, node, kind, records)], patience_s)
+        return told
+
+    def ask_all(self, questions: Sequence[tuple[int, int, str, Records]], patience_s: float) -> list[Told | None]:
+        waiting: dict[int, tuple[Any, str]] = {}
+        for number, (run, node, kind, records) in enumerate(questions):
+            grid = self._grid(run)
+            (name,) = grid.push_messages([self._message(run, node, kind, records)])
+            waiting[number] = grid, name
         if self._damage:
             for entry in self._state.object_store.store.values():
                 entry.content = _damaged(entry.content, self._damage)
+        told: list[Told | None] = [None] * len(questions)
         deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            if come := list(grid.pull_messages([name])):
-                return _told(come[0])
+        while waiting and time.monotonic() < deadline:
+            for number, (grid, name) in list(waiting.items()):
+                if come := list(grid.pull_messages([name])):
+                    told[number] = _told(come[0])
+                    del waiting[number]
             time.sleep(0.02)
-        return None
+        return told
 
     def _grid(self, run: int) -> Any:
         from flwr.superlink.grid import HttpGrid
