@@ -105,7 +105,16 @@ class Answers:
         terms = terms_digest(plan, classes, self._digest())
         return isinstance(admit_run(self._book.entries(), str(question.run), terms, num_rounds, max_runs), Repeat)
 
-    def begin(self, question: Question, plan: str, classes: Sequence[str], num_rounds: int, *, about: str = "") -> None:
+    def begin(
+        self,
+        question: Question,
+        plan: str,
+        classes: Sequence[str],
+        num_rounds: int,
+        *,
+        number: object,
+        about: str = "",
+    ) -> None:
         """Bind a run to its terms, for good.
 
         Args:
@@ -113,8 +122,14 @@ class Answers:
             plan: what was agreed on, as text.
             classes: class names in the order of the head's rows.
             num_rounds: rounds of the plan.
+            number: of the step that is asked for.
             about: what the run is about, to count its answers by.
+
+        Raises:
+            Refused: that is not round 1; a question that is never answered uses up none of the site's runs.
         """
+        if type(number) is not int or number != 1:
+            raise Refused(Code.FAST_FORWARD, "A run begins with its round 1; ask for that first.")
         terms = terms_digest(plan, classes, self._digest())
         self._book.append(run_entry(str(question.run), terms, num_rounds, about=about))
 

@@ -126,16 +126,18 @@ class Member:
         return Answer(fields={CLASSES: ",".join(self._count()["classes"])})
 
     def _round(self, question: Question) -> Answer:
-        terms = self._agreed(question)
-        step = self._answers.round(question, question.fields.get(ROUND))
+        terms = self._terms(question)
         _refuse_foreign(question.arrays, terms.shapes)
+        self._bind(question, terms)
+        step = self._answers.round(question, question.fields.get(ROUND))
         trained = (
             self._answers.given(step.run, step.number) if step.is_answered else self._trained(question, terms, step)
         )
         return self._answers.leave(question, step, trained.arrays, largest=LARGEST)
 
     def _tally(self, question: Question) -> Answer:
-        terms = self._agreed(question)
+        terms = self._terms(question)
+        self._bind(question, terms)
         step = self._answers.last(question, "tally")
         counted = (
             self._answers.given(step.run, step.number) if step.is_answered else self._tallied(question, terms, step)
@@ -143,17 +145,19 @@ class Member:
         counts = counted.arrays[COUNTS] * (COUNT_UNIT if OFFERS in question.fields else 1.0)
         return self._answers.leave(question, step, {COUNTS: counts}, largest=LARGEST_COUNT * COUNT_UNIT)
 
-    def _agreed(self, question: Question) -> Terms:
+    def _terms(self, question: Question) -> Terms:
+        """Read what a run is to be bound to, and refuse what this site takes no part in."""
+        plan, names = Plan.from_text(_plan_of(question)), str(question.fields.get(CLASSES, ""))
+        self._accept(plan, question)
+        return Terms(plan, check_classes(names.split(",")))
+
+    def _bind(self, question: Question, terms: Terms) -> None:
         """Bind the run to its terms, or check that it still has them."""
-        text, names = str(question.fields.get(PLAN, "")), str(question.fields.get(CLASSES, ""))
-        terms = Terms(Plan.from_text(text), check_classes(names.split(",")))
-        self._accept(terms.plan, question)
-        rounds = terms.plan.rounds
+        text, rounds, names = _plan_of(question), terms.plan.rounds, ",".join(terms.classes)
         if not self._answers.is_begun(question, text, terms.classes, rounds, self._rules.max_runs):
             self._refuse_overspent(self._whole_run(terms.plan))
-            self._answers.begin(question, text, terms.classes, rounds)
+            self._answers.begin(question, text, terms.classes, rounds, number=question.fields.get(ROUND))
             self._announce(f"run {question.run} begins: {rounds} rounds for {names}, epsilon {terms.plan.epsilon:g}")
-        return terms
 
     def _accept(self, plan: Plan, question: Question) -> None:
         """Refuse a plan that gives less protection than the site insists on."""
@@ -244,6 +248,10 @@ class Member:
         if not self._counted:
             self._counted = self._carry_out(CountOrder(site=self._site))
         return self._counted
+
+
+def _plan_of(question: Question) -> str:
+    return str(question.fields.get(PLAN, ""))
 
 
 def speech_of(recipe: str, path: Path) -> tuple[Path, ...]:

@@ -212,7 +212,8 @@ class Member:
                 f"{wanted.rounds} updates are asked for and {budget} of this model may leave the site in all; raise "
                 "`rounds` under `together` in the site's settings, or ask for fewer.",
             )
-        self._answers.begin(question, wanted.plan, (), wanted.rounds, about=wanted.weights)
+        refuse_foreign(question.arrays, *terms.form, longest=0.0)
+        self._answers.begin(question, wanted.plan, (), wanted.rounds, number=wanted.number, about=wanted.weights)
         self._announce(f"run {question.run} begins: {wanted.rounds} rounds of {wanted.epochs} epochs")
 
     def _refuse_spent(self, terms: Terms) -> None:
