@@ -16,15 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from cryptography.hazmat.primitives import serialization
-
 from protocol.errors import Code, ConnectionFault, ContainmentFault, ProtocolError
 from protocol.federation.answers import Answers
 from protocol.federation.book import Book
 from protocol.federation.masking import Roster
 from protocol.federation.messages import FAILED, REFUSED, Answer, Question, answer_frame, read_question
 from protocol.federation.node import Instructions, start_code
-from protocol.federation.node_keys import load_node_key, load_public, make_node_key
+from protocol.federation.node_keys import load_node_key, load_public, make_node_key, pem_of
 from protocol.federation.quiet import quiet_environment
 from protocol.federation.stopping import ending_in_order
 from protocol.files import make_private_folder, read_bounded
@@ -171,7 +169,7 @@ def _node(link: Link, unseen: Sequence[Path]) -> Iterator[tuple["subprocess.Pope
         address=link.address,
         resolved=_resolved(link.address),
         ca=read_bounded(link.ca, MAX_CA_BYTES).decode("ascii", errors="replace"),
-        key=_pem(link.key),
+        key=pem_of(load_node_key(link.key)),
         home=str(link.home.resolve()),
         unseen=[str(path.resolve()) for path in unseen],
         required=link.accepted is None,
@@ -234,9 +232,3 @@ def _resolved(address: str) -> list[str]:
             Code.ADDRESS, f"{address} cannot be looked up; name the coordinator as HOST:PORT."
         ) from error
     return sorted({str(place[4][0]) for place in found})
-
-
-def _pem(key: Path) -> str:
-    """Write the node's private key as text for the pipe to the one process that signs Flower's calls with it."""
-    pkcs8, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return load_node_key(key).private_bytes(serialization.Encoding.PEM, pkcs8, none).decode()

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from protocol import sandbox
 from protocol.errors import ProtocolError
 from protocol.federation.messages import REFUSED, Answer, question_frame, read_answer
-from protocol.federation.quiet import keep_quiet
+from protocol.federation.quiet import keep_quiet, require_quiet
 
 MAX_MEMORY_BYTES = 4 << 30
 POLL_S = 0.5
@@ -86,6 +86,7 @@ def _connection() -> Callable[..., Any]:
 
     from protocol.federation import records  # noqa: F401
 
+    require_quiet()
     return http_request_response
 
 

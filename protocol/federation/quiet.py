@@ -1,7 +1,9 @@
-"""Keep Flower from calling anybody but the addresses that it is given; imports no Flower."""
+"""Keep Flower from calling anybody but the addresses that it is given."""
 
 import os
 from pathlib import Path
+
+from protocol.errors import Code, ContainmentFault
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -21,3 +23,17 @@ def quiet_environment(home: Path) -> dict[str, str]:
 def keep_quiet(home: Path) -> None:
     """Set these variables in this process; Flower reads them when it is imported."""
     os.environ |= quiet_environment(home)
+
+
+def require_quiet() -> None:
+    """Refuse to go on if Flower would send telemetry, whatever the environment said when it was imported.
+
+    Raises:
+        ContainmentFault: its switch is on, or is no longer where it was.
+    """
+    from flwr.supercore import telemetry
+
+    if getattr(telemetry, "FLWR_TELEMETRY_ENABLED", None) != "0":
+        raise ContainmentFault(
+            Code.CONTAINMENT, "Flower's telemetry is not off; install the version of Flower that pyproject.toml names."
+        )

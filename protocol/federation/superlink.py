@@ -40,6 +40,7 @@ from flwr.superlink.servicer.runtime import runtime_handlers
 
 from protocol.errors import Code, ConnectionFault
 from protocol.federation.coordinator_keys import CERTIFICATE_FILE, SERVER_KEY_FILE
+from protocol.federation.quiet import require_quiet
 from protocol.federation.stopping import ending_in_order
 
 NODE_CALLS = frozenset(
@@ -74,6 +75,7 @@ def superlink(keys: Path, address: str, nodes: Sequence[EllipticCurvePublicKey],
     Raises:
         ConnectionFault: nothing can listen there.
     """
+    require_quiet()
     _log_to(log)
     app = _superlink_app()
     state: LinkState = app.state.linkstate_factory.state()

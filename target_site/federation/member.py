@@ -41,6 +41,8 @@ END = "query.end"
 """Kind of the question that ends a run."""
 LARGEST = 1.0
 """No weight changes by more in a round."""
+MOST_RUNS = 10_000
+"""What limits a site is how many updates of a model may leave it; runs alone let nothing leave."""
 SEEDS = 1000
 """Seeds of rounds lie so far apart that no two runs share one."""
 METHOD = "shot-im"
@@ -204,7 +206,7 @@ class Member:
         if wanted.weights != terms.weights.hex():
             raise Refused(Code.POLICY, "The sites have different models; give all of them the same release.")
         budget = terms.together.rounds
-        if self._answers.is_begun(question, wanted.plan, (), wanted.rounds, max_runs=budget):
+        if self._answers.is_begun(question, wanted.plan, (), wanted.rounds, max_runs=MOST_RUNS):
             return
         if self._answers.count_about(wanted.weights) + wanted.rounds > budget:
             raise Refused(
