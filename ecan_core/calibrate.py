@@ -32,7 +32,7 @@ def temperature_of(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[flo
     Args:
         scores: scores of the model ``[N, C]``.
         panel_scores: scores of the default committee on the same utterances; the model may be that committee.
-        line: slope and offset, as `LINE`.
+        line: offset and slope, as `LINE`.
 
     Returns:
         The temperature: above 1 for a model that is too sure; 1 where the panel diverged.
@@ -50,12 +50,12 @@ def temperature_of(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[flo
 def guessed_accuracy(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[float, float] = LINE) -> float:
     """Guess how often a model is right.
 
-    As often as the panel where both agree; where not, as if the panel erred evenly.
+    The guess is the panel's own where both agree. Where they differ, the panel's errors are spread evenly.
 
     Args:
-        scores: of the model ``[N, C]``.
-        panel_scores: of the panel on the same utterances.
-        line: as `LINE`.
+        scores: scores of the model ``[N, C]``.
+        panel_scores: scores of the panel on the same utterances.
+        line: offset and slope, as `LINE`.
     """
     offset, slope = line
     others: int = scores.shape[1] - 1

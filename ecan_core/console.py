@@ -121,7 +121,7 @@ def without_foreign(name: str) -> str:
 def one_numeric_thread() -> None:
     """Set the numeric libraries to one thread, before they are loaded.
 
-    So results reproduce bit for bit.
+    Results then reproduce bit for bit.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
@@ -174,7 +174,7 @@ def one_line(text: str) -> str:
 class _Interruption:
     """Remember whether a person has interrupted the program.
 
-    Whatever the running code makes of the exception.
+    It knows this even if the running code swallows the exception.
     """
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ class EcanError(Exception):
 class UsageFault(EcanError):
     """Report a wrong call: it names something that does not exist.
 
-    Such as an unknown class.
+    An unknown class is an example.
     """
 
     exit_code = 2

@@ -37,7 +37,7 @@ _SPELLINGS = {
 def emotion(word: str) -> str | None:
     """Return the emotion that a corpus means by `word`, or None.
 
-    Such as "happiness" for "Happy".
+    For "Happy" it returns "happiness".
     """
     word = word.strip().lower()
     return word if word in EMOTIONS else _SPELLINGS.get(word)

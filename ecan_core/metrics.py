@@ -104,7 +104,7 @@ def bootstrap_interval(
 def calibration_error(true: ArrayLike, scores: NDArray[Any], num_groups: int = 10) -> float:
     """Return how far confidence lies from the share of right answers.
 
-    On average over groups of like confidence.
+    The mean is over groups of utterances with similar confidence.
 
     Args:
         true: True classes `[N]`.

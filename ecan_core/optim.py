@@ -32,7 +32,7 @@ def set_rates(optimizer: torch.optim.Optimizer, base_rates: Sequence[float], fac
 def cosine(progress: float) -> float:
     """Return a rate factor that falls from 1 to 0 along half a cosine.
 
-    At ``progress`` in [0, 1].
+    ``progress`` lies in [0, 1].
     """
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
@@ -40,7 +40,7 @@ def cosine(progress: float) -> float:
 def decay(progress: float) -> float:
     """Return the rate factor ``(1 + 10 t/T)^-0.75``.
 
-    At ``progress = t/T`` in [0, 1] (SHOT, NRC, AaD).
+    ``progress = t/T`` lies in [0, 1]. SHOT, NRC and AaD use this factor.
     """
     return float((1.0 + 10.0 * progress) ** -0.75)
 

@@ -21,7 +21,7 @@ from ecan_core.rounds import Ear, Preparation
 class PortableModel(nn.Module):
     """Compute calibrated scores ``[N, C]`` of statistics ``[N, S]``.
 
-    In evaluation mode.
+    The module is in evaluation mode.
 
     Args:
         networks: the committee.

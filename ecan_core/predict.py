@@ -11,9 +11,9 @@ from ecan_core.model.network import NetOutput, Network
 
 @torch.no_grad()
 def run(network: Network, inputs: Inputs, batch_size: int = 512) -> NetOutput:
-    """Return embeddings ``[N, D]`` and logits ``[N, C]``, no gradients.
+    """Return embeddings ``[N, D]`` and logits ``[N, C]`` of all utterances.
 
-    Of all utterances.
+    No gradients are kept.
     """
     network.eval()
     outputs = [network(inputs.batch(rows)) for rows in torch.arange(len(inputs)).split(batch_size)]

@@ -107,7 +107,7 @@ def clipped_sums(
 ) -> list[Tensor]:
     """Sum every unit's gradient, each cut to a length.
 
-    For the parameters of bottleneck and head.
+    The gradients are those of bottleneck and head.
 
     Args:
         network: the network.
@@ -133,7 +133,7 @@ def clipped_sums(
 def gradient_lengths(network: Network, codes: Tensor, labels: Tensor) -> Tensor:
     """Return the length of each utterance's gradient ``[N]``.
 
-    Over the parameters of bottleneck and head.
+    The parameters of bottleneck and head count.
     """
     outputs = network.bottleneck(codes)
     features = functional.normalize(outputs, dim=1)

@@ -73,7 +73,7 @@ class NothingFinished:
 class Ear:
     """Hear which voice speaks.
 
-    By the committee of the first round and the voices that were found with it.
+    It uses the committee of the first round and the voices that were found with it.
     """
 
     networks: tuple[Network, ...]

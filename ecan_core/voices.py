@@ -108,7 +108,7 @@ def _voice_mask(feature_names: Sequence[str]) -> np.ndarray:
 def find_voices(normalized: np.ndarray, scores: np.ndarray, columns: np.ndarray, *, seed: int) -> Voices:
     """Group utterances by voice, with the emotion taken out.
 
-    By k-means on what the emotions leave of the voice statistics.
+    It runs k-means on what the emotions leave of the voice statistics.
 
     Args:
         normalized: statistics normalized by the corpus ``[N, S]``.
@@ -137,7 +137,7 @@ def find_voices(normalized: np.ndarray, scores: np.ndarray, columns: np.ndarray,
 def class_offsets(normalized: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return what each class adds to the mean over classes ``[C, S]``.
 
-    By soft labels ``[N, C]``.
+    Classes are soft labels ``[N, C]``.
     """
     means = (scores.T @ normalized) / scores.sum(axis=0)[:, None].clip(1e-6)
     offsets: np.ndarray = means - means.mean(axis=0)
@@ -177,7 +177,7 @@ def normalize_by_voices(
 def _offsets_within(members: Mapping[str, np.ndarray], normalized: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Fit class offsets ``[C, S]`` and voices together.
 
-    So an angry voice is not taken for anger.
+    Fitting both keeps an angry voice from being taken for anger.
 
     Fits voice plus class by alternating least squares.
     """

@@ -1,6 +1,6 @@
 """Share work among processes made by `fork` and pipes alone.
 
-Neither sockets nor semaphores nor another program.
+No sockets, semaphores or other programs are needed.
 
 A contained process may do no more than that, and it costs milliseconds. Workers receive and return bytes, so that
 nothing they say can become code. A worker that is killed costs the piece that it was computing; another worker takes

@@ -67,7 +67,7 @@ def capacity(arch: str, num_classes: int, normalization: str) -> Capacity:
 def share_of_speech(bits: float, hours: float) -> float:
     """Return the share of a corpus that so many bits could hold.
 
-    If the corpus were stored as speech at 6 kbit/s; 1 is all of it.
+    The corpus is counted as speech at 6 kbit/s; a share of 1 is all of it.
 
     Args:
         bits: the capacity, in bits.
@@ -79,7 +79,7 @@ def share_of_speech(bits: float, hours: float) -> float:
 def largest_share(bits: float, hours_bucket: int) -> float:
     """Return the largest share of a corpus that so many bits could hold.
 
-    If the corpus were stored as speech at 6 kbit/s; 1 is all of it.
+    The corpus is counted as speech at 6 kbit/s; a share of 1 is all of it.
 
     Args:
         bits: the capacity, in bits.

@@ -1,6 +1,6 @@
 """Describe a bundle or a sealed file byte by byte.
 
-For someone who wants to look before trusting.
+It is for someone who wants to look before trusting.
 """
 
 import hashlib
@@ -46,9 +46,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class StatedField:
-    """Describe one field of a manifest as it is written.
+    """Describe one manifest field as written, and the source's choice in it.
 
-    And how many bits the source could choose in it.
+    The choice is counted in bits.
     """
 
     name: str

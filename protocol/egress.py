@@ -116,10 +116,7 @@ def _require_override(override: Override | None, digest: bytes, tier: int) -> No
 
 
 def _tensor_violations(tensor: object, name: str, shape: tuple[int, ...]) -> Iterator[Violation]:
-    """Check that one tensor is there, of its shape, and fits the grid.
-
-    And that it is of its type.
-    """
+    """Check that one tensor is there, of its type and shape, on the grid."""
     if tensor is None:
         yield Violation(rule=Code.MISSING, where=name, why="is missing")
     elif not isinstance(tensor, np.ndarray) or tensor.dtype != np.float32:

@@ -1,6 +1,6 @@
 """Decide what may happen to a grant, in which order and how often.
 
-And how each step is written down.
+It also decides how each step is written down.
 
     (absent) --ISSUED--> ISSUED --OPENED--> RESERVED --STARTED--> STREAMING --CLOSED--> CLOSED
                            `--------------STARTED--------------------^

@@ -164,7 +164,7 @@ def create_identity(role: Role, now: datetime) -> Identity:
 def endorse_online(online_key: Ed25519PrivateKey, release_key: Ed25519PrivateKey) -> bytes:
     """Return the release key's word for an online key, 96 bytes.
 
-    Its own raw public key and its signature.
+    It consists of the release key's raw public key and its signature.
     """
     signature = signing.bare_signature(ONLINE_TYPE, signing.raw_public_key(online_key), release_key)
     return signing.raw_public_key(release_key) + signature

@@ -1,6 +1,6 @@
 """List every byte of a bundle or a sealed file before it is believed.
 
-For people and for machines.
+The list is for people and for machines.
 """
 
 import math
@@ -112,7 +112,7 @@ def _bytes(rows: Sequence[Row]) -> dict[str, Any]:
 def _capacity(description: Description) -> dict[str, Any]:
     """Return what the weights could carry at most, as numbers.
 
-    Also as a share of the shortest corpus that the manifest allows.
+    One number is the share of the shortest corpus that the manifest allows.
     """
     bound = description.capacity
     hours = description.stated.hours
@@ -203,7 +203,7 @@ def capacity_sentence(listing: dict[str, Any]) -> str:
 def inside_sentence(listing: dict[str, Any]) -> str:
     """Tell whether the inside of a sealed file was seen.
 
-    If not, how to see it.
+    If it was not, the sentence says how to see it.
     """
     if listing["inside"] is not None:
         return "opened with this site's key"

@@ -1,6 +1,6 @@
 """Format the listing of `protocol.inspect` as a page to print and sign.
 
-For whoever answers for the release.
+The page is for whoever answers for the release.
 
 One self-contained A4 page without scripts and without references to anything outside it. Every value is escaped.
 """

@@ -184,7 +184,7 @@ def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
 def refuse_exposed(path: Path) -> None:
     """Refuse a private key file that others can access.
 
-    Its content is not read.
+    The file's content is not read.
 
     Raises:
         KeyFault: others have access to it.

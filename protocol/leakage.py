@@ -1,6 +1,6 @@
 """Put what a source states about leakage into plain words.
 
-For whoever decides about a model.
+The words are for whoever decides about a model.
 """
 
 from collections.abc import Iterator

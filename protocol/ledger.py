@@ -269,7 +269,7 @@ class Ledger:
     def deny_open(self, *, now_s: int, fits: Callable[[GrantRecord], bool] = lambda _: True) -> tuple[GrantRecord, ...]:
         """Deny every open grant that fits.
 
-        At once, and once more after a grant that is being issued at this moment.
+        It denies them at once, and then one more that was being issued at this moment.
 
         Whatever keeps further grants from being issued, such as a list of what is withdrawn, must stand before.
 
@@ -307,7 +307,7 @@ class Ledger:
     def book(self) -> bytes:
         """Return the digest of the book that counts models by their speech.
 
-        As it stood when the last grant was issued.
+        The digest is that of the moment when the last grant was issued.
         """
         with self._connection() as db:
             row = db.execute("SELECT book FROM grants ORDER BY issued DESC LIMIT 1").fetchone()
@@ -432,7 +432,7 @@ def _find(db: sqlite3.Connection, grant: bytes) -> GrantRecord | None:
 def _rows(db: sqlite3.Connection) -> Iterator[tuple[int, GrantRecord]]:
     """Yield every grant after the line that issued it.
 
-    In the order of these lines.
+    Grants come in the order of these lines.
     """
     for issued, *row in db.execute(f"SELECT issued, {_COLUMNS} FROM grants ORDER BY issued"):
         yield issued, _record(row)
@@ -465,7 +465,7 @@ def _serving(db: sqlite3.Connection, grant: bytes, now_s: int) -> GrantRecord:
 def _expire(db: sqlite3.Connection, record: GrantRecord, now_s: int, refusal: Refused) -> NoReturn:
     """Expire a grant on the disk, then refuse it.
 
-    So a clock that is set back cannot open it again.
+    A clock that is set back thus cannot open it again.
     """
     _move(db, record, GrantEvent.EXPIRED, now_s)
     db.execute("COMMIT")

@@ -137,7 +137,7 @@ def _add(history: History, entry: dict[str, Any]) -> None:
 def _as_lines_tell(record: GrantRecord) -> GrantRecord:
     """Return the record as lines tell it.
 
-    Without its counters, and with the SHA-256 of its receipt.
+    It has no counters, and the SHA-256 of the receipt in the receipt's place.
     """
     receipt = None if record.receipt is None else hashlib.sha256(record.receipt).digest()
     return replace(record, fetches=0, sent_bytes=0, receipt=receipt)

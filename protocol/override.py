@@ -1,6 +1,6 @@
 """Let a second officer release a model whose audit failed.
 
-By a key of their own, model by model.
+The officer signs with a key of their own, model by model.
 
 The release key names the officer's key once. The officer then signs, for one set of weights and one tier, that they
 may leave; the gate signs no manifest that says ``overridden`` without such a word.
@@ -46,7 +46,7 @@ class Override:
 def sign_officer(officer: bytes, release_key: Ed25519PrivateKey) -> bytes:
     """Sign the fingerprint of the officer's key, 32 bytes.
 
-    So the release key names the officer.
+    This is how the release key names the officer.
 
     Raises:
         Refused: it is the release key itself; two keys are asked for because two people are.
@@ -61,7 +61,7 @@ def sign_officer(officer: bytes, release_key: Ed25519PrivateKey) -> bytes:
 def open_officer(data: bytes, issuer: bytes) -> bytes:
     """Return the fingerprint of the officer's key, 32 bytes.
 
-    As the release key has named it.
+    The release key has named it.
 
     Raises:
         Malformed: it is not the only encoding of such a statement.

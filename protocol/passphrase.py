@@ -1,6 +1,6 @@
 """Read the passphrase of encrypted keys.
 
-From a file for services, from the terminal for people.
+Services read it from a file, people type it at the terminal.
 
 Never from the command line or a variable's value, which other users can see.
 """

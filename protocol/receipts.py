@@ -1,6 +1,6 @@
 """Sign receipts: the target's word that one bundle arrived.
 
-And whether it was accepted.
+A receipt also says whether the bundle was accepted.
 """
 
 from dataclasses import asdict, dataclass

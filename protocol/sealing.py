@@ -1,6 +1,6 @@
 """Seal a bundle so that only the site that asked for it can open it.
 
-Whoever carries it.
+It does not matter who carries it.
 
 ::
 
@@ -144,7 +144,7 @@ def outline(data: Buffer, *, max_plain_bytes: int = bundle.MAX_BUNDLE_BYTES) -> 
 def check_recipient(outside: SealedOutline, grants: Collection[bytes]) -> None:
     """Refuse a sealed file that answers none of this site's requests.
 
-    Before a key is used on it.
+    No key is used on such a file.
 
     Args:
         outside: what the file says on its outside.

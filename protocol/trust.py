@@ -220,7 +220,7 @@ def _check_audit(stated: Manifest, asked: AuditTerms) -> None:
 def _check_weights(stated: Manifest, packed: memoryview) -> Arrays:
     """Check length, digest and values of the weights.
 
-    Of large weights all at once; then a wrong digest is reported first.
+    Large weights are hashed while their values are checked; a wrong digest is reported first.
     """
     if len(packed) != stated.weights_len:
         raise _other_weights()

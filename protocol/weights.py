@@ -1,6 +1,6 @@
 """Encode weights: int8 rows with power-of-two scales.
 
-In canonical order, in canonical safetensors.
+The order of the units is canonical, and so are the safetensors bytes.
 
 A row is ``q * 2^e`` with q int8 and one exponent e; its bias is an int16 times the same ``2^e``. What could
 be chosen freely without changing what the network computes is fixed by a rule, and each rule is checked on
@@ -176,7 +176,7 @@ def row_violations(
 ) -> Iterator[Violation]:
     """Yield the broken rules of the grid alone.
 
-    Also for what is no model, such as the change of one.
+    It also serves for what is no model, such as the change of one.
     """
     for name, length in input_scalings(arch, normalization).items():
         no_bias = np.zeros(length, np.int16)
@@ -219,9 +219,9 @@ def decode(data: Buffer, specs: Sequence[TensorSpec]) -> Arrays:
 
 
 def header(specs: Sequence[TensorSpec]) -> bytes:
-    """Return the header of these tensors, byte for byte as the library.
+    """Return the header that the safetensors library writes for tensors.
 
-    That is, as the safetensors library writes it.
+    It is equal byte for byte.
     """
     entries: dict[str, object] = {}
     offset = 0
@@ -351,7 +351,7 @@ def _row_key(rows: Rows, place: int) -> tuple[bytes, int]:
 def _any_in_use(columns: Array, repeats: Sequence[int]) -> bool:
     """Return whether the next layer reads one of the repeated units.
 
-    Its columns are ``[rows, tiles, units, ...]``; one row is copied at a time.
+    Columns are ``[rows, tiles, units, ...]``; one row is copied at a time.
     """
     places = np.array(repeats, np.intp)
     return bool(repeats) and any(row.take(places, axis=1).any() for row in columns)

@@ -1,6 +1,4 @@
-"""Count the models that left and share speech.
-
-And what they promise together.
+"""Count the models that left and share speech, and their promises.
 
 The book is ``corpora.json`` in the keys folder, where the process on the network cannot write. Each model reveals
 something about the people it was trained on; two models reveal more. A model counts from the moment when its sealing

@@ -1,6 +1,6 @@
-"""Decide whether a trained model may leave.
+"""Decide whether a trained model may leave, and what is stated of it.
 
-And what its manifest says of its audit.
+The manifest states the result of the audit.
 
 At a tier above 0 the audit has to clear the tier, or a second officer has to override it with a key of their own. The
 model then counts against the budget of its speech. At tier 0 an audit is stated where there is one.

@@ -749,7 +749,7 @@ def _now_s() -> int:
 def _open_checkpoint(keys_dir: Path, path: Path) -> "CheckpointFields":
     """Open a checkpoint that this source has signed.
 
-    By the present online key, or by one from before a rotation.
+    The present online key may have signed it, or one from before a rotation.
     """
     from protocol.errors import Unauthentic
     from protocol.files import read_bounded

@@ -248,7 +248,7 @@ def _seal(task: Task) -> Answer:
 def _wall_off(task: Task) -> None:
     """Confine this process and show that its walls hold.
 
-    Neither its own key nor anything named may be within its reach.
+    Its own key and everything that the task names must be out of its reach.
     """
     sandbox.confine(readable=sandbox.code_paths("source_site"), sockets=False, required=not task.unconfined)
     if not task.unconfined:

@@ -96,7 +96,7 @@ class Material:
     def vectors(self) -> np.ndarray:
         """Return each utterance as one vector ``[N, V]``.
 
-        Its statistics, or means and deviations over its frames.
+        The vector holds its statistics, or means and deviations over its frames.
         """
         if self.values[0].ndim == 1:
             return np.stack(self.values)

@@ -1,6 +1,4 @@
-"""Keep what may leave until its grant has ended.
-
-With the request that it answers.
+"""Keep sealed bundles with their requests until each grant has ended.
 
 ::
 

@@ -1,6 +1,6 @@
 """Compute what a private training promises: epsilon and delta.
 
-By the published accountant of Opacus (extra ``private``).
+The accountant is the published one of Opacus (extra ``private``).
 
 The promise is about what the network learns. Two things are not counted: an utterance's share in the statistics of its
 speaker, which normalize the inputs and do not leave, and the recognition rate that the manifest states.
@@ -33,7 +33,7 @@ def settings_for(epsilon: float, delta: float, *, unit: Literal["utterance", "sp
 def promise(trainings: Sequence[PrivateSettings], delta: float) -> Promise:
     """Return what all trainings on one corpus promise together.
 
-    Such as those of its releases.
+    A corpus may have several releases, for example.
 
     Args:
         trainings: how each was trained, at least one.

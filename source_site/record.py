@@ -1,6 +1,6 @@
 """Record how a run was trained: ``training.json`` beside the weights.
 
-In enough detail to train it again.
+The record has all details that are needed to train it again.
 
 It stays at the source. It names no file, speaker or utterance, but whoever holds the corpus can tell by its digests
 which utterances were trained on.
@@ -112,7 +112,7 @@ def load_record(folder: Path, run: StoredRun) -> TrainingRecord:
 def differences(record: TrainingRecord, other: TrainingRecord) -> Iterator[str]:
     """Yield the differences of two trainings besides their weights.
 
-    As half sentences.
+    Each is half a sentence.
     """
     yield from _other_settings(record.recipe.settings, other.recipe.settings)
     if (record.recipe.private is None) != (other.recipe.private is None):

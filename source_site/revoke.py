@@ -129,7 +129,7 @@ def withdrawn(keys_dir: Path, issuer: bytes) -> frozenset[bytes]:
 def refuse_withdrawn(keys_dir: Path, issuer: bytes, records: Iterable[GrantRecord]) -> None:
     """Refuse to let anything leave that is withdrawn.
 
-    Even if the command that withdrew it was killed on its way.
+    This holds even if the command that withdrew it was killed.
 
     Args:
         keys_dir: the source's keys.

@@ -336,7 +336,7 @@ class OnceRelease:
     def _only_download(self, delivery: Delivery, offset: int, call: Call) -> Iterator[_Stream]:
         """Keep a site from a second download at the same time.
 
-        Of whatever grant.
+        It does not matter of which grant.
         """
         may_take_s = PATIENCE_S + (delivery.size - offset) / SLOWEST_BYTES_PER_S
         stream = _Stream(grant=delivery.grant, call=call, ends=time.monotonic() + may_take_s)
@@ -438,7 +438,7 @@ def _deliveries(outbox: Path, records: Sequence[GrantRecord]) -> Iterator[dict[b
 def _allow_many_connections() -> None:
     """Allow as many descriptors as this process may have.
 
-    With the usual 1024, half-open connections use them up.
+    Half-open connections would use up the usual 1024.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # then it stays as it is

@@ -161,7 +161,7 @@ def _refuse_collapse(heard: HeldOut, classes: Sequence[str], epsilon: float) -> 
 def _cost(private: HeldOut, usual: HeldOut) -> str:
     """Tell what a promise costs in recognition.
 
-    Against a usual training and against chance.
+    The cost is told against a usual training and against chance.
     """
     chance = 1 / len(private.counts)
     told = (

@@ -324,9 +324,9 @@ def _receipt(
 
 
 def principal_plane(features: np.ndarray) -> np.ndarray:
-    """Return the first two principal components ``[N, 2]``.
+    """Return the first two principal components ``[N, 2]`` of embeddings.
 
-    Of embeddings ``[N, D]``.
+    The embeddings are ``[N, D]``.
     """
     if not np.isfinite(features).all():  # a diverged adaptation has no picture, but must still be judged
         return np.zeros((len(features), 2))

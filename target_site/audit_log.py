@@ -1,6 +1,6 @@
 """Log what was done with a model and with recordings.
 
-Line by line, in ``audit.jsonl`` (docs/audit-log.md).
+The log is ``audit.jsonl``, with one event a line (docs/audit-log.md).
 
 Every line carries the SHA-256 of the line before it, and ``audit.head`` that of the last one. A recording or a list is
 named by a pseudonym, which is computed from its path with this folder's key. The process that writes the log opens no

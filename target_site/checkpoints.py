@@ -1,6 +1,6 @@
 """Keep the last signed checkpoint of every source's ledger.
 
-In ``KEYS/checkpoints/``.
+They lie in ``KEYS/checkpoints/``.
 
 What is compared is remembered in the trust state. These files are for people: with one of them, `ecan-source ledger
 verify --checkpoint` finds out whether a ledger still holds what this site has seen, and a source that rewrote its
@@ -34,7 +34,7 @@ class SignedCheckpoint:
 def checkpoint_path(keys_dir: Path, issuer: bytes) -> Path:
     """Return the file of a source's last checkpoint.
 
-    In the form that ``ecan-source ledger verify`` reads.
+    ``ecan-source ledger verify`` reads this form.
     """
     return keys_dir / CHECKPOINTS / issuer.hex()
 

@@ -48,7 +48,7 @@ part of it, so that many targets do not come again together."""
 class Deadline:
     """Hold the moment by which everything must be done.
 
-    On a clock that nobody sets.
+    It is counted on a clock that nobody sets.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -264,7 +264,7 @@ class SourceClient:
     def _begin(self, offer: AcceptedOffer, offset: int) -> "_Begun":
         """Ask for the stream and wait for its first message.
 
-        So a busy source is found out here.
+        A busy source is noticed here.
         """
         request = FetchRequest(grant=offer.grant, digest=offer.digest, offset=offset)
         with self._explained():
@@ -280,7 +280,7 @@ class SourceClient:
     def _explained(self) -> Iterator[None]:
         """Turn what gRPC raises in the block into an error of ours.
 
-        If it carries no metadata.
+        An error that carries metadata is refused.
         """
         with explained_faults(str(self._address)):
             try:
@@ -292,7 +292,7 @@ class SourceClient:
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """Retry, less and less often, while the source is busy.
 
-        As long as there is time.
+        It stops when the time is up.
         """
         pause_s = FIRST_PAUSE_S
         while True:
@@ -320,7 +320,7 @@ class SourceClient:
 class _Begun:
     """Hold a stream whose first message has come.
 
-    None if it ended without one.
+    ``first`` is None if the stream ended without a message.
     """
 
     call: Any

@@ -1,6 +1,6 @@
 """Keep the target's keys folder (KEYS).
 
-Its identity, the requests that it made, and what it has seen of its sources.
+It holds the site's identity, the requests that it made, and what it has seen of its sources.
 """
 
 from datetime import UTC, datetime

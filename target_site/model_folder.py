@@ -80,7 +80,7 @@ def finish_replacement(folder: Path) -> None:
 def file_of_model(folder: Path, name: str) -> Path:
     """Return where a file of the model lies.
 
-    Also after a process was killed that had begun to replace it.
+    This also holds if a process was killed while it replaced the model.
     """
     incoming = folder / _INCOMING
     is_new = (incoming / FACTS).is_file() and (incoming / name).is_file()

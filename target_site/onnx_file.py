@@ -56,7 +56,7 @@ def carry_out(order: OnnxOrder, containment: Containment, narrator: Narrator) ->
 def to_onnx(model: AdaptedModel) -> bytes:
     """Export the model from front-end outputs to calibrated scores.
 
-    With their meaning, and with nothing about this machine.
+    The file says what its inputs and outputs mean, and nothing about this machine.
     """
     portable = PortableModel(model.networks(), model.preparation, model.temperature)
     num = torch.export.Dim("utterances")
@@ -106,7 +106,7 @@ def meaning(model: AdaptedModel) -> dict[str, str]:
 def largest_difference(model: AdaptedModel, data: bytes) -> float:
     """Return the largest difference between the file's and model's scores.
 
-    On utterances drawn around those that it was adapted to.
+    The utterances are drawn around those that it was adapted to.
     """
     features, speakers = drawn(model)
     rows = {None: 0} | {name: row for row, name in enumerate(speakers_of(model.preparation.normalizer), start=1)}

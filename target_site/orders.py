@@ -1,6 +1,6 @@
 """Describe what a contained process is told to do, as plain values.
 
-And what it needs within reach to do it.
+An order also lists the files and folders that the process needs.
 """
 
 from collections.abc import Mapping
@@ -162,9 +162,7 @@ class SharedOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundOrder(SharedOrder):
-    """Adapt a model that several sites share for one round.
-
-    And write how its weights changed.
+    """Adapt a shared model for one round and write how its weights changed.
 
     The output folder holds the change so far, and gets the update.
 

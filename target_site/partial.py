@@ -1,6 +1,6 @@
 """Keep a download in progress: ``OUT.partial``.
 
-Beside it lie the signed offer that it belongs to and the lock.
+The signed offer that it belongs to and its lock lie beside it.
 """
 
 import contextlib

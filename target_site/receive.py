@@ -243,7 +243,7 @@ def _opened(partial: PartialDownload, site: Site, grant: bytes) -> Buffer:
 def _received_before(out: Path, site: Site, fault: ProtocolError, announce: Announce) -> VerifiedBundle:
     """Return the bundle at OUT if an earlier run got all of it.
 
-    For the latest request; otherwise the fault stands.
+    It has to be that of the latest request; otherwise the fault is raised.
     """
     if fault.code not in (Code.STATE, Code.CONNECTION, Code.DEADLINE) or not site.grants:
         raise fault

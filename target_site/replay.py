@@ -31,7 +31,7 @@ def _answering(facts: Mapping[str, Any]) -> dict[str, Any]:
 def circumstances(model: Path, again: Path) -> list[str]:
     """List what differed when a model was adapted once more.
 
-    As half sentences.
+    Each entry is half a sentence.
     """
     then, now = (read_facts(folder)["receipt"] for folder in (model, again))
     found = [

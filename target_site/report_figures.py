@@ -173,7 +173,7 @@ def _curve(axes: "Axes", values: Sequence[float], **style: Any) -> None:
 def _svg(name: str, size: tuple[float, float], paint: "Callable[[Figure], None]") -> Markup:
     """Return what ``paint`` draws as an ``<svg>`` element.
 
-    On a figure of ``size`` inches.
+    The figure has ``size`` inches.
     """
     import matplotlib
     from matplotlib.figure import Figure

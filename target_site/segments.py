@@ -77,7 +77,7 @@ def segments_of(
 ) -> list[Segment]:
     """Return the utterances of a table as segments, in its order.
 
-    With their scores ``[N, C]`` and where the model abstains ``[N]``.
+    ``scores`` are ``[N, C]``; ``uncertain`` ``[N]`` marks where the model abstains.
     """
     rows = zip(table.utterances, table.durations_s, scores, uncertain.tolist(), strict=True)
     return [_segment(*row, classes) for row in rows]

@@ -1,6 +1,6 @@
 """Read what a site may do with which voices, and how it adapts.
 
-From ``--config site.yaml``.
+The rules come from ``--config site.yaml``.
 
 Emotion recognition of people at work or in education is prohibited in the European Union (AI Act, Article 5(1)(f)). A
 site says whom it records and what for; what is prohibited is refused, and whoever speaks at work on a channel is left

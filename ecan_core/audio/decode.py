@@ -198,7 +198,7 @@ class Recording(Closing):
     def _blocks(self, start: int, stop: int) -> Iterator[Samples]:
         """Yield the frames of a segment piece by piece.
 
-        So memory does not grow with the number of channels.
+        Memory thus does not grow with the number of channels.
         """
         step = BLOCK_SAMPLES // self.num_channels
         for first in range(start, stop, step):

@@ -1,6 +1,6 @@
 """Compute the front end of frames: log-mel bands and prosody.
 
-Both stand side by side every 10 ms.
+Every 10 ms has one row with both, side by side.
 """
 
 import numpy as np
@@ -47,7 +47,7 @@ def utterance_frames(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float16
 def _filled_pitch(contours: Contours) -> npt.NDArray[np.float64]:
     """Interpolate log-pitch through voiceless stretches, [F].
 
-    In octaves, centered on its median.
+    The result is in octaves, centered on its median.
     """
     voiced = np.flatnonzero(contours.voiced)
     if len(voiced) == 0:

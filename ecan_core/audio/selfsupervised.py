@@ -179,7 +179,7 @@ class SelfSupervisedFrontEnd:
     def identity(self) -> str:
         """Return what makes two sites' encoders the same one, in hexadecimal.
 
-        Neither processor nor libraries count.
+        Processor and libraries do not count.
         """
         facts = (_VERSION, self.name, self.weights_sha256, self.config_sha256, self.form.unit_variance)
         return sha256(repr(facts).encode()).hexdigest()
@@ -258,7 +258,7 @@ def _probe() -> Waveform:
 def _prepared(samples: Samples, form: EncoderForm) -> Samples:
     """Pad short sound with silence and set the encoder's level, [T].
 
-    That is the level which the encoder was trained on.
+    The encoder was trained on sound of that level.
     """
     padded = np.pad(samples, (0, max(0, form.min_samples - len(samples)))).astype(np.float32, copy=False)
     if not form.unit_variance:
@@ -271,7 +271,7 @@ def _prepared(samples: Samples, form: EncoderForm) -> Samples:
 def _windows(samples: Samples) -> Iterator[Samples]:
     """Cut sound into the fewest equal windows of at most 30 s.
 
-    So none is a mere remainder.
+    Equal windows leave no short remainder.
     """
     count = ceil(len(samples) / (MAX_WINDOW_S * SAMPLE_RATE))
     for start, end in pairwise(len(samples) * index // count for index in range(count + 1)):

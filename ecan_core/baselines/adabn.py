@@ -28,7 +28,7 @@ def adapt_adabn(
 ) -> Adaptation:
     """Refit center and scale of the inputs to the target.
 
-    Only where the network has them; no loss, no epochs.
+    Networks without such statistics stay as they are. There is no loss and there are no epochs.
     """
     source_scores = predict_scores(network, inputs)
     if network.standardize is not None:

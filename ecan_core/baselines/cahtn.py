@@ -57,7 +57,7 @@ def bidirectional(step: Step) -> LossTerms:
 def positive_loss(scores: Tensor) -> Tensor:
     """Return the mean cross-entropy ``-log max_c p_ic``.
 
-    Over the confident rows of ``scores`` ``[B, C]``; 0 without any.
+    The mean is over the confident rows of ``scores`` ``[B, C]``; it is 0 without any.
     """
     top = scores.max(dim=1).values
     confident = top[top.detach() >= LIKELY]
@@ -67,7 +67,7 @@ def positive_loss(scores: Tensor) -> Tensor:
 def negative_loss(scores: Tensor) -> Tensor:
     """Return the mean of ``-log(1 - p_ic)`` over unlikely entries.
 
-    Of ``scores`` ``[B, C]``; 0 without any.
+    They are entries of ``scores`` ``[B, C]``; the mean is 0 without any.
     """
     unlikely = scores[scores.detach() <= UNLIKELY]
     return -torch.log1p(-unlikely).sum() / max(1, len(unlikely))

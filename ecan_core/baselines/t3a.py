@@ -49,7 +49,7 @@ def adapt_t3a(
 def support_sums(supports: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
     """Sum the most certain supports of each class ``[C, D]``.
 
-    At most ``SUPPORTS_PER_CLASS`` of them.
+    At most ``SUPPORTS_PER_CLASS`` supports of a class count.
 
     Args:
         supports: unit-length rows ``[M, D]``.

@@ -56,7 +56,7 @@ def shifts(network: Network) -> list[nn.Parameter]:
 def training_only(network: Network, chosen: list[nn.Parameter]) -> Iterator[None]:
     """Run a block in which only the chosen parameters get gradients.
 
-    So no other parameter can move.
+    No other parameter can move.
     """
     others = [p for p in network.parameters() if p.requires_grad and all(p is not one for one in chosen)]
     for parameter in others:

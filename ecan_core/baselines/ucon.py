@@ -99,7 +99,7 @@ def view_loss(scores: Tensor, noisy_scores: Tensor) -> Tensor:
 def label_set_loss(scores: Tensor, candidates: Tensor, ambiguous: Tensor) -> Tensor:
     """Return the cross-entropy averaged over candidate classes.
 
-    Over each ambiguous utterance's; 0 when none is ambiguous.
+    The mean is over the candidates of each ambiguous utterance; it is 0 when none is ambiguous.
 
     Args:
         scores: softmax outputs ``[B, C]``.

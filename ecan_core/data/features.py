@@ -105,7 +105,7 @@ class FeatureTable:
     def skipped(self) -> str:
         """Tell how many utterances were refused and why.
 
-        Such as "3 (2 SILENT, 1 NOT_FOUND)".
+        The form is "3 (2 SILENT, 1 NOT_FOUND)".
         """
         return f"{len(self.refusals)} ({_by_reason(self.refusals)})"
 
@@ -246,10 +246,7 @@ class _FileWork:
             self.known[row] = outcome
 
     def outcomes(self, cache: FeatureCache | None) -> Iterator[tuple[str, Outcome]]:
-        """Store what is new and yield every utterance's key and outcome.
-
-        In order.
-        """
+        """Store what is new; yield every utterance's key and outcome in order."""
         for row, (key, outcome) in enumerate(zip(self.keys, self.known, strict=True)):
             assert outcome is not None
             if row in self.new and cache is not None and not isinstance(outcome, AudioRefused):

@@ -22,7 +22,7 @@ OTHER_SUFFIXES = frozenset(
 def find_files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
     """Yield every file below `folder` with one of the `suffixes`.
 
-    In any case of the letters, in a fixed order.
+    Upper and lower case do not matter, and the order is fixed.
 
     Hidden files and folders are passed over: other systems leave files such as `._call.wav` beside real ones.
 

@@ -69,6 +69,6 @@ def _middle(frames: np.ndarray) -> np.ndarray:
 def inputs_of(values: Sequence[np.ndarray]) -> Inputs:
     """Return inputs for a network from normalized front-end outputs.
 
-    Per utterance ``[S]`` statistics or ``[F, M]`` frames.
+    Each utterance is ``[S]`` statistics or ``[F, M]`` frames.
     """
     return StatisticsInputs(np.stack(values)) if values[0].ndim == 1 else FrameInputs(values)

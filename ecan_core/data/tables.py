@@ -108,7 +108,7 @@ def _row(where: str, cells: dict[str, str], folder: Path) -> Row:
 def _identifier(file: str, channel: int | None, start_s: float | None, end_s: float | None) -> str:
     """Name a part of a file as a media fragment does.
 
-    Such as `call.wav#channel=1&t=2.5,4.0`.
+    An example is `call.wav#channel=1&t=2.5,4.0`.
     """
     fragment = []
     if channel is not None:

@@ -60,7 +60,7 @@ class FrameEncoder(nn.Module):
 def _normalize_frames(hidden: Tensor) -> Tensor:
     """Normalize every frame over its channels, ``[B, channels, F]``.
 
-    To zero mean and unit deviation.
+    Each frame gets zero mean and unit deviation.
     """
     return functional.layer_norm(hidden.transpose(1, 2), hidden.shape[1:2]).transpose(1, 2)
 

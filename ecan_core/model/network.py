@@ -54,7 +54,7 @@ class Network(nn.Module):
 class Standardize(nn.Module):
     """Center and scale the inputs by the source's own statistics.
 
-    With ``--normalize none`` alone.
+    Only a network trained with ``--normalize none`` does so.
 
     With corpus or speaker normalization each side normalizes by its own statistics and nothing of the kind
     crosses.

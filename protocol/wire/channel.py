@@ -169,7 +169,7 @@ def pinned_channel(
 def shown_certificate(address: Address, timeout_s: float) -> bytes:
     """Return the certificate that a listener shows, DER.
 
-    By a handshake that believes nothing and only greets.
+    It makes a handshake that believes nothing and sends nothing but the greeting.
 
     Raises:
         ConnectionFault: nobody listens, or not by TLS 1.3.

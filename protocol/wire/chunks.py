@@ -18,7 +18,7 @@ _DATA_TAG = b"\x12"  # field 2, bytes
 def is_chunk_start(offset: int, size: int) -> bool:
     """Return whether a download may go on from ``offset``.
 
-    Of a file of `size` bytes.
+    ``size`` is the length of the file in bytes.
     """
     return 0 <= offset < size and offset % CHUNK_BYTES == 0
 
@@ -34,7 +34,7 @@ def whole_chunks(num_bytes: int) -> int:
 def chunk_length(offset: int, size: int) -> int:
     """Return the length in bytes of the chunk at ``offset``; 0 at the end.
 
-    Of a file of `size` bytes.
+    ``size`` is the length of the file in bytes.
     """
     return min(CHUNK_BYTES, size - offset)
 

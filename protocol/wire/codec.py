@@ -1,6 +1,6 @@
 """Encode protobuf canonically: one message has one byte string.
 
-So a message can carry nothing but its fields.
+A message can thus carry nothing but its fields.
 
 Plain protobuf keeps unknown fields, accepts a field twice, in any order, and numbers in longer forms than
 needed; each of these is room for bytes that no schema shows. No field is longer than the table in

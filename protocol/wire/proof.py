@@ -1,6 +1,6 @@
 """Prove that whoever opens a grant holds the site's receipt key.
 
-Here and now, on this very pair of certificates.
+The proof holds for this moment and this very pair of certificates.
 
 TLS proves the certificates' keys. This proves the identity behind the target's, and cannot be carried over to
 another grant, another source or another connection's nonce.

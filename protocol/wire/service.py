@@ -54,9 +54,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """Describe a site that may call: what its certificate must show.
+    """Describe a site that may call, and what its certificate must show.
 
-    Beside the key.
+    The certificate must also hold the site's key.
 
     Attributes:
         fingerprint: the site's, 32 bytes.

@@ -70,9 +70,7 @@ def plan_canaries(labels: np.ndarray, num_classes: int, *, seed: int) -> Plan:
 
 
 def look_at_canaries(plan: Plan, logits: np.ndarray, references: Shadows, *, delta: float, seed: int) -> Canaries:
-    """Measure how exposed canaries are.
-
-    And what their coins say about a promise.
+    """Measure how exposed canaries are, and test a promise by their coins.
 
     Args:
         plan: the canaries.
@@ -103,7 +101,7 @@ def look_at_canaries(plan: Plan, logits: np.ndarray, references: Shadows, *, del
 def exposures(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
     """Return the exposure in bits of each canary that was in.
 
-    Minus the logarithm of its rank's share among those that were not.
+    It is minus the logarithm of the canary's rank as a share among those that were not in.
 
     Source: exposure (Carlini et al., "The secret sharer", 2019).
     Differs: the candidates are canaries that were drawn alike and left out by a coin.
@@ -126,9 +124,9 @@ def guess(scores: np.ndarray, coins: np.ndarray) -> tuple[int, int]:
 
 
 def least_epsilon(count: int, guesses: int, right: int, delta: float) -> float:
-    """Return the least epsilon that such a training can have.
+    """Return the least epsilon of a training with so many right guesses.
 
-    With so many right guesses, at 95 % confidence.
+    The bound holds at 95 % confidence.
 
     Source: Steinke, Nasr & Jagielski, "Privacy auditing with one (1) training run", 2023, theorem 5.2.
     Differs: nothing.
@@ -156,7 +154,7 @@ def least_epsilon(count: int, guesses: int, right: int, delta: float) -> float:
 def _probability(count: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
     """Return the largest probability of so many right guesses.
 
-    Under a promise.
+    The promise is assumed to hold.
     """
     share = 1 / (1 + math.exp(-epsilon))
     tail = float(binom.sf(right - 1, guesses, share))

@@ -45,7 +45,7 @@ def loss_scores(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def lira_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Return log likelihood ratios of an utterance's confidence.
 
-    Under models with and without it.
+    They compare models with and without the utterance.
 
     Source: LiRA, online (Carlini et al., "Membership inference attacks from first principles", 2022).
     Differs: the models that are targets are each other's references; an utterance is asked once, as it was trained
@@ -95,7 +95,7 @@ def rmia_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> 
 def _likelihood_ratios(odds: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Return log likelihood ratios ``[K, N]`` under the other models.
 
-    Of figures under models with and without an utterance.
+    They compare the figures of models with and without an utterance.
     """
     inside, outside = (_left_out(odds, chosen) for chosen in (members, ~members))
     scores: np.ndarray = _log_density(odds, *inside) - _log_density(odds, *outside)
@@ -105,7 +105,7 @@ def _likelihood_ratios(odds: np.ndarray, members: np.ndarray) -> np.ndarray:
 def _left_out(odds: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and deviation ``[K, N]`` over the chosen models.
 
-    Without the model itself and its counterpart.
+    The model itself and its counterpart are left out.
     """
     count = len(odds) // 2 - 1
     mean = _others(np.where(chosen, odds, 0.0)) / count
@@ -197,7 +197,7 @@ def quantile_scores(
 def atypical(logits: np.ndarray, labels: np.ndarray, *, share: float = 0.05) -> np.ndarray:
     """Return the utterances that pull hardest at all models together.
 
-    As indices, at least one.
+    They are returned as indices, at least one.
 
     They are those with the largest gradient of the loss with respect to the logits, ``|p - y|``. Which model was
     trained on which is not looked at: a choice by what models without an utterance say would itself be a finding.

@@ -1,6 +1,6 @@
 """Reconstruct inputs that a network is surest of.
 
-And tell whether they lie nearer to what it was trained on.
+The audit tells whether they lie nearer to what the network was trained on than to other speech.
 """
 
 import numpy as np

@@ -59,7 +59,7 @@ class Shadows:
 def random_halves(num_models: int, num_utterances: int, *, seed: int) -> np.ndarray:
     """Draw which model is trained on which utterance, bool ``[K, N]``.
 
-    By a coin for each utterance and each two models.
+    Each utterance and each two models share one toss of a coin.
     """
     return with_counterparts(np.random.default_rng(seed).random((num_models // 2, num_utterances)) < 0.5)
 
@@ -153,10 +153,7 @@ def job_seed(seed: int, index: int) -> int:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Job:
-    """Describe one network to train.
-
-    Its number, the utterances it is trained on, the seed of the audit.
-    """
+    """Describe a network to train: number, utterances, seed of the audit."""
 
     index: int
     rows: np.ndarray
@@ -170,7 +167,7 @@ class _Job:
 def _answer(material: Material, job: _Job, recipe: Recipe) -> np.ndarray:
     """Return what a network answers, ``[N, C + 1]``.
 
-    Its logits, and as a last column how many noisy copies it names right.
+    These are its logits and, in the last column, how many noisy copies it names right.
     """
     network = fit_network(material, job.rows, recipe, seed=job.own_seed, noise_key=job.own_seed)
     quantize_network(network, material.arch.name, len(material.classes), material.normalization)
@@ -181,7 +178,7 @@ def _answer(material: Material, job: _Job, recipe: Recipe) -> np.ndarray:
 def noisy_hits(network: Network, material: Material) -> np.ndarray:
     """Count the noisy copies that a network names right ``[N]``.
 
-    Of each utterance; every network hears the same noise.
+    Each utterance has its count, and every network hears the same noise.
     """
     random = np.random.default_rng(_NOISE_SEED)
     hits = np.zeros(len(material), dtype=np.int64)

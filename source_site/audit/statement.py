@@ -1,6 +1,6 @@
 """State in a manifest what an audit has found.
 
-Upper ends of intervals, rounded up, and nothing else.
+It states the upper ends of intervals, rounded up, and nothing else.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Define tiers: what an audit must show before a model may leave.
 
-By how sensitive the corpus is.
+The more sensitive the corpus, the higher the tier.
 
 Bars hold for the upper ends of the 95 % intervals, so a corpus that is too small to prove safety does not pass. A
 figure that cannot be measured fails. Only tier 0 asks for nothing.

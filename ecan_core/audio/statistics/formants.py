@@ -92,7 +92,7 @@ def _levinson(correlation: Curve) -> Curve:
 def _transforms() -> tuple[Curve, Curve, Curve]:
     """Return Fourier transforms as matrices.
 
-    So few coefficients need no fast transform.
+    There are so few coefficients that a fast transform is not needed.
 
     Returns:
         From power to autocorrelation after pre-emphasis, [order + 1, bins]; from a polynomial to the real and the

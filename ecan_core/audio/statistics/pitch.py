@@ -32,7 +32,7 @@ def distribution(contours: Contours, tally: Tally) -> None:
 def contour(contours: Contours, tally: Tally) -> None:
     """Note the course of pitch, energy and brightness.
 
-    From the start to the end of the utterance.
+    The course runs from the start to the end of the utterance.
     """
     span = contours.span
     pitch, voiced = contours.semitones[span], contours.voiced[span]

@@ -103,7 +103,7 @@ def tilt(contours: Contours, tally: Tally) -> None:
 def _balances(contours: Contours) -> dict[str, Curve]:
     """Compare regions of the spectrum frame by frame, [F] each.
 
-    In dB, or in dB per kHz.
+    The results are in dB, or in dB per kHz.
     """
     level = dict(zip(_REGIONS_HZ, contours.levels(_groups()).T, strict=True))
     slope = dict(zip(_LINES_HZ, (contours.decibels @ _lines()).T, strict=True))

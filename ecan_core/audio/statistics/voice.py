@@ -18,9 +18,9 @@ _ROUGHNESS_HZ = (14, 30, 55, 90, 140, 250)
 
 
 def clearness(contours: Contours, tally: Tally) -> None:
-    """Note how far harmonics stand out of noise.
+    """Note how far harmonics stand out, by correlation and by cepstrum.
 
-    By correlation and by cepstrum.
+    They stand out of noise.
     """
     voiced, active = contours.voiced, contours.active
     share = np.clip(contours.prosody.harmonicity[voiced], 1e-3, 0.999)
@@ -52,7 +52,7 @@ def _cepstral_peak(power: Curve) -> Curve:
 def perturbation(contours: Contours, tally: Tally) -> None:
     """Note how unsteady pitch and loudness are.
 
-    Both from frame to frame, and loudness from period to period.
+    Both are compared from frame to frame, and loudness also from period to period.
     """
     voiced = contours.voiced
     inner = voiced[2:] & voiced[1:-1] & voiced[:-2]
