@@ -67,7 +67,7 @@ bench-together: $(READY) ## three sites of a target corpus, alone and together (
 	$(BIN)/python -m benchmarks.together --corpora $(CORPORA)
 
 bench-tables: $(READY) ## rewrite the tables of the documents from benchmarks/results
-	for name in tasks pairs robustness ablation leakage federation rollout together; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
+	for name in tasks pairs robustness ablation leakage federation together; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
 bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills (25 minutes)
 	$(BIN)/python -m benchmarks.protocol --run

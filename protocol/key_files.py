@@ -61,13 +61,18 @@ def is_locked(folder: Path) -> bool:
 
     Then a passphrase is needed.
     """
-    for name in PRIVATE_FILES:
-        try:
-            if read_bounded(folder / name, MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED):
-                return True
-        except (StorageFault, Malformed):
-            continue  # whoever needs this key says what is wrong with it
-    return False
+    return any(is_encrypted(folder / name) for name in PRIVATE_FILES)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Return whether a private key file is encrypted.
+
+    Of a file that cannot be read this says no; whoever needs the key says what is wrong with it.
+    """
+    try:
+        return read_bounded(path, MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED)
+    except (StorageFault, Malformed):
+        return False
 
 
 def write_identity(identity: Identity, folder: Path, passphrase: bytes | None = None) -> None:
@@ -120,7 +125,7 @@ def load_identity(folder: Path, passphrase: bytes | None = None) -> Identity:
         sealing_key = None
     else:
         online_key, online_endorsement = None, None
-        sealing_key = _load_private_key(folder / SEALING_KEY_FILE, passphrase, SealingKey.from_pem)
+        sealing_key = load_private_key(folder / SEALING_KEY_FILE, passphrase, SealingKey.from_pem)
     return Identity(
         role=public.role,
         signing_key=signing_key,
@@ -175,10 +180,41 @@ def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     Raises:
         KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
     """
-    key = _load_private_key(path, passphrase, load_pem_private_key)
+    key = load_private_key(path, passphrase, load_pem_private_key)
     if not isinstance(key, Ed25519PrivateKey):
         raise _damaged(path)
     return key
+
+
+def load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes, bytes | None], _Key]) -> _Key:
+    """Read one private key file of any kind.
+
+    Args:
+        path: the file.
+        passphrase: opens it if it is encrypted.
+        read: makes a key of the file's bytes and the passphrase.
+
+    Raises:
+        KeyFault: it is missing, damaged, locked, or readable by others.
+    """
+    pem = _read_key_file(path)
+    refuse_exposed(path)
+    is_locked_file = pem.startswith(_ENCRYPTED)
+    if is_locked_file and passphrase is None:
+        raise KeyFault(
+            Code.KEY_LOCKED,
+            f"{path} is encrypted; write its passphrase into a file that only you can read and name that file in "
+            f"{PASSPHRASE_VARIABLE}, or run the command in a terminal.",
+        )
+    try:
+        return read(pem, passphrase if is_locked_file else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if is_locked_file:  # a wrong passphrase and a damaged file look alike
+            raise KeyFault(
+                Code.KEY_LOCKED,
+                f"The passphrase does not open {path}; give the right one, or restore the file from a backup.",
+            ) from error
+        raise _damaged(path) from error
 
 
 def refuse_exposed(path: Path) -> None:
@@ -200,7 +236,7 @@ def mixed_keys(folder: Path) -> KeyFault:
 
 def _load_certified_key(folder: Path, passphrase: bytes | None) -> tuple[PublicIdentity, ec.EllipticCurvePrivateKey]:
     """Load a folder's certificate with its private key."""
-    tls_key = _load_private_key(folder / TLS_KEY_FILE, passphrase, load_pem_private_key)
+    tls_key = load_private_key(folder / TLS_KEY_FILE, passphrase, load_pem_private_key)
     public = load_public(folder)
     if not isinstance(tls_key, ec.EllipticCurvePrivateKey):
         raise _damaged(folder / TLS_KEY_FILE)
@@ -220,27 +256,6 @@ def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> t
     except Unauthentic as error:
         raise mixed_keys(folder) from error
     return online_key, endorsement
-
-
-def _load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes, bytes | None], _Key]) -> _Key:
-    pem = _read_key_file(path)
-    refuse_exposed(path)
-    is_encrypted = pem.startswith(_ENCRYPTED)
-    if is_encrypted and passphrase is None:
-        raise KeyFault(
-            Code.KEY_LOCKED,
-            f"{path} is encrypted; write its passphrase into a file that only you can read and name that file in "
-            f"{PASSPHRASE_VARIABLE}, or run the command in a terminal.",
-        )
-    try:
-        return read(pem, passphrase if is_encrypted else None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if is_encrypted:  # a wrong passphrase and a damaged file look alike
-            raise KeyFault(
-                Code.KEY_LOCKED,
-                f"The passphrase does not open {path}; give the right one, or restore the file from a backup.",
-            ) from error
-        raise _damaged(path) from error
 
 
 def _read_key_file(path: Path) -> bytes:

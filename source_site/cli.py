@@ -20,7 +20,6 @@ COMMANDS = {
     "officer": LazyCommand("source_site.commands:officer", "Manage a second officer, who may override an audit."),
     "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
     "federate": LazyCommand("source_site.federation.commands:federate", "Train one network at several sites."),
-    "rollout": LazyCommand("source_site.federation.commands:rollout", "Hand the model to a fleet, once each."),
     "audit": LazyCommand("source_site.audit.commands:audit", "Attack the model as its receivers could."),
     "reproduce": LazyCommand("source_site.audit.commands:reproduce", "Train the model again and compare the bytes."),
     "cards": LazyCommand("source_site.audit.commands:cards", "Write a model card, a data sheet and an ML-BOM."),

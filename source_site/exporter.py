@@ -168,12 +168,14 @@ def wall_off(keys_dir: Path, out_of_reach: Sequence[Path], *, unconfined: bool) 
         ],
         writable=[keys_dir / LEDGER_FOLDER],
         removable=[keys_dir / OUTBOX],
-        sockets=True,
+        network=sandbox.Network.SERVE,
         required=not unconfined,
     )
     if not unconfined:
         hidden = (SIGNING_KEY_FILE, TLS_KEY_FILE, ONLINE_KEY_FILE, RELEASED, RETIRED)
-        sandbox.probe_denied([keys_dir, *(keys_dir / name for name in hidden), *out_of_reach], sockets=True)
+        sandbox.probe_denied(
+            [keys_dir, *(keys_dir / name for name in hidden), *out_of_reach], network=sandbox.Network.SERVE
+        )
 
 
 def report(records: Sequence[GrantRecord], *, form: str, narrator: Narrator) -> None:

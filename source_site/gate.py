@@ -250,9 +250,11 @@ def _wall_off(task: Task) -> None:
 
     Its own key and everything that the task names must be out of its reach.
     """
-    sandbox.confine(readable=sandbox.code_paths("source_site"), sockets=False, required=not task.unconfined)
+    sandbox.confine(
+        readable=sandbox.code_paths("source_site"), network=sandbox.Network.NONE, required=not task.unconfined
+    )
     if not task.unconfined:
-        sandbox.probe_denied((task.key_path, *task.out_of_reach), sockets=False)
+        sandbox.probe_denied((task.key_path, *task.out_of_reach), network=sandbox.Network.NONE)
 
 
 def _load_release_key(task: Task) -> Ed25519PrivateKey:

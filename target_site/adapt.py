@@ -27,13 +27,13 @@ from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.utterance import Utterance
 from ecan_core.voices import MIN_GUESSES, possible_mode
+from protocol.containment.walls import Containment
 from protocol.errors import Code, Unauthentic
 from protocol.inspect import listed_rows
 from protocol.leakage import in_words
 from protocol.trust import VerifiedBundle
 from target_site.acceptance import open_accepted
 from target_site.adapted import AdaptedModel, save_adapted
-from target_site.containment import Containment
 from target_site.load import ModelCard, choose_normalization, model_card
 from target_site.model_folder import new_model
 from target_site.orders import AdaptOrder

@@ -33,7 +33,6 @@ COMMANDS = {
     "expire": LazyCommand("target_site.model_commands:expire", "Delete features and predictions past retention."),
     "replay": LazyCommand("target_site.model_commands:replay", "Adapt once more and compare the files."),
     "log": LazyCommand("target_site.commands:log", "Check the log of what was done."),
-    "node": LazyCommand("target_site.federation.commands:node", "Join a source's fleet as a node."),
     "together": LazyCommand("target_site.federation.commands:together", "Adapt one model together with other sites."),
     "doctor": LazyCommand("target_site.commands:doctor", "Find what keeps this site from working."),
 }

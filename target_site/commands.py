@@ -204,13 +204,13 @@ def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, o
 
     It also tells how much the bundle's weights could carry.
     """
+    from protocol.federation.update import format_left, list_left
     from protocol.files import write_atomic
     from protocol.inspect import format_text
     from protocol.inspect import inspect as inspect_bundle
     from protocol.inspect_page import format_html
     from protocol.key_files import load_identity
     from protocol.passphrase import passphrase_for
-    from protocol.update import format_left, list_left
 
     if (bundle is None) != left:
         raise click.UsageError("name a bundle with --bundle, or ask with --left what left this site")

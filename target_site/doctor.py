@@ -194,7 +194,7 @@ def _kernel(_: Circumstances) -> str:
 
     It is tried in a process of its own, because confinement cannot be undone.
     """
-    what = _fails_in_a_process(lambda: sandbox.confine(readable=(), sockets=False))
+    what = _fails_in_a_process(lambda: sandbox.confine(readable=(), network=sandbox.Network.NONE))
     if what is not None:
         raise ContainmentFault(Code.CONTAINMENT, what)
     alone = _fails_in_a_process(_leave_network) is None

@@ -15,8 +15,8 @@ from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.metrics import bootstrap_interval, calibration_error, confusion, recall, risk_at_coverage, uar, war
 from ecan_core.narrator import Narrator
+from protocol.containment.walls import Containment
 from target_site.adapted import load_adapted
-from target_site.containment import Containment
 from target_site.orders import EvaluateOrder
 from target_site.predict import score_table
 from target_site.report_files import save_evaluation

@@ -498,11 +498,12 @@ def _carry_out(
     order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
 ) -> dict[str, Any]:
     """Carry out an order in a contained process."""
+    from protocol.containment.launcher import carry_out_contained
+    from protocol.containment.walls import DEFAULT_LEAST, Conditions
     from protocol.files import make_private_folder
-    from target_site.containment import DEFAULT_LEAST, Conditions
-    from target_site.seal import carry_out_sealed
+    from target_site.orders import task_of
 
     for place in order.writable:
         make_private_folder(place)
     conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
-    return carry_out_sealed(order, conditions=conditions, narrator=narrator, quiet=quiet)
+    return carry_out_contained(task_of(order), conditions=conditions, announce=narrator.say, quiet=quiet)

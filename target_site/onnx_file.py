@@ -20,9 +20,9 @@ from ecan_core.model.encoder import StatisticsEncoder
 from ecan_core.narrator import Narrator
 from ecan_core.portable import PortableModel, speakers_of
 from ecan_core.predict import committee_scores
+from protocol.containment.walls import Containment
 from protocol.files import write_atomic
 from target_site.adapted import AdaptedModel, load_adapted
-from target_site.containment import Containment
 from target_site.orders import OnnxOrder
 
 ONNX = "model.onnx"

@@ -4,13 +4,14 @@ An order also lists the files and folders that the process needs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ecan_core.data.calls import Parties
 from ecan_core.data.unlabeled import LeftOut, roots
 from ecan_core.errors import UsageFault
 from ecan_core.plan import AdaptSettings
+from protocol.containment.launcher import Task
 from target_site.acceptance import receipt_path
 
 LEAST_CONFIDENCE = 0.5
@@ -212,6 +213,7 @@ def refuse_among_recordings(out: Path, cache: Path, audio: Path) -> None:
         raise UsageFault(f"{cache} lies among the recordings, which nothing here may change; choose another --cache.")
 
 
-def name_of(order: Order) -> str:
-    """Return the name of an order's kind."""
-    return next(name for name, kind in ORDERS.items() if isinstance(order, kind))
+def task_of(order: Order) -> Task:
+    """Describe an order to the launcher of contained processes."""
+    command = next(name for name, kind in ORDERS.items() if isinstance(order, kind))
+    return Task(program="target_site.contained", command=command, order=asdict(order))

@@ -20,9 +20,9 @@ from ecan_core.narrator import Narrator
 from ecan_core.predict import committee_scores
 from ecan_core.rounds import Preparation
 from ecan_core.utterance import Utterance
+from protocol.containment.walls import Containment
 from protocol.files import write_atomic
 from target_site.adapted import load_adapted
-from target_site.containment import Containment
 from target_site.model_folder import weights_digest
 from target_site.orders import PredictOrder
 from target_site.segments import SUMMARY, segments_of, write_segments

@@ -17,9 +17,9 @@ from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
 from ecan_core.settings import parse_settings, read_yaml
 from protocol.audit import TIERS
+from protocol.containment.walls import DEFAULT_LEAST, Level
 from protocol.errors import Code, Refused
 from protocol.trust import USUAL_AUDIT, AuditTerms
-from target_site.containment import DEFAULT_LEAST, Level
 from target_site.orders import LEAST_CONFIDENCE
 
 PURPOSES = ("care", "research", "service")

@@ -1,4 +1,6 @@
-"""What the sealed process does where several sites adapt one model together: a round of it, and the end.
+"""Carry out a round of a model that several sites adapt, and its end.
+
+This is contained work.
 
 The site's own adaptation, by the default committee, comes first and is kept until the end like that of a killed run:
 it tells how the utterances are normalized, and it is the panel that judges the common model.
@@ -13,11 +15,11 @@ from ecan_core.model.network import Network
 from ecan_core.narrator import Narrator
 from ecan_core.rounds import SiteAdaptation
 from ecan_core.together import change_weights, update_of_site
+from protocol.containment.walls import Containment
+from protocol.federation.update import encode_update
 from protocol.files import read_bounded, write_atomic
 from protocol.trust import VerifiedBundle
-from protocol.update import encode_update
 from target_site.adapt import Task, adapt, conclude, open_unchanged, panel_plan, prepare
-from target_site.containment import Containment
 from target_site.model_folder import CHANGE, MAX_BYTES, UPDATE
 from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder
 

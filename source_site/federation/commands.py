@@ -1,6 +1,5 @@
 """The commands of ``ecan-source federate``. Heavy imports happen inside the command that needs them."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,10 @@ from source_site.commands import (
     existing_folder,
     folder,
     format_option,
-    keys_option,
     quiet_option,
     recipes_and_paths,
     tell_trained,
 )
-
-APP = Path(__file__).with_name("app")
-ROLLOUT_APP = Path(__file__).with_name("rollout_app")
-"""The Flower apps."""
 
 if TYPE_CHECKING:
     from source_site.federation.plan import Plan
@@ -49,36 +43,6 @@ plan_options = [
 @click.group(epilog="Example: ecan-source federate try --site emodb=/data/emodb --site ravdess=/data/ravdess --out run")
 def federate() -> None:
     """Train one network at several sites; no speech leaves any of them."""
-
-
-@click.command(epilog="Example: ecan-source rollout --federation fleet --listen 10.0.0.1:7500 --keys keys --node a.pub")
-@click.option("--federation", "link_dir", type=existing_folder, required=True, help="Folder of `federate keys`.")
-@click.option("--listen", required=True, metavar="HOST:PORT", help="Where the nodes reach this source.")
-@keys_option
-@click.option(
-    "--node", "nodes", type=existing_file, multiple=True, required=True, help="A node's public key; repeat it."
-)
-@click.option("--home", type=folder, help="Where Flower keeps its files; default: a folder beside the answers.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="JSON Lines: the answers.")
-@quiet_option
-def rollout(
-    link_dir: Path, listen: str, keys_dir: Path, nodes: tuple[Path, ...], home: Path | None, out: Path, quiet: bool
-) -> None:
-    """Bring every open grant to the node of the site that it is sealed to; each is closed by a signed receipt.
-
-    Issue the grants with `ecan-source grant`. What is not answered stays open; run the command again.
-    """
-    from protocol.engine import coordinator
-
-    narrator = Narrator(quiet=quiet)
-    with coordinator(link_dir, listen, home or out.with_name(out.name + ".flower")) as link:
-        for public in nodes:
-            link.register(public)
-        narrator.say(f"waiting for {len(nodes)} nodes at {listen}")
-        settings = {"keys": keys_dir.resolve(), "out": out.resolve(), "nodes": len(nodes)}
-        link.wait(link.start(ROLLOUT_APP, settings))
-    answers = [json.loads(line) for line in out.read_text().splitlines()]
-    narrator.say(f"{sum(answer['closed'] for answer in answers)} of {len(answers)} grants are closed by a receipt")
 
 
 def with_plan(command: "click.decorators.FC") -> "click.decorators.FC":
@@ -116,7 +80,7 @@ def try_plan(
     form: str,
     quiet: bool,
 ) -> None:
-    """Try a plan out with all sites in one process; the app is the one that Flower runs between sites."""
+    """Try a plan out with all sites in one process, by the rules that hold between sites."""
     from ecan_core.seeding import one_thread
     from source_site.federation.trial import run_trial
 
@@ -138,9 +102,9 @@ def try_plan(
 @quiet_option
 def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
     """Make the coordinator's TLS key and the certificate that its sites know it by."""
-    from protocol import engine
+    from protocol.federation.coordinator_keys import prepare_coordinator
 
-    engine.prepare_coordinator(out, host, announce=Narrator(quiet=quiet).say)
+    prepare_coordinator(out, host, announce=Narrator(quiet=quiet).say)
 
 
 @federate.command(
@@ -169,18 +133,28 @@ def serve(
     form: str,
     quiet: bool,
 ) -> None:
-    """Coordinate a federation: wait for the sites whose nodes are named, train with them, write the model."""
-    from protocol.engine import coordinator
-    from source_site.store import load_run
+    """Coordinate a federation: wait for the sites whose nodes are named, train with them, write the model.
+
+    Only the calls of these nodes are answered, and nothing that anybody sends is run.
+    """
+    from protocol.federation.node_keys import load_public
+    from protocol.federation.quiet import keep_quiet
+    from protocol.files import make_private_folder
 
     plan = plan_from(config, classes, secure=secure, epsilon=epsilon, seed=seed, min_sites=len(nodes))
-    narrator = Narrator(quiet=quiet)
-    with coordinator(keys_dir, listen, home or out.with_name(out.name + ".flower")) as link:
-        for public in nodes:
-            link.register(public)
+    narrator, folder_of_link = Narrator(quiet=quiet), home or out.with_name(out.name + ".flower")
+    make_private_folder(folder_of_link)
+    keep_quiet(folder_of_link)
+    from protocol.federation.superlink import superlink  # reads these variables
+    from source_site.federation.coordinator import federate as train_with
+    from source_site.federation.coordinator import write_outcome
+
+    publics = [load_public(node) for node in nodes]
+    with superlink(keys_dir, listen, publics, folder_of_link / "superlink.log") as grid:
         narrator.say(f"waiting for {len(nodes)} sites at {listen}")
-        link.wait(link.start(APP, {"plan": plan.to_text(), "out": out.resolve()}))
-    tell(load_run(out).facts, out, form, narrator)
+        outcome = train_with(grid, plan)
+    write_outcome(outcome, out)
+    tell(outcome.facts, out, form, narrator)
 
 
 @federate.command(
@@ -190,25 +164,35 @@ def serve(
 @node_options
 @click.option("--site", "corpus", required=True, metavar="RECIPE=PATH", help="This site's labelled corpus.")
 @click.option("--relabel", default="", metavar="A=B,...", help="What labels count as, such as calm=neutral.")
-@click.option("--secure", is_flag=True, help="Take part in secure aggregation alone.")
+@click.option("--secure", is_flag=True, help="Take part in masked sums alone.")
 @click.option(
-    "--max-epsilon", type=click.FloatRange(0.1, 100.0), default=None, help="Take part for such a promise alone."
+    "--max-epsilon",
+    type=click.FloatRange(0.1, 100.0),
+    help="Promise this to each utterance, over all that this node ever answers.",
+)
+@click.option(
+    "--max-runs", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Take part in so many runs."
 )
 @quiet_option
-def join(link: dict[str, Any], corpus: str, relabel: str, secure: bool, max_epsilon: float | None, quiet: bool) -> None:
-    """Take part in federations of one coordinator until interrupted. No plan can change what is said here."""
-    from protocol import engine
+def join(
+    link: dict[str, Any],
+    corpus: str,
+    relabel: str,
+    secure: bool,
+    max_epsilon: float | None,
+    max_runs: int,
+    quiet: bool,
+) -> None:
+    """Take part in federations of one coordinator until interrupted. No plan can change what is said here.
+
+    What this node has answered stands in a book beside its key, which no restart forgets.
+    """
+    from source_site.federation.joining import join_federation
+    from source_site.federation.member import Rules
 
     [(recipe, path)] = recipes_and_paths([corpus])
-    site = {
-        "recipe": recipe,
-        "path": path.resolve(),
-        "cache": (link["home"] / "features.cache").resolve(),
-        "relabel": relabel,
-        "secure": secure,
-        "max_epsilon": max_epsilon or 0.0,
-    }
-    engine.join(site, **link, announce=Narrator(quiet=quiet).say)
+    rules = Rules(secure=secure, max_epsilon=max_epsilon or 0.0, max_runs=max_runs)
+    join_federation(recipe, path, relabel, rules, link, Narrator(quiet=quiet).say, quiet=quiet)
 
 
 def plan_from(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from ecan_core.model.weights import restore, snapshot
 from ecan_core.settings import parse_settings
 from ecan_core.train import TrainSettings
 from protocol.architecture import model_shapes
-from protocol.engine import FEWEST_FOR_SECRECY
+from protocol.federation.masking import FEWEST_FOR_SECRECY
 
 Arrays = dict[str, np.ndarray]
 EVERYBODY, HEARD = "all/", "heard/"
@@ -123,9 +124,10 @@ def first_arrays(plan: Plan, num_classes: int) -> Arrays:
     return named(start, EVERYBODY) | (named(start, HEARD) if plan.is_estimated else {})
 
 
-def array_names(plan: Plan, num_classes: int) -> list[str]:
-    """Names of what a round exchanges, in their order where only the order is sent."""
-    return list(first_arrays(plan, num_classes))
+@lru_cache(maxsize=8)
+def array_shapes(plan: Plan, num_classes: int) -> Mapping[str, tuple[int, ...]]:
+    """Return the names and shapes of what a round exchanges: float32 arrays."""
+    return {name: array.shape for name, array in first_arrays(plan, num_classes).items()}
 
 
 def part(arrays: Mapping[str, np.ndarray], name: str) -> Arrays:

@@ -1,4 +1,4 @@
-"""``ecan-target node`` and ``ecan-target together``. Heavy imports happen inside the command that needs them."""
+"""The commands of ``ecan-target together``. Heavy imports happen inside the command that needs them."""
 
 import json
 from pathlib import Path
@@ -19,47 +19,6 @@ from target_site.commands import (
 )
 from target_site.model_commands import NORMALIZATIONS
 
-APP = Path(__file__).with_name("together_app")
-"""The Flower app of a model that several sites adapt together."""
-
-
-@click.command(
-    epilog="Example: ecan-target node --to 10.0.0.1:7500 --ca ca.crt --key node.key --keys keys --trust 3f9a... --out m"
-)
-@node_options
-@click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
-@click.option("--trust", required=True, metavar="FINGERPRINT", help="The source's fingerprint.")
-@click.option("--audio", default="", help="Recordings to adapt to; without them the bundle is received alone.")
-@click.option("--config", type=existing_file, help="This site's rules.")
-@click.option("--tell", default="accepted,verdict", show_default=True, help="What is answered besides the receipt.")
-@click.option("--out", type=folder, required=True, help="Folder for the bundle and the adapted model.")
-@quiet_option
-def node(
-    link: dict[str, Any],
-    keys_dir: Path,
-    trust: str,
-    audio: str,
-    config: Path | None,
-    tell: str,
-    out: Path,
-    quiet: bool,
-) -> None:
-    """Be one of a source's fleet until interrupted: take bundles that were sealed to this site.
-
-    The process that speaks to the source opens no recording. It answers with this site's receipt and what --tell says.
-    """
-    from protocol import engine
-
-    settings = {
-        "keys": keys_dir.resolve(),
-        "trust": trust,
-        "out": out.resolve(),
-        "audio": str(Path(audio).resolve()) if audio else "",
-        "config": str(config.resolve()) if config else "",
-        "tell": tell,
-    }
-    engine.join(settings, **link, announce=Narrator(quiet=quiet).say)
-
 
 @click.group(epilog="Example: ecan-target together serve --federation ward --listen 10.0.0.1:7600 --node a.pub ...")
 def together() -> None:
@@ -75,9 +34,9 @@ def together() -> None:
 @quiet_option
 def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
     """Make the coordinator's TLS key and the certificate that its sites know it by."""
-    from protocol import engine
+    from protocol.federation.coordinator_keys import prepare_coordinator
 
-    engine.prepare_coordinator(out, host, announce=Narrator(quiet=quiet).say)
+    prepare_coordinator(out, host, announce=Narrator(quiet=quiet).say)
 
 
 @together.command(
@@ -110,25 +69,26 @@ def serve(
 ) -> None:
     """Coordinate sites that adapt one model: wait for those whose nodes are named, and average their updates.
 
-    The coordinator needs neither recordings nor the model, and keeps neither.
+    The coordinator needs neither recordings nor the model, and keeps neither. Only the calls of these nodes are
+    answered, and nothing that anybody sends is run.
     """
-    from dataclasses import asdict
+    from protocol.federation.node_keys import load_public
+    from protocol.federation.quiet import keep_quiet
+    from protocol.files import make_private_folder
 
-    from protocol.engine import coordinator
-    from target_site.federation.together import Plan
+    make_private_folder(home)
+    keep_quiet(home)
+    from protocol.federation.superlink import superlink  # reads these variables
+    from target_site.federation.coordinator import TogetherPlan, adapt_together
 
-    plan = Plan(rounds=rounds, epochs=epochs, seed=seed, secure=not plain, sites=len(nodes))
-    narrator = Narrator(quiet=quiet)
-    outcome = home / "together.json"
-    with coordinator(link_dir, listen, home) as link:
-        for public in nodes:
-            link.register(public)
+    plan = TogetherPlan(rounds=rounds, epochs=epochs, seed=seed, secure=not plain, sites=len(nodes))
+    narrator, publics = Narrator(quiet=quiet), [load_public(node) for node in nodes]
+    with superlink(link_dir, listen, publics, home / "superlink.log") as grid:
         narrator.say(f"waiting for {len(nodes)} sites at {listen}")
-        link.wait(link.start(APP, {"plan": json.dumps(asdict(plan)), "out": outcome.resolve()}))
-    told = json.loads(outcome.read_text())
+        done = adapt_together(grid, plan)
     if form == "json":
-        click.echo(json.dumps(told))
-    narrator.say(f"{told['have_the_model']} of {told['sites']} sites have the model")
+        click.echo(json.dumps({"sites": plan.sites, "have_the_model": done}))
+    narrator.say(f"{done} of {plan.sites} sites have the model")
 
 
 @together.command(
@@ -159,16 +119,16 @@ def join(
 
     The process that speaks to the coordinator opens no recording. `ecan-target inspect --left` lists what left.
     """
-    from protocol import engine
-    from target_site.federation.member import Member, terms_of
+    from target_site.federation.joining import join_together
+    from target_site.federation.member import Setting
 
-    member = Member(
+    setting = Setting(
         keys=keys_dir.resolve(),
         bundle=bundle.resolve(),
         audio=audio.absolute(),
         config=config.resolve(),
         out=out.resolve(),
         normalization=normalize or "",
+        accepted=link["accepted"],
     )
-    terms_of(member)
-    engine.join(vars(member), **link, announce=Narrator(quiet=quiet).say)
+    join_together(setting, link, Narrator(quiet=quiet).say)
