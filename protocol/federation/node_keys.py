@@ -1,4 +1,6 @@
-"""A node key: the EC P-384 key by which the sites of a federation know each other.
+"""Define node keys: the EC P-384 keys of a federation's sites.
+
+The sites know each other by them.
 
 Flower reads a node key in OpenSSH's format alone, and none that is encrypted. An encrypted one lies on the disk as
 PKCS #8, like every other key of a site, and Flower gets the key through a pipe (`lend_to_flower`).

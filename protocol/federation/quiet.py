@@ -1,4 +1,7 @@
-"""Keep Flower from calling anybody but the addresses that it is given; imports no Flower."""
+"""Keep Flower from calling any address but those it is given.
+
+This module imports no Flower.
+"""
 
 import os
 from pathlib import Path
@@ -14,10 +17,16 @@ QUIET = {
 
 
 def quiet_environment(home: Path) -> dict[str, str]:
-    """Return the variables of a process that uses Flower; ``home`` is where Flower keeps its files."""
+    """Return the environment variables of a process that uses Flower.
+
+    ``home`` is the folder where Flower keeps its files.
+    """
     return QUIET | {"FLWR_HOME": str(home)}
 
 
 def keep_quiet(home: Path) -> None:
-    """Set these variables in this process; Flower reads them when it is imported."""
+    """Set these variables in this process.
+
+    Flower reads them when it is imported.
+    """
     os.environ |= quiet_environment(home)

@@ -1,4 +1,6 @@
-"""Run Flower's SuperLink so that its Fleet API alone faces the network, and one run of it from this very process.
+"""Run Flower's SuperLink with its Fleet API alone on the network.
+
+One run of it is driven from this very process.
 
 Flower serves three APIs on one port: Fleet for the sites' nodes, Control for whoever starts runs, and Runtime for the
 processes of a run. It authenticates Fleet alone. Here the SuperLink's app stands behind a filter that knows the calls
@@ -99,7 +101,9 @@ def nodes_alone(app: AsgiApp) -> AsgiApp:
 
 
 class LinkGrid(HttpGrid):
-    """Carry a run's messages to the nodes and back, by Flower's own handlers in this process.
+    """Carry a run's messages to the nodes and back.
+
+    Flower's own handlers do so, in this process.
 
     Args:
         state: the SuperLink's state.
@@ -117,7 +121,7 @@ class LinkGrid(HttpGrid):
         return self._calls
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Send messages and wait for their replies, no longer than ``timeout`` seconds."""
+        """Send messages and wait for their replies, up to ``timeout`` seconds."""
         waiting = {name for name in self.push_messages(list(messages)) if name}
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         replies: list[Message] = []
@@ -157,7 +161,10 @@ _HANDLERS = {
 
 
 def _superlink_app() -> Any:
-    """Build Flower's own SuperLink app; the process that it would start for runs is not started."""
+    """Build Flower's own SuperLink app.
+
+    The process that it would start for runs is not started.
+    """
     config = SuperLinkLifespanConfig(
         control_address="",
         health_server_address=None,
@@ -225,7 +232,7 @@ def _serve(server: uvicorn.Server) -> None:
 
 @contextmanager
 def _run(state: LinkState) -> Iterator[Any]:
-    """Begin a run without an app, and keep it alive as long as the block lasts."""
+    """Begin a run without an app, and keep it alive during the block."""
     run = state.create_run(None, None, None, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, TaskType.SERVER_APP)
     task_id = state.get_run_info(run_ids=[run])[0].primary_task_id
     assert task_id is not None
@@ -253,7 +260,10 @@ async def _refuse(send: Send, status: int) -> None:
 
 
 def _length(scope: Scope) -> int:
-    """Return the length that a call states; one that states none is not read at all."""
+    """Return the length that a call states.
+
+    A call that states none is not read at all.
+    """
     stated = [value for name, value in scope["headers"] if name == b"content-length"]
     return int(stated[0]) if len(stated) == 1 and stated[0].isdigit() and len(stated[0]) < 12 else -1
 
