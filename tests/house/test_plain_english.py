@@ -29,7 +29,7 @@ The figures may only fall: whoever mends some of them lowers the figure.
 """
 ANOTHER_MEANING = re.compile("samples|sample_rate|^clip$", re.IGNORECASE)
 """Names whose word means something else: samples of sound, and the length that gradients are clipped to."""
-SILENT_OPTIONS = {("serve", "seed")}
+SILENT_OPTIONS: set[tuple[str, str]] = set()
 """Options without a help text, which may only become fewer."""
 
 
