@@ -1,7 +1,7 @@
 """`make demo-federation`: a coordinator and three source sites on this machine, to a signed and sealed bundle.
 
-Every site has a node of its own with a key of its own; they reach the coordinator's SuperLink over TLS on loopback. With
-``--corpora`` the sites have one real corpus each, else synthetic ones.
+Every site has a node of its own with a key of its own; they reach the coordinator's SuperLink over TLS on loopback.
+With ``--corpora`` the sites have one real corpus each, else synthetic ones.
 """
 
 import argparse

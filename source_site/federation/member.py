@@ -182,8 +182,15 @@ class Member:
             (self._work / name).unlink(missing_ok=True)
         if arrays:
             write_atomic(self._work / QUESTION_FILE, save(arrays))
-        plan, work = terms.plan.to_text(), self._work
-        return self._carry_out(kind(site=self._site, plan=plan, classes=terms.classes, number=step.number, work=work))
+        order = kind(
+            site=self._site,
+            plan=terms.plan.to_text(),
+            classes=terms.classes,
+            number=step.number,
+            utterances=self._count()["utterances"],
+            work=self._work,
+        )
+        return self._carry_out(order)
 
     def _written_down(self, step: Step, answer: Answer, told: Mapping[str, Any]) -> Answer:
         noise, steps = told.get("noise", 0) / 100, told.get("steps", 1)

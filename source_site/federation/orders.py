@@ -62,12 +62,14 @@ class RoundOrder(CountOrder):
         plan: the plan that the run is bound to, as text.
         classes: class names in the order of the head's rows.
         number: of the round, from 1.
+        utterances: of the whole site, by which what is promised to each of them is counted.
         work: folder with the networks to start from; it gets those that were trained.
     """
 
     plan: str
     classes: tuple[str, ...]
     number: int
+    utterances: int
     work: Path
 
     @property

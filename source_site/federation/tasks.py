@@ -70,9 +70,9 @@ def train_round(order: RoundOrder) -> Told:
     rows = {EVERYBODY: everybody, HEARD: np.setdiff1d(everybody, _held_out(material, plan))}
     trained: Arrays = {}
     for name in (EVERYBODY, HEARD) if plan.is_estimated else (EVERYBODY,):
-        trained |= named(_trained(material, rows[name], plan, part(start, name), order.number), name)
+        trained |= named(_trained(material, rows[name], order, part(start, name)), name)
     write_atomic(order.work / ANSWER_FILE, save(trained))
-    return {"utterances": len(material), **spending(plan, len(material))}
+    return {"utterances": len(material), **spending(plan, order.utterances)}
 
 
 def tally(order: TallyOrder) -> Told:
@@ -88,7 +88,7 @@ def tally(order: TallyOrder) -> Told:
         "utterances": len(material),
         "speakers": material.num_speakers,
         "hours": material.hours,
-        **spending(plan, len(material), is_tally=True),
+        **spending(plan, order.utterances, is_tally=True),
     }
     if not plan.is_estimated:
         return told
@@ -136,11 +136,12 @@ def _held_out(material: Material, plan: Plan) -> np.ndarray:
     return held_out_rows(material.speakers, material.labels, plan.seed)
 
 
-def _trained(material: Material, rows: np.ndarray, plan: Plan, arrays: Mapping[str, np.ndarray], number: int) -> Arrays:
+def _trained(material: Material, rows: np.ndarray, order: RoundOrder, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    plan, number = Plan.from_text(order.plan), order.number
     network = network_of(plan, len(material.classes), arrays)
     labels = torch.from_numpy(material.labels[rows])
     if plan.epsilon:
-        private = private_settings(plan, len(rows))
+        private = private_settings(plan, order.utterances)
         noise_key = secrets.randbits(128)
         steps = _stretch(number, private.steps // plan.rounds)
         train_private(network, material.inputs(rows), labels, private, noise_key=noise_key, steps=steps)

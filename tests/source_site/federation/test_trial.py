@@ -79,7 +79,7 @@ def test_a_round_is_the_average_of_what_each_site_trains(corpora, tmp_path):
 def trained_alone(site: Site, plan: Plan, work: Path) -> dict[str, np.ndarray]:
     work.mkdir()
     save_file(first_arrays(plan, len(CLASSES)), work / QUESTION_FILE)
-    carry_out(RoundOrder(site=site, plan=plan.to_text(), classes=CLASSES, number=1, work=work))
+    carry_out(RoundOrder(site=site, plan=plan.to_text(), classes=CLASSES, number=1, utterances=9, work=work))
     return load_file(work / ANSWER_FILE)
 
 
