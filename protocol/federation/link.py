@@ -1,4 +1,6 @@
-"""A site's end of a federation: start the process that speaks to Flower, and answer what it brings.
+"""Link a site to a federation, and answer what it brings.
+
+A process of its own speaks to Flower.
 
 The process here keeps the site's rules. It has no connection of its own; it answers one question at a time, and what
 it says of a question that it does not answer is one fixed word. Why stands in the site's own log.
@@ -37,7 +39,7 @@ Subject = Mapping[str, str | int]
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """Hold how a site reaches its coordinator, and what it keeps of a federation.
+    """Hold how a site reaches its coordinator, and what it keeps.
 
     Attributes:
         address: ``HOST:PORT`` of the coordinator.
@@ -64,7 +66,9 @@ class Link:
 
 
 def prepare(options: Mapping[str, Any], subject: Subject, announce: Callable[[str], None]) -> Link | None:
-    """Make a node's key and its book on first use, and its book anew where a person says why.
+    """Make a node's key and its book on first use.
+
+    The book is made again where a person says why.
 
     Args:
         options: those of `ecan_core.node_options`.
@@ -97,7 +101,7 @@ def prepare(options: Mapping[str, Any], subject: Subject, announce: Callable[[st
 
 
 def answers_of(link: Link, subject: Subject) -> Answers:
-    """Open the record of what this node has answered, and pin the node keys of all sites.
+    """Open the book of this node's answers and pin all sites' node keys.
 
     Raises:
         Unauthentic: the book is lost or damaged; a person must say how to go on.
@@ -147,7 +151,10 @@ def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Call
 
 
 def answered(question: Question, answer: Answering, announce: Callable[[str], None]) -> Answer:
-    """Answer a question, or say one fixed word; the reason goes to the site's own log."""
+    """Answer a question, or say one fixed word.
+
+    The reason goes to the site's own log.
+    """
     asked = f"run {question.run}: {question.kind}"
     try:
         told = answer(question)

@@ -1,4 +1,6 @@
-"""A node key: the EC P-384 key by which the sites of a federation know each other.
+"""Define node keys: the EC P-384 keys of a federation's sites.
+
+The sites know each other by them.
 
 The private half lies on the disk as PKCS #8, like every other key of a site, encrypted where the site has a passphrase.
 Flower never reads the file: the one process that signs its calls gets the key through a pipe (`pem_of`).

@@ -16,17 +16,23 @@ QUIET = {
 
 
 def quiet_environment(home: Path) -> dict[str, str]:
-    """Return the variables of a process that uses Flower; ``home`` is where Flower keeps its files."""
+    """Return the environment variables of a process that uses Flower.
+
+    ``home`` is the folder where Flower keeps its files.
+    """
     return QUIET | {"FLWR_HOME": str(home)}
 
 
 def keep_quiet(home: Path) -> None:
-    """Set these variables in this process; Flower reads them when it is imported."""
+    """Set these variables in this process.
+
+    Flower reads them when it is imported.
+    """
     os.environ |= quiet_environment(home)
 
 
 def require_quiet() -> None:
-    """Refuse to go on if Flower would send telemetry, whatever the environment said when it was imported.
+    """Refuse to go on if Flower would send telemetry.
 
     Raises:
         ContainmentFault: its switch is on, or is no longer where it was.
