@@ -20,7 +20,7 @@ MAX_FIRST_LINE = 72
 CEILINGS = {
     "ecan_core": (0, 0, 0),
     "protocol": (0, 0, 0),
-    "source_site": (0, 0, 16),
+    "source_site": (0, 0, 0),
     "target_site": (0, 0, 0),
 }
 """By package: docstrings that still open with a question word, with an article, and whose first line is too long.
