@@ -1,4 +1,4 @@
-"""Describe what a federation's contained process is to do, in plain values."""
+"""Describe what a federation's contained process is to do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,7 +82,8 @@ class RoundOrder(CountOrder):
 class TallyOrder(RoundOrder):
     """Count a site's speech, and test the network of the last round.
 
-    It is tested on the speakers that were held out. The folder of work holds that network, or nothing where the plan estimates no rate.
+    It is tested on the speakers that were held out. The folder of work holds that network, or nothing where the plan
+    estimates no rate.
     """
 
 
