@@ -1,4 +1,6 @@
-"""Rounds of a federation at its coordinator: a question goes to all sites, and the average of the answers comes back.
+"""Run the rounds of a federation at its coordinator.
+
+A question goes to all sites, and the average of the answers comes back.
 
 A plain round is Flower's own FedAvg or FedProx. A masked one is `protocol.federation.masking`: the coordinator learns
 the sum of the answers alone, and every site has to be there.
@@ -77,7 +79,9 @@ def masked_sum(
     step: str,
     patience_s: float,
 ) -> Vector:
-    """Ask all sites one question and sum their masked answers; a site that died is waited for, and all begin anew.
+    """Ask all sites one question and sum their masked answers.
+
+    A site that died is waited for, and all begin again.
 
     Raises:
         ConnectionFault: a site does not come back, or refuses.
@@ -95,7 +99,9 @@ def masked_sum(
 def ask(
     grid: Grid, nodes: Sequence[int], kind: str, fields: Mapping[str, Field], arrays: Arrays, patience_s: float
 ) -> list[Answer]:
-    """Ask all sites one question; all must answer. One that died is asked again until patience has run out.
+    """Ask all sites one question; all must answer.
+
+    One that died is asked again until patience has run out.
 
     Returns:
         The answers in the order of ``nodes``.
@@ -117,7 +123,7 @@ def ask(
 
 
 def wait_for_nodes(grid: Grid, num_nodes: int, patience_s: float) -> list[int]:
-    """Wait until so many nodes are there, but no longer than that; returns those that are."""
+    """Wait for so many nodes up to a time limit; return those there are."""
     deadline = time.monotonic() + patience_s
     while len(nodes := sorted(grid.get_node_ids())) < num_nodes and time.monotonic() < deadline:
         time.sleep(0.5)

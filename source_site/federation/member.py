@@ -1,4 +1,6 @@
-"""Answer a coordinator for a source site, by the site's own rules and its own book. Speech is not opened here.
+"""Answer a coordinator for a source site.
+
+The site's own rules and its own book decide. Speech is not opened here.
 
 What is asked goes through the same steps, whatever it is:
 
@@ -202,7 +204,10 @@ class Member:
         return self._answers.write_down(step, answer, noise_multiplier=noise, steps=steps)
 
     def _refuse_overspent(self, more: tuple[float, int]) -> None:
-        """Refuse what would spend more than the site promises, over all that its book says."""
+        """Refuse what would spend more than the site promises.
+
+        All that the book says counts.
+        """
         if not self._rules.max_epsilon:
             return
         spending = [*self._answers.spent(), more]
@@ -221,14 +226,14 @@ class Member:
             )
 
     def _whole_run(self, plan: Plan) -> tuple[float, int]:
-        """Return noise multiplier and steps of all answers of a run together, its tally included."""
+        """Return noise multiplier and steps of a whole run with its tally."""
         if not plan.epsilon:
             return 0.0, 1
         private = private_settings(plan, self._count()["utterances"])
         return private.noise_multiplier, private.steps + 1
 
     def _refuse_strange(self, arrays: Arrays, terms: Terms, step: Step) -> None:
-        """Refuse to tally a network that is not the one which this site helped to train."""
+        """Refuse to tally a network that this site did not help to train."""
         expected = {name.removeprefix(HEARD): shape for name, shape in terms.shapes.items() if name.startswith(HEARD)}
         _refuse_foreign(arrays, expected)
         if not expected:
@@ -238,14 +243,16 @@ class Member:
             raise Refused(Code.EGRESS, "That network is far from the one that this site helped to train; see who asks.")
 
     def _count(self) -> Mapping[str, Any]:
-        """Count the site's utterances and classes; once as long as the process lives."""
+        """Count the site's utterances and classes, once in a process."""
         if not self._counted:
             self._counted = self._carry_out(CountOrder(site=self._site))
         return self._counted
 
 
 def speech_of(recipe: str, path: Path) -> tuple[Path, ...]:
-    """List what must be within reach to read a corpus: its list, and the folders of its recordings; opens none.
+    """List what must be within reach to read a corpus.
+
+    That is its list, and the folders of its recordings; none is opened.
 
     Raises:
         UsageFault: the recipe or the path does not exist.
@@ -257,7 +264,10 @@ def speech_of(recipe: str, path: Path) -> tuple[Path, ...]:
 
 
 def _refuse_foreign(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse arrays that have other names, shapes or types than those of the plan, or numbers out of range."""
+    """Refuse arrays that are not those of the plan.
+
+    Names, shapes and types have to be the same, and numbers within range.
+    """
     found = {name: array.shape for name, array in arrays.items() if array.dtype == np.float32}
     if found != dict(shapes) or len(found) != len(arrays):
         raise Refused(
@@ -268,13 +278,16 @@ def _refuse_foreign(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> No
 
 
 def _distance(arrays: Arrays, others: Arrays) -> float:
-    """Return the Euclidean distance of two networks, all arrays taken as one vector."""
+    """Return the Euclidean distance of two networks, each as one vector."""
     squares = [np.square(arrays[name].astype(np.float64) - others[name]).sum() for name in sorted(others)]
     return float(np.sqrt(sum(squares)))
 
 
 def _noisy(counts: np.ndarray, noise_multiplier: float) -> np.ndarray:
-    """Add Gaussian noise to three counts, each of which one utterance changes by at most one of its units."""
+    """Add Gaussian noise to utterances, speakers and hundredths of hours.
+
+    One utterance changes each of the three by one of its units at most.
+    """
     units = np.array([1.0, 1.0, 100 * LONGEST_UTTERANCE_H])
     drawn = np.random.default_rng(secrets.randbits(128)).standard_normal(3)
     return np.asarray(np.maximum(counts + drawn * units * noise_multiplier * np.sqrt(3.0), 0.0))

@@ -1,1 +1,1 @@
-"""Adapt a released model together with other sites of one operator: Flower carries what they exchange."""
+"""Adapt one model together with other sites; Flower carries the updates."""

@@ -52,7 +52,7 @@ class TogetherPlan:
 
 
 def adapt_together(grid: Grid, plan: TogetherPlan) -> int:
-    """Have the sites adapt one model; returns how many of them have it in the end.
+    """Have the sites adapt one model; return how many have it in the end.
 
     Args:
         grid: Flower's way to the sites.
