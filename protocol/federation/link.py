@@ -131,23 +131,34 @@ def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Call
         ContainmentFault: the node cannot be walled in, or its walls do not hold.
     """
     make_private_folder(link.home)
-    began = time.monotonic()
+    turned_away = time.monotonic()
     while True:
+        started = time.monotonic()
         with ending_in_order(), _node(link, unseen) as (process, questions, answers):
             _say_walls(questions.readline(), link, announce)
-            with suppress(BrokenPipeError):  # the node ended while this site was at work: it asks again
-                while (question := read_question(questions)) is not None:
-                    began = time.monotonic()
-                    answers.write(answer_frame(answered(question, answer, announce)))
-                    answers.flush()
+            has_answered = _answer_all(questions, answers, answer, announce)
             code = process.wait()
-        if time.monotonic() - began > link.patience_s:
+        ended = time.monotonic()
+        if has_answered or ended - started > link.patience_s:  # it was let in: the coordinator ended, or began anew
+            turned_away = ended
+        elif ended - turned_away > link.patience_s:
             raise ConnectionFault(
                 Code.CONNECTION,
                 f"The node ended with code {code} (see {link.home / 'node.log'}); check the address, ca.crt, and that "
                 "the coordinator let the node's public key in.",
             )
         time.sleep(RESTART_S)
+
+
+def _answer_all(questions: BinaryIO, answers: BinaryIO, answer: Answering, announce: Callable[[str], None]) -> bool:
+    """Answer what a node brings until it ends; returns whether it brought anything."""
+    has_answered = False
+    with suppress(BrokenPipeError):  # the node ended while this site was at work: the coordinator asks again
+        while (question := read_question(questions)) is not None:
+            has_answered = True
+            answers.write(answer_frame(answered(question, answer, announce)))
+            answers.flush()
+    return has_answered
 
 
 def answered(question: Question, answer: Answering, announce: Callable[[str], None]) -> Answer:
