@@ -86,7 +86,12 @@ class Answer:
 
 
 def question_frame(question: Question) -> bytes:
-    """Encode a question as one frame."""
+    """Encode a question as one frame.
+
+    Raises:
+        Malformed: it is longer than a frame may be.
+        ValueError: a number is not finite.
+    """
     return _frame({"run": question.run, "kind": question.kind, "fields": dict(question.fields)}, question.arrays)
 
 
@@ -156,6 +161,8 @@ def checked_arrays(arrays: Arrays) -> Arrays:
 def _frame(head: dict[str, object], arrays: Arrays) -> bytes:
     told = json.dumps(head, allow_nan=False).encode()
     body = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}) if arrays else b""
+    if len(told) > MAX_HEAD_BYTES or len(body) > MAX_BODY_BYTES:
+        raise _malformed("is longer than a frame may be")
     return _LENGTHS.pack(len(told), len(body)) + told + body
 
 

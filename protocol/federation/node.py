@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from protocol import sandbox
-from protocol.errors import ProtocolError
 from protocol.federation.messages import REFUSED, Answer, question_frame, read_answer
 from protocol.federation.quiet import keep_quiet, require_quiet
 
@@ -132,40 +131,49 @@ def _attend(connection: Any, questions: BinaryIO, answers: BinaryIO) -> None:
             if (come := receive()) is None:
                 time.sleep(POLL_S)
                 continue
-            message = _pulled(come, node, pull, confirm)
-            answer = _answered(message, questions, answers)
+            frame = _frame_of(come, node, pull, confirm)
+            answer = _answered(frame, questions, answers) if frame else Answer(error=REFUSED)
             if answer is None:
                 return
-            _push(message, answer, send, push)
+            _push(come[0], answer, send, push)
         except RunNotRunningException:
             continue
+        except ValueError as fault:  # such as a message of a type that Flower does not know
+            print(f"a message was not read: {fault}", file=sys.stderr, flush=True)
+            time.sleep(POLL_S)
 
 
-def _pulled(come: Any, node: int, pull: Any, confirm: Any) -> Any:
-    """Fetch what a message holds; its parts are data."""
-    from flwr.app import Message
-    from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
+def _frame_of(come: Any, node: int, pull: Any, confirm: Any) -> bytes:
+    """Fetch what a message holds, all of which is data; nothing is returned of what is no question."""
+    from flwr.supercore.run import RunNotRunningException
     from flwr.supercore.task_identity import TaskIdentity
+
+    from protocol.federation.records import question_of
 
     about, tree = come
     run = about.metadata.run_id
+    about.metadata.__dict__["_message_id"] = tree.object_id
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, node, _TASK
-    message = pull_and_inflate_object_from_tree(
+    try:
+        return question_frame(question_of(_pulled(tree, run, pull, confirm)))
+    except RunNotRunningException:
+        raise
+    except Exception as fault:  # whatever the reader of foreign bytes stumbled over
+        print(f"run {run}: a question was refused: {type(fault).__name__}: {fault}", file=sys.stderr, flush=True)
+        return b""
+
+
+def _pulled(tree: Any, run: int, pull: Any, confirm: Any) -> Any:
+    from flwr.app import Message
+    from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
+
+    return pull_and_inflate_object_from_tree(
         tree, lambda name: pull(run, name), lambda name: confirm(run, name), return_type=Message
     )
-    message.metadata.__dict__["_message_id"] = tree.object_id
-    return message
 
 
-def _answered(message: Any, questions: BinaryIO, answers: BinaryIO) -> Answer | None:
+def _answered(frame: bytes, questions: BinaryIO, answers: BinaryIO) -> Answer | None:
     """Ask the process that keeps the site's rules; None where it has gone."""
-    from protocol.federation.records import question_of
-
-    try:
-        frame = question_frame(question_of(message))
-    except (ProtocolError, ValueError) as fault:
-        print(f"a question was refused: {fault}", file=sys.stderr)
-        return Answer(error=REFUSED)
     _write_all(questions, frame)
     return read_answer(answers)
 

@@ -22,6 +22,7 @@ from safetensors.numpy import load, save
 
 from ecan_core.corpora import read_corpus
 from ecan_core.errors import SettingsError
+from ecan_core.labels import check_classes
 from protocol.errors import Code, Refused
 from protocol.federation.answers import Answers, Step
 from protocol.federation.messages import KEYS, OFFERS, Answer, Arrays, Question
@@ -116,6 +117,7 @@ class Member:
         Raises:
             Refused: the site's rules or its book forbid it.
             SettingsError: the plan is damaged, or gives less protection than the site insists on.
+            UsageFault: a class is none.
         """
         answers = {"query": self._classes, KEYS: self._answers.offer, "train": self._round, "evaluate": self._tally}
         if question.kind not in answers:
@@ -146,7 +148,7 @@ class Member:
     def _agreed(self, question: Question) -> Terms:
         """Bind the run to its terms, or check that it still has them."""
         text, names = str(question.fields.get(PLAN, "")), str(question.fields.get(CLASSES, ""))
-        terms = Terms(Plan.from_text(text), tuple(names.split(",")))
+        terms = Terms(Plan.from_text(text), check_classes(names.split(",")))
         self._accept(terms.plan, question)
         rounds = terms.plan.rounds
         if not self._answers.is_begun(question, text, terms.classes, rounds, self._rules.max_runs):
