@@ -71,13 +71,7 @@ def federate(grid: Grid, plan: Plan) -> Outcome:
         )
     classes = agree_on_classes(grid, nodes, plan)
     fields: dict[str, Field] = {PLAN: plan.to_text(), CLASSES: ",".join(classes)}
-    how = Averaging(
-        secure=plan.secure,
-        min_nodes=plan.min_sites,
-        patience_s=plan.patience_s,
-        largest=LARGEST,
-        proximal=plan.mu,
-    )
+    how = Averaging(secure=plan.secure, patience_s=plan.patience_s, largest=LARGEST)
     trained = first_arrays(plan, len(classes))
     for number in range(1, plan.rounds + 1):
         trained = average(grid, nodes, how, fields | {ROUND: number}, trained, step=f"round {number}")

@@ -29,7 +29,7 @@ from protocol.federation.messages import KEYS, OFFERS, Answer, Arrays, Question
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from source_site.accountant import epsilon_of
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, Order, RoundOrder, Site, TallyOrder
-from source_site.federation.plan import HEARD, Plan, array_shapes, part
+from source_site.federation.plan import EVERYBODY, HEARD, Plan, array_shapes, first_arrays, part
 from source_site.federation.tasks import private_settings
 from source_site.privacy import usual_delta
 from source_site.store import MAX_WEIGHTS_BYTES
@@ -43,11 +43,13 @@ LARGEST, LARGEST_COUNT = 8.0, 2.0**26
 COUNT_UNIT = 2.0**-12
 """Counts travel in these units of a masked sum, so that large ones fit."""
 NEAR = 20.0
-"""A tally is made of no network that is farther from what this site trained last, in steps as long as its own."""
+"""No network is farther from what this site trained last, in steps as long as its own, or it is not heard."""
 LONGEST_UTTERANCE_H = 1 / 60
 """What one utterance can add to the hours, for the noise on them."""
 DEFAULT_RUNS = 10
-_MOVED, _WORK = "moved", "work"
+SAME = 1e-6
+"""Weights that every site computes alike differ by no more."""
+_MOVED, _WORK = "moved ", "work"
 
 CarryOut = Callable[[Order], Mapping[str, Any]]
 
@@ -131,6 +133,8 @@ class Member:
         terms = self._agreed(question)
         step = self._answers.round(question, question.fields.get(ROUND))
         _refuse_foreign(question.arrays, terms.shapes)
+        if not step.is_answered:
+            self._refuse_made_up(question.arrays, terms, step)
         trained = (
             self._answers.given(step.run, step.number) if step.is_answered else self._trained(question, terms, step)
         )
@@ -170,8 +174,10 @@ class Member:
         told = self._carried_out(RoundOrder, question.arrays, terms, step)
         trained = load(read_bounded(self._work / ANSWER_FILE, MAX_WEIGHTS_BYTES))
         _refuse_foreign(trained, terms.shapes)
-        moved = _distance(part(trained, HEARD), part(question.arrays, HEARD))
-        return self._written_down(step, Answer(fields={_MOVED: moved}, arrays=trained), told)
+        moved = {
+            _MOVED + name: _distance(part(trained, name), part(question.arrays, name)) for name in (EVERYBODY, HEARD)
+        }
+        return self._written_down(step, Answer(fields=moved, arrays=trained), told)
 
     def _tallied(self, question: Question, terms: Terms, step: Step) -> Answer:
         """Count, and write down that it was answered."""
@@ -234,15 +240,33 @@ class Member:
         private = private_settings(plan, self._count()["utterances"])
         return private.noise_multiplier, private.steps + 1
 
+    def _refuse_made_up(self, arrays: Arrays, terms: Terms, step: Step) -> None:
+        """Refuse to train weights that were made up to tell of single utterances.
+
+        The first round starts from weights that this site can compute itself, any other near what it trained last.
+        Source: Boenisch et al., EuroS&P 2023 (arXiv 2112.02918), for the attack.
+        """
+        if step.number == 1:
+            expected = first_arrays(terms.plan, len(terms.classes))
+            if not all(np.allclose(arrays[name], expected[name], rtol=0, atol=SAME) for name in expected):
+                raise Refused(Code.EGRESS, "The first round starts from other weights than the plan's; see who asks.")
+            return
+        last = self._answers.given(step.run, step.number - 1)
+        for name in (EVERYBODY, HEARD):
+            self._refuse_far(part(arrays, name), last, name)
+
+    def _refuse_far(self, arrays: Arrays, last: Answer, name: str) -> None:
+        """Refuse one of the networks if it is far from this site's last answer."""
+        if not _distance(arrays, part(last.arrays, name)) <= NEAR * float(last.fields[_MOVED + name]):
+            raise Refused(Code.EGRESS, "That network is far from the one that this site helped to train; see who asks.")
+
     def _refuse_strange(self, arrays: Arrays, terms: Terms, step: Step) -> None:
         """Refuse to tally a network that this site did not help to train."""
         expected = {name.removeprefix(HEARD): shape for name, shape in terms.shapes.items() if name.startswith(HEARD)}
         _refuse_foreign(arrays, expected)
         if not expected:
             return
-        last = self._answers.given(step.run, step.number - 1)
-        if not _distance(arrays, part(last.arrays, HEARD)) <= NEAR * float(last.fields[_MOVED]):
-            raise Refused(Code.EGRESS, "That network is far from the one that this site helped to train; see who asks.")
+        self._refuse_far(arrays, self._answers.given(step.run, step.number - 1), HEARD)
 
     def _count(self) -> Mapping[str, Any]:
         """Count the site's utterances and classes, once in a process."""

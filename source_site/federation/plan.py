@@ -41,7 +41,7 @@ class Plan:
         proximal: how strongly (FedProx's mu).
         secure: the coordinator learns the sum of the sites' networks alone.
         min_sites: a round begins with so many sites.
-        patience_s: how long a round waits for the sites that it began with; it goes on without those that died.
+        patience_s: how long a round waits for a site that died.
         estimate: whether the recognition rate on speakers that were held out is estimated.
         epsilon: what each site promises its utterances; 0 trains as usual.
         seed: seed of initialization, shuffling and dropout.
