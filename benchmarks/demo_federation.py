@@ -29,20 +29,22 @@ def main() -> None:
         say("three synthetic corpora (no real speech)")
         corpora = [synthesize(work / f"corpus{number}", name, number) for number, name in enumerate(SYNTHETIC)]
     (work / "plan.yaml").write_text(f"rounds: {arguments.rounds}\n")
-    bundle = federate(work, corpora, secure=arguments.secure)
+    bundle = federate(work, corpora, secure=arguments.secure, epsilon=arguments.private)
     say(f"{bundle} is signed by one key and sealed to one site, after {time.monotonic() - began:.0f} s")
 
 
-def federate(work: Path, corpora: Sequence[Path], *, secure: bool) -> Path:
+def federate(work: Path, corpora: Sequence[Path], *, secure: bool, epsilon: float | None) -> Path:
     """Train at all sites and export what comes of it."""
     address = f"127.0.0.1:{free_port()}"
     source("federate", "keys", "--host", "127.0.0.1", "--out", work / "coordinator", "--quiet")
     joining = [join_words(work, address, number, corpora) for number in range(len(corpora))]
     for words in joining:
         source(*words, "--quiet")  # without a key, it makes one and needs no other site's
-    joining = [[*words, *peers(work, number, len(corpora))] for number, words in enumerate(joining)]
+    insisting = [*(["--secure"] if secure else []), *(["--max-epsilon", epsilon] if epsilon else [])]
+    joining = [[*words, *peers(work, number, len(corpora)), *insisting] for number, words in enumerate(joining)]
     nodes = [word for number in range(len(corpora)) for word in ("--node", work / f"site{number}" / "node.pub")]
-    plan = ("--config", work / "plan.yaml", *(["--secure"] if secure else []))
+    asking = [*(["--secure"] if secure else []), *(["--private", epsilon] if epsilon else [])]
+    plan = ("--config", work / "plan.yaml", *asking)
     words = ("--keys", work / "coordinator", "--listen", address, *nodes, *plan, "--out", work / "run")
     with ExitStack() as processes:
         coordinator = processes.enter_context(started(None, "federate", "serve", *words))
@@ -127,6 +129,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--corpora", type=Path, help="folder with " + ", ".join(REAL))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--secure", action="store_true", help="with masked sums; twice the messages")
+    parser.add_argument("--private", type=float, metavar="EPSILON", help="with differential privacy")
     parser.add_argument("--out", type=Path, default=Path("demo-federation-out"))
     return parser.parse_args()
 

@@ -1,4 +1,7 @@
-"""Options of a coordinator's keys, and those by which a node reaches it: the same for every federation."""
+"""Define the options of a coordinator's keys and of its nodes.
+
+A node reaches its coordinator by them. They are the same for every federation.
+"""
 
 import functools
 from collections.abc import Callable
@@ -20,17 +23,17 @@ _OPTIONS = {
         help="This node's key; made on first use, with its book beside it.",
     ),
     "peers": click.option(
-        "--peer", "peers", type=_file, multiple=True, help="Another site's node.pub, for masked sums; repeat it."
+        "--peer", "peers", type=_file, multiple=True, help="Another site's node.pub, for masked sums; may be repeated."
     ),
     "home": click.option(
         "--home",
         type=click.Path(path_type=Path, file_okay=False),
         default=HOME,
         show_default=True,
-        help="Where the node keeps files.",
+        help="Folder for files of the node.",
     ),
     "patience_s": click.option(
-        "--patience", "patience_s", type=float, default=PATIENCE_S, show_default=True, help="Seconds to try to get in."
+        "--patience", "patience_s", type=float, default=PATIENCE_S, show_default=True, help="Seconds to try to connect."
     ),
     "new_book": click.option(
         "--new-book", metavar="REASON", help="Begin a new book where the old one is lost; forgets what was spent."
@@ -50,7 +53,7 @@ def coordinator_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def node_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a node to a command, which takes them as one mapping ``link``."""
+    """Add the options of a node to a command, as one mapping ``link``."""
 
     @functools.wraps(command)
     def with_link(**words: Any) -> None:

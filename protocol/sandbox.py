@@ -1,4 +1,6 @@
-"""Walls that a Linux process builds around itself and cannot take down again; nobody has to be root for them.
+"""Build walls around a Linux process that it cannot take down again.
+
+Nobody has to be root for them.
 
 Five layers, each for what the others let through::
 
@@ -49,7 +51,7 @@ _FAREWELL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Confinement:
-    """Which walls stand.
+    """Describe which walls stand.
 
     Attributes:
         landlock_abi: version of Landlock's interface on this kernel; 0 where there is none.
@@ -146,7 +148,9 @@ def confine(
 
 
 def leave_network() -> bool:
-    """Move this process into a network of its own, where there is nobody else; before `confine`, which forbids it.
+    """Move this process into a network of its own, with nobody else in it.
+
+    Call it before `confine`, which forbids it.
 
     Returns:
         Whether it is in such a network now. Some systems do not let users make one; where all that the process has
@@ -175,7 +179,7 @@ def leave_network() -> bool:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the one that started it ends; Linux only.
+    """Have the kernel kill this process when its parent ends; Linux only.
 
     Args:
         parent: its process number, which may have ended already.
@@ -188,7 +192,9 @@ def die_with_parent(parent: int) -> None:
 
 
 def forbid_dumps() -> None:
-    """Leave no core dump of this process, and let no other process of the same user look into it; Linux only.
+    """Forbid core dumps and looks into this process; Linux only.
+
+    Other processes of the same user cannot look into it any more.
 
     Raises:
         ContainmentFault: the kernel does not let it.
@@ -240,7 +246,9 @@ def probe_denied(paths: Iterable[Path], *, network: Network) -> None:
 
 
 def code_paths(*packages: str) -> tuple[Path, ...]:
-    """What a Python process reads in order to run: the standard library, what is installed, and the system's libraries.
+    """Return what a Python process reads in order to run.
+
+    The standard library, what is installed, and the system's libraries.
 
     Args:
         packages: names of our own packages, which may lie elsewhere when they are being worked on.
@@ -255,7 +263,10 @@ def code_paths(*packages: str) -> tuple[Path, ...]:
 
 
 def landlock_abi() -> int:
-    """The version of Landlock's interface on this kernel; 0 where there is none or it is switched off."""
+    """Return the version of Landlock's interface on this kernel.
+
+    It is 0 where there is none or it is switched off.
+    """
     return max(_syscall(_LANDLOCK_CREATE_RULESET, 0, 0, _ASK_VERSION), 0)
 
 
@@ -283,12 +294,18 @@ def _unsupported(why: str) -> ContainmentFault:
 
 @functools.cache
 def _libc() -> ctypes.CDLL:
-    """The C library, once it is needed: not every system that shows a command's help has one that is found so."""
+    """Load the C library when it is needed.
+
+    Not every system that shows a command's help has one that is found so.
+    """
     return ctypes.CDLL(None, use_errno=True)
 
 
 def _syscall(number: int, *arguments: int) -> int:
-    """Make a system call; every argument goes as a whole register, whatever the kernel makes of it."""
+    """Make a system call with every argument as a whole register.
+
+    It does not matter what the kernel makes of it.
+    """
     libc = _libc()
     libc.syscall.restype = ctypes.c_long
     return int(libc.syscall(*map(ctypes.c_long, (number, *arguments))))
@@ -313,7 +330,10 @@ def _checked(result: int, what: str) -> int:
 
 
 def _require_one_thread() -> None:
-    """Walls do not reach a thread that is there already; one that has ended is listed for a moment longer."""
+    """Refuse to go on with a second thread.
+
+    Walls do not reach a thread that is there already. One that has ended is listed for a moment longer.
+    """
     deadline = time.monotonic() + _FAREWELL_S
     while _num_threads() > 1:
         if time.monotonic() > deadline:
@@ -381,7 +401,10 @@ _PATH_BENEATH, _NET_PORT = 1, 2
 
 
 def _restrict_files(abi: int, rules: Sequence[tuple[Path, int]], network: Network) -> None:
-    """Wall off all files but the ones named, TCP, and from version 6 abstract sockets and signals."""
+    """Wall off all files but the ones named, and TCP.
+
+    From version 6 of Landlock on, abstract sockets and signals are walled off as well.
+    """
     handled = (1 << _NUM_FILE_RIGHTS[min(abi, max(_NUM_FILE_RIGHTS))]) - 1
     net = _CONNECT_TCP if network.is_serving else _CONNECT_TCP | _BIND_TCP
     attributes = struct.pack("<QQQ", handled, net, _ABSTRACT_UNIX | _SIGNALS)[: 8 if abi < 4 else 16 if abi < 6 else 24]
@@ -557,7 +580,10 @@ _CALLS_OUT_BY_SENDING = 0x20000000
 
 @dataclass(frozen=True)
 class _Architecture:
-    """How system calls are told apart on a processor: its audit number, its column in the tables, its odd numbers."""
+    """Describe how system calls are told apart on a processor.
+
+    By its audit number, its column in the tables, and its odd numbers.
+    """
 
     audit: int
     column: int
@@ -580,7 +606,10 @@ _Program = list[bytes]
 
 
 def _restrict_calls(architecture: _Architecture, network: Network) -> bool:
-    """Install the filter, which can only ever be narrowed; returns False on a kernel that has none."""
+    """Install the filter; return False on a kernel that has none.
+
+    The filter can only ever be narrowed.
+    """
     program = _filter(architecture, network)
     code = ctypes.create_string_buffer(b"".join(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
@@ -648,7 +677,10 @@ def _load(offset: int) -> bytes:
 
 
 def _load_argument(place: int) -> bytes:
-    """The low half of an argument, which is all that the kernel looks at of those that are filtered."""
+    """Load the low half of an argument.
+
+    The kernel looks at no more of those that are filtered.
+    """
     return _load(_ARGUMENTS + 8 * place)
 
 
@@ -667,7 +699,10 @@ def _among(values: Iterable[int], then: _Program) -> _Program:
 
 
 def _when_called(number: int | None, then: _Program) -> _Program:
-    """Run a block if the call is this one; none for a call that the processor does not have."""
+    """Run a block if the call is this one.
+
+    There is no block for a call that the processor does not have.
+    """
     return [] if number is None else _when(_IF_EQUAL, number, then)
 
 
@@ -679,7 +714,10 @@ def _unless(value: int, then: _Program) -> _Program:
 
 
 def _is_within_reach(path: Path) -> bool:
-    """Whether a file can be opened in any way, or a folder listed or written to."""
+    """Return whether a file or folder can be opened in any way.
+
+    A folder can be listed or written to.
+    """
     for flags in (os.O_RDONLY, os.O_WRONLY, _NEITHER):
         with contextlib.suppress(OSError):
             os.close(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY))
@@ -696,7 +734,7 @@ _MPTCP = 262
 
 
 class Ring:
-    """A ring of system calls (io_uring), which `confine` forbids."""
+    """Hold a ring of system calls (io_uring), which `confine` forbids."""
 
     def __init__(self) -> None:
         parameters = ctypes.create_string_buffer(120)
@@ -720,7 +758,7 @@ def _is_held_to(port: int) -> bool:
 
 
 def _forbidden_sockets(network: Network) -> Iterator[tuple[str, Callable[[], Ring | socket.socket]]]:
-    """Name and maker of everything that `confine` forbids."""
+    """Yield name and maker of everything that `confine` forbids."""
     if network == Network.NONE:
         yield "a TCP socket", functools.partial(socket.socket, socket.AF_INET, socket.SOCK_STREAM)
         yield "a TCP socket", functools.partial(socket.socket, socket.AF_INET6, socket.SOCK_STREAM)
@@ -735,7 +773,9 @@ def _forbidden_sockets(network: Network) -> Iterator[tuple[str, Callable[[], Rin
 
 
 def _forbidden_calls(network: Network) -> Iterator[tuple[str, int, tuple[int, ...]]]:
-    """What must be refused, its system call, and arguments with which the kernel itself does nothing.
+    """Yield what must be refused, with its system call and arguments.
+
+    With these arguments the kernel itself does nothing.
 
     Without a filter, each ends well or with another error than that of a missing permission.
     """

@@ -1,4 +1,7 @@
-"""Measure a model on this site's labelled recordings. The only target module that reads a label."""
+"""Measure a model on this site's labelled recordings.
+
+No other target module reads a label.
+"""
 
 from typing import Any
 
@@ -75,7 +78,7 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
 
 
 def _abstention(true: np.ndarray, scores: np.ndarray, least_confidence: float) -> dict[str, float | None]:
-    """How many utterances the model answers, and how often it is wrong on those."""
+    """Measure how many utterances are answered, and how often wrongly."""
     answered = scores.max(axis=1) >= least_confidence
     wrong = scores[answered].argmax(axis=1) != true[answered]
     return {

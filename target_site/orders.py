@@ -1,6 +1,6 @@
 """Describe what a contained process is told to do, as plain values.
 
-An order also knows which files it needs within reach.
+An order also lists the files and folders that the process needs.
 """
 
 from collections.abc import Mapping
@@ -52,12 +52,12 @@ class AdaptOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return (self.bundle, receipt_path(self.bundle), *roots(self.audio))
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return (self.out, self.cache.parent)
 
 
@@ -83,12 +83,12 @@ class PredictOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return (self.model, *roots(self.audio))
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return (self.out, self.cache.parent)
 
 
@@ -108,12 +108,12 @@ class EvaluateOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return roots(self.labels)
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return (self.model, self.cache.parent)
 
 
@@ -131,18 +131,18 @@ class OnnxOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return (self.model,)
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return (self.out,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOrder:
-    """What is done with a model that several sites share reaches as far as an adaptation of it does.
+    """Reach as far as an adaptation, for a model that sites share.
 
     Attributes:
         adapt: to what and how.
@@ -152,23 +152,23 @@ class SharedOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return self.adapt.readable
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return self.adapt.writable
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundOrder(SharedOrder):
-    """Adapt a model that several sites share for one round, and write how its weights changed.
+    """Adapt a shared model for one round and write how its weights changed.
 
     The output folder holds the change so far, and gets the update.
 
     Attributes:
-        longest: Euclidean length that the update is cut to.
+        longest: largest Euclidean length of the update; a longer one is shortened to it.
     """
 
     longest: float
@@ -198,7 +198,9 @@ ORDERS: Mapping[str, type[Order]] = {
 
 
 def refuse_among_recordings(out: Path, cache: Path, audio: Path) -> None:
-    """Refuse to write among the recordings: what may write into their folder could change them.
+    """Refuse to write among the recordings.
+
+    What may write into their folder could change them.
 
     Raises:
         UsageFault: the output folder holds recordings, the cache lies in a folder of theirs, or there is nothing at

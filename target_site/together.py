@@ -25,7 +25,9 @@ from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder
 
 
 def carry_out_round(order: RoundOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
-    """Adapt the common model for a round and write how its weights changed: the only file that may leave.
+    """Adapt the common model for a round and write the update.
+
+    It says how the weights changed, and is the only file that may leave.
 
     Raises:
         AudioError: no utterance can be used, or too few.
@@ -43,7 +45,9 @@ def carry_out_round(order: RoundOrder, containment: Containment, narrator: Narra
 
 
 def carry_out_end(order: ConcludeOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
-    """Judge the common model on this site's recordings and write a new model into the folder ADAPTED.
+    """Judge the common model and write a new model into ADAPTED.
+
+    It is judged on this site's recordings.
 
     Returns:
         The ``verdict`` and its ``reason``; where it is ``reverted``, the model is the one that was received.
@@ -56,7 +60,10 @@ def carry_out_end(order: ConcludeOrder, containment: Containment, narrator: Narr
 
 
 class _Prepared(NamedTuple):
-    """The bundle, this site's recordings, the common model as it came back, and this site's own committee."""
+    """Hold what an adaptation of a common model needs.
+
+    The bundle, this site's recordings, the common model as it came back, and this site's own committee.
+    """
 
     bundle: VerifiedBundle
     task: Task

@@ -156,7 +156,10 @@ def _run(
 
 @contextmanager
 def _started(program: str, surroundings: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A fresh interpreter that ends with the block, also if that is left by Ctrl-C."""
+    """Start a fresh interpreter that ends with the block.
+
+    It ends also if the block is left by Ctrl-C.
+    """
     with _deaf_to_interruption():
         process = subprocess.Popen(
             [sys.executable, "-I", "-c", _START, program, _ROOT],
@@ -175,7 +178,10 @@ def _started(program: str, surroundings: Mapping[str, str]) -> Iterator["subproc
 
 @contextmanager
 def _deaf_to_interruption() -> Iterator[None]:
-    """Ignore Ctrl-C, and so does what is started meanwhile: this process alone answers to it."""
+    """Ignore Ctrl-C here and in what is started: this process alone answers.
+
+    What is started meanwhile ignores it too.
+    """
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:  # not the main thread, which has to look after itself
@@ -188,7 +194,10 @@ def _deaf_to_interruption() -> Iterator[None]:
 
 
 def _is_plain_stderr() -> bool:
-    """Whether standard error may be handed on: a service's is often a socket, which is a way out."""
+    """Return whether standard error may be handed on.
+
+    A service's is often a socket, which is a way out.
+    """
     try:
         return sys.stderr.fileno() == 2 and not S_ISSOCK(os.fstat(2).st_mode)
     except (OSError, ValueError):
@@ -214,7 +223,7 @@ def _shown(stream: IO[bytes] | None) -> Iterator[None]:
 
 @contextmanager
 def _reminded(told: Mapping[str, Any], announce: Callable[[str], None]) -> Iterator[None]:
-    """Say again and again that recordings are read without containment, as long as they are."""
+    """Warn repeatedly while recordings are read without containment."""
     is_over = threading.Event()
 
     def remind() -> None:

@@ -81,7 +81,7 @@ class Listeners:
         )
 
     def heard(self) -> list[str]:
-        """Which listeners were reached, by name."""
+        """Return the names of the listeners that were reached."""
         return [name for name, listener in self._open.items() if _was_reached(listener)]
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ def _ring(_: Plant) -> None:
 
 
 def _by_ctypes(_: Plant) -> None:
-    """A socket that Python does not hear of."""
+    """Open a socket that Python does not hear of."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.socket(int(socket.AF_INET), int(socket.SOCK_STREAM), 0)
     if descriptor < 0:
@@ -193,17 +193,20 @@ def _by_ctypes(_: Plant) -> None:
 
 
 def _by_child(plant: Plant) -> None:
-    """A process that this one starts."""
+    """Try from a process that this one starts."""
     _in_child(lambda: _any_of(_tcp, _unix_path, plant=plant))
 
 
 def _by_program(_: Plant) -> None:
-    """Another program."""
+    """Start another program."""
     _in_child(lambda: os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", ""]))
 
 
 def _by_32_bit_call(_: Plant) -> None:
-    """A socket by the system calls of 32-bit programs, which have other numbers."""
+    """Open a socket by the system calls of 32-bit programs.
+
+    They have other numbers.
+    """
     if platform.machine() != "x86_64":
         raise OSError(errno.ENOSYS, "no such calls")
     _in_child(_old_socket)
@@ -309,5 +312,8 @@ def _was_reached(listener: socket.socket) -> bool:
 
 
 def _short_folder() -> str | None:
-    """Where temporary folders go, unless that is too long for the path of a UNIX socket."""
+    """Return the folder for temporary folders, or None.
+
+    It is None if the path is too long for a UNIX socket.
+    """
     return "/tmp" if len(tempfile.gettempdir()) > 60 and Path("/tmp").is_dir() else None

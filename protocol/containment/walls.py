@@ -26,7 +26,7 @@ from protocol.errors import Code, ContainmentFault
 
 
 class Level(IntEnum):
-    """Which walls stand."""
+    """Name which walls stand."""
 
     NONE = 0
     CALLS = 1
@@ -52,7 +52,7 @@ _OPEN_AT: Mapping[Level, frozenset[str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What is demanded of the containment.
+    """Describe what is demanded of the containment.
 
     Attributes:
         least: the lowest level that will do.
@@ -64,7 +64,9 @@ class Conditions:
 
 
 class Tripwire:
-    """Counts attempts to reach a network or to start a program, in this process and in those that it forks.
+    """Count attempts to reach a network or to start a program.
+
+    Attempts of this process and of those that it forks count.
 
     It is no wall: it sees what goes through Python alone. The walls stop the attempt, this makes it known.
     """
@@ -80,7 +82,7 @@ class Tripwire:
 
     @property
     def attempts(self) -> int:
-        """How many were counted."""
+        """Return how many were counted."""
         return int(struct.unpack_from("Q", self._count)[0])
 
     def _hear(self, event: str, _: tuple[Any, ...]) -> None:
@@ -98,7 +100,7 @@ _ATTEMPTS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Containment:
-    """What was built and what was tried.
+    """Describe what was built and what was tried.
 
     Attributes:
         level: which walls stand.
@@ -118,7 +120,7 @@ class Containment:
         return self.accepted is not None
 
     def as_plain(self) -> dict[str, Any]:
-        """For receipts and reports."""
+        """Return it as plain values, for receipts and reports."""
         return {
             "level": int(self.level),
             "walls": WALLS[self.level],
@@ -128,7 +130,7 @@ class Containment:
         }
 
     def sentence(self) -> str:
-        """For a person, before the work begins."""
+        """Return a sentence for a person, before the work begins."""
         if self.is_marked:
             return f"UNCONTAINED (level {self.level:d} of 3: {WALLS[self.level]}); accepted because: {self.accepted}"
         tried = sum(before for before, _ in self.ways_out.values())

@@ -1,4 +1,6 @@
-"""Keep what a site has answered, admit what it may answer next, and let an answer leave by one door.
+"""Keep a site's answers, and let the next one leave by one door.
+
+This module admits what the site may answer.
 
 A step of a run is admitted by the site's own book (`protocol.federation.conduct`). Its answer is kept on the disk, then
 written into the book, and only then may leave: masked where the question brings the other sites' offers. A step that
@@ -86,7 +88,9 @@ class Answers:
         return self._round_keys.offer(question)
 
     def require_masked(self, question: Question, *, required: bool) -> None:
-        """Refuse a question whose answer would leave as it is, or be masked with sites that nobody named.
+        """Refuse a question whose answer would leave unprotected.
+
+        It would leave as it is, or masked with sites that nobody named.
 
         Raises:
             Refused: masking is required and not asked for, or asked for and not possible.
@@ -97,7 +101,9 @@ class Answers:
             raise Refused(Code.POLICY, "This site knows no other sites to mask with; name their node keys with --peer.")
 
     def is_begun(self, question: Question, plan: str, classes: Sequence[str], num_rounds: int, max_runs: int) -> bool:
-        """Return whether a run was begun before; its terms have to be the same then.
+        """Return whether a run was begun before, on the same terms.
+
+        Other terms are refused.
 
         Raises:
             Refused: its terms have changed, its rounds are none, or there were enough runs.
@@ -197,7 +203,9 @@ class Answers:
         return answer
 
     def leave(self, question: Question, step: Step, arrays: Arrays, *, largest: float) -> Answer:
-        """Return what leaves: the arrays, masked where the question brings the other sites' offers.
+        """Return what leaves: the arrays, masked where the question asks for it.
+
+        It asks by bringing the other sites' offers.
 
         Args:
             question: what is answered.

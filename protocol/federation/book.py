@@ -1,4 +1,6 @@
-"""A site's book of what it has answered: only added to, and written before an answer leaves.
+"""Keep a site's book of what it has answered.
+
+Lines are only added to it, and written before an answer leaves.
 
 Every line is one canonical JSON object and carries the SHA-256 of the line before it. ``<book>.head`` says how many
 lines there are and the SHA-256 of the last one, so that a book that was cut off, put back or taken away is noticed. A
@@ -29,7 +31,10 @@ Entry = dict[str, Any]
 
 
 class Place(NamedTuple):
-    """Count a book's lines, and hold the SHA-256 of the last one in hexadecimal."""
+    """Hold a book's number of lines and the SHA-256 of the last one.
+
+    The hash is hexadecimal.
+    """
 
     num_lines: int
     head: str
@@ -170,7 +175,10 @@ def _read_head(path: Path) -> Place:
 
 
 def _line(entry: Entry, end: Place) -> bytes:
-    """Write an entry for the place after ``end``; what could not be read back is refused."""
+    """Write an entry for the place after ``end``.
+
+    An entry that could not be read back is refused.
+    """
     if {_NUMBER, _PREVIOUS} & entry.keys():
         raise Malformed(Code.UNKNOWN_FIELD, "An entry of a book does not number itself; leave these fields out.")
     try:
@@ -208,7 +216,10 @@ def _head_text(place: Place) -> bytes:
 
 @contextlib.contextmanager
 def _alone(path: Path, *, create: bool = False) -> Iterator[int]:
-    """Hold a book open for adding lines while no other process reads or writes it."""
+    """Open a book for adding lines, while nobody else uses it.
+
+    No other process reads or writes it meanwhile.
+    """
     flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
     try:
         descriptor = os.open(path, flags, 0o600)

@@ -1,4 +1,6 @@
-"""What a site may answer, by its own book alone. No file is touched here.
+"""Decide what a site may answer, by its own book alone.
+
+No file is touched here.
 
 A run is bound to the first terms that were shown for it. Its steps are numbered by the site: rounds from 1, and the
 tally after the last. A step is answered once; the same question again gets the same answer again.

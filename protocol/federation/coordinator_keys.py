@@ -1,4 +1,7 @@
-"""Make the TLS key of a federation's coordinator, and the certificate that its sites know it by."""
+"""Make the TLS key and the certificate of a federation's coordinator.
+
+Its sites know it by the certificate.
+"""
 
 import ipaddress
 from collections.abc import Callable
@@ -17,7 +20,10 @@ _VALID_DAYS = 365
 
 
 def prepare_coordinator(folder: Path, host: str, *, announce: Callable[[str], None]) -> None:
-    """Make a coordinator's keys, as `make_coordinator_keys`, and tell its operator what comes next."""
+    """Make a coordinator's keys, and tell its operator what comes next.
+
+    See `make_coordinator_keys`.
+    """
     make_coordinator_keys(folder, host, datetime.now(UTC))
     announce(f"next: give {folder / CA_FILE} to every site, and ask each for its node's public key")
 

@@ -1,4 +1,7 @@
-"""Carry a federation's messages between sites of one process: to try a plan, and to test rules without a network."""
+"""Carry a federation's messages between sites of one process.
+
+This serves to try a plan, and to test rules without a network.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,7 +16,9 @@ from protocol.federation.records import question_of, reply_of
 
 
 class InProcessGrid(Grid):
-    """Hand each question straight to a site of this process; a site's fault ends the run and says why.
+    """Hand each question straight to a site of this process.
+
+    A site's fault ends the run and says why.
 
     Args:
         sites: what each site answers.

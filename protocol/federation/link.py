@@ -1,4 +1,6 @@
-"""A site's end of a federation: start the process that speaks to Flower, and answer what it brings.
+"""Link a site to a federation, and answer what it brings.
+
+A process of its own speaks to Flower.
 
 The process here keeps the site's rules. It has no connection of its own; it answers one question at a time, and what
 it says of a question that it does not answer is one fixed word. Why stands in the site's own log.
@@ -16,15 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from cryptography.hazmat.primitives import serialization
-
 from protocol.errors import Code, ConnectionFault, ContainmentFault, ProtocolError
 from protocol.federation.answers import Answers
 from protocol.federation.book import Book
 from protocol.federation.masking import Roster
 from protocol.federation.messages import FAILED, REFUSED, Answer, Question, answer_frame, read_question
 from protocol.federation.node import Instructions, start_code
-from protocol.federation.node_keys import load_node_key, load_public, make_node_key
+from protocol.federation.node_keys import load_node_key, load_public, make_node_key, pem_of
 from protocol.federation.quiet import quiet_environment
 from protocol.federation.stopping import ending_in_order
 from protocol.files import make_private_folder, read_bounded
@@ -39,7 +39,7 @@ Subject = Mapping[str, str | int]
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """Hold how a site reaches its coordinator, and what it keeps of a federation.
+    """Hold how a site reaches its coordinator, and what it keeps.
 
     Attributes:
         address: ``HOST:PORT`` of the coordinator.
@@ -66,7 +66,9 @@ class Link:
 
 
 def prepare(options: Mapping[str, Any], subject: Subject, announce: Callable[[str], None]) -> Link | None:
-    """Make a node's key and its book on first use, and its book anew where a person says why.
+    """Make a node's key and its book on first use.
+
+    The book is made again where a person says why.
 
     Args:
         options: those of `ecan_core.node_options`.
@@ -99,7 +101,7 @@ def prepare(options: Mapping[str, Any], subject: Subject, announce: Callable[[st
 
 
 def answers_of(link: Link, subject: Subject) -> Answers:
-    """Open the record of what this node has answered, and pin the node keys of all sites.
+    """Open the book of this node's answers and pin all sites' node keys.
 
     Raises:
         Unauthentic: the book is lost or damaged; a person must say how to go on.
@@ -129,17 +131,17 @@ def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Call
         ContainmentFault: the node cannot be walled in, or its walls do not hold.
     """
     make_private_folder(link.home)
-    began = time.monotonic()
+    turned_away = time.monotonic()
     while True:
+        started = time.monotonic()
         with ending_in_order(), _node(link, unseen) as (process, questions, answers):
             _say_walls(questions.readline(), link, announce)
-            with suppress(BrokenPipeError):  # the node ended while this site was at work: it asks again
-                while (question := read_question(questions)) is not None:
-                    began = time.monotonic()
-                    answers.write(answer_frame(answered(question, answer, announce)))
-                    answers.flush()
+            has_answered = _answer_all(questions, answers, answer, announce)
             code = process.wait()
-        if time.monotonic() - began > link.patience_s:
+        ended = time.monotonic()
+        if has_answered or ended - started > link.patience_s:  # it was let in: the coordinator ended, or began anew
+            turned_away = ended
+        elif ended - turned_away > link.patience_s:
             raise ConnectionFault(
                 Code.CONNECTION,
                 f"The node ended with code {code} (see {link.home / 'node.log'}); check the address, ca.crt, and that "
@@ -148,8 +150,22 @@ def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Call
         time.sleep(RESTART_S)
 
 
+def _answer_all(questions: BinaryIO, answers: BinaryIO, answer: Answering, announce: Callable[[str], None]) -> bool:
+    """Answer what a node brings until it ends; returns whether it brought anything."""
+    has_answered = False
+    with suppress(BrokenPipeError):  # the node ended while this site was at work: the coordinator asks again
+        while (question := read_question(questions)) is not None:
+            has_answered = True
+            answers.write(answer_frame(answered(question, answer, announce)))
+            answers.flush()
+    return has_answered
+
+
 def answered(question: Question, answer: Answering, announce: Callable[[str], None]) -> Answer:
-    """Answer a question, or say one fixed word; the reason goes to the site's own log."""
+    """Answer a question, or say one fixed word.
+
+    The reason goes to the site's own log.
+    """
     asked = f"run {question.run}: {question.kind}"
     try:
         told = answer(question)
@@ -171,7 +187,7 @@ def _node(link: Link, unseen: Sequence[Path]) -> Iterator[tuple["subprocess.Pope
         address=link.address,
         resolved=_resolved(link.address),
         ca=read_bounded(link.ca, MAX_CA_BYTES).decode("ascii", errors="replace"),
-        key=_pem(link.key),
+        key=pem_of(load_node_key(link.key)),
         home=str(link.home.resolve()),
         unseen=[str(path.resolve()) for path in unseen],
         required=link.accepted is None,
@@ -234,9 +250,3 @@ def _resolved(address: str) -> list[str]:
             Code.ADDRESS, f"{address} cannot be looked up; name the coordinator as HOST:PORT."
         ) from error
     return sorted({str(place[4][0]) for place in found})
-
-
-def _pem(key: Path) -> str:
-    """Write the node's private key as text for the pipe to the one process that signs Flower's calls with it."""
-    pkcs8, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return load_node_key(key).private_bytes(serialization.Encoding.PEM, pkcs8, none).decode()

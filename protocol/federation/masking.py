@@ -1,4 +1,6 @@
-"""A masked sum over a fixed roster: the coordinator learns the sum of all sites' answers, and nothing of one answer.
+"""Mask a sum over a fixed roster of sites.
+
+The coordinator learns the sum of all sites' answers, and nothing of one answer.
 
 Source: Bonawitz et al., CCS 2017 (arXiv 1611.04482), the protocol without dropouts.
 Differs: every site of the roster must answer, or all repeat the step with new keys. So there are no shares of secrets
@@ -95,7 +97,10 @@ def site_id(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 class RoundKey:
-    """Hold the fresh X25519 key of one site for one step, which masks one answer."""
+    """Hold the fresh X25519 key that masks one answer of one site.
+
+    It is made for one step.
+    """
 
     def __init__(self, roster: Roster, node_key: ec.EllipticCurvePrivateKey, *, run: str, step: str) -> None:
         """Make the key and sign it.
@@ -120,7 +125,10 @@ class RoundKey:
         self._offer = roster.own + public + sign(node_key, self._statement(roster.own, public))
 
     def offer(self) -> bytes:
-        """Return what the other sites need: id, public key and signature, `OFFER_BYTES` bytes."""
+        """Return the offer that the other sites need, `OFFER_BYTES` bytes.
+
+        It holds id, public key and signature.
+        """
         return self._offer
 
     def mask(self, values: Vector, offers: Sequence[bytes], question_digest: bytes) -> Vector:
@@ -223,7 +231,9 @@ def to_integers(arrays: Mapping[str, np.ndarray], largest: float) -> Vector:
 
 
 def sum_masked(vectors: Sequence[Vector]) -> Vector:
-    """Sum the masked answers of all sites modulo 2^64, by which the pads cancel.
+    """Sum the masked answers of all sites modulo 2^64.
+
+    The pads cancel.
 
     Args:
         vectors: what every site's `RoundKey.mask` returned, uint64 ``[N]`` each.

@@ -1,4 +1,6 @@
-"""Questions and answers of a federation as plain data, and their bytes between two processes of one site.
+"""Define the questions and answers of a federation as plain data.
+
+And as bytes between two processes of one site.
 
 The process that speaks to Flower hands each question on as one frame and gets one frame back::
 
@@ -52,7 +54,9 @@ class Question:
     arrays: Arrays = field(default_factory=dict)
 
     def digest(self, *, without: frozenset[str] = frozenset()) -> bytes:
-        """Hash all that was asked, so that two sites can tell whether they were asked the same.
+        """Hash all that was asked.
+
+        By the hash two sites can tell whether they were asked the same.
 
         Args:
             without: names of fields that may differ between sites or from one try to the next.
@@ -140,7 +144,9 @@ def checked_fields(fields: object) -> dict[str, Field]:
 
 
 def checked_arrays(arrays: Arrays) -> Arrays:
-    """Check that arrays are together no larger than a frame may be, and of the types that are exchanged.
+    """Check the size of arrays, all together, and their types.
+
+    They must fit into a frame and be of the types that are exchanged.
 
     Raises:
         Malformed: they are not.

@@ -1,4 +1,4 @@
-"""The process of a site that speaks to Flower, and does nothing else.
+"""Speak to Flower for a site, and do nothing else, in a process.
 
 It takes a question from the coordinator, hands it over its standard output to the process that keeps the site's rules
 (`protocol.federation.link`), and sends back what that answers. It runs no app: what a coordinator sends as one is not
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from protocol import sandbox
 from protocol.federation.messages import REFUSED, Answer, question_frame, read_answer
-from protocol.federation.quiet import keep_quiet
+from protocol.federation.quiet import keep_quiet, require_quiet
 
 MAX_MEMORY_BYTES = 4 << 30
 POLL_S = 0.5
@@ -73,7 +73,10 @@ def main() -> NoReturn:
 
 
 def start_code() -> str:
-    """Return the program that an isolated interpreter runs to be a node; it finds this very code."""
+    """Return the program that an isolated interpreter runs to be a node.
+
+    It finds this very code.
+    """
     return (
         "import sys; root = sys.argv.pop(); root in sys.path or sys.path.insert(0, root); "
         "from protocol.federation.node import main; main()"
@@ -85,6 +88,7 @@ def _connection() -> Callable[..., Any]:
 
     from protocol.federation import records  # noqa: F401
 
+    require_quiet()
     return http_request_response
 
 
@@ -99,7 +103,10 @@ def _confine(told: Instructions) -> bool:
 
 
 def _resolve_to(address: str, resolved: Sequence[str]) -> None:
-    """Answer the one question about names that is left: this process reads no file of names and asks no server."""
+    """Answer the one question about names that is left.
+
+    This process reads no file of names and asks no server.
+    """
     host, original = address.rpartition(":")[0].strip("[]"), socket.getaddrinfo
 
     def known(name: Any, port: Any, *rest: Any, **words: Any) -> Any:
@@ -112,7 +119,10 @@ def _resolve_to(address: str, resolved: Sequence[str]) -> None:
 
 
 def _attend(connection: Any, questions: BinaryIO, answers: BinaryIO) -> None:
-    """Hand on questions and answers, one at a time, until the starting process has no more to say."""
+    """Hand on questions and answers, one at a time.
+
+    It ends when the starting process has no more to say.
+    """
     from flwr.supercore.run import RunNotRunningException
 
     node, receive, send, _, _, pull, push, confirm = connection

@@ -1,12 +1,12 @@
-"""A node key: the EC P-384 key by which the sites of a federation know each other.
+"""Define node keys: the EC P-384 keys of a federation's sites.
 
-Flower reads a node key in OpenSSH's format alone, and none that is encrypted. An encrypted one lies on the disk as
-PKCS #8, like every other key of a site, and Flower gets the key through a pipe (`lend_to_flower`).
+The sites know each other by them.
+
+The private half lies on the disk as PKCS #8, like every other key of a site, encrypted where the site has a passphrase.
+Flower never reads the file: the one process that signs its calls gets the key through a pipe (`pem_of`).
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -15,11 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
-    load_ssh_private_key,
     load_ssh_public_key,
 )
 
@@ -56,7 +53,7 @@ def make_node_key(path: Path) -> Path:
     make_private_folder(path.parent)
     public = path.with_suffix(".pub")
     write_atomic(public, public_line(key.public_key()), 0o644)
-    write_atomic(path, _openssh(key) if passphrase is None else private_pem(key, passphrase))
+    write_atomic(path, private_pem(key, passphrase))
     return public
 
 
@@ -66,9 +63,7 @@ def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     Raises:
         KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
     """
-    encrypted = is_encrypted(path)
-    read = load_pem_private_key if encrypted else load_ssh_private_key
-    key = load_private_key(path, read_passphrase() if encrypted else None, read)
+    key = load_private_key(path, read_passphrase() if is_encrypted(path) else None, load_pem_private_key)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
         raise _other_kind(path)
     return key
@@ -126,25 +121,10 @@ def verify(key: ec.EllipticCurvePublicKey, statement: bytes, signature: bytes) -
         ) from error
 
 
-@contextmanager
-def lend_to_flower(key: ec.EllipticCurvePrivateKey) -> Iterator[int]:
-    """Hold a node key ready for one read by a child, never on the disk.
-
-    Yields:
-        A descriptor to pass on; the child reads ``/dev/fd/N`` once, in the form that Flower knows.
-    """
-    reader, writer = os.pipe()
-    try:
-        os.write(writer, _openssh(key))  # shorter than any system's pipe
-        os.close(writer)
-        yield reader
-    finally:
-        os.close(reader)
-
-
-def _openssh(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+def pem_of(key: ec.EllipticCurvePrivateKey) -> str:
+    """Write a node key as text, for a pipe and never for a file."""
+    return private_pem(key).decode()
 
 
 def _other_kind(path: Path) -> KeyFault:
-    return KeyFault(Code.KEY_DAMAGED, f"{path} is no node key (EC P-384, OpenSSH); let its site make a new one.")
+    return KeyFault(Code.KEY_DAMAGED, f"{path} is no node key (EC P-384); let its site make a new one.")

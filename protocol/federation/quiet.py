@@ -1,7 +1,9 @@
-"""Keep Flower from calling anybody but the addresses that it is given; imports no Flower."""
+"""Keep Flower from calling anybody but the addresses that it is given."""
 
 import os
 from pathlib import Path
+
+from protocol.errors import Code, ContainmentFault
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -14,10 +16,30 @@ QUIET = {
 
 
 def quiet_environment(home: Path) -> dict[str, str]:
-    """Return the variables of a process that uses Flower; ``home`` is where Flower keeps its files."""
+    """Return the environment variables of a process that uses Flower.
+
+    ``home`` is the folder where Flower keeps its files.
+    """
     return QUIET | {"FLWR_HOME": str(home)}
 
 
 def keep_quiet(home: Path) -> None:
-    """Set these variables in this process; Flower reads them when it is imported."""
+    """Set these variables in this process.
+
+    Flower reads them when it is imported.
+    """
     os.environ |= quiet_environment(home)
+
+
+def require_quiet() -> None:
+    """Refuse to go on if Flower would send telemetry.
+
+    Raises:
+        ContainmentFault: its switch is on, or is no longer where it was.
+    """
+    from flwr.supercore import telemetry
+
+    if getattr(telemetry, "FLWR_TELEMETRY_ENABLED", None) != "0":
+        raise ContainmentFault(
+            Code.CONTAINMENT, "Flower's telemetry is not off; install the version of Flower that pyproject.toml names."
+        )

@@ -1,4 +1,7 @@
-"""Translate between the plain messages of a federation and Flower's records, in both directions."""
+"""Translate between a federation's messages and Flower's records.
+
+In both directions.
+"""
 
 from collections.abc import Mapping
 
@@ -36,7 +39,10 @@ def content_of(fields: Mapping[str, Field], arrays: Arrays) -> RecordDict:
 
 
 def reply_of(answer: Answer, asked: Message) -> Message:
-    """Write an answer as Flower's reply; of a failure it holds one fixed word and nothing else."""
+    """Write an answer as Flower's reply.
+
+    A failure is one fixed word and nothing else.
+    """
     if answer.error:
         reason = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=answer.error)
         return Message(reason, reply_to=asked)
@@ -46,7 +52,9 @@ def reply_of(answer: Answer, asked: Message) -> Message:
 
 
 def question_of(message: Message) -> Question:
-    """Read what a Flower message asks; anything that is no question of this schema is refused.
+    """Read what a Flower message asks.
+
+    Anything that is no question of this schema is refused.
 
     Raises:
         Malformed: it has other records, values or types than a question has, or is too long.

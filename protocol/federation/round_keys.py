@@ -1,4 +1,7 @@
-"""Keep the fresh keys of a site's masked steps from the offer to the one answer that each of them masks."""
+"""Keep the fresh keys of a site's masked steps.
+
+Each is kept from the offer to the one answer that it masks.
+"""
 
 import re
 from collections.abc import Sequence
@@ -44,7 +47,9 @@ class RoundKeys:
         return Answer(fields={OFFER: key.offer().hex()})
 
     def mask(self, question: Question, step: str, values: Vector, digest: bytes) -> Vector:
-        """Mask an answer with the key that was offered for its step; the key is used up.
+        """Mask an answer with the key that was offered for its step.
+
+        The key is used up.
 
         Args:
             question: what is answered; it brings the offers of all sites.

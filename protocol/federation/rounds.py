@@ -1,23 +1,25 @@
-"""Rounds of a federation at its coordinator: a question goes to all sites, and the average of the answers comes back.
+"""Run the rounds of a federation at its coordinator.
 
-A plain round is Flower's own FedAvg or FedProx. A masked one is `protocol.federation.masking`: the coordinator learns
-the sum of the answers alone, and every site has to be there.
+A question goes to all sites, and the average of the answers comes back.
+
+A plain round is averaged by Flower's FedAvg. A masked one is `protocol.federation.masking`: the coordinator learns the
+sum of the answers alone. Every site has to answer in both; one that died is waited for.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import Message
 from flwr.app.message_type import MessageType
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, FedProx
+from flwr.serverapp.strategy import FedAvg
 
 from protocol.errors import Code, ConnectionFault, ProtocolError
 from protocol.federation.masking import Vector, from_integers, sum_masked
 from protocol.federation.messages import KEYS, MASKED, OFFER, OFFERS, STEP, Answer, Arrays, Field
-from protocol.federation.records import WEIGHT, answer_of, arrays_of, content_of, record_of
+from protocol.federation.records import WEIGHT, answer_of, arrays_of, content_of
 
 TRIES = 5
 """How often a masked step is begun anew because a site died over it."""
@@ -31,17 +33,13 @@ class Averaging:
 
     Attributes:
         secure: whether the coordinator learns their sum alone.
-        min_nodes: a round begins with so many sites.
-        patience_s: how long it waits for those that it began with; a plain round goes on without those that died.
+        patience_s: how long a round waits for a site that died.
         largest: magnitude that no number of an answer exceeds in a masked round.
-        proximal: FedProx's mu; 0 is FedAvg.
     """
 
     secure: bool
-    min_nodes: int
     patience_s: float
     largest: float
-    proximal: float = 0.0
 
 
 def average(
@@ -61,7 +59,7 @@ def average(
         ConnectionFault: too few sites answered.
     """
     if not how.secure:
-        return _plain(grid, how, fields, arrays)
+        return _plain(_gathered(grid, nodes, MessageType.TRAIN, fields, arrays, how.patience_s))
     total = masked_sum(grid, nodes, MessageType.TRAIN, fields, arrays, step=step, patience_s=how.patience_s)
     shapes = {name: array.shape for name, array in arrays.items()}
     return from_integers(total, shapes, num_sites=len(nodes), largest=how.largest)
@@ -77,7 +75,9 @@ def masked_sum(
     step: str,
     patience_s: float,
 ) -> Vector:
-    """Ask all sites one question and sum their masked answers; a site that died is waited for, and all begin anew.
+    """Ask all sites one question and sum their masked answers.
+
+    A site that died is waited for, and all begin again.
 
     Raises:
         ConnectionFault: a site does not come back, or refuses.
@@ -86,7 +86,7 @@ def masked_sum(
         offers = [_text(answer, OFFER) for answer in ask(grid, nodes, KEYS, {STEP: step}, {}, patience_s)]
         replies = _asked(grid, nodes, kind, {**fields, STEP: step, OFFERS: ",".join(offers)}, arrays, patience_s)
         if len(replies) == len(nodes):
-            return sum_masked([_masked_of(replies[node]) for node in nodes])
+            return sum_masked([_masked_of(answer_of(replies[node])) for node in nodes])
     raise ConnectionFault(
         Code.CONNECTION, "A site died over a masked step again and again; see its log, then run again."
     )
@@ -95,7 +95,9 @@ def masked_sum(
 def ask(
     grid: Grid, nodes: Sequence[int], kind: str, fields: Mapping[str, Field], arrays: Arrays, patience_s: float
 ) -> list[Answer]:
-    """Ask all sites one question; all must answer. One that died is asked again until patience has run out.
+    """Ask all sites one question; all must answer.
+
+    One that died is asked again until patience has run out.
 
     Returns:
         The answers in the order of ``nodes``.
@@ -103,42 +105,49 @@ def ask(
     Raises:
         ConnectionFault: a site did not answer, or refused.
     """
-    deadline, answers = time.monotonic() + patience_s, dict[int, Answer]()
-    while missing := [node for node in nodes if node not in answers]:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise ConnectionFault(
-                Code.CONNECTION, f"{len(missing)} of {len(nodes)} sites did not answer; start them again."
-            )
-        answers |= _asked(grid, missing, kind, fields, arrays, left)
-        if len(answers) < len(nodes):
-            time.sleep(_ASK_AGAIN_S)
-    return [answers[node] for node in nodes]
+    return [answer_of(reply) for reply in _gathered(grid, nodes, kind, fields, arrays, patience_s)]
 
 
 def wait_for_nodes(grid: Grid, num_nodes: int, patience_s: float) -> list[int]:
-    """Wait until so many nodes are there, but no longer than that; returns those that are."""
+    """Wait for so many nodes up to a time limit; return those there are."""
     deadline = time.monotonic() + patience_s
     while len(nodes := sorted(grid.get_node_ids())) < num_nodes and time.monotonic() < deadline:
         time.sleep(0.5)
     return nodes
 
 
+def _gathered(
+    grid: Grid, nodes: Sequence[int], kind: str, fields: Mapping[str, Field], arrays: Arrays, patience_s: float
+) -> list[Message]:
+    """Gather one reply of every site, in the order of ``nodes``."""
+    deadline, replies = time.monotonic() + patience_s, dict[int, Message]()
+    while missing := [node for node in nodes if node not in replies]:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ConnectionFault(
+                Code.CONNECTION, f"{len(missing)} of {len(nodes)} sites did not answer; start them again."
+            )
+        replies |= _asked(grid, missing, kind, fields, arrays, left)
+        if len(replies) < len(nodes):
+            time.sleep(_ASK_AGAIN_S)
+    return [replies[node] for node in nodes]
+
+
 def _asked(
     grid: Grid, nodes: Sequence[int], kind: str, fields: Mapping[str, Field], arrays: Arrays, patience_s: float
-) -> dict[int, Answer]:
-    """Ask once; returns the answers of the sites that gave one."""
+) -> dict[int, Message]:
+    """Ask once; returns the replies of the sites that answered."""
     content = content_of(fields, arrays)
     questions = [Message(content=content, dst_node_id=node, message_type=kind) for node in nodes]
-    answers = {}
+    replies = {}
     for reply in grid.send_and_receive(questions, timeout=patience_s):
         if not reply.has_error():
-            answers[reply.metadata.src_node_id] = answer_of(reply)
+            replies[reply.metadata.src_node_id] = reply
         elif reply.error.code in _OWN_FAULTS:
             raise ConnectionFault(
                 Code.CONNECTION, f"A site does not answer {kind!r} by its own rules; its operator's log says why."
             )
-    return answers
+    return replies
 
 
 def _masked_of(answer: Answer) -> Vector:
@@ -158,23 +167,9 @@ def _incomplete(name: str) -> ProtocolError:
     return ConnectionFault(Code.PROTOCOL, f"A site's answer has no {name!r}; let all sites install the same version.")
 
 
-def _plain(grid: Grid, how: Averaging, fields: Mapping[str, Field], arrays: Arrays) -> Arrays:
-    common = {
-        "fraction_evaluate": 0.0,
-        "min_train_nodes": how.min_nodes,
-        "min_available_nodes": how.min_nodes,
-        "weighted_by_key": WEIGHT,
-    }
-    strategy = FedProx(proximal_mu=how.proximal, **common) if how.proximal else FedAvg(**common)  # type: ignore[arg-type]
-    result = strategy.start(
-        grid=grid,
-        initial_arrays=record_of(arrays),
-        num_rounds=1,
-        timeout=how.patience_s,
-        train_config=ConfigRecord(dict(fields)),
-    )
-    if not result.train_metrics_clientapp:
-        raise ConnectionFault(
-            Code.CONNECTION, "Too few sites answered in a round; see their logs, start them again and run this again."
-        )
-    return arrays_of(result.arrays)
+def _plain(replies: Sequence[Message]) -> Arrays:
+    """Average by Flower's FedAvg, in which every site counts the same."""
+    averaged, _ = FedAvg(weighted_by_key=WEIGHT).aggregate_train(1, replies)
+    if averaged is None:
+        raise _incomplete("arrays")
+    return arrays_of(averaged)

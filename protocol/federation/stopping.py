@@ -10,7 +10,10 @@ TERMINATED = 128 + signal.SIGTERM
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Let SIGTERM end the block as an exception does, so that what it started is ended too."""
+    """Let SIGTERM end the block as an exception does.
+
+    What the block started is ended too.
+    """
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         yield

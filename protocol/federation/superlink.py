@@ -1,4 +1,6 @@
-"""Run Flower's SuperLink so that its Fleet API alone faces the network, and one run of it from this very process.
+"""Run Flower's SuperLink with its Fleet API alone on the network.
+
+One run of it is driven from this very process.
 
 Flower serves three APIs on one port: Fleet for the sites' nodes, Control for whoever starts runs, and Runtime for the
 processes of a run. It authenticates Fleet alone. Here the SuperLink's app stands behind a filter that knows the calls
@@ -40,6 +42,7 @@ from flwr.superlink.servicer.runtime import runtime_handlers
 
 from protocol.errors import Code, ConnectionFault
 from protocol.federation.coordinator_keys import CERTIFICATE_FILE, SERVER_KEY_FILE
+from protocol.federation.quiet import require_quiet
 from protocol.federation.stopping import ending_in_order
 
 NODE_CALLS = frozenset(
@@ -74,6 +77,7 @@ def superlink(keys: Path, address: str, nodes: Sequence[EllipticCurvePublicKey],
     Raises:
         ConnectionFault: nothing can listen there.
     """
+    require_quiet()
     _log_to(log)
     app = _superlink_app()
     state: LinkState = app.state.linkstate_factory.state()
@@ -84,7 +88,7 @@ def superlink(keys: Path, address: str, nodes: Sequence[EllipticCurvePublicKey],
 
 
 def nodes_alone(app: AsgiApp, nodes: Sequence[EllipticCurvePublicKey]) -> AsgiApp:
-    """Let the calls of `NODE_CALLS` by known nodes through to an ASGI app, and nothing else.
+    """Let the calls of known nodes through to an ASGI app, and no others.
 
     Flower checks the signature of a call, but reads the whole of it first; whoever shows no known key is not read.
     """
@@ -107,7 +111,9 @@ def nodes_alone(app: AsgiApp, nodes: Sequence[EllipticCurvePublicKey]) -> AsgiAp
 
 
 class LinkGrid(HttpGrid):
-    """Carry a run's messages to the nodes and back, by Flower's own handlers in this process.
+    """Carry a run's messages to the nodes and back.
+
+    Flower's own handlers do so, in this process.
 
     Args:
         state: the SuperLink's state.
@@ -125,7 +131,7 @@ class LinkGrid(HttpGrid):
         return self._calls
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Send messages and wait for their replies, no longer than ``timeout`` seconds."""
+        """Send messages and wait for their replies, up to ``timeout`` seconds."""
         waiting = {name for name in self.push_messages(list(messages)) if name}
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         replies: list[Message] = []
@@ -165,7 +171,10 @@ _HANDLERS = {
 
 
 def _superlink_app() -> Any:
-    """Build Flower's own SuperLink app; the process that it would start for runs is not started."""
+    """Build Flower's own SuperLink app.
+
+    The process that it would start for runs is not started.
+    """
     config = SuperLinkLifespanConfig(
         control_address="",
         health_server_address=None,
@@ -233,7 +242,7 @@ def _serve(server: uvicorn.Server) -> None:
 
 @contextmanager
 def _run(state: LinkState) -> Iterator[Any]:
-    """Begin a run without an app, and keep it alive as long as the block lasts."""
+    """Begin a run without an app, and keep it alive during the block."""
     run = state.create_run(None, None, None, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, TaskType.SERVER_APP)
     task_id = state.get_run_info(run_ids=[run])[0].primary_task_id
     assert task_id is not None
@@ -261,13 +270,13 @@ async def _refuse(send: Send, status: int) -> None:
 
 
 def _length(scope: Scope) -> int:
-    """Return the length that a call states; one that states none is not read at all."""
+    """Return the length that a call states; -1 where it states none."""
     stated = _header(scope, "content-length")
     return int(stated) if stated.isdigit() and len(stated) < 12 else -1
 
 
 def _header(scope: Scope, name: str) -> bytes:
-    """Return the value of a header; empty where it is not there exactly once."""
+    """Return the value of a header that is there once; empty otherwise."""
     values = [value for found, value in scope["headers"] if found == name.lower().encode()]
     return bytes(values[0]) if len(values) == 1 else b""
 

@@ -1,4 +1,6 @@
-"""An update: how a site would change the weights of a bundle. It is all that leaves a site that adapts with others.
+"""Define updates: how a site would change the weights of a bundle.
+
+Nothing else leaves a site that adapts with others.
 
 It has the closed schema of a bundle's weights: int8 rows with power-of-two scales, in safetensors bytes that a reader
 predicts and compares. There is no name for a memory bank, a pseudo-label, a feature or a site's normalization.
@@ -45,7 +47,7 @@ def encode_update(update: Mapping[str, Array], arch: str, num_classes: int) -> b
 
 
 def check_update(data: Buffer, arch: str, num_classes: int, longest: float) -> Arrays:
-    """The gate that an update passes before it leaves.
+    """Check an update before it leaves.
 
     Args:
         data: what the process that heard the recordings wrote; it is not believed in anything.
@@ -72,7 +74,9 @@ def check_update(data: Buffer, arch: str, num_classes: int, longest: float) -> A
 
 
 def refuse_foreign(change: Mapping[str, Array], arch: str, num_classes: int, longest: float) -> None:
-    """Refuse a sum of updates, as it comes back, that is none: a site would adapt from weights made up to listen to it.
+    """Refuse a returned sum that is no sum of updates.
+
+    A site would otherwise adapt from weights that were made up to listen to it.
 
     Args:
         change: float32 arrays by their names.
@@ -93,22 +97,30 @@ def refuse_foreign(change: Mapping[str, Array], arch: str, num_classes: int, lon
 
 
 def shapes(arch: str, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an update's arrays, in their order."""
+    """Return names and shapes of an update's arrays, in their order."""
     return model_shapes(arch, num_classes, _NO_STATISTICS)
 
 
 def length_of(update: Mapping[str, Array]) -> float:
-    """Euclidean length of an update, all arrays taken as one vector."""
+    """Return the Euclidean length of an update.
+
+    All arrays count as one vector.
+    """
     return math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in update.values()))
 
 
 def updates_left(keys_dir: Path, weights_sha256: bytes) -> list[Path]:
-    """The copies of what left a site for one released model, in their order."""
+    """List the copies of what left a site for one released model.
+
+    They are in their order.
+    """
     return sorted((keys_dir / LEFT / weights_sha256.hex()).glob(f"*{_SUFFIX}"))
 
 
 def refuse_spent(keys_dir: Path, weights_sha256: bytes, *, budget: int) -> None:
-    """Refuse another update of a model of which as many have left as the site allows.
+    """Refuse another update of a model whose budget is spent.
+
+    As many have left as the site allows.
 
     Raises:
         Refused: that many have left.
@@ -137,7 +149,9 @@ def keep_copy(keys_dir: Path, weights_sha256: bytes, data: Buffer, *, budget: in
 
 
 def list_left(keys_dir: Path) -> list[dict[str, Any]]:
-    """What left a site, update by update, as JSON values: every tensor with its shape, bytes and length.
+    """List what left a site, update by update, as JSON values.
+
+    Every tensor is listed with its shape, bytes and length.
 
     Raises:
         Malformed: a copy is longer than an update.
@@ -161,7 +175,10 @@ def list_left(keys_dir: Path) -> list[dict[str, Any]]:
 
 
 def format_left(listing: list[dict[str, Any]]) -> str:
-    """The listing of `list_left` as text: one block for every update, and the sum."""
+    """Format the listing of `list_left` as text.
+
+    It has one block for every update, and the sum.
+    """
     lines = []
     for update in listing:
         lines.append(
@@ -182,7 +199,10 @@ def _no_update(why: str) -> Refused:
 
 
 def _content(data: Buffer) -> dict[str, Any]:
-    """Every tensor of a copy, found by the one header among those of all models that it begins with."""
+    """Return every tensor of a copy.
+
+    The copy is recognized by the one header, among those of all models, that it begins with.
+    """
     for arch, num_classes in product(ARCHITECTURES, range(MIN_CLASSES, MAX_CLASSES + 1)):
         specs = tensor_specs(arch, num_classes, _NO_STATISTICS)
         if len(data) == weights.encoded_bytes(specs) and data[: len(weights.header(specs))] == weights.header(specs):

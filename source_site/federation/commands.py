@@ -1,4 +1,7 @@
-"""The commands of ``ecan-source federate``. Heavy imports happen inside the command that needs them."""
+"""Define the commands of ``ecan-source federate``.
+
+Heavy imports happen inside the command that needs them.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +31,7 @@ plan_options = [
         help="YAML with the plan that the sites agreed on.",
     ),
     click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all sites share."),
-    click.option("--secure", is_flag=True, help="Learn the sum of the sites' networks alone; takes three sites."),
+    click.option("--secure", is_flag=True, help="Learn only the sum of the sites' networks; needs three sites."),
     click.option(
         "--private",
         "epsilon",
@@ -36,7 +39,7 @@ plan_options = [
         metavar="EPSILON",
         help="Let each site train with differential privacy.",
     ),
-    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the random numbers."),
+    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the random numbers."),
 ]
 
 
@@ -80,7 +83,10 @@ def try_plan(
     form: str,
     quiet: bool,
 ) -> None:
-    """Try a plan out with all sites in one process, by the rules that hold between sites."""
+    """Try a plan out with all sites in one process.
+
+    The rules that hold between sites hold here as well.
+    """
     from ecan_core.seeding import one_thread
     from source_site.federation.trial import run_trial
 
@@ -101,7 +107,10 @@ def try_plan(
 @coordinator_options
 @quiet_option
 def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
-    """Make the coordinator's TLS key and the certificate that its sites know it by."""
+    """Make the TLS key and certificate of a federation's coordinator.
+
+    The sites know the coordinator by the certificate.
+    """
     from protocol.federation.coordinator_keys import prepare_coordinator
 
     prepare_coordinator(out, host, announce=Narrator(quiet=quiet).say)
@@ -113,7 +122,14 @@ def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
 )
 @click.option("--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `federate keys` made.")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the sites reach the coordinator.")
-@click.option("--node", "nodes", type=existing_file, multiple=True, required=True, help="A node's key; repeat it.")
+@click.option(
+    "--node",
+    "nodes",
+    type=existing_file,
+    multiple=True,
+    required=True,
+    help="A node's public key file; may be repeated.",
+)
 @with_plan
 @click.option("--home", type=folder, help="Where Flower keeps its files; default: a folder beside the model.")
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
@@ -133,7 +149,9 @@ def serve(
     form: str,
     quiet: bool,
 ) -> None:
-    """Coordinate a federation: wait for the sites whose nodes are named, train with them, write the model.
+    """Coordinate a federation and write its model.
+
+    The command waits for the sites whose nodes are named, and trains with them.
 
     Only the calls of these nodes are answered, and nothing that anybody sends is run.
     """
@@ -163,15 +181,15 @@ def serve(
 )
 @node_options
 @click.option("--site", "corpus", required=True, metavar="RECIPE=PATH", help="This site's labelled corpus.")
-@click.option("--relabel", default="", metavar="A=B,...", help="What labels count as, such as calm=neutral.")
-@click.option("--secure", is_flag=True, help="Take part in masked sums alone.")
+@click.option("--relabel", default="", metavar="A=B,...", help="Rename labels, such as calm=neutral.")
+@click.option("--secure", is_flag=True, help="Take part only in masked sums.")
 @click.option(
     "--max-epsilon",
     type=click.FloatRange(0.1, 100.0),
-    help="Promise this to each utterance, over all that this node ever answers.",
+    help="Most epsilon of each utterance, over all answers of this node.",
 )
 @click.option(
-    "--max-runs", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Take part in so many runs."
+    "--max-runs", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Most runs to take part in."
 )
 @quiet_option
 def join(
@@ -183,7 +201,9 @@ def join(
     max_runs: int,
     quiet: bool,
 ) -> None:
-    """Take part in federations of one coordinator until interrupted. No plan can change what is said here.
+    """Take part in a coordinator's federations until interrupted.
+
+    No plan can change what is said here.
 
     What this node has answered stands in a book beside its key, which no restart forgets.
     """
@@ -204,7 +224,9 @@ def plan_from(
     seed: int | None,
     min_sites: int | None = None,
 ) -> "Plan":
-    """The plan of a command line: the file's, and over it the options that were given.
+    """Return the plan of a command line.
+
+    It is the file's, with the options over it.
 
     Raises:
         SettingsError: a setting of it is unknown or out of range.

@@ -1,4 +1,7 @@
-"""Carry out a federation's orders in the contained process: at a source site it alone opens speech in a federation."""
+"""Carry out a federation's orders in the contained process.
+
+At a source site only this process opens speech in a federation.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +23,20 @@ _SYSTEM = ("/proc/cpuinfo", "/sys/devices/system/cpu")
 
 
 def main() -> NoReturn:
-    """Carry out the order that comes on standard input; started by `ecan-source federate join`."""
+    """Carry out the order from standard input.
+
+    Started by `ecan-source federate join`.
+    """
     reserve_channel()
     contained = click.Command("contained", callback=lambda: carry_out_order(_load))
     run(contained, prog_name="ecan-source", error_types=(EcanError, ProtocolError), args=[])
 
 
 def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
-    """Import all that the order needs, while all files are within reach and before there is speech."""
+    """Import all that the order needs, before there is speech.
+
+    All files are still within reach.
+    """
     from ecan_core.seeding import one_thread
     from source_site.federation import tasks
 

@@ -1,4 +1,6 @@
-"""Coordinate the sites of a federation: ask them, let Flower average, and write the run folder.
+"""Coordinate the sites of a federation and write the run folder.
+
+They are asked, and Flower averages.
 
 The coordinator has no speech of its own. What it ends with goes through the same gate as the model of a single site.
 """
@@ -69,13 +71,7 @@ def federate(grid: Grid, plan: Plan) -> Outcome:
         )
     classes = agree_on_classes(grid, nodes, plan)
     fields: dict[str, Field] = {PLAN: plan.to_text(), CLASSES: ",".join(classes)}
-    how = Averaging(
-        secure=plan.secure,
-        min_nodes=plan.min_sites,
-        patience_s=plan.patience_s,
-        largest=LARGEST,
-        proximal=plan.mu,
-    )
+    how = Averaging(secure=plan.secure, patience_s=plan.patience_s, largest=LARGEST)
     trained = first_arrays(plan, len(classes))
     for number in range(1, plan.rounds + 1):
         trained = average(grid, nodes, how, fields | {ROUND: number}, trained, step=f"round {number}")
@@ -108,7 +104,10 @@ def agree_on_classes(grid: Grid, nodes: Sequence[int], plan: Plan) -> tuple[str,
 
 
 def _tally(grid: Grid, nodes: Sequence[int], plan: Plan, fields: Mapping[str, Field], trained: Arrays) -> np.ndarray:
-    """Sum what the sites count: utterances, speakers, hours in hundredths, and two matrices ``[C * C]``."""
+    """Sum what the sites count.
+
+    Utterances, speakers, hours in hundredths, and two matrices ``[C * C]``.
+    """
     asked = part(trained, HEARD) if plan.is_estimated else {}
     if plan.secure:
         total = masked_sum(grid, nodes, MessageType.EVALUATE, fields, asked, step="tally", patience_s=plan.patience_s)

@@ -1,4 +1,7 @@
-"""Join a federation with one corpus: put the node, its book and its rules together, and attend."""
+"""Join a federation with one corpus.
+
+Puts the node, its book and its rules together, and attends.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -26,7 +29,9 @@ def join_federation(
     *,
     quiet: bool,
 ) -> None:
-    """Take part in federations of one coordinator until ended from outside; the first time, make the node's key.
+    """Take part in federations of one coordinator until ended.
+
+    It is ended from outside. The first time it makes the node's key.
 
     Args:
         recipe: how the corpus is laid out.

@@ -1,4 +1,6 @@
-"""Answer a coordinator for a source site, by the site's own rules and its own book. Speech is not opened here.
+"""Answer a coordinator for a source site.
+
+The site's own rules and its own book decide. Speech is not opened here.
 
 What is asked goes through the same steps, whatever it is:
 
@@ -27,7 +29,7 @@ from protocol.federation.messages import KEYS, OFFERS, Answer, Arrays, Question
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from source_site.accountant import epsilon_of
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, Order, RoundOrder, Site, TallyOrder
-from source_site.federation.plan import HEARD, Plan, array_shapes, part
+from source_site.federation.plan import EVERYBODY, HEARD, Plan, array_shapes, first_arrays, part
 from source_site.federation.tasks import private_settings
 from source_site.privacy import usual_delta
 from source_site.store import MAX_WEIGHTS_BYTES
@@ -41,11 +43,13 @@ LARGEST, LARGEST_COUNT = 8.0, 2.0**26
 COUNT_UNIT = 2.0**-12
 """Counts travel in these units of a masked sum, so that large ones fit."""
 NEAR = 20.0
-"""A tally is made of no network that is farther from what this site trained last, in steps as long as its own."""
+"""No network is farther from what this site trained last, in steps as long as its own, or it is not heard."""
 LONGEST_UTTERANCE_H = 1 / 60
 """What one utterance can add to the hours, for the noise on them."""
 DEFAULT_RUNS = 10
-_MOVED, _WORK = "moved", "work"
+SAME = 1e-6
+"""Weights that every site computes alike differ by no more."""
+_MOVED, _WORK = "moved ", "work"
 
 CarryOut = Callable[[Order], Mapping[str, Any]]
 
@@ -130,6 +134,8 @@ class Member:
         _refuse_foreign(question.arrays, terms.shapes)
         self._bind(question, terms)
         step = self._answers.round(question, question.fields.get(ROUND))
+        if not step.is_answered:
+            self._refuse_made_up(question.arrays, terms, step)
         trained = (
             self._answers.given(step.run, step.number) if step.is_answered else self._trained(question, terms, step)
         )
@@ -172,8 +178,10 @@ class Member:
         told = self._carried_out(RoundOrder, question.arrays, terms, step)
         trained = load(read_bounded(self._work / ANSWER_FILE, MAX_WEIGHTS_BYTES))
         _refuse_foreign(trained, terms.shapes)
-        moved = _distance(part(trained, HEARD), part(question.arrays, HEARD))
-        return self._written_down(step, Answer(fields={_MOVED: moved}, arrays=trained), told)
+        moved = {
+            _MOVED + name: _distance(part(trained, name), part(question.arrays, name)) for name in (EVERYBODY, HEARD)
+        }
+        return self._written_down(step, Answer(fields=moved, arrays=trained), told)
 
     def _tallied(self, question: Question, terms: Terms, step: Step) -> Answer:
         """Count, and write down that it was answered."""
@@ -208,7 +216,10 @@ class Member:
         return self._answers.write_down(step, answer, noise_multiplier=noise, steps=steps)
 
     def _refuse_overspent(self, more: tuple[float, int]) -> None:
-        """Refuse what would spend more than the site promises, over all that its book says."""
+        """Refuse what would spend more than the site promises.
+
+        All that the book says counts.
+        """
         if not self._rules.max_epsilon:
             return
         spending = [*self._answers.spent(), more]
@@ -227,24 +238,42 @@ class Member:
             )
 
     def _whole_run(self, plan: Plan) -> tuple[float, int]:
-        """Return noise multiplier and steps of all answers of a run together, its tally included."""
+        """Return noise multiplier and steps of a whole run with its tally."""
         if not plan.epsilon:
             return 0.0, 1
         private = private_settings(plan, self._count()["utterances"])
         return private.noise_multiplier, private.steps + 1
 
+    def _refuse_made_up(self, arrays: Arrays, terms: Terms, step: Step) -> None:
+        """Refuse to train weights that were made up to tell of single utterances.
+
+        The first round starts from weights that this site can compute itself, any other near what it trained last.
+        Source: Boenisch et al., EuroS&P 2023 (arXiv 2112.02918), for the attack.
+        """
+        if step.number == 1:
+            expected = first_arrays(terms.plan, len(terms.classes))
+            if not all(np.allclose(arrays[name], expected[name], rtol=0, atol=SAME) for name in expected):
+                raise Refused(Code.EGRESS, "The first round starts from other weights than the plan's; see who asks.")
+            return
+        last = self._answers.given(step.run, step.number - 1)
+        for name in (EVERYBODY, HEARD):
+            self._refuse_far(part(arrays, name), last, name)
+
+    def _refuse_far(self, arrays: Arrays, last: Answer, name: str) -> None:
+        """Refuse one of the networks if it is far from this site's last answer."""
+        if not _distance(arrays, part(last.arrays, name)) <= NEAR * float(last.fields[_MOVED + name]):
+            raise Refused(Code.EGRESS, "That network is far from the one that this site helped to train; see who asks.")
+
     def _refuse_strange(self, arrays: Arrays, terms: Terms, step: Step) -> None:
-        """Refuse to tally a network that is not the one which this site helped to train."""
+        """Refuse to tally a network that this site did not help to train."""
         expected = {name.removeprefix(HEARD): shape for name, shape in terms.shapes.items() if name.startswith(HEARD)}
         _refuse_foreign(arrays, expected)
         if not expected:
             return
-        last = self._answers.given(step.run, step.number - 1)
-        if not _distance(arrays, part(last.arrays, HEARD)) <= NEAR * float(last.fields[_MOVED]):
-            raise Refused(Code.EGRESS, "That network is far from the one that this site helped to train; see who asks.")
+        self._refuse_far(arrays, self._answers.given(step.run, step.number - 1), HEARD)
 
     def _count(self) -> Mapping[str, Any]:
-        """Count the site's utterances and classes; once as long as the process lives."""
+        """Count the site's utterances and classes, once in a process."""
         if not self._counted:
             self._counted = self._carry_out(CountOrder(site=self._site))
         return self._counted
@@ -255,7 +284,9 @@ def _plan_of(question: Question) -> str:
 
 
 def speech_of(recipe: str, path: Path) -> tuple[Path, ...]:
-    """List what must be within reach to read a corpus: its list, and the folders of its recordings; opens none.
+    """List what must be within reach to read a corpus.
+
+    That is its list, and the folders of its recordings; none is opened.
 
     Raises:
         UsageFault: the recipe or the path does not exist.
@@ -267,7 +298,10 @@ def speech_of(recipe: str, path: Path) -> tuple[Path, ...]:
 
 
 def _refuse_foreign(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse arrays that have other names, shapes or types than those of the plan, or numbers out of range."""
+    """Refuse arrays that are not those of the plan.
+
+    Names, shapes and types have to be the same, and numbers within range.
+    """
     found = {name: array.shape for name, array in arrays.items() if array.dtype == np.float32}
     if found != dict(shapes) or len(found) != len(arrays):
         raise Refused(
@@ -278,13 +312,16 @@ def _refuse_foreign(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> No
 
 
 def _distance(arrays: Arrays, others: Arrays) -> float:
-    """Return the Euclidean distance of two networks, all arrays taken as one vector."""
+    """Return the Euclidean distance of two networks, each as one vector."""
     squares = [np.square(arrays[name].astype(np.float64) - others[name]).sum() for name in sorted(others)]
     return float(np.sqrt(sum(squares)))
 
 
 def _noisy(counts: np.ndarray, noise_multiplier: float) -> np.ndarray:
-    """Add Gaussian noise to three counts, each of which one utterance changes by at most one of its units."""
+    """Add Gaussian noise to utterances, speakers and hundredths of hours.
+
+    One utterance changes each of the three by one of its units at most.
+    """
     units = np.array([1.0, 1.0, 100 * LONGEST_UTTERANCE_H])
     drawn = np.random.default_rng(secrets.randbits(128)).standard_normal(3)
     return np.asarray(np.maximum(counts + drawn * units * noise_multiplier * np.sqrt(3.0), 0.0))

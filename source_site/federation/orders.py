@@ -1,4 +1,4 @@
-"""Orders for the contained process of a federation: what it is to do with a site's speech, as plain values."""
+"""Describe what a federation's contained process is to do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,9 +80,10 @@ class RoundOrder(CountOrder):
 
 @dataclass(frozen=True, kw_only=True)
 class TallyOrder(RoundOrder):
-    """Count a site's speech, and how well the network of the last round recognizes its held-out speakers.
+    """Count a site's speech, and test the network of the last round.
 
-    The folder of work holds that network, or nothing where the plan estimates no rate.
+    It is tested on the speakers that were held out. The folder of work holds that network, or nothing where the plan
+    estimates no rate.
     """
 
 

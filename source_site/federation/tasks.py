@@ -1,4 +1,7 @@
-"""Do what a federation asks of a site's speech; this runs in the contained process and knows no Flower."""
+"""Do what a federation asks of a site's speech.
+
+This runs in the contained process and knows no Flower.
+"""
 
 import secrets
 from collections.abc import Mapping
@@ -34,7 +37,7 @@ Told = dict[str, Any]
 
 
 def carry_out(order: Order) -> Told:
-    """Carry out an order, and return what the process that keeps the rules has to know of it."""
+    """Carry out an order, and tell the process that keeps the rules."""
     match order:
         case TallyOrder():
             return tally(order)
@@ -76,7 +79,7 @@ def train_round(order: RoundOrder) -> Told:
 
 
 def tally(order: TallyOrder) -> Told:
-    """Count a site's speech, and how well a network recognizes the speakers that it has not heard.
+    """Count a site's speech, and test a network on speakers it has not heard.
 
     Returns:
         ``utterances``, ``speakers``, ``hours``; ``float`` and ``quantized``: counts ``[C * C]`` on the held-out
@@ -100,7 +103,9 @@ def tally(order: TallyOrder) -> Told:
 
 
 def private_settings(plan: Plan, num_utterances: int) -> PrivateSettings:
-    """Return how a site trains to keep the plan's promise over all rounds and the tally together.
+    """Return how a site trains to keep the plan's promise.
+
+    The promise covers all rounds and the tally together.
 
     Every utterance is at one site alone, so what a site promises its own the whole consortium promises.
 
@@ -116,7 +121,10 @@ def private_settings(plan: Plan, num_utterances: int) -> PrivateSettings:
 
 
 def spending(plan: Plan, num_utterances: int, *, is_tally: bool = False) -> dict[str, int]:
-    """Return what one answer spends of a site's promise: noise in hundredths of its multiplier, and steps."""
+    """Return what one answer spends of a site's promise.
+
+    ``noise`` is in hundredths of its multiplier, and ``steps`` count.
+    """
     if not plan.epsilon:
         return {}
     private = private_settings(plan, num_utterances)

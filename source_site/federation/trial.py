@@ -1,4 +1,7 @@
-"""Run a federation whose sites all live in this process, by the same rules as any other."""
+"""Run a federation whose sites all live in this process.
+
+The rules are those of any other federation.
+"""
 
 import logging
 import tempfile
@@ -44,7 +47,9 @@ def run_trial(corpora: Sequence[tuple[str, Path]], plan: Plan, out: Path) -> Run
 
 
 def federate_here(sites: Sequence[Site], plan: Plan, rules: Rules | None = None) -> Outcome:
-    """Train one network for sites of this process; their books last as long as that takes.
+    """Train one network for sites of this process.
+
+    Their books last as long as that takes.
 
     Args:
         sites: their corpora.
@@ -57,7 +62,9 @@ def federate_here(sites: Sequence[Site], plan: Plan, rules: Rules | None = None)
 
 
 def members(sites: Sequence[Site], plan: Plan, rules: Rules, home: Path) -> list[Member]:
-    """Make a member of each site, with a node key and a book of its own; nothing is contained.
+    """Make a member of each site, with a node key and a book of its own.
+
+    Nothing is contained.
 
     Args:
         sites: their corpora.

@@ -1,4 +1,7 @@
-"""The commands of ``ecan-target together``. Heavy imports happen inside the command that needs them."""
+"""Define the commands of ``ecan-target together``.
+
+Heavy imports happen inside the command that needs them.
+"""
 
 import json
 from pathlib import Path
@@ -22,7 +25,10 @@ from target_site.model_commands import NORMALIZATIONS
 
 @click.group(epilog="Example: ecan-target together serve --federation ward --listen 10.0.0.1:7600 --node a.pub ...")
 def together() -> None:
-    """Adapt one model together with other sites of the same operator; no recording leaves any of them."""
+    """Adapt one model together with other sites of the same operator.
+
+    No recording leaves any of them.
+    """
 
 
 @together.command(
@@ -33,7 +39,10 @@ def together() -> None:
 @coordinator_options
 @quiet_option
 def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
-    """Make the coordinator's TLS key and the certificate that its sites know it by."""
+    """Make the TLS key and certificate of the coordinator.
+
+    Its sites know it by the certificate.
+    """
     from protocol.federation.coordinator_keys import prepare_coordinator
 
     prepare_coordinator(out, host, announce=Narrator(quiet=quiet).say)
@@ -45,11 +54,20 @@ def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
 )
 @click.option("--federation", "link_dir", type=existing_folder, required=True, help="Folder of `together keys`.")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the sites reach the coordinator.")
-@click.option("--node", "nodes", type=existing_file, multiple=True, required=True, help="A node's key; repeat it.")
+@click.option(
+    "--node",
+    "nodes",
+    type=existing_file,
+    multiple=True,
+    required=True,
+    help="A node's public key file; may be repeated.",
+)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Updates of each site.")
-@click.option("--epochs", type=click.IntRange(1, 1000), default=3, show_default=True, help="Of a round.")
-@click.option("--seed", type=click.IntRange(0, 2**20), default=0, show_default=True)
-@click.option("--plain", is_flag=True, help="Learn every site's update and not their sum alone, which takes three.")
+@click.option("--epochs", type=click.IntRange(1, 1000), default=3, show_default=True, help="Epochs of each round.")
+@click.option("--seed", type=click.IntRange(0, 2**20), default=0, show_default=True, help="Seed of the random numbers.")
+@click.option(
+    "--plain", is_flag=True, help="Learn every site's update; without it only their sum, which needs three sites."
+)
 @click.option(
     "--home", type=folder, default=Path("together-home"), show_default=True, help="Where Flower keeps its files."
 )
@@ -67,7 +85,9 @@ def serve(
     form: str,
     quiet: bool,
 ) -> None:
-    """Coordinate sites that adapt one model: wait for those whose nodes are named, and average their updates.
+    """Coordinate sites that adapt one model, and average their updates.
+
+    The command waits for the sites whose nodes are named.
 
     The coordinator needs neither recordings nor the model, and keeps neither. Only the calls of these nodes are
     answered, and nothing that anybody sends is run.
@@ -102,7 +122,7 @@ def serve(
 @click.option(
     "--config", type=existing_file, required=True, help="This site's rules, which say under `together` what may leave."
 )
-@click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="As for `adapt`.")
+@click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="How features are normalized, as for `adapt`.")
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @quiet_option
 def join(
@@ -115,7 +135,9 @@ def join(
     out: Path,
     quiet: bool,
 ) -> None:
-    """Take part until interrupted. What leaves is how the model's weights would change, if the site's rules allow it.
+    """Take part in the adaptation of a common model until interrupted.
+
+    What leaves is how the model's weights would change, if the site's rules allow it.
 
     The process that speaks to the coordinator opens no recording. `ecan-target inspect --left` lists what left.
     """

@@ -52,7 +52,7 @@ class TogetherPlan:
 
 
 def adapt_together(grid: Grid, plan: TogetherPlan) -> int:
-    """Have the sites adapt one model; returns how many of them have it in the end.
+    """Have the sites adapt one model; return how many have it in the end.
 
     Args:
         grid: Flower's way to the sites.
@@ -68,7 +68,7 @@ def adapt_together(grid: Grid, plan: TogetherPlan) -> int:
             Code.CONNECTION, f"{len(nodes)} of {plan.sites} sites came; start the others' nodes and run again."
         )
     weights, form = _agree(grid, nodes, plan)
-    how = Averaging(secure=plan.secure, min_nodes=plan.sites, patience_s=plan.patience_s, largest=LARGEST)
+    how = Averaging(secure=plan.secure, patience_s=plan.patience_s, largest=LARGEST)
     change = {name: np.zeros(shape, np.float32) for name, shape in shapes(*form).items()}
     for number in range(1, plan.rounds + 1):
         fields = asdict(plan.round(weights, number))

@@ -1,4 +1,7 @@
-"""Join sites that adapt one model: put the node, its book and its rules together, and attend."""
+"""Join sites that adapt one model.
+
+Puts the node, its book and its rules together, and attends.
+"""
 
 from collections.abc import Callable
 from typing import Any

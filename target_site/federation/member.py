@@ -1,4 +1,6 @@
-"""Answer a coordinator for a target site, by the site's own rules and its own book. No recording is opened here.
+"""Answer a coordinator for a target site.
+
+The site's own rules and its own book decide. No recording is opened here.
 
 Every round is a contained process, whose one file passes the gate of `protocol.federation.update` before it is
 written into the book and leaves.
@@ -41,6 +43,8 @@ END = "query.end"
 """Kind of the question that ends a run."""
 LARGEST = 1.0
 """No weight changes by more in a round."""
+MOST_RUNS = 10_000
+"""What limits a site is how many updates of a model may leave it; runs alone let nothing leave."""
 SEEDS = 1000
 """Seeds of rounds lie so far apart that no two runs share one."""
 METHOD = "shot-im"
@@ -73,7 +77,9 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Hold what a coordinator asks for: nothing but when and how long to adapt.
+    """Hold what a coordinator asks for: when and how long to adapt.
+
+    It can ask for nothing else.
 
     Attributes:
         weights: digest of the released weights, in hexadecimal, that all sites have.
@@ -118,7 +124,10 @@ class Terms(NamedTuple):
 
     @property
     def weights(self) -> bytes:
-        """Return the digest of the released weights, which all sites have in bundles of their own."""
+        """Return the digest of the released weights.
+
+        All sites have these weights in bundles of their own.
+        """
         return self.bundle.manifest.weights_sha256
 
     @property
@@ -204,7 +213,7 @@ class Member:
         if wanted.weights != terms.weights.hex():
             raise Refused(Code.POLICY, "The sites have different models; give all of them the same release.")
         budget = terms.together.rounds
-        if self._answers.is_begun(question, wanted.plan, (), wanted.rounds, max_runs=budget):
+        if self._answers.is_begun(question, wanted.plan, (), wanted.rounds, max_runs=MOST_RUNS):
             return
         if self._answers.count_about(wanted.weights) + wanted.rounds > budget:
             raise Refused(
@@ -217,7 +226,10 @@ class Member:
         self._announce(f"run {question.run} begins: {wanted.rounds} rounds of {wanted.epochs} epochs")
 
     def _refuse_spent(self, terms: Terms) -> None:
-        """Refuse another update of a model of which as many have left as the site allows, by book and by copies."""
+        """Refuse another update of a model whose budget is spent.
+
+        The book and the copies are counted.
+        """
         refuse_spent(self._setting.keys, terms.weights, budget=terms.together.rounds)
         if self._answers.count_about(terms.weights.hex()) >= terms.together.rounds:
             raise Refused(
@@ -251,7 +263,9 @@ def adapt_round(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -
 
 
 def conclude(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> str:
-    """Make the common model this site's own, if it does good; returns the verdict, which stays here.
+    """Make the common model this site's own, if it does good.
+
+    Returns the verdict, which stays here.
 
     Args:
         setting: the site.

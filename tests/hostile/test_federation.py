@@ -31,6 +31,7 @@ from protocol.federation.coordinator_keys import make_coordinator_keys
 from protocol.federation.masking import OFFER_BYTES, Roster, RoundKey, sum_masked, to_integers
 from protocol.federation.messages import KEYS, MASKED, OFFER, OFFERS, STEP, Question, read_answer
 from protocol.federation.node_keys import load_public, public_line
+from protocol.federation.quiet import QUIET
 from protocol.federation.update import shapes
 from source_site.federation.member import CLASSES, COUNTS, LARGEST, PLAN, ROUND
 from source_site.federation.plan import HEARD, Plan, first_arrays, part
@@ -305,17 +306,17 @@ ROWS = [
     Row("legacy type get_parameters", "PROTOCOL", sent, "get_parameters"),
     Row("legacy type get_properties", "PROTOCOL", sent, "get_properties"),
     # the number of the round
-    Row("round 0", "RANGE", fields(round=0)),
-    Row("round -1", "RANGE", fields(round=-1)),
-    Row("round 2 of one", "RANGE", fields(round=2)),
+    Row("round 0", "FAST_FORWARD", fields(round=0)),
+    Row("round -1", "FAST_FORWARD", fields(round=-1)),
+    Row("round 2 of one", "FAST_FORWARD", fields(round=2)),
     Row("round 2 of two first", "FAST_FORWARD", fields(round=2, plan=replace(OPEN, rounds=2).to_text())),
-    Row("round 1 000 000", "RANGE", fields(round=1_000_000)),
-    Row("round 2**62", "RANGE", fields(round=2**62)),
-    Row("round as text", "PROTOCOL", fields(round="1")),
-    Row("round as fraction", "PROTOCOL", fields(round=1.0)),
+    Row("round 1 000 000", "FAST_FORWARD", fields(round=1_000_000)),
+    Row("round 2**62", "FAST_FORWARD", fields(round=2**62)),
+    Row("round as text", "FAST_FORWARD", fields(round="1")),
+    Row("round as fraction", "FAST_FORWARD", fields(round=1.0)),
     Row("round as truth", IN_NODE, fields(round=True)),
     Row("round is not a number", IN_NODE, fields(round=float("nan"))),
-    Row("no round", "PROTOCOL", fields(round=None)),
+    Row("no round", "FAST_FORWARD", fields(round=None)),
     # the plan
     Row("no plan", "SettingsError", fields(plan=None)),
     Row("damaged plan", "SettingsError", fields(plan=OPEN.to_text()[:-5])),
@@ -455,8 +456,10 @@ def history(federation) -> dict[str, tuple[Told, str]]:
     ask("round 1 of other arrays", "train", question, moved)
     ask("round 1 with a note", "train", question | {"note": "x"}, start)
     ask("round 1 of another plan", "train", question | {PLAN: replace(OPEN, seed=5).to_text()}, start)
-    ask("round 1 of other classes", "train", question | {CLASSES: federation.classes.rpartition(",")[0]}, start)
-    ask("round 2 of one", "train", question | {ROUND: 2}, start)
+    fewer = federation.classes.rpartition(",")[0]
+    ask("round 1 of other classes", "train", question | {CLASSES: fewer}, first_arrays(OPEN, fewer.count(",") + 1))
+    for number in (2, 0, -1, 1_000_000, "1", 1.0):
+        ask(f"round {number!r} of one", "train", question | {ROUND: number}, start)
     heard = part(trained, HEARD)
     asked = federation.fields(OPEN)
     ask("tally of made-up networks", "evaluate", asked, made_up(part(start, HEARD)))
@@ -490,6 +493,11 @@ def test_row_in_order_is_answered(history, name):
         ("round 1 of another plan", "SWAP"),
         ("round 1 of other classes", "SWAP"),
         ("round 2 of one", "RANGE"),
+        ("round 0 of one", "RANGE"),
+        ("round -1 of one", "RANGE"),
+        ("round 1000000 of one", "RANGE"),
+        ("round '1' of one", "PROTOCOL"),
+        ("round 1.0 of one", "PROTOCOL"),
         ("tally of made-up networks", "EGRESS"),
         ("tally of both networks", "EGRESS"),
         ("tally of nothing", "EGRESS"),
@@ -744,8 +752,8 @@ FORM = shapes(FACTS.arch, len(FACTS.classes))
 TOGETHER: list[tuple[str, str, str, float, dict[str, Any]]] = [
     ("round 6 of 6 first", "POLICY", "train", 9.99, {"rounds": 6, "number": 6}),
     ("round 1 000 000 of as many", "RANGE", "train", 9.99, {"rounds": 1_000_000, "number": 1_000_000}),
-    ("round 1 000 000 of two", "RANGE", "train", 9.99, {"number": 1_000_000}),
-    ("round 2 of two first", "FAST_FORWARD", "train", 1.0, {"number": 2}),
+    ("round 1 000 000 of two", "EGRESS", "train", 9.99, {"number": 1_000_000}),
+    ("round 2 of two first", "FAST_FORWARD", "train", 0.0, {"number": 2}),
     ("round 0", "SettingsError", "train", 0.0, {"number": 0}),
     ("round -1", "SettingsError", "train", 0.0, {"number": -1}),
     ("round as text", "SettingsError", "train", 0.0, {"number": "1"}),
@@ -755,7 +763,7 @@ TOGETHER: list[tuple[str, str, str, float, dict[str, Any]]] = [
     ("other weights", "POLICY", "train", 0.0, {"weights": "00" * 32}),
     ("weights that are no digest", "POLICY", "train", 0.0, {"weights": "../../keys"}),
     ("more rounds than may leave", "POLICY", "train", 0.0, {"rounds": 3}),
-    ("the end before a round", "FAST_FORWARD", "query.end", 0.0, {}),
+    ("the end before a round", "STATE", "query.end", 0.0, {}),
     ("no epochs", "SettingsError", "train", 0.0, {"epochs": 0}),
     ("negative seed", "SettingsError", "train", 0.0, {"seed": -1}),
     ("no number", "SettingsError", "train", 0.0, {"number": None}),
@@ -787,8 +795,15 @@ def test_row_the_end_of_a_run_that_was_never_begun(federation, ward):
     refused(ward.site, run, "query.end", sent(wanted(ward), change_of(0.0)), "STATE")
 
 
-@pytest.mark.parametrize("gone", ["model.ecan.approval", "psychiatry-audio", "model.ecan"])
-def test_row_what_is_missing_at_the_site_is_not_told(federation, ward, gone):
+@pytest.mark.parametrize(
+    ("gone", "says"),
+    [
+        ("model.ecan.approval", "Nobody at this site has approved"),
+        ("psychiatry-audio", "psychiatry-audio"),
+        ("model.ecan", "model.ecan does not exist"),
+    ],
+)
+def test_row_what_is_missing_at_the_site_is_not_told(federation, ward, gone, says):
     fields, place = with_offers(wanted(ward)), federation.work / "ward" / gone
     place.rename(place.with_name("away"))
     try:
@@ -796,7 +811,7 @@ def test_row_what_is_missing_at_the_site_is_not_told(federation, ward, gone):
         told = ward.site.ask(federation.coordinator.begin(), "train", sent(fields, change_of(0.0)))
         assert told.word in ("refused", "failed")
         assert (told.fields, told.arrays) == ({}, {})
-        assert gone in said_since(ward.site, mark), "the operator's log says what is missing"
+        assert says in said_since(ward.site, mark), "the operator's log says what is missing"
     finally:
         place.with_name("away").rename(place)
 
@@ -814,3 +829,169 @@ def test_row_one_update_leaves_masked_and_what_follows_has_to_follow(federation,
     more = sent(with_offers(wanted(ward)), change_of(0.0))
     refused(ward.site, federation.coordinator.begin(), "train", more, "POLICY")
     assert len(updates_of(federation)) == 1
+
+
+# ------------------------------------------------------------------------------------------------ F: walls of a process
+
+
+@pytest.fixture(scope="module")
+def doors(federation) -> dict[str, str]:
+    """Return what an intruder in the process that speaks to Flower tried, and what each door answered."""
+    log = (federation.sites[TAKEN_OVER].home / "node.log").read_text()
+    return json.loads(next(line for line in log.splitlines() if line.startswith(INFECTED)).removeprefix(INFECTED))
+
+
+def test_row_an_intruder_finds_every_door_shut(federation, doors):
+    assert {name: answer for name, answer in doors.items() if not answer} == {}
+    site = federation.sites[TAKEN_OVER]
+    assert f"read {site.book}" in doors
+    assert f"read {site.book.with_suffix('.key')}" in doors
+    assert f"read {federation.work / 'speech' / 'labels.csv'}" in doors
+    assert len(doors) >= 17
+
+
+def test_row_an_intruder_is_still_asked_and_answers(federation):
+    site = federation.sites[TAKEN_OVER]
+    assert site.ask(federation.coordinator.begin(), "query", {}).fields[CLASSES] == federation.classes
+
+
+@pytest.mark.parametrize("number", [PLAIN, PROMISING, TARGET])
+def test_row_no_process_of_a_site_listens(federation, number):
+    pids = federation.sites[number].pids()
+    assert len(pids) >= 2
+    assert listening(pids) == []
+
+
+@pytest.mark.parametrize("number", [PLAIN, PROMISING, TARGET])
+def test_row_the_environment_of_the_node_is_the_least(federation, number):
+    told = Path(f"/proc/{node_process(federation.sites[number])}/environ").read_bytes().decode().split("\0")
+    names = {variable.partition("=")[0] for variable in told if variable}
+    assert names == {"PATH", "FLWR_HOME", *QUIET}
+    assert all(f"{name}={value}" in told for name, value in QUIET.items())
+
+
+def test_row_an_encrypted_node_key_works_and_is_not_read_without_its_passphrase(federation, monkeypatch):
+    key = federation.work / f"{TAKEN_OVER}.key"
+    assert key.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert federation.coordinator.call("is_there", federation.sites[TAKEN_OVER].node)
+    monkeypatch.delenv("ECAN_PASSPHRASE_FILE", raising=False)
+    assert joining_anew(federation, TAKEN_OVER).code == 10
+    monkeypatch.setenv("ECAN_PASSPHRASE_FILE", str(federation.work / "tls" / "ca.crt"))
+    assert joining_anew(federation, TAKEN_OVER).code != 0
+
+
+def joining_anew(federation: Federation, number: int, **places: Path) -> cli.Result:
+    """Run a site's command in this process, as far as it comes; options may be replaced."""
+    words = federation.sites[number].command[1:]
+    words = words[words.index("federate") :]
+    for name, place in places.items():
+        words[words.index(f"--{name}") + 1] = str(place)
+    return cli.source(*words)
+
+
+# ----------------------------------------------------------------------------------------------------------- G: the book
+
+
+@pytest.fixture
+def copied(federation, tmp_path) -> Path:
+    """Return a copy of the site's key, beside a copy of its book."""
+    for name in (f"{PLAIN}.key", f"{PLAIN}.pub", f"{PLAIN}.book", f"{PLAIN}.book.head"):
+        shutil.copy2(federation.work / name, tmp_path / name.replace(str(PLAIN), "node"))
+    return tmp_path / "node.key"
+
+
+def edited(book: Path) -> None:
+    book.write_bytes(book.read_bytes().replace(b'"steps":1', b'"steps":0').replace(b"first use", b"first usa"))
+
+
+def without_last_line(book: Path) -> None:
+    book.write_bytes(b"".join(book.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("deleted", lambda book: book.unlink()),
+        ("empty", lambda book: book.write_bytes(b"")),
+        ("last line gone", without_last_line),
+        ("all but the first line gone", lambda book: book.write_bytes(book.read_bytes().splitlines(keepends=True)[0])),
+        ("edited", edited),
+        ("head gone", lambda book: head_path(book).unlink()),
+        ("head of nothing", lambda book: head_path(book).write_text("0 " + "0" * 64 + "\n")),
+        ("readable by others", lambda book: book.chmod(0o644)),
+        ("two lines swapped", lambda book: book.write_bytes(swapped(book.read_bytes()))),
+    ],
+)
+def test_row_a_site_whose_book_is_lost_does_not_begin(federation, copied, history, name, harm):
+    harm(copied.with_suffix(".book"))
+    ended = joining_anew(federation, PLAIN, key=copied, home=copied.parent / "home")
+    assert ended.code == 10, ended.stderr
+    assert "[STATE_LOST]" in ended.refusal()
+    assert "--new-book" in ended.refusal()
+    assert not (copied.parent / "home" / "node.log").exists(), "nobody was called"
+
+
+def swapped(data: bytes) -> bytes:
+    first, second, third, *rest = data.splitlines(keepends=True)
+    return b"".join([first, third, second, *rest])
+
+
+def test_row_a_book_of_another_corpus_is_refused(federation, copied, tmp_path):
+    other = synthesize(tmp_path / "other", "valley", speakers=2, utterances=1)
+    ended = joining_anew(federation, PLAIN, key=copied, home=tmp_path / "home", site=Path(f"csv={other}"))
+    assert ended.code != 0
+    assert "[POLICY]" in ended.refusal()
+
+
+def test_row_a_killed_site_keeps_what_it_has_promised(federation, masking):
+    played, fields, arrays, answer = masking
+    played.site.kill()
+    played.site.start()
+    played.site.wait_until_there()
+    assert np.array_equal(played.ask("train", "round 1", fields, arrays), answer), "the very same answer"
+    asked = with_offers(federation.fields(CLOSED, round=1))
+    refused(played.site, federation.coordinator.begin(), "train", sent(asked, arrays), "POLICY")
+    refused(played.site, played.run, "train", sent(with_offers({**fields, "note": 1}), arrays), "SWAP")
+
+
+def test_row_a_site_killed_between_answer_and_sending_gives_that_answer_and_no_other(federation, history):
+    site, run = federation.sites[PLAIN], federation.coordinator.begin()
+    arrays, before = federation.start_of(OPEN), site.answers()
+    asked = sent(federation.fields(OPEN, round=1), arrays)
+    federation.coordinator.call("hold_back", True)
+    try:
+        assert federation.coordinator.ask(run, site.node, "train", asked, patience_s=0.5) is None
+        deadline = time.monotonic() + 60
+        while site.answers() == before and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        site.kill()
+    finally:
+        federation.coordinator.call("hold_back", False)
+    kept = read_answer(io.BytesIO((site.home / KEPT).read_bytes()))
+    assert kept is not None
+    runs = sum(entry["kind"] == "run" for entry in entries(site))
+    site.start("--max-runs", runs)
+    site.wait_until_there()
+    told = site.ask(run, "train", asked)
+    assert told.arrays.keys() == kept.arrays.keys()
+    assert all(told.arrays[name].tobytes() == kept.arrays[name].tobytes() for name in kept.arrays)
+    assert site.answers() == before + 1
+    refused(site, federation.coordinator.begin(), "train", asked, "QUOTA")
+
+
+# --------------------------------------------------------------------------------- B, last: objects that are damaged
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "noise", "other"])
+def test_row_damaged_objects_are_refused(federation, how):
+    site, run = federation.sites[PLAIN], federation.coordinator.begin()
+    mark = mark_of(site)
+    federation.coordinator.call("damage", how)
+    try:
+        told = federation.coordinator.ask(run, site.node, "query", sent({"x": 1}), patience_s=20)
+    finally:
+        federation.coordinator.call("damage", "")
+    assert told is None or told.word == "refused"
+    assert IN_NODE in said_since(site, mark)
+    assert site.ask(federation.coordinator.begin(), "query", {}).fields[CLASSES] == federation.classes

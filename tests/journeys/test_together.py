@@ -208,7 +208,7 @@ def test_two_sites_adapt_together_through_the_engine_and_nobody_else_is_called(w
         assert serving.returncode == 0, said + (tmp_path / "serving" / "superlink.log").read_text()[-6000:]
     assert json.loads(told) == {"sites": 2, "have_the_model": 2}
     assert [load_adapted(tmp_path / f"adapted{number}").receipt["together"] for number in range(2)] == [1, 1]
-    assert_silent({number: told for number, told in environments.items() if is_of_engine(told)}, at_least=3)
+    assert_silent({number: told for number, told in environments.items() if is_of_engine(told)}, at_least=1)
     assert capture.outside == {}
 
 

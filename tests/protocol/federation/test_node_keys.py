@@ -1,27 +1,22 @@
 """Node keys: how they lie on the disk, what is refused, and how Flower gets one."""
 
-import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     PublicFormat,
-    load_ssh_private_key,
+    load_pem_private_key,
 )
 
 from protocol.errors import Code, KeyFault, Unauthentic
 from protocol.federation.node_keys import (
     SIGNATURE_BYTES,
-    lend_to_flower,
     load_node_key,
     load_public,
     make_node_key,
+    pem_of,
     sign,
     verify,
 )
@@ -57,28 +52,12 @@ def test_a_node_key_is_read_back_as_it_was_made(tmp_path, monkeypatch, passphras
     assert public.read_bytes().startswith(b"ecdsa-sha2-nistp384 ")
 
 
-def test_a_key_without_passphrase_is_one_that_flower_reads(tmp_path):
-    make_node_key(tmp_path / "node.key")
-    assert load_ssh_private_key((tmp_path / "node.key").read_bytes(), None).curve.name == "secp384r1"
-
-
-def test_an_encrypted_key_reaches_flower_through_a_pipe_and_the_disk_never(tmp_path, monkeypatch):
+def test_an_encrypted_key_lies_on_the_disk_as_one_and_goes_through_a_pipe_as_text(tmp_path, monkeypatch):
     with_passphrase(monkeypatch, tmp_path, PASSPHRASE)
     make_node_key(tmp_path / "node.key")
     assert b"ENCRYPTED" in (tmp_path / "node.key").read_bytes().splitlines()[0]
-    with lend_to_flower(load_node_key(tmp_path / "node.key")) as lent:
-        command = [sys.executable, "-c", f"print(open('/dev/fd/{lent}').read(), end='')"]
-        read = subprocess.run(command, pass_fds=(lent,), capture_output=True, check=True).stdout
-    assert load_ssh_private_key(read, None).public_key() == load_public(tmp_path / "node.pub")
-
-
-def test_flowers_own_reader_takes_the_lent_key(tmp_path):
-    reader = pytest.importorskip("flwr.supernode.cli.flower_supernode")
-    make_node_key(tmp_path / "node.key")
-    with lend_to_flower(load_node_key(tmp_path / "node.key")) as lent:
-        told = argparse.Namespace(auth_supernode_private_key=f"/dev/fd/{lent}", auth_supernode_public_key=None)
-        _, public = reader._try_setup_client_authentication(told)
-    assert public == load_public(tmp_path / "node.pub")
+    told = pem_of(load_node_key(tmp_path / "node.key"))
+    assert load_pem_private_key(told.encode(), None).public_key() == load_public(tmp_path / "node.pub")
 
 
 def test_a_key_that_is_there_is_never_overwritten(tmp_path):
@@ -124,8 +103,7 @@ def test_a_private_key_that_others_can_read_is_refused(tmp_path, mode):
 @pytest.mark.parametrize("is_locked", [False, True])
 def test_a_private_key_of_another_kind_is_refused(tmp_path, monkeypatch, key, is_locked):
     with_passphrase(monkeypatch, tmp_path, PASSPHRASE)
-    openssh = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    (tmp_path / "node.key").write_bytes(private_pem(key, PASSPHRASE) if is_locked else openssh)
+    (tmp_path / "node.key").write_bytes(private_pem(key, PASSPHRASE if is_locked else None))
     (tmp_path / "node.key").chmod(0o600)
     with pytest.raises(KeyFault, match="no node key") as caught:
         load_node_key(tmp_path / "node.key")
