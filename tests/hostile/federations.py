@@ -455,7 +455,7 @@ def _tried(told: Any) -> dict[str, str]:
         for name in ("environ", "mem", "cmdline", "maps")
     }
     doors |= {
-        "list /": lambda: os.listdir("/"),
+        "list /": lambda: list(Path("/").iterdir()),
         "read /etc/passwd": lambda: Path("/etc/passwd").read_bytes(),
         "write home": lambda: (Path(told.home) / "apps").mkdir(),
         "write tmp": lambda: Path("/tmp/loot").write_bytes(b"x"),

@@ -9,14 +9,13 @@ as an answer, and the site's own log says why.
 import io
 import json
 import shutil
-import socket
-import ssl
-import subprocess
 import sys
 import time
 import zipfile
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,14 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi.routing import iter_route_contexts
+from flwr.common.constant import TIMESTAMP_HEADER
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.date import now
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 
+from protocol.federation import superlink
 from protocol.federation.answers import KEPT
 from protocol.federation.book import head_path
 from protocol.federation.coordinator_keys import make_coordinator_keys
@@ -39,12 +45,12 @@ from tests.hostile.federations import (
     ARRAYS,
     CONFIG,
     INFECTED,
-    METRICS,
     Coordinator,
     Place,
     Raw,
     Records,
     Told,
+    free_port,
     hostile_coordinator,
     listening,
     node_process,
@@ -350,6 +356,7 @@ ROWS = [
         "EGRESS",
         lambda f, a: sent(f, {n: np.ascontiguousarray(v.T) if v.ndim > 1 else v for n, v in a.items()}),
     ),
+    Row("made-up weights at round 1", "EGRESS", lambda f, a: sent(f, {n: v + np.float32(1e-3) for n, v in a.items()})),
     Row("float64", "EGRESS", first_array(lambda v: v.astype(np.float64))),
     Row("float16", IN_NODE, first_array(lambda v: v.astype(np.float16))),
     Row("complex", IN_NODE, first_array(lambda v: v.astype(np.complex64))),
@@ -711,16 +718,11 @@ def evil_app() -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["agent", "model", "connector", "evil", "train.x.y", "train.7", ""])
+@pytest.mark.parametrize("kind", ["agent", "model", "connector", "evil", "train.x.y", "train.7"])
 def test_row_a_type_that_flower_does_not_know_is_not_answered(federation, kind):
     site, run = federation.sites[PLAIN], federation.coordinator.begin()
     mark = mark_of(site)
-    try:
-        told = federation.coordinator.ask(run, site.node, kind, sent({"x": 1}), patience_s=1.5)
-    except AssertionError as error:  # Flower's own handlers do not even take it
-        assert "message_type" in str(error)
-        return
-    assert told is None
+    assert federation.coordinator.ask(run, site.node, kind, sent({"x": 1}), patience_s=1.2) is None
     assert "a message was not read" in said_since(site, mark)
     assert site.ask(run, "query", {}).fields == {CLASSES: federation.classes}
 
@@ -875,7 +877,7 @@ def test_row_an_encrypted_node_key_works_and_is_not_read_without_its_passphrase(
     assert key.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
     assert federation.coordinator.call("is_there", federation.sites[TAKEN_OVER].node)
     monkeypatch.delenv("ECAN_PASSPHRASE_FILE", raising=False)
-    assert joining_anew(federation, TAKEN_OVER).code == 10
+    assert "[KEY_LOCKED]" in joining_anew(federation, TAKEN_OVER).refusal()
     monkeypatch.setenv("ECAN_PASSPHRASE_FILE", str(federation.work / "tls" / "ca.crt"))
     assert joining_anew(federation, TAKEN_OVER).code != 0
 
@@ -889,7 +891,7 @@ def joining_anew(federation: Federation, number: int, **places: Path) -> cli.Res
     return cli.source(*words)
 
 
-# ----------------------------------------------------------------------------------------------------------- G: the book
+# ---------------------------------------------------------------------------------------------------------- G: the book
 
 
 @pytest.fixture
@@ -995,3 +997,216 @@ def test_row_damaged_objects_are_refused(federation, how):
     assert told is None or told.word == "refused"
     assert IN_NODE in said_since(site, mark)
     assert site.ask(federation.coordinator.begin(), "query", {}).fields[CLASSES] == federation.classes
+
+
+# ------------------------------------------------------------------------------ A: a stranger at the coordinator's port
+
+
+@dataclass(frozen=True)
+class Served:
+    """Hold a real coordinator, which waits for two nodes that never come.
+
+    Attributes:
+        work: folder of all.
+        port: where it listens.
+        key: of a node that it lets in.
+    """
+
+    work: Path
+    port: int
+    key: ec.EllipticCurvePrivateKey
+
+    def status(self, request: bytes) -> int:
+        """Send bytes over TLS, as somebody who verifies nothing; returns the status, or 0 where none came."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as plain:
+            with context.wrap_socket(plain) as secure:
+                return status_of(secure, request)
+
+    def headers(self, **changes: str) -> dict[str, str]:
+        """Return the headers by which a node that is let in signs a call."""
+        stamp = changes.pop("stamp", now().isoformat())
+        public = b64encode(public_key_to_bytes(self.key.public_key())).decode()
+        signed = b64encode(sign_message(self.key, stamp.encode())).decode()
+        names = (FLEET_HTTP_PUBLIC_KEY_HEADER, TIMESTAMP_HEADER, FLEET_HTTP_SIGNATURE_HEADER)
+        return dict(zip(names, (public, stamp, signed), strict=True)) | changes
+
+
+def status_of(connection: socket.socket, request: bytes) -> int:
+    try:
+        connection.sendall(request)
+        head = connection.recv(4096)
+    except OSError:
+        return 0
+    return int(head.split()[1]) if head.startswith(b"HTTP/1.") else 0
+
+
+def request(
+    line: str, headers: Mapping[str, str] | None = None, body: bytes = b"", *, length: str | None = ""
+) -> bytes:
+    """Write a request; its length is the true one unless another is given, or None."""
+    told = {"host": "127.0.0.1", "content-type": "application/protobuf", **(headers or {})}
+    if length is not None:
+        told["content-length"] = length or str(len(body))
+    lines = [line, *(f"{name}: {value}" for name, value in told.items()), "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[Served]:
+    """Start `ecan-source federate serve` for two nodes."""
+    work, port = tmp_path_factory.mktemp("served"), free_port()
+    assert cli.source("federate", "keys", "--host", "127.0.0.1", "--out", work / "tls").code == 0
+    key = ec.generate_private_key(ec.SECP384R1())
+    for name, public in (("a", key.public_key()), ("b", PEERS[0].public_key())):
+        (work / f"{name}.pub").write_bytes(public_line(public))
+    words = ["federate", "serve", "--keys", work / "tls", "--listen", f"127.0.0.1:{port}", "--out", work / "run"]
+    words += ["--node", work / "a.pub", "--node", work / "b.pub"]
+    with (work / "log").open("wb") as log:
+        process = subprocess.Popen([program_of(PLAIN), *map(str, words)], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while b"waiting for 2 sites" not in (work / "log").read_bytes():
+            assert process.poll() is None, (work / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield Served(work, port, key)
+        assert process.poll() is None, "nothing ended it"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_row_none_of_flowers_other_calls_is_there(served):
+    paths = {route.path for route in iter_route_contexts(superlink._superlink_app().routes)} - superlink.NODE_CALLS
+    assert len(paths) > 60
+    methods = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+    got = {path: {served.status(request(f"{method} {path} HTTP/1.1")) for method in methods} for path in sorted(paths)}
+    assert {path: told for path, told in got.items() if told != {404}} == {}
+
+
+CALL = "/v1/fleet/pull-messages"
+TRICKS = {
+    "two slashes": "POST //v1/control/list-runs HTTP/1.1",
+    "dots": "POST /v1/fleet/../control/list-runs HTTP/1.1",
+    "coded dots": "POST /v1/fleet/%2e%2e/control/list-runs HTTP/1.1",
+    "coded slash": "POST /v1/fleet%2f..%2fcontrol/list-runs HTTP/1.1",
+    "a slash at the end": "POST /v1/control/list-runs/ HTTP/1.1",
+    "upper case": "POST /V1/CONTROL/LIST-RUNS HTTP/1.1",
+    "a query": "POST /v1/control/list-runs?x=/v1/fleet/pull-messages HTTP/1.1",
+    "a fragment": "POST /v1/control/list-runs#/v1/fleet/pull-messages HTTP/1.1",
+    "absolute form": "POST https://127.0.0.1/v1/control/start-run HTTP/1.1",
+    "HTTP/1.0": "POST /v1/control/list-runs HTTP/1.0",
+    "a zero byte": "POST /v1/control/list-runs%00/v1/fleet/pull-messages HTTP/1.1",
+    "a semicolon": "POST /v1/control/list-runs;/v1/fleet/pull-messages HTTP/1.1",
+    "GET of a node's call": f"GET {CALL} HTTP/1.1",
+    "a node's call with a slash": f"POST {CALL}/ HTTP/1.1",
+    "a node's call in upper case": f"POST {CALL.upper()} HTTP/1.1",
+    "register-node": "POST /v1/fleet/register-node HTTP/1.1",
+    "get-fab": "POST /v1/fleet/get-fab HTTP/1.1",
+    "the schema": "GET /openapi.json HTTP/1.1",
+    "health": "GET /health HTTP/1.1",
+}
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_row_a_stranger_finds_nothing(served, name):
+    assert served.status(request(TRICKS[name])) == 404
+    assert served.status(request(TRICKS[name], served.headers())) == 404, "nor does a node that is let in"
+
+
+def test_row_a_websocket_is_not_opened(served):
+    upgrade = {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13"}
+    upgrade |= {"sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    assert served.status(request(f"GET {CALL} HTTP/1.1", upgrade, length=None)) in (403, 404)
+
+
+def test_row_a_node_that_is_let_in_is_answered_so_that_the_refusals_mean_something(served):
+    body = ActivateNodeRequest(public_key=public_key_to_bytes(served.key.public_key()), heartbeat_interval=30.0)
+    headers = served.headers() | {"flwr-package-name": "flwr", "flwr-package-version": "1.42.0"}
+    got = served.status(request("POST /v1/fleet/activate-node HTTP/1.1", headers, body.SerializeToString()))
+    assert got not in (0, 401, 404, 413)
+
+
+IMPOSTORS: dict[str, Callable[[Served], dict[str, str]]] = {
+    "nobody": lambda s: {},
+    "a key that is not let in": lambda s: replace(s, key=ec.generate_private_key(ec.SECP384R1())).headers(),
+    "a known key and another's signature": lambda s: (
+        s.headers() | {FLEET_HTTP_SIGNATURE_HEADER: replace(s, key=PEERS[1]).headers()[FLEET_HTTP_SIGNATURE_HEADER]}
+    ),
+    "no signature": lambda s: s.headers(**{FLEET_HTTP_SIGNATURE_HEADER: ""}),
+    "a signature of yesterday": lambda s: s.headers(stamp=(now() - timedelta(days=1)).isoformat()),
+    "a signature of tomorrow": lambda s: s.headers(stamp=(now() + timedelta(days=1)).isoformat()),
+    "no time": lambda s: s.headers(**{TIMESTAMP_HEADER: "yesterday"}),
+    "an empty key": lambda s: s.headers(**{FLEET_HTTP_PUBLIC_KEY_HEADER: ""}),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSTORS)
+def test_row_a_node_that_is_not_who_it_says_is_refused(served, name):
+    body = PullMessagesRequest().SerializeToString() or b""
+    for call in sorted(superlink.NODE_CALLS):
+        got = served.status(request(f"POST {call} HTTP/1.1", IMPOSTORS[name](served), body))
+        assert got == 401, call
+
+
+@pytest.mark.parametrize("length", [None, "9000000", "99999999999999", "-1", "1e3", "0x10"])
+def test_row_a_call_that_is_too_long_or_states_no_length_is_not_read(served, length):
+    more = {"transfer-encoding": "chunked"} if length is None else {}
+    got = served.status(request(f"POST {CALL} HTTP/1.1", served.headers() | more, length=length))
+    assert got in (400, 413)
+
+
+def test_row_two_lengths_are_refused(served):
+    told = request(f"POST {CALL} HTTP/1.1", served.headers() | {"Content-Length": "3"}, b"abc")
+    assert served.status(told) in (400, 413)
+
+
+def test_row_a_stranger_in_clear_gets_no_word(served):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as plain:
+        assert status_of(plain, request(f"POST {CALL} HTTP/1.1")) == 0
+
+
+def test_row_a_strangers_app_is_not_run(served, tmp_path):
+    """01 and 08 of the findings: `flwr run` with the coordinator's address and its certificate."""
+    app, marker = tmp_path / "evil", tmp_path / "RAN"
+    (app / "evilapp").mkdir(parents=True)
+    (app / "evilapp" / "__init__.py").write_text(f"open({str(marker)!r}, 'w')")
+    (app / "evilapp" / "s.py").write_text("from flwr.serverapp import ServerApp\napp = ServerApp()\n")
+    (app / "evilapp" / "c.py").write_text("from flwr.clientapp import ClientApp\napp = ClientApp()\n")
+    (app / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "config.toml").write_text(
+        f'[superlink]\ndefault = "v"\n\n[superlink.v]\naddress = "127.0.0.1:{served.port}"\n'
+        f'root-certificates = "{served.work / "tls" / "ca.crt"}"\n'
+    )
+    environment = {"PATH": "/usr/bin:/bin", **QUIET, "FLWR_HOME": str(tmp_path)}
+    flwr = [Path(sys.executable).with_name("flwr"), "run", app, "v"]
+    done = subprocess.run(flwr, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0, done.stdout
+    assert "404" in done.stdout + done.stderr
+    assert not marker.exists()
+    assert not list((served.work / "run.flower").rglob("*.py"))
+    assert {path.name for path in (served.work / "run.flower").iterdir()} == {"superlink.log"}
+
+
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "evil"
+version = "0.1.0"
+description = "x"
+license = "Apache-2.0"
+dependencies = []
+[tool.hatch.build.targets.wheel]
+packages = ["evilapp"]
+[tool.flwr.app]
+publisher = "stranger"
+[tool.flwr.app.components]
+serverapp = "evilapp.s:app"
+clientapp = "evilapp.c:app"
+[tool.flwr.app.config]
+out = "x"
+"""
