@@ -99,10 +99,13 @@ def arrays_of(record: ArrayRecord) -> Arrays:
 
 
 def _parts(content: RecordDict) -> tuple[dict[str, Field], Arrays]:
-    if set(content) - {FIELDS, ARRAYS, METRICS}:
+    kinds: dict[str, Mapping[str, object]] = {
+        FIELDS: content.config_records,
+        ARRAYS: content.array_records,
+        METRICS: content.metric_records,
+    }
+    if not all(name in kinds.get(name, ()) for name in content):
         raise _malformed("has records that nobody asked for")
-    if set(content.config_records) - {FIELDS} or set(content.array_records) - {ARRAYS}:
-        raise _malformed("has a record of another kind")
     fields = checked_fields(dict(content.config_records[FIELDS])) if FIELDS in content else {}
     return fields, arrays_of(content.array_records[ARRAYS]) if ARRAYS in content else {}
 

@@ -9,6 +9,9 @@ as an answer, and the site's own log says why.
 import io
 import json
 import shutil
+import socket
+import ssl
+import subprocess
 import sys
 import time
 import zipfile
@@ -58,6 +61,7 @@ from tests.hostile.federations import (
 )
 from tests.source_site.runs import FACTS, write_run
 from tests.support import cli
+from tests.support.engine import descendants
 from tests.support.loopback import loopback_is_up
 from tests.support.speech import synthesize
 
@@ -1010,8 +1014,10 @@ class Served:
         work: folder of all.
         port: where it listens.
         key: of a node that it lets in.
+        process: the command.
     """
 
+    process: "subprocess.Popen[bytes]"
     work: Path
     port: int
     key: ec.EllipticCurvePrivateKey
@@ -1020,9 +1026,9 @@ class Served:
         """Send bytes over TLS, as somebody who verifies nothing; returns the status, or 0 where none came."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as plain:
-            with context.wrap_socket(plain) as secure:
-                return status_of(secure, request)
+        place = "127.0.0.1", self.port
+        with socket.create_connection(place, timeout=20) as plain, context.wrap_socket(plain) as secure:
+            return status_of(secure, request)
 
     def headers(self, **changes: str) -> dict[str, str]:
         """Return the headers by which a node that is let in signs a call."""
@@ -1071,7 +1077,7 @@ def served(tmp_path_factory) -> Iterator[Served]:
             assert process.poll() is None, (work / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        yield Served(work, port, key)
+        yield Served(process, work, port, key)
         assert process.poll() is None, "nothing ended it"
     finally:
         process.terminate()
@@ -1172,7 +1178,7 @@ def test_row_a_strangers_app_is_not_run(served, tmp_path):
     """01 and 08 of the findings: `flwr run` with the coordinator's address and its certificate."""
     app, marker = tmp_path / "evil", tmp_path / "RAN"
     (app / "evilapp").mkdir(parents=True)
-    (app / "evilapp" / "__init__.py").write_text(f"open({str(marker)!r}, 'w')")
+    (app / "evilapp" / "__init__.py").write_text(f"import os; open({str(marker)!r}, 'a').write(f'{{os.getpid()}} ')")
     (app / "evilapp" / "s.py").write_text("from flwr.serverapp import ServerApp\napp = ServerApp()\n")
     (app / "evilapp" / "c.py").write_text("from flwr.clientapp import ClientApp\napp = ClientApp()\n")
     (app / "pyproject.toml").write_text(PYPROJECT)
@@ -1185,7 +1191,8 @@ def test_row_a_strangers_app_is_not_run(served, tmp_path):
     done = subprocess.run(flwr, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0, done.stdout
     assert "404" in done.stdout + done.stderr
-    assert not marker.exists()
+    assert str(served.process.pid) not in marker.read_text().split(), "the stranger's own machine ran it"
+    assert descendants([served.process]) == set()
     assert not list((served.work / "run.flower").rglob("*.py"))
     assert {path.name for path in (served.work / "run.flower").iterdir()} == {"superlink.log"}
 
