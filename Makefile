@@ -22,8 +22,8 @@ $(READY): pyproject.toml
 demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
 	$(BIN)/python -m benchmarks.demo $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))
 
-demo-federation: $(READY) ## a SuperLink and three SuperNodes with TLS and node keys on loopback, to a signed bundle (5 minutes; 7 with CORPORA)
-	$(BIN)/python -m benchmarks.demo_federation $(if $(CORPORA),--corpora $(CORPORA))
+demo-federation: $(READY) ## a coordinator and three sites on loopback, masked and private, to a signed bundle (3 minutes; 6 with CORPORA)
+	$(BIN)/python -m benchmarks.demo_federation --secure --private 8 $(if $(CORPORA),--corpora $(CORPORA))
 
 test: $(READY) ## the quick tests
 	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey and not hostile' -n 2
@@ -67,7 +67,7 @@ bench-together: $(READY) ## three sites of a target corpus, alone and together (
 	$(BIN)/python -m benchmarks.together --corpora $(CORPORA)
 
 bench-tables: $(READY) ## rewrite the tables of the documents from benchmarks/results
-	for name in tasks pairs robustness ablation leakage federation rollout together; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
+	for name in tasks pairs robustness ablation leakage federation together; do $(BIN)/python -m benchmarks.$$name --table || exit 1; done
 
 bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills (25 minutes)
 	$(BIN)/python -m benchmarks.protocol --run

@@ -1,7 +1,7 @@
 """`make demo-federation`: a coordinator and three source sites on this machine, to a signed and sealed bundle.
 
-Every site is a Flower SuperNode of its own with a key of its own; they reach the coordinator's SuperLink over TLS on
-loopback. With ``--corpora`` the sites have one real corpus each, else synthetic ones.
+Every site has a node of its own with a key of its own; they reach the coordinator's SuperLink over TLS on loopback.
+With ``--corpora`` the sites have one real corpus each, else synthetic ones.
 """
 
 import argparse
@@ -29,23 +29,26 @@ def main() -> None:
         say("three synthetic corpora (no real speech)")
         corpora = [synthesize(work / f"corpus{number}", name, number) for number, name in enumerate(SYNTHETIC)]
     (work / "plan.yaml").write_text(f"rounds: {arguments.rounds}\n")
-    bundle = federate(work, corpora, secure=arguments.secure)
+    bundle = federate(work, corpora, secure=arguments.secure, epsilon=arguments.private)
     say(f"{bundle} is signed by one key and sealed to one site, after {time.monotonic() - began:.0f} s")
 
 
-def federate(work: Path, corpora: Sequence[Path], *, secure: bool) -> Path:
+def federate(work: Path, corpora: Sequence[Path], *, secure: bool, epsilon: float | None) -> Path:
     """Train at all sites and export what comes of it."""
     address = f"127.0.0.1:{free_port()}"
     source("federate", "keys", "--host", "127.0.0.1", "--out", work / "coordinator", "--quiet")
-    joining = [join_words(work, address, number, labels) for number, labels in enumerate(corpora)]
+    joining = [join_words(work, address, number, corpora) for number in range(len(corpora))]
     for words in joining:
-        source(*words, "--quiet")  # without a key, it makes one
+        source(*words, "--quiet")  # without a key, it makes one and needs no other site's
+    insisting = [*(["--secure"] if secure else []), *(["--max-epsilon", epsilon] if epsilon else [])]
+    joining = [[*words, *peers(work, number, len(corpora)), *insisting] for number, words in enumerate(joining)]
     nodes = [word for number in range(len(corpora)) for word in ("--node", work / f"site{number}" / "node.pub")]
-    plan = ("--config", work / "plan.yaml", *(["--secure"] if secure else []))
+    asking = [*(["--secure"] if secure else []), *(["--private", epsilon] if epsilon else [])]
+    plan = ("--config", work / "plan.yaml", *asking)
     words = ("--keys", work / "coordinator", "--listen", address, *nodes, *plan, "--out", work / "run")
     with ExitStack() as processes:
         coordinator = processes.enter_context(started(None, "federate", "serve", *words))
-        wait_for(work / "run.flower" / "run.toml", coordinator)
+        wait_for(work / "run.flower" / "superlink.log", coordinator)
         for number, labels in enumerate(corpora):
             log = work / f"site{number}.log"
             processes.enter_context(started(log, *joining[number]))
@@ -62,11 +65,17 @@ def federate(work: Path, corpora: Sequence[Path], *, secure: bool) -> Path:
     return bundle
 
 
-def join_words(work: Path, address: str, number: int, labels: Path) -> list[object]:
+def join_words(work: Path, address: str, number: int, corpora: Sequence[Path]) -> list[object]:
     """The command by which a site joins."""
-    own = work / f"site{number}"
-    words = ["federate", "join", "--to", address, "--ca", work / "coordinator" / "ca.crt", "--site", f"csv={labels}"]
-    return [*words, "--key", own / "node.key", "--home", own / "home", "--runtime-port", free_port()]
+    own, ca = work / f"site{number}", work / "coordinator" / "ca.crt"
+    words = ["federate", "join", "--to", address, "--ca", ca, "--site", f"csv={corpora[number]}"]
+    return [*words, "--key", own / "node.key", "--home", own / "home"]
+
+
+def peers(work: Path, number: int, count: int) -> list[object]:
+    """The other sites' node keys, which their operators have given to this one's."""
+    others = [work / f"site{other}" / "node.pub" for other in range(count) if other != number]
+    return [word for node in others for word in ("--peer", node)]
 
 
 def source(*words: object) -> None:
@@ -119,7 +128,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpora", type=Path, help="folder with " + ", ".join(REAL))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--secure", action="store_true", help="with secure aggregation; four times the messages")
+    parser.add_argument("--secure", action="store_true", help="with masked sums; twice the messages")
+    parser.add_argument("--private", type=float, metavar="EPSILON", help="with differential privacy")
     parser.add_argument("--out", type=Path, default=Path("demo-federation-out"))
     return parser.parse_args()
 

@@ -1,13 +1,12 @@
 """Pooled, federated, alone: one network for several source sites, tested on a corpus that none of them has.
 
 Each corpus in turn is left out; each of the others is shared out among sites by speakers. The federated rows run the
-Flower app of the product with all sites in one process. Appends JSON lines to ``--out``; ``--table`` writes the table
+product with all sites in one process. Appends JSON lines to ``--out``; ``--table`` writes the table
 of docs/federation.md. Labels of the corpus that is left out are opened by the measurement alone.
 """
 
 import argparse
 import csv
-import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +24,10 @@ from ecan_core.model.weights import load_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.predict import predict_scores
 from ecan_core.seeding import one_thread
-from protocol.in_process import InProcessGrid, context_of
-from source_site.federation.client import app
-from source_site.federation.coordinator import federate
+from source_site.federation.member import speech_of
+from source_site.federation.orders import Site
 from source_site.federation.plan import Plan, fresh_network
+from source_site.federation.trial import federate_here
 from source_site.material import Material, Recipe, fit_network, read_material
 
 CORPORA = ("emodb", "ravdess", "nemo")
@@ -37,7 +36,7 @@ PLAN = Plan(classes=CLASSES, estimate=False)
 PLANS = {
     "federated, FedAvg": replace(PLAN, strategy="fedavg"),
     "federated, FedProx": PLAN,
-    "federated, FedProx, SecAgg+": replace(PLAN, secure=True, min_sites=3),
+    "federated, FedProx, masked": replace(PLAN, secure=True, min_sites=3),
     "federated, epsilon 8": replace(PLAN, epsilon=8.0),
     "federated, epsilon 2": replace(PLAN, epsilon=2.0),
 }
@@ -52,7 +51,6 @@ def main() -> None:
         write_section(ROOT / "docs" / "federation.md", "federation", table(read_lines(arguments.out)))
         return
     one_thread()
-    logging.getLogger("flwr").setLevel(logging.ERROR)
     arguments.out.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         caches = arguments.cache or Path(folder)
@@ -86,8 +84,9 @@ def trained(
 
 
 def network_of(plan: Plan, sites: Sequence[Path], caches: Path) -> Network:
-    described = [{"recipe": "csv", "path": str(site), "cache": str(caches / "federation.cache")} for site in sites]
-    outcome = federate(InProcessGrid(app, described), context_of(0, {}), plan)
+    cache = caches / "federation.cache"
+    described = [Site(recipe="csv", path=site, cache=cache, speech=speech_of("csv", site)) for site in sites]
+    outcome = federate_here(described, plan)
     network = fresh_network(plan, len(CLASSES)).eval()
     load_arrays(network, outcome.arrays)
     return network

@@ -34,9 +34,9 @@ from ecan_core.predict import predict_scores
 from ecan_core.rounds import SiteAdaptation, adapt_site
 from ecan_core.together import change_weights, update_of_site
 from ecan_core.voices import possible_mode
-from protocol.update import check_update, encode_update, length_of
-from target_site.federation.member import METHOD
-from target_site.federation.together import Plan
+from protocol.federation.update import check_update, encode_update, length_of
+from target_site.federation.coordinator import TogetherPlan
+from target_site.federation.member import METHOD, SEEDS
 from target_site.site_policy import Together
 
 SITES = 3
@@ -60,7 +60,7 @@ def run_job(job: Job) -> list[Row]:
     for mode in (mode for mode in job.modes if mode in MODES):
         alone = [adapt_alone(model, site, mode, job.seed) for site in sites]
         inputs = [one.preparation.inputs(*site) for one, site in zip(alone, sites, strict=True)]
-        common, lengths = adapt_together(model, inputs, Plan(seed=job.seed))
+        common, lengths = adapt_together(model, inputs, TogetherPlan(seed=job.seed))
         scores = {
             "received": [
                 predict_scores(model.build(), one.unadapted.inputs(*site))
@@ -99,7 +99,7 @@ def adapt_alone(model: SourceModel, site: Site, mode: str, seed: int) -> SiteAda
     )
 
 
-def adapt_together(model: SourceModel, inputs: Sequence[Inputs], plan: Plan) -> tuple[Network, list[float]]:
+def adapt_together(model: SourceModel, inputs: Sequence[Inputs], plan: TogetherPlan) -> tuple[Network, list[float]]:
     """The product at all sites; also tells the lengths of the updates."""
     form, longest = (model.card.arch, len(model.card.classes)), Together(rounds=plan.rounds).longest
     common, lengths = model.build(), []
@@ -108,7 +108,9 @@ def adapt_together(model: SourceModel, inputs: Sequence[Inputs], plan: Plan) -> 
         for heard in inputs:
             network = deepcopy(common)
             settings = AdaptSettings(epochs=wanted.epochs)
-            made = update_of_site(network, heard, settings, method=METHOD, seed=wanted.seed, longest=longest)
+            made = update_of_site(
+                network, heard, settings, method=METHOD, seed=SEEDS * wanted.seed + number, longest=longest
+            )
             updates.append(check_update(encode_update(made, *form), *form, longest))
             lengths.append(length_of(updates[-1]))
         change_weights(common, {name: np.mean([one[name] for one in updates], axis=0) for name in updates[0]})

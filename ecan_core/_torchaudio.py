@@ -1,4 +1,4 @@
-"""The one place that imports torchaudio.
+"""Import torchaudio; no other module of the project does.
 
 The index build of torchaudio 2.11 links its native extension against CUDA, so on a CPU build of torch a
 plain `import torchaudio` raises OSError. Its Python code has pure torch versions of everything used here; it

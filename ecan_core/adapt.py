@@ -1,4 +1,4 @@
-"""Emotion-aware contrastive adaptation (ECAN): adapt a source model to unlabelled target utterances.
+"""Adapt a source model to unlabelled target utterances by ECAN.
 
 Source: Zhao et al., ICASSP 2024, arXiv 2401.12925, re-implemented from secondary sources; docs/method.md says
 what is certain, what is inferred and where this differs.
@@ -35,11 +35,11 @@ from ecan_core.seeding import seeded
 
 
 class Step(NamedTuple):
-    """A mini-batch under adaptation.
+    """Hold a mini-batch under adaptation.
 
     Attributes:
         rows: which utterances of the target corpus these are ``[B]``.
-        features: unit-length features ``[B, D]``.
+        features: unit-length embeddings ``[B, D]``.
         scores: softmax outputs ``[B, C]``.
         banks: memory banks, already updated with this mini-batch; a part of those of a large corpus.
         bank_rows: where the mini-batch stands in ``banks`` ``[B]``.
@@ -54,7 +54,7 @@ class Step(NamedTuple):
     progress: float
 
     def neighborhood(self, num_neighbors: int) -> Neighborhood:
-        """The K nearest bank rows of every utterance of the mini-batch (E6)."""
+        """Return the K nearest bank rows of each utterance of the batch (E6)."""
         return neighborhood(self.features, self.bank_rows, self.banks, num_neighbors)
 
 
@@ -65,7 +65,7 @@ Objective = Callable[[Step], LossTerms]
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """One epoch of an adaptation: mean loss terms and the health of the model after it."""
+    """Hold one epoch's mean loss terms and the model's health after it."""
 
     epoch: int
     losses: dict[str, float]
@@ -77,7 +77,7 @@ OnEpoch = Callable[[EpochRecord, np.ndarray], None]
 
 
 class Adaptation(NamedTuple):
-    """What a method did.
+    """Describe what a method did.
 
     Attributes:
         records: one per epoch; one in all for a method that changes the network in a single pass, none for one that
@@ -98,7 +98,9 @@ def adapt(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """Adapt ``network`` in place by ECAN: diversity + lambda * neighbor + beta * supervised (E11).
+    """Adapt ``network`` in place by ECAN (E11).
+
+    The objective is diversity + lambda * neighbor + beta * supervised.
 
     Args:
         network: the source model.
@@ -132,7 +134,9 @@ def minimize(
     on_epoch: OnEpoch | None = None,
     on_start_of_epoch: Callable[[], None] | None = None,
 ) -> Adaptation:
-    """The adaptation loop that ECAN and the iterative baselines share: minimize ``objective`` over the target.
+    """Minimize ``objective`` over the target in mini-batches.
+
+    ECAN and the iterative baselines share this loop.
 
     The banks are filled by the source model and, in every step, overwritten with the mini-batch's outputs before
     anything is retrieved from them (E5). ``on_start_of_epoch`` may refresh what the objective closes over.
@@ -174,7 +178,10 @@ def minimize(
 
 
 def single_pass(scores: np.ndarray, source_scores: np.ndarray, on_epoch: OnEpoch | None) -> Adaptation:
-    """What a method did that has no epochs: one record without losses, beside the scores ``[N, C]`` of the source."""
+    """Record a method that has no epochs: one record without losses.
+
+    It stands beside the scores ``[N, C]`` of the source.
+    """
     record = EpochRecord(epoch=1, losses={}, health=examine(scores, source_scores))
     if on_epoch is not None:
         on_epoch(record, scores)
@@ -208,7 +215,10 @@ def _supervised_loss(step: Step, hood: Neighborhood, settings: AdaptSettings) ->
 
 
 def _trained_parameters(network: Network, settings: AdaptSettings) -> list[dict[str, Any]]:
-    """Parameter groups with their learning rates; the head only where it is trained."""
+    """Return the parameter groups with their learning rates.
+
+    The head is among them only where it is trained.
+    """
     groups: list[dict[str, Any]] = [
         {"params": list(network.bottleneck.parameters())},
         {

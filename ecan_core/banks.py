@@ -1,4 +1,4 @@
-"""Memory banks: one feature row and one score row for every target utterance.
+"""Keep one embedding and one score row for every target utterance.
 
 A bank is a plain object and never a module buffer: per-utterance rows must not be able to reach a
 ``state_dict`` and so a saved model.
@@ -16,23 +16,34 @@ from ecan_core.predict import run
 
 @dataclass(kw_only=True)
 class MemoryBanks:
-    """Unit-length features ``[N, D]`` and softmax scores ``[N, C]`` (E3, E4); no gradients."""
+    """Hold embeddings ``[N, D]`` and scores ``[N, C]``, without gradients.
+
+    Embeddings have unit length (E3); scores are softmax outputs (E4).
+    """
 
     features: Tensor
     scores: Tensor
 
     def update(self, indices: Tensor, features: Tensor, scores: Tensor) -> None:
-        """Overwrite the rows ``indices`` ``[B]`` with the mini-batch's detached outputs (E5)."""
+        """Overwrite the rows ``indices`` ``[B]`` with new outputs (E5).
+
+        They are the mini-batch's, detached.
+        """
         self.features[indices] = features.detach()
         self.scores[indices] = scores.detach()
 
     def draw(self, limit: int) -> Tensor | None:
-        """At most ``limit`` rows to search, drawn from torch's global generator; None where that is all of them."""
+        """Draw at most ``limit`` rows to search; None where that is all.
+
+        The draw is from torch's global generator.
+        """
         count = len(self.features)
         return None if count <= limit else torch.randperm(count)[:limit]
 
     def around(self, indices: Tensor, drawn: Tensor | None) -> "tuple[MemoryBanks, Tensor]":
-        """The banks that a mini-batch is compared with: its own rows and the drawn ones, as if there were no others.
+        """Return the banks that a mini-batch is compared with.
+
+        They hold its own rows and the drawn ones, as if there were no others.
 
         So a neighborhood, its own utterance and the neighbors of neighbors all lie in one set of rows, whose size
         does not grow with N.

@@ -1,9 +1,11 @@
-"""Scores that can be read as chances, without a label: how often the model is right is guessed from how sure it is.
+"""Calibrate scores so that they read as chances, without labels.
 
-Networks that were adapted without labels are far too sure. On the development corpora the mean confidence of the
-default committee tells how often it is right: a line between the two, both as log-odds. One temperature for all scores
-then brings the mean confidence down to that share. docs/method.md says how far off this is on a corpus that had no part
-in it.
+How often the model is right is guessed from how sure it is.
+
+Networks that were adapted without labels are far too sure. On the development corpora the default committee's mean
+confidence predicts how often it is right: a straight line relates the two as log-odds. One temperature for all scores
+then lowers the mean confidence to that share. docs/method.md says how large the error is on a corpus that was not used
+to find the line.
 
 Source: Guo et al., ICML 2017, arXiv 1706.04599 (temperature scaling).
 Differs: the temperature is fitted to a guessed share of right answers, not to labels.
@@ -23,15 +25,17 @@ _COLDEST, _HOTTEST = 0.05, 50.0
 
 
 def temperature_of(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[float, float] = LINE) -> float:
-    """The temperature at which a model is as sure, on average, as it is guessed to be right.
+    """Return the temperature at which a model is as sure as it is right.
+
+    How often it is right is guessed, on average over the utterances.
 
     Args:
-        scores: of the model ``[N, C]``.
-        panel_scores: of the default committee on the same utterances; the model may be that committee.
-        line: as `LINE`.
+        scores: scores of the model ``[N, C]``.
+        panel_scores: scores of the default committee on the same utterances; the model may be that committee.
+        line: offset and slope, as `LINE`.
 
     Returns:
-        Above 1 for a model that is too sure; 1 where the panel diverged.
+        The temperature: above 1 for a model that is too sure; 1 where the panel diverged.
     """
     if not (np.isfinite(scores).all() and np.isfinite(panel_scores).all()):
         return 1.0
@@ -44,12 +48,14 @@ def temperature_of(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[flo
 
 
 def guessed_accuracy(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[float, float] = LINE) -> float:
-    """How often a model is right: as often as the panel where both agree, and where not, as if the panel erred evenly.
+    """Guess how often a model is right.
+
+    The guess is the panel's own where both agree. Where they differ, the panel's errors are spread evenly.
 
     Args:
-        scores: of the model ``[N, C]``.
-        panel_scores: of the panel on the same utterances.
-        line: as `LINE`.
+        scores: scores of the model ``[N, C]``.
+        panel_scores: scores of the panel on the same utterances.
+        line: offset and slope, as `LINE`.
     """
     offset, slope = line
     others: int = scores.shape[1] - 1
@@ -60,7 +66,10 @@ def guessed_accuracy(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[f
 
 
 def soften(scores: np.ndarray, temperature: float) -> np.ndarray:
-    """Scores ``[N, C]`` at another temperature; the order of the classes stays."""
+    """Rescale scores ``[N, C]`` to another temperature.
+
+    The order of the classes stays.
+    """
     # In logarithms and by the largest of a row, so that no power of a small score is lost.
     logits = np.log(scores.clip(np.finfo(np.float32).tiny)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -69,11 +78,11 @@ def soften(scores: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def mean_confidence(scores: np.ndarray) -> float:
-    """Mean score of the predicted class."""
+    """Return the mean score of the predicted class."""
     return float(scores.max(axis=1).mean())
 
 
 def log_odds(share: float) -> float:
-    """Of a share, kept away from 0 and 1."""
+    """Return the log odds of a share, kept away from 0 and 1."""
     share = min(max(share, _EXTREME), 1 - _EXTREME)
     return math.log(share / (1 - share))

@@ -1,4 +1,4 @@
-"""Range checks that settings share; each names the setting and its range."""
+"""Check the ranges of settings; each message names setting and range."""
 
 import math
 from collections.abc import Callable

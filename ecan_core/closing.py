@@ -1,14 +1,14 @@
-"""What is open and closes with the block that uses it."""
+"""Close things at the end of the block that uses them."""
 
 from types import TracebackType
 from typing import Self
 
 
 class Closing:
-    """A context manager whose end is its own `close`."""
+    """Serve as a context manager that ends with its own `close`."""
 
     def close(self) -> None:
-        """Gives back what is open."""
+        """Release what is open."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

@@ -1,4 +1,6 @@
-"""What every command line of the project does alike: lazy commands, one-line errors, exit codes, progress.
+"""Share what all command lines do alike.
+
+Lazy commands, one-line errors, exit codes and progress.
 
 Exit codes beyond those of the error classes (`ecan_core.errors`, `protocol.errors`): 1 a bug, 2 wrong
 usage, 16 storage, 130 interrupted, 141 the reader of the output went away,
@@ -47,7 +49,7 @@ _USAGE_FAULTS = {
 
 
 class LazyCommand(NamedTuple):
-    """A command that is imported when it runs.
+    """Describe a command that is imported when it runs.
 
     Attributes:
         target: `package.module:attribute` of the click command.
@@ -59,7 +61,7 @@ class LazyCommand(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """A group that lists its commands without importing them.
+    """List commands without importing them.
 
     Args:
         commands: Name -> command, in the order of the help page.
@@ -70,11 +72,11 @@ class LazyGroup(click.Group):
         self.lazy_commands = lazy_commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Returns the names in the order of the table."""
+        """Return the names in the order of the table."""
         return list(self.lazy_commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports and returns one command."""
+        """Import and returns one command."""
         if cmd_name not in self.lazy_commands:
             return None
         module, _, attribute = self.lazy_commands[cmd_name].target.partition(":")
@@ -84,7 +86,10 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the command that is called, and suggests the nearest name for one that does not exist."""
+        """Find the command that is called.
+
+        Suggests the nearest name for one that does not exist.
+        """
         if args and not args[0].startswith("-") and args[0] not in self.lazy_commands:
             near = get_close_matches(args[0], self.lazy_commands, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(self.lazy_commands)}."
@@ -92,23 +97,32 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the list of commands from the table alone."""
+        """Write the list of commands from the table alone."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in self.lazy_commands.items()])
 
 
 def refuse_foreign_package(name: str) -> NoReturn:
-    """Leave the process because a package of ours is somebody else's: its plain name is used by others as well."""
+    """End the program: a foreign package has taken one of our names.
+
+    The names are plain, so others use them as well.
+    """
     sys.exit(_say(f"another distribution has overwritten the package '{name}'; {without_foreign(name)}.", _SETTINGS))
 
 
 def without_foreign(name: str) -> str:
-    """What to do where another distribution has mixed its files with a package of ours, as half a sentence."""
+    """Tell how to remove another distribution's files from our package.
+
+    Half a sentence.
+    """
     return f"run `pip uninstall {name}` and then `pip install --force-reinstall --no-deps ecan-ser`"
 
 
 def one_numeric_thread() -> None:
-    """Let the numeric libraries, which are not loaded yet, compute on one thread: results reproduce bit for bit."""
+    """Set the numeric libraries to one thread, before they are loaded.
+
+    Results then reproduce bit for bit.
+    """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
 
@@ -120,14 +134,14 @@ def run(
     error_types: tuple[type[Exception], ...],
     args: Sequence[str] | None = None,
 ) -> NoReturn:
-    """Runs a command line and leaves the process.
+    """Run a command line and leaves the process.
 
     Every failure becomes one line `error: ...` on stderr. `ECAN_DEBUG=1` adds the traceback of a bug.
 
     Args:
         group: The command.
         prog_name: Its name in help pages and messages.
-        error_types: Errors that explain themselves: `str(error)` is a sentence, `error.exit_code` the code, and
+        error_types: Errors with a message for people: `str(error)` is a sentence, `error.exit_code` the exit code, and
             `error.code`, if there is one, a word that follows the sentence in brackets.
         args: Words of the command line; None takes those of the process.
     """
@@ -146,7 +160,9 @@ def run(
 
 
 def one_line(text: str) -> str:
-    """Returns the text with every character that is not printable, such as a new line or ESC, as its escape.
+    """Return the text on one line, unprintable characters escaped.
+
+    A new line or ESC is such a character.
 
     Names of files and columns come from strangers and must not steer a terminal or feign a second message.
     """
@@ -156,13 +172,16 @@ def one_line(text: str) -> str:
 
 
 class _Interruption:
-    """Whether a person has interrupted the program, whatever the code that ran has made of the exception."""
+    """Remember whether a person has interrupted the program.
+
+    It knows this even if the running code swallows the exception.
+    """
 
     def __init__(self) -> None:
         self.happened = False
 
     def listen(self) -> None:
-        """Takes over Ctrl-C, unless whoever started the program has switched it off."""
+        """Listen for Ctrl-C, unless the program's starter has disabled it."""
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, self._interrupt)
 
@@ -172,7 +191,10 @@ class _Interruption:
 
 
 def _replace_closed_streams() -> None:
-    """Opens the null device where the shell has closed stdout or stderr: Python leaves None there."""
+    """Open the null device where the shell has closed stdout or stderr.
+
+    Python leaves None there.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
@@ -199,7 +221,10 @@ def _report(error: BaseException, error_types: tuple[type[Exception], ...], inte
 
 
 def _code_word(error: BaseException) -> str:
-    """The fault's word for machines and for looking it up, where it has one."""
+    """Return the fault's code word, where it has one.
+
+    Machines read it, and people look it up.
+    """
     code = getattr(error, "code", None)
     return f" [{code}]" if code else ""
 
@@ -238,13 +263,18 @@ def _say(message: str, code: int) -> int:
 
 
 def _discard_stdout() -> None:
-    """Keeps the interpreter from complaining, on its way out, that nobody reads the output."""
+    """Discard stdout, so that Python does not complain on its way out.
+
+    Nobody reads the output any longer.
+    """
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Progress:
-    """Tells on stderr how far a long step has come: a bar on a terminal, else a line every few seconds.
+    """Show on stderr how far a long step has come.
+
+    A bar on a terminal, else a line every few seconds.
 
     Use as a context manager and call with what is done and what there is to do; it fits every `on_progress`.
 
@@ -272,7 +302,7 @@ class Progress:
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        """Shows that `done` of `total` is done."""
+        """Show that `done` of `total` is done."""
         self._last = (done, total)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total)

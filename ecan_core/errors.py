@@ -1,4 +1,4 @@
-"""Everything that can go wrong in the emotion code, as one small tree.
+"""Name everything that can go wrong in the emotion code, as one tree.
 
 EcanError                  exit code 1
 ├── UsageFault                       2   the command asks for something that does not exist
@@ -14,37 +14,40 @@ Each message is one sentence with the remedy. The library raises; only the comma
 
 
 class EcanError(Exception):
-    """Any failure that the emotion code can explain."""
+    """Report any failure that the emotion code can explain."""
 
     exit_code = 1
 
 
 class UsageFault(EcanError):
-    """The caller asked for something that does not exist, such as an unknown class."""
+    """Report a wrong call: it names something that does not exist.
+
+    An unknown class is an example.
+    """
 
     exit_code = 2
 
 
 class SettingsError(EcanError):
-    """A setting is unknown, has the wrong type or lies out of range."""
+    """Report a setting that is unknown, mistyped or out of range."""
 
     exit_code = 3
 
 
 class ModelError(EcanError):
-    """Weights and network do not fit each other."""
+    """Report that weights and network do not fit each other."""
 
     exit_code = 12
 
 
 class AudioError(EcanError):
-    """There is no audio that can be used."""
+    """Report that no audio can be used."""
 
     exit_code = 13
 
 
 class AudioRefused(AudioError):
-    """One utterance cannot be used.
+    """Report that one utterance cannot be used.
 
     Attributes:
         reason: Why, as one word of `ecan_core.audio.decode.REASONS`; reports count refusals by it.
@@ -55,17 +58,23 @@ class AudioRefused(AudioError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type["AudioRefused"], tuple[str, str]]:
-        """Lets a refusal travel back from a worker process whole."""
+        """Let a refusal travel back from a worker process whole."""
         return type(self), (self.reason, str(self))
 
 
 class AdaptationReverted(EcanError):
-    """The adapted model was no better than the received one, which is therefore kept."""
+    """Report that the adapted model was no better than the received one.
+
+    The received one is therefore kept.
+    """
 
     exit_code = 14
 
 
 class StorageError(EcanError):
-    """A file cannot be written: the disk is full, read-only or out of reach."""
+    """Report that a file cannot be written.
+
+    The disk is full, read-only or out of reach.
+    """
 
     exit_code = 16

@@ -1,4 +1,7 @@
-"""Health of an adaptation, without labels: is the model still spread over the classes, and how far has it moved?"""
+"""Examine the health of an adaptation, without labels.
+
+Is the model still spread over the classes, and how far has it moved?
+"""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What the scores of the whole target corpus look like after an epoch.
+    """Describe the scores of the whole target corpus after an epoch.
 
     Attributes:
         class_shares: share of utterances predicted as each class ``[C]``.
@@ -24,7 +27,10 @@ class Health:
 
 
 def examine(scores: np.ndarray, source_scores: np.ndarray) -> Health:
-    """Describe scores ``[N, C]`` beside the source model's scores of the same utterances."""
+    """Describe scores ``[N, C]`` beside the source model's.
+
+    Both are of the same utterances.
+    """
     num_classes = scores.shape[1]
     predicted = scores.argmax(axis=1)
     mean = scores.mean(axis=0).clip(1e-12)

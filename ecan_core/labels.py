@@ -1,4 +1,4 @@
-"""The twelve emotion words that the whole project speaks."""
+"""Name the twelve emotions that the whole project knows."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -35,13 +35,16 @@ _SPELLINGS = {
 
 
 def emotion(word: str) -> str | None:
-    """Returns the emotion that a corpus means by `word`, such as "happiness" for "Happy", or None."""
+    """Return the emotion that a corpus means by `word`, or None.
+
+    For "Happy" it returns "happiness".
+    """
     word = word.strip().lower()
     return word if word in EMOTIONS else _SPELLINGS.get(word)
 
 
 def check_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Returns a class set in its one order.
+    """Return a class set in its one order.
 
     Args:
         names: At least two different words of `EMOTIONS`, in any order.

@@ -1,4 +1,4 @@
-"""The adaptation methods by the name that ``--method`` takes."""
+"""List the adaptation methods by the name that ``--method`` takes."""
 
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from ecan_core.plan import AdaptSettings
 
 
 class Method(Protocol):
-    """Adapts a network in place to unlabelled inputs."""
+    """Adapt a network in place to unlabelled inputs."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""Recall, its averages and their uncertainty.
+"""Measure recall, its averages and their uncertainty.
 
 All figures come from the confusion matrix `[C, C]`, whose row is the true class and whose column is the
 predicted one. A class that nobody spoke has no recall: it is NaN in `recall` and left out of the average in
@@ -15,7 +15,9 @@ Confusion = NDArray[np.int64]
 
 
 def confusion(true: ArrayLike, predicted: ArrayLike, num_classes: int) -> Confusion:
-    """Counts how often each true class `[N]` was predicted as each class `[N]`.
+    """Count how often each true class was predicted as each class.
+
+    True and predicted classes are `[N]` each.
 
     Returns:
         Counts `[C, C]`, rows true, columns predicted.
@@ -34,7 +36,10 @@ def confusion(true: ArrayLike, predicted: ArrayLike, num_classes: int) -> Confus
 
 
 def recall(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Returns the recall of each class `[..., C]` of `[..., C, C]`; NaN for a class that does not occur."""
+    """Return the recall of each class `[..., C]` of `[..., C, C]`.
+
+    NaN for a class that does not occur.
+    """
     spoken = counts.sum(axis=-1)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     recalls = np.full(spoken.shape, np.nan)
@@ -43,17 +48,19 @@ def recall(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def uar(counts: NDArray[Any]) -> float:
-    """Returns the unweighted average recall: the mean over the classes that occur."""
+    """Return the unweighted average recall over the classes that occur."""
     return float(np.nanmean(recall(counts)))
 
 
 def war(counts: NDArray[Any]) -> float:
-    """Returns the weighted average recall: the share of utterances that were recognized."""
+    """Return the weighted average recall: the share recognized."""
     return float(np.trace(counts) / counts.sum())
 
 
 def favorite(counts: NDArray[Any]) -> tuple[int, float]:
-    """Returns the class that is answered most `[C, C]`, and its share of the answers if classes were equally frequent.
+    """Return the class that is answered most `[C, C]`, and its share.
+
+    The share is that of the answers if classes were equally frequent.
 
     A network that has collapsed answers one class whatever is spoken; the rates of a corpus where that class is
     frequent do not show it, this share does.
@@ -66,7 +73,7 @@ def favorite(counts: NDArray[Any]) -> tuple[int, float]:
 def bootstrap_interval(
     true: ArrayLike, predicted: ArrayLike, num_classes: int, seed: int, num: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Returns the percentile bootstrap interval of the UAR.
+    """Return the percentile bootstrap interval of the UAR.
 
     Drawing N utterances with replacement and counting them is one multinomial draw over the cells of the
     confusion matrix, so all `num` resamples are drawn at once. A class that a resample happens to miss is
@@ -95,7 +102,9 @@ def bootstrap_interval(
 
 
 def calibration_error(true: ArrayLike, scores: NDArray[Any], num_groups: int = 10) -> float:
-    """Returns how far confidence lies from the share of right answers, on average over groups of like confidence.
+    """Return how far confidence lies from the share of right answers.
+
+    The mean is over groups of utterances with similar confidence.
 
     Args:
         true: True classes `[N]`.
@@ -112,7 +121,7 @@ def calibration_error(true: ArrayLike, scores: NDArray[Any], num_groups: int = 1
 
 
 def risk_at_coverage(true: ArrayLike, scores: NDArray[Any], coverage: float) -> float:
-    """Returns the share of errors among the most confident utterances.
+    """Return the share of errors among the most confident utterances.
 
     Args:
         true: True classes `[N]`.

@@ -1,4 +1,7 @@
-"""What a long command tells a person while it works: sentences and progress, both on stderr."""
+"""Tell a person what a long command does: sentences and progress.
+
+Both go to stderr.
+"""
 
 import sys
 
@@ -6,7 +9,7 @@ from ecan_core.console import Progress, one_line
 
 
 class Narrator:
-    """Tells a person what is going on.
+    """Tell a person what is going on.
 
     Args:
         quiet: say nothing.
@@ -21,5 +24,8 @@ class Narrator:
             print(one_line(sentence), file=sys.stderr, flush=True)
 
     def progress(self, title: str) -> Progress:
-        """A context manager to call with what is done and what there is to do."""
+        """Return a context manager for progress.
+
+        Call it with what is done and what there is to do.
+        """
         return Progress(title, quiet=self._quiet)

@@ -1,4 +1,7 @@
-"""The options of a coordinator's keys, and those by which a node finds it: the same for every federation."""
+"""Define the options of a coordinator's keys and of its nodes.
+
+A node reaches its coordinator by them. They are the same for every federation.
+"""
 
 import functools
 from collections.abc import Callable
@@ -7,7 +10,7 @@ from typing import Any
 
 import click
 
-PATIENCE_S, RUNTIME_PORT, HOME = 90.0, 9094, Path("node-home")
+PATIENCE_S, HOME = 90.0, Path("node-home")
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 _OPTIONS = {
@@ -17,30 +20,32 @@ _OPTIONS = {
         "--key",
         type=click.Path(path_type=Path, dir_okay=False),
         required=True,
-        help="This node's key; made on first use.",
+        help="This node's key; made on first use, with its book beside it.",
+    ),
+    "peers": click.option(
+        "--peer", "peers", type=_file, multiple=True, help="Another site's node.pub, for masked sums; may be repeated."
     ),
     "home": click.option(
         "--home",
         type=click.Path(path_type=Path, file_okay=False),
         default=HOME,
         show_default=True,
-        help="Where the node keeps files.",
-    ),
-    "runtime_port": click.option(
-        "--runtime-port",
-        type=click.IntRange(1, 65535),
-        default=RUNTIME_PORT,
-        show_default=True,
-        help="On loopback, another for every node of a machine.",
+        help="Folder for files of the node.",
     ),
     "patience_s": click.option(
-        "--patience", "patience_s", type=float, default=PATIENCE_S, show_default=True, help="Seconds to try to get in."
+        "--patience", "patience_s", type=float, default=PATIENCE_S, show_default=True, help="Seconds to try to connect."
+    ),
+    "new_book": click.option(
+        "--new-book", metavar="REASON", help="Begin a new book where the old one is lost; forgets what was spent."
+    ),
+    "accepted": click.option(
+        "--accept-uncontained", "accepted", metavar="REASON", help="Go on where the system cannot contain processes."
     ),
 }
 
 
 def coordinator_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options to a command that makes a coordinator's keys: arguments of `protocol.engine`."""
+    """Add the options of making a coordinator's keys."""
     out = click.Path(path_type=Path, file_okay=False)
     command = click.option("--out", type=out, required=True, help="Folder for the keys.")(command)
     reached_by = "Name or address by which the sites reach the coordinator."
@@ -48,7 +53,7 @@ def coordinator_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def node_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options to a command, which takes them as one mapping ``link``: arguments of `protocol.engine.join`."""
+    """Add the options of a node to a command, as one mapping ``link``."""
 
     @functools.wraps(command)
     def with_link(**words: Any) -> None:

@@ -1,8 +1,10 @@
-"""Normalization of front-end outputs: by nothing, by the corpus, by the speaker, or by voices that a site estimates.
+"""Normalize front-end outputs by corpus, speaker, voice or nothing.
 
-Each site normalizes by its own statistics, so none of them crosses. A speaker's statistics are shrunk towards the
-corpus as their evidence shrinks: few utterances say little about a voice, and utterances in one mood say nothing about
-it, because the mood would be normalized away.
+Voices are speakers that a site estimates.
+
+Each site normalizes by its own statistics, so no statistics cross. A speaker's statistics are shrunk towards those of
+the corpus where there is little evidence: few utterances say little about a voice, and utterances in one mood say
+nothing about it, because the mood would be normalized away.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +33,7 @@ SITE_VARIETY = (0.26, 0.33)
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Center and scale per column ``[S]``."""
+    """Hold center and scale per column ``[S]``."""
 
     center: np.ndarray
     scale: np.ndarray
@@ -39,7 +41,7 @@ class Moments:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalizer:
-    """Fitted statistics of one site.
+    """Hold the fitted statistics of one site.
 
     Attributes:
         mode: one of ``SITE_MODES``.
@@ -54,7 +56,7 @@ class Normalizer:
     trust: float = 1.0
 
     def knowing(self, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> "Normalizer":
-        """Add the speakers of new utterances that are not known yet; known ones keep their statistics."""
+        """Add new speakers; known ones keep their statistics."""
         if self.mode != "speaker":
             return self
         unknown = _by_speaker(features, speakers, skip=self.speakers.keys())
@@ -62,11 +64,13 @@ class Normalizer:
         return replace(self, speakers=dict(self.speakers) | fitted)
 
     def by_corpus(self) -> "Normalizer":
-        """The same site without its speakers."""
+        """Return the same site's normalizer without its speakers."""
         return Normalizer(mode="corpus", corpus=self.corpus)
 
     def apply(self, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> list[np.ndarray]:
-        """Normalize and clamp utterances, each ``[S]`` or ``[F, M]``; returns float32 arrays.
+        """Normalize and clamp utterances, each ``[S]`` or ``[F, M]``.
+
+        Returns float32 arrays.
 
         An utterance without a speaker is normalized by the corpus.
         """
@@ -99,7 +103,9 @@ def fit_normalizer(mode: str, features: Sequence[np.ndarray], speakers: Sequence
 def normalize_by_speakers(
     corpus: Normalizer, features: Sequence[np.ndarray], speakers: Sequence[str | None], scores: np.ndarray
 ) -> Normalizer:
-    """Fit a normalizer by speaker that trusts only speakers who are heard in several moods.
+    """Fit a normalizer by speaker, for speakers heard in several moods.
+
+    Other speakers are trusted less or not at all.
 
     Args:
         corpus: the site's normalizer by the corpus.
@@ -119,7 +125,9 @@ def normalize_by_speakers(
 
 
 def variety(guesses: np.ndarray) -> float:
-    """How many classes are guessed: 0 for one alone, 1 for as many as there could be, evenly.
+    """Measure how many classes are guessed, from 0 to 1.
+
+    0 for one alone, 1 for as many as there could be, evenly.
 
     The effective number of classes, ``exp(entropy)``, less one, as a share of the largest number that C classes and n
     guesses allow. A single guess has none.
@@ -136,7 +144,7 @@ def variety(guesses: np.ndarray) -> float:
 
 
 def _ramp(value: float | np.floating, ends: tuple[float, float]) -> float:
-    """0 below the first end, 1 above the second, straight in between."""
+    """Return 0 below the first end, 1 above the second, linear between."""
     low, high = ends
     return float(np.clip((value - low) / (high - low), 0.0, 1.0))
 
@@ -154,7 +162,10 @@ def require_speakers(mode: str, speakers: Sequence[str | None]) -> None:
 
 
 def moments_of(features: Sequence[np.ndarray]) -> Moments:
-    """Center and scale per column over all utterances; a constant column is left as it is."""
+    """Return center and scale per column over all utterances.
+
+    A constant column is left as it is.
+    """
     rows = _rows(features)
     scale = rows.std(axis=0)
     return Moments(
@@ -164,7 +175,10 @@ def moments_of(features: Sequence[np.ndarray]) -> Moments:
 
 
 def _shrunk(utterances: list[np.ndarray], corpus: Moments, share: float = 1.0) -> Moments:
-    """A share of a speaker's moments, pooled with ``SPEAKER_EVIDENCE`` utterances' worth of the corpus."""
+    """Pool a share of a speaker's moments with those of the corpus.
+
+    The corpus counts as ``SPEAKER_EVIDENCE`` utterances.
+    """
     rows = _rows(utterances)
     trust = share * len(utterances) / (len(utterances) + SPEAKER_EVIDENCE)
     center = trust * rows.mean(axis=0) + (1.0 - trust) * corpus.center

@@ -1,4 +1,7 @@
-"""YAML reduced to plain data that means what it shows."""
+"""Read YAML that is reduced to plain data.
+
+It means what it shows.
+"""
 
 import re
 from typing import Any
@@ -23,12 +26,15 @@ This is the core of YAML 1.2. The older rules of PyYAML read `no` as false, `12:
 
 
 class PlainLoader(yaml.SafeLoader):
-    """Mappings, lists and scalars; no anchors, tags, merge keys, repeated keys or deep nesting."""
+    """Load mappings, lists and scalars alone.
+
+    No anchors, tags, merge keys, repeated keys or deep nesting.
+    """
 
     _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuses what is not plain before it is built."""
+        """Refuse what is not plain before it is built."""
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "anchor", None) is not None:
             raise _fault("uses an anchor; write the value out", event.start_mark)
@@ -42,7 +48,7 @@ class PlainLoader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Refuses a name that is given twice or is not text."""
+        """Refuse a name that is given twice or is not text."""
         names: set[str] = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:str":
@@ -59,7 +65,7 @@ for _kind, (_pattern, _first) in _SCALARS.items():
 
 
 def load_plain(text: str) -> Any:
-    """Reads one YAML document.
+    """Read one YAML document.
 
     Raises:
         ValueError: It is not plain YAML; the message says where and why, to follow the name of the file.

@@ -1,4 +1,7 @@
-"""What is decided before an adaptation begins: the method by its name, and the settings. Read without torch."""
+"""Choose the method and the settings of an adaptation.
+
+Read without torch, before the adaptation begins.
+"""
 
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -13,7 +16,7 @@ PSEUDO_LABELS = ("vote", "own")
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptSettings:
-    """How a model is adapted; docs/method.md gives the reasons for the defaults.
+    """Configure how a model is adapted; see docs/method.md for reasons.
 
     Attributes:
         epochs: passes over the target corpus.
@@ -22,7 +25,7 @@ class AdaptSettings:
         learning_rate: of bottleneck and head, decayed as ``(1 + 10 t/T)^-0.75``.
         encoder_rate: learning rate of the encoder as a share of ``learning_rate``.
         weight_decay: weight decay.
-        train_head: False keeps the source's head as it is (SHOT).
+        train_head: whether the head is trained; False keeps the source's head (SHOT).
         num_neighbors: K of the neighbor loss.
         num_voters: K' of the vote for pseudo-labels.
         candidates: neighbors are searched among the mini-batch and at most so many other bank rows, drawn afresh
@@ -72,7 +75,7 @@ class AdaptSettings:
 
 
 class Plan(NamedTuple):
-    """How to adapt: a method by its name, its settings, and the seed of shuffling and dropout."""
+    """Plan an adaptation: method, settings, seed of shuffling and dropout."""
 
     method: str
     settings: AdaptSettings
@@ -109,7 +112,10 @@ SINGLE_PASS = ("none", "adabn", "t3a")
 
 
 def members_of(method: str) -> tuple[str, ...]:
-    """The methods of the committee that ``--method`` asks for, member by member."""
+    """Return the methods of the committee that ``--method`` asks for.
+
+    Member by member.
+    """
     if method in COMMITTEES:
         return COMMITTEES[method]
     return (method,) * (1 if method in SINGLE_PASS else MEMBERS)

@@ -1,7 +1,9 @@
-"""A site's model as one module of plain tensors: from front-end outputs to calibrated scores, for other runtimes.
+"""Express a site's model as one module of plain tensors.
 
-It does what `ecan_core.rounds.Preparation` and `ecan_core.predict` do in steps. Who speaks is a number here: a row of
-the site's speakers. An utterance of nobody who is known has row 0, the corpus; `predict` would take such a speaker's
+It goes from front-end outputs to calibrated scores, for other runtimes.
+
+It does what `ecan_core.rounds.Preparation` and `ecan_core.predict` do in steps. A speaker is a number here: a row of
+the site's speakers. An utterance of an unknown speaker has row 0, the corpus; `predict` would take such a speaker's
 own moments, for which it needs several utterances at once.
 """
 
@@ -17,7 +19,9 @@ from ecan_core.rounds import Ear, Preparation
 
 
 class PortableModel(nn.Module):
-    """Calibrated scores ``[N, C]`` of utterance statistics ``[N, S]``, in evaluation mode.
+    """Compute calibrated scores ``[N, C]`` of statistics ``[N, S]``.
+
+    The module is in evaluation mode.
 
     Args:
         networks: the committee.
@@ -41,7 +45,10 @@ class PortableModel(nn.Module):
         self.eval()
 
     def forward(self, features: Tensor, speaker: Tensor) -> Tensor:
-        """Scores of ``features`` ``[N, S]``; ``speaker`` ``[N]`` counts from 1, 0 is nobody who is known."""
+        """Return the scores of ``features`` ``[N, S]``.
+
+        ``speaker`` ``[N]`` counts from 1; 0 is a speaker who is not known.
+        """
         if self.ear is not None:
             speaker = self.ear(self._normalize(features, torch.zeros_like(speaker)))
         return _soften(committee(self.networks, self._normalize(features, speaker)), self.temperature)
@@ -53,7 +60,10 @@ class PortableModel(nn.Module):
 
 
 class PortableEar(nn.Module):
-    """The row of the voice that each utterance sits nearest to, of statistics normalized by the corpus ``[N, S]``."""
+    """Find the voice nearest to each utterance, as a row.
+
+    It reads statistics ``[N, S]`` normalized by the corpus.
+    """
 
     columns: Tensor
     offsets: Tensor
@@ -71,19 +81,22 @@ class PortableEar(nn.Module):
         self.register_buffer("rows", torch.tensor([known.get(name, 0) for name in voices.all_names()]))
 
     def forward(self, normalized: Tensor) -> Tensor:
-        """Rows ``[N]``."""
+        """Return rows ``[N]``."""
         places = (normalized - committee(self.networks, normalized) @ self.offsets)[:, self.columns]
         distances = ((places[:, None] - self.centers[None]) ** 2).sum(dim=2)
         return self.rows[distances.argmin(dim=1)]
 
 
 def speakers_of(normalizer: Normalizer) -> list[str]:
-    """Whose moments a normalizer holds, in the order of a portable model's rows from 1."""
+    """List the speakers of a normalizer, in a portable model's row order.
+
+    Rows count from 1.
+    """
     return sorted(normalizer.speakers)
 
 
 def committee(networks: nn.ModuleList, inputs: Tensor) -> Tensor:
-    """Mean scores ``[N, C]`` of networks."""
+    """Return the mean scores ``[N, C]`` of networks."""
     return torch.stack([network(inputs).logits.softmax(dim=1) for network in networks]).mean(dim=0)
 
 

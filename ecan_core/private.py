@@ -1,8 +1,10 @@
-"""Private training: full-batch descent on clipped gradients with noise, for the bottleneck and the head.
+"""Train privately: full-batch descent on clipped, noisy gradients.
 
-The encoder stays as it was drawn: it has seen no speech, so it costs no privacy. What each utterance, or each
-speaker, can add to a step is clipped to one length, and noise of a multiple of that length is added to the sum. How
-much that promises is an accountant's business, see `source_site.privacy`.
+The bottleneck and the head alone are trained.
+
+The encoder keeps its random initial weights: it has seen no speech, so it costs no privacy. What each utterance, or
+each speaker, can add to a step is clipped to one length, and noise of a multiple of that length is added to the sum.
+The accountant in `source_site.privacy` computes what this promises.
 """
 
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ _MOMENTUM, _SCALE, _TINY = 0.9, 0.99, 1e-8
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateSettings:
-    """How a private model is trained.
+    """Configure how a private model is trained.
 
     Attributes:
         noise_multiplier: deviation of the noise in units of ``clip``.
@@ -103,7 +105,9 @@ def train_private(
 def clipped_sums(
     network: Network, codes: Tensor, labels: Tensor, clip: float, *, speakers: Tensor | None = None
 ) -> list[Tensor]:
-    """The sum of every unit's gradient, each cut to a length, for the parameters of bottleneck and head.
+    """Sum every unit's gradient, each cut to a length.
+
+    The gradients are those of bottleneck and head.
 
     Args:
         network: the network.
@@ -127,7 +131,10 @@ def clipped_sums(
 
 
 def gradient_lengths(network: Network, codes: Tensor, labels: Tensor) -> Tensor:
-    """Length of each utterance's gradient over the parameters of bottleneck and head ``[N]``."""
+    """Return the length of each utterance's gradient ``[N]``.
+
+    The parameters of bottleneck and head count.
+    """
     outputs = network.bottleneck(codes)
     features = functional.normalize(outputs, dim=1)
     logits = network.head(features)

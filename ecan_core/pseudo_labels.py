@@ -1,4 +1,4 @@
-"""Pseudo-labels: what the score bank says about an utterance."""
+"""Derive pseudo-labels from the score bank."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from ecan_core.banks import MemoryBanks
 
 
 def vote(neighbors: Tensor, banks: MemoryBanks) -> Tensor:
-    """Mean score of the K' nearest neighbors (E8).
+    """Return the mean score of the K' nearest neighbors (E8).
 
     Args:
         neighbors: bank rows ``[B, K']``.

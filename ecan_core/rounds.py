@@ -1,9 +1,11 @@
-"""A whole adaptation at one site, in rounds: what a round learned of the emotions tells the next how to normalize.
+"""Run a whole adaptation at one site, in rounds.
 
-The first round normalizes by the corpus, where nothing can go wrong. Its guesses of the emotions then show which
-speakers are heard in several moods, or what in the sound is voice and not emotion. Every round starts from the source
-model, so that a round's mistakes do not add up in the weights. A committee of networks, which differ in method,
-shuffling and dropout, guesses better than one and is the panel that the verdict is made from (`ecan_core.select`).
+What a round learned of the emotions tells the next one how to normalize.
+
+The first round normalizes by the corpus, which needs no guesses. Its guesses of the emotions then show which speakers
+are heard in several moods, or which part of the sound is voice and not emotion. Every round starts from the source
+model, so that mistakes of earlier rounds do not add up in the weights. A committee of networks, which differ in method,
+shuffling and dropout, guesses better than one network. It is also the panel for the verdict (`ecan_core.select`).
 docs/method.md has the measurements.
 """
 
@@ -27,54 +29,66 @@ LATER_ROUNDS = {"none": 0, "corpus": 0, "speaker": 2, "voice": 2}
 
 
 def num_rounds(mode: str, num_utterances: int) -> int:
-    """Rounds of an adaptation: one alone where there is nothing to learn, or too little to learn it from."""
+    """Return the number of rounds of an adaptation.
+
+    One alone where there is nothing to learn, or too little to learn it from.
+    """
     return 1 + (LATER_ROUNDS[mode] if num_utterances >= MIN_GUESSES else 0)
 
 
 def num_epochs(mode: str, num_utterances: int, methods: Sequence[str], settings: AdaptSettings) -> int:
-    """Epochs of all rounds and members together."""
+    """Return the number of epochs of all rounds and members together."""
     by_member = [1 if method in SINGLE_PASS else settings.epochs for method in methods]
     return num_rounds(mode, num_utterances) * sum(by_member)
 
 
 class Finished(Protocol):
-    """Members that are adapted already: an adaptation that was killed goes on with the next one."""
+    """Keep members that are adapted, for a run that goes on after a kill.
+
+    An adaptation that was killed goes on with the member after them.
+    """
 
     def load(self, round_index: int, member: int, network: Network) -> Adaptation | None:
-        """Make a fresh network what the member was, and tell what its method did; None if it was not adapted yet."""
+        """Load a member into a fresh network; None if it was not adapted yet.
+
+        Returns what its method did.
+        """
 
     def keep(self, round_index: int, member: int, network: Network, adaptation: Adaptation) -> None:
         """Keep a member that was just adapted."""
 
 
 class NothingFinished:
-    """An adaptation that is not to be gone on with."""
+    """Keep nothing, for an adaptation that will not be resumed."""
 
     def load(self, round_index: int, member: int, network: Network) -> Adaptation | None:
-        """Know of none."""
+        """Return None: no member is known."""
         return None
 
     def keep(self, round_index: int, member: int, network: Network, adaptation: Adaptation) -> None:
-        """Forget it."""
+        """Keep nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ear:
-    """Hears which voice speaks: the committee of the first round and the voices that it made audible."""
+    """Hear which voice speaks.
+
+    It uses the committee of the first round and the voices that were found with it.
+    """
 
     networks: tuple[Network, ...]
     corpus: Normalizer
     voices: Voices
 
     def names(self, features: Sequence[np.ndarray]) -> list[str]:
-        """The voice of each utterance ``[S]``."""
+        """Name the voice of each utterance ``[S]``."""
         normalized = self.corpus.apply(features, [None] * len(features))
         return self.voices.names(np.stack(normalized), committee_scores(self.networks, inputs_of(normalized)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """How a site's features become what a network reads.
+    """Prepare a site's features for a network.
 
     Attributes:
         normalizer: what they are normalized by.
@@ -85,20 +99,20 @@ class Preparation:
     ear: Ear | None = None
 
     def inputs(self, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> Inputs:
-        """The utterances as a network reads them."""
+        """Return the utterances as a network reads them."""
         names = speakers if self.ear is None else self.ear.names(features)
         return inputs_of(self.normalizer.knowing(features, names).apply(features, names))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteAdaptation:
-    """What became of a source model at a site.
+    """Describe what became of a source model at a site.
 
     Attributes:
         networks: the committee.
-        preparation: how it is given the site's utterances.
-        unadapted: how the source model is given them: without anything that an adaptation guessed.
-        scores: the committee's ``[N, C]``.
+        preparation: how the site's utterances are prepared for it.
+        unadapted: how they are prepared for the source model: without anything that an adaptation guessed.
+        scores: scores of the committee ``[N, C]``.
         members: what became of each member in the last round.
     """
 
@@ -188,7 +202,7 @@ def adapt_site(
 
 
 class _Committee(NamedTuple):
-    """Networks that were adapted alike, and what became of each."""
+    """Hold networks that were adapted alike, and what became of each."""
 
     networks: tuple[Network, ...]
     adaptations: tuple[Adaptation, ...]

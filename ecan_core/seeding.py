@@ -1,4 +1,4 @@
-"""One seed, one result: every random draw of a run comes from here."""
+"""Make every random draw of a run follow from one seed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,9 @@ import torch
 
 @contextmanager
 def seeded(seed: int, *, stream: int = 0) -> Iterator[None]:
-    """Run a block with torch's global generator set from ``(seed, stream)`` and restore it afterwards.
+    """Run a block with torch's generator set from ``(seed, stream)``.
+
+    It is the global one, and is restored afterwards.
 
     Streams keep the draws of different epochs apart, so that no epoch depends on how many draws came before.
     """
@@ -18,5 +20,8 @@ def seeded(seed: int, *, stream: int = 0) -> Iterator[None]:
 
 
 def one_thread() -> None:
-    """Compute on one thread: results reproduce bit for bit, and small networks run fastest so."""
+    """Compute on one thread.
+
+    Results then reproduce bit for bit, and small networks run fastest.
+    """
     torch.set_num_threads(1)

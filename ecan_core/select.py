@@ -1,8 +1,10 @@
-"""Judge an adaptation without labels: keep it, doubt it, or go back to the source model.
+"""Judge an adaptation without labels: keep it, doubt it or undo it.
 
-The default committee votes, and what an adaptation gains over the source model is estimated by
-the UAR of both against that vote. A plain agreement with the vote says little; the difference between the two does.
-docs/method.md has the measurements, and what this cannot see: harm that the whole panel shares.
+To undo it is to go back to the source model.
+
+The default committee votes. The gain of an adaptation over the source model is estimated by the UAR of both against
+that vote. Mere agreement with the vote says little; the difference between the two models says much.
+docs/method.md has the measurements, and the limit of the method: it cannot see harm that the whole panel shares.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ MIN_AGREEMENT = 0.3
 
 
 class Verdict(StrEnum):
-    """What became of an adaptation."""
+    """Name what became of an adaptation."""
 
     IMPROVED = "improved"
     INCONCLUSIVE = "inconclusive"
@@ -35,21 +37,23 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A verdict and its reason in one sentence."""
+    """Hold a verdict and its reason in one sentence."""
 
     verdict: Verdict
     reason: str
 
 
 def judge(source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float) -> Judgement:
-    """Compare the scores ``[N, C]`` of the source and the adapted model on the same utterances.
+    """Judge the adapted model against the source model by their scores.
+
+    Both are ``[N, C]``, of the same utterances.
 
     A fault that the source model shows already is not held against the adaptation.
 
     Args:
-        source_scores: of the model as it was received.
-        adapted_scores: of the adapted one.
-        gain: as the panel estimates it, by `estimated_gain` or `estimated_gain_of_panel`.
+        source_scores: scores of the model as it was received.
+        adapted_scores: scores of the adapted model.
+        gain: gain in UAR points, by `estimated_gain` or `estimated_gain_of_panel`.
     """
     if not np.isfinite(adapted_scores).all():
         return Judgement(verdict=Verdict.REVERTED, reason="the adaptation diverged: lower learning_rate")
@@ -68,7 +72,9 @@ def judge(source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float) ->
 
 
 def estimated_gain(source_scores: np.ndarray, adapted_scores: np.ndarray, panel_scores: np.ndarray) -> float:
-    """UAR of the adapted model minus that of the source model, in points, if the panel's scores were the truth.
+    """Estimate the gain in UAR points, taking the panel for the truth.
+
+    UAR of the adapted model minus that of the source model.
 
     All scores are ``[N, C]``; the panel must not hold the run that is judged, nor share its seed.
     """
@@ -76,7 +82,10 @@ def estimated_gain(source_scores: np.ndarray, adapted_scores: np.ndarray, panel_
 
 
 def estimated_gain_of_panel(source_scores: np.ndarray, member_scores: Sequence[np.ndarray]) -> float:
-    """The gain of a panel's members, two at least, each judged by the others: the mean of `estimated_gain`."""
+    """Estimate the gain of a panel's members, each judged by the others.
+
+    Two members at least; the result is the mean of `estimated_gain`.
+    """
     gains = [
         estimated_gain(source_scores, own, np.mean([*member_scores[:index], *member_scores[index + 1 :]], axis=0))
         for index, own in enumerate(member_scores)
@@ -85,7 +94,11 @@ def estimated_gain_of_panel(source_scores: np.ndarray, member_scores: Sequence[n
 
 
 def _soft_uar(scores: np.ndarray, panel_scores: np.ndarray) -> float:
-    """Mean over classes of the share of the panel's belief in the class that falls on utterances called so, in %."""
+    """Return the UAR in % against the panel's scores as soft labels.
+
+    The mean over classes of the share of the panel's belief in a class that falls on utterances predicted as that
+    class.
+    """
     belief = panel_scores.sum(axis=0)
     called = scores.argmax(axis=1)
     found = [panel_scores[called == index, index].sum() for index in range(len(belief))]

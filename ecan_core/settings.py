@@ -1,4 +1,6 @@
-"""Settings from YAML into frozen dataclasses, with every fault named by its place.
+"""Read settings from YAML into frozen dataclasses.
+
+Every fault is named by its place.
 
 The dataclass is the schema. A field without a default must be given, its annotation is the type that is
 accepted, and `__post_init__` checks ranges by raising `SettingsError` with a sentence that starts with the
@@ -23,7 +25,7 @@ Settings = TypeVar("Settings")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a settings file as plain data; an empty file gives an empty mapping.
+    """Read a settings file as plain data; an empty file is an empty mapping.
 
     Args:
         path: YAML in UTF-8 of at most 64 KiB, reduced to plain data (see `ecan_core.plain_yaml`).
@@ -52,7 +54,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_settings(cls: type[Settings], mapping: Mapping[str, Any], where: str) -> Settings:
-    """Builds a settings dataclass from plain data.
+    """Build a settings dataclass from plain data.
 
     Args:
         cls: A frozen dataclass as described at the head of this file.

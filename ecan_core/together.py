@@ -1,8 +1,10 @@
-"""Sites of one operator adapt one model together: each tells how it would change the weights, and no more.
+"""Adapt one model together, for sites of one operator.
+
+Each site tells how it would change the weights, and no more.
 
 A round is an adaptation at every site, from the same weights, to its own utterances. What leaves a site is the
 difference of the weights that a bundle holds, with a bound on its length. Memory banks, pseudo-labels, features and
-the site's normalization are not in it. Whoever sums the differences up need not be trusted with them (SecAgg+).
+the site's normalization are not in it. Whoever sums the differences up need not be trusted with them (a masked sum).
 
 Source: McMahan et al., AISTATS 2017, arXiv 1602.05629 (federated averaging).
 Differs: every site counts the same, however many utterances it has; the local objective has no labels.
@@ -63,7 +65,7 @@ def change_weights(network: Network, change: Arrays) -> None:
 
 
 def refuse_foreign(update: Arrays, expected: Arrays) -> None:
-    """Refuse an update that is more, less or other than the change of the weights of one network.
+    """Refuse an update that is not exactly a change of one network's weights.
 
     Raises:
         ModelError: a name, shape or type differs from those of ``expected``, or a number is not finite.
@@ -79,7 +81,7 @@ def refuse_foreign(update: Arrays, expected: Arrays) -> None:
 
 
 def trainable(weights: Arrays) -> Arrays:
-    """What an update may name, of the weights of a bundle."""
+    """Name what an update may change of the weights of a bundle."""
     return {name: array for name, array in weights.items() if not name.startswith(OF_THE_SOURCE)}
 
 

@@ -1,4 +1,4 @@
-"""Source training: label-smoothed cross-entropy on the labelled corpus (method E2)."""
+"""Train the source model by label-smoothed cross-entropy (method E2)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ecan_core.seeding import seeded
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How the source model is trained.
+    """Configure how the source model is trained.
 
     Attributes:
         epochs: passes over the corpus.

@@ -1,4 +1,4 @@
-"""The unit of speech, deliberately without a label."""
+"""Define the unit of speech, deliberately without a label."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """A stretch of recorded speech by one person.
+    """Describe a stretch of recorded speech by one person.
 
     There is no field for a label: code that adapts a model handles utterances and so cannot see one.
 
@@ -30,7 +30,10 @@ class Utterance:
 
     @property
     def channel_name(self) -> str | None:
-        """The channel in words, such as ``customer (channel 1)``; None where it is unknown."""
+        """Return the channel in words, such as ``customer (channel 1)``.
+
+        None where it is unknown.
+        """
         if self.channel is None:
             return self.role
         return f"channel {self.channel}" if self.role is None else f"{self.role} (channel {self.channel})"

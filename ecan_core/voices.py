@@ -1,9 +1,9 @@
-"""Voices: who speaks, estimated from the sound alone where nobody wrote it down.
+"""Estimate from the sound who speaks, where nobody wrote it down.
 
-What an utterance's statistics say is mostly the voice and the recording; the emotion comes third. So a first
-adaptation, normalized by the corpus, guesses the emotions; what they explain is subtracted; what is left falls into
-groups, the voices; and each voice is normalized by its own moments, which are also taken without the emotion, so that
-a voice that is mostly angry does not have its anger normalized away. docs/method.md has the measurements.
+An utterance's statistics mostly describe the voice and the recording; the emotion comes third. So this is done in four
+steps. A first adaptation, normalized by the corpus, guesses the emotions. What they explain is subtracted. The rest
+falls into groups: the voices. Each voice is then normalized by its own moments, which are also taken without the
+emotion, so that a voice that is mostly angry does not lose its anger. docs/method.md has the measurements.
 """
 
 import warnings
@@ -38,7 +38,7 @@ _RESTARTS, _ITERATIONS, _ALTERNATIONS = 4, 30, 5
 
 @dataclass(frozen=True, kw_only=True)
 class Voices:
-    """The voices of one site.
+    """Hold the voices of one site.
 
     Attributes:
         columns: which statistics tell voices apart, bool ``[S]``.
@@ -51,7 +51,7 @@ class Voices:
     centers: np.ndarray
 
     def names(self, normalized: np.ndarray, scores: np.ndarray) -> list[str]:
-        """The voice that each utterance sits nearest to.
+        """Name the voice that each utterance lies nearest to.
 
         Args:
             normalized: statistics normalized by the corpus ``[N, S]``.
@@ -64,7 +64,7 @@ class Voices:
         return [_name(index) for index in nearest]
 
     def all_names(self) -> list[str]:
-        """Every voice, in the order of `centers`."""
+        """Name every voice, in the order of `centers`."""
         return [_name(index) for index in range(len(self.centers))]
 
 
@@ -73,17 +73,23 @@ def _name(index: int) -> str:
 
 
 def possible_mode(mode: str, num_utterances: int) -> str:
-    """What a site of so many utterances is normalized by where ``mode`` was wanted: too few tell no voices apart."""
+    """Return the normalization that a site of this size can have.
+
+    Where ``mode`` was wanted; too few utterances tell no voices apart.
+    """
     return "corpus" if mode == "voice" and num_utterances < MIN_GUESSES else mode
 
 
 def tells_voices_apart(feature_names: Sequence[str]) -> bool:
-    """Whether some of these features describe a voice; frames do not describe utterances."""
+    """Return whether some of these features describe a voice.
+
+    Frames do not describe utterances.
+    """
     return bool(_voice_mask(feature_names).any())
 
 
 def voice_columns(feature_names: Sequence[str]) -> np.ndarray:
-    """Which features tell voices apart, bool ``[S]``.
+    """Mark the features that tell voices apart, bool ``[S]``.
 
     Raises:
         UsageFault: none does.
@@ -100,7 +106,9 @@ def _voice_mask(feature_names: Sequence[str]) -> np.ndarray:
 
 
 def find_voices(normalized: np.ndarray, scores: np.ndarray, columns: np.ndarray, *, seed: int) -> Voices:
-    """Group utterances by voice: k-means on what the emotions leave of the voice statistics.
+    """Group utterances by voice, with the emotion taken out.
+
+    It runs k-means on what the emotions leave of the voice statistics.
 
     Args:
         normalized: statistics normalized by the corpus ``[N, S]``.
@@ -127,7 +135,10 @@ def find_voices(normalized: np.ndarray, scores: np.ndarray, columns: np.ndarray,
 
 
 def class_offsets(normalized: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """What each class adds to the mean over classes ``[C, S]``, by soft labels ``[N, C]``."""
+    """Return what each class adds to the mean over classes ``[C, S]``.
+
+    Classes are soft labels ``[N, C]``.
+    """
     means = (scores.T @ normalized) / scores.sum(axis=0)[:, None].clip(1e-6)
     offsets: np.ndarray = means - means.mean(axis=0)
     return offsets
@@ -136,7 +147,9 @@ def class_offsets(normalized: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def normalize_by_voices(
     corpus: Normalizer, normalized: np.ndarray, names: Sequence[str | None], scores: np.ndarray
 ) -> Normalizer:
-    """A normalizer that treats voices as speakers, whose moments are taken without the emotion.
+    """Fit a normalizer that treats voices as speakers.
+
+    Their moments are taken without the emotion.
 
     Args:
         corpus: the site's normalizer by the corpus.
@@ -162,7 +175,9 @@ def normalize_by_voices(
 
 
 def _offsets_within(members: Mapping[str, np.ndarray], normalized: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Class offsets ``[C, S]`` beside those of the voices, so that an angry voice is not taken for anger.
+    """Fit class offsets ``[C, S]`` and voices together.
+
+    Fitting both keeps an angry voice from being taken for anger.
 
     Fits voice plus class by alternating least squares.
     """

@@ -1,7 +1,9 @@
-"""Processes that share work, made by `fork` and pipes alone: neither sockets nor semaphores nor another program.
+"""Share work among processes made by `fork` and pipes alone.
 
-That is all that a sealed process may do, and it costs milliseconds. What a worker is given and what it gives back are
-bytes, so that nothing it says can become code. A worker that is killed costs the piece that it was at; another takes
+No sockets, semaphores or other programs are needed.
+
+A contained process may do no more than that, and it costs milliseconds. Workers receive and return bytes, so that
+nothing they say can become code. A worker that is killed costs the piece that it was computing; another worker takes
 its place.
 """
 
@@ -23,14 +25,17 @@ _AHEAD = 4
 
 
 def cores() -> int:
-    """How many cores this process may use; a container or a batch system may grant fewer than the machine has."""
+    """Return how many cores this process may use.
+
+    A container or a batch system may grant fewer than the machine has.
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def shared_out(pieces: Iterable[bytes], compute: Compute, num_workers: int) -> Iterator[bytes | None]:
-    """Computes pieces of work in forked processes.
+    """Compute pieces of work in forked processes.
 
     Args:
         pieces: Taken one by one, not far ahead of what is yielded.
@@ -68,7 +73,9 @@ def shared_out(pieces: Iterable[bytes], compute: Compute, num_workers: int) -> I
 
 
 class Companion:
-    """A forked process that answers one question after the other, and keeps between them what it has open.
+    """Answer questions in a forked process, one after the other.
+
+    It keeps what it has open between them.
 
     Args:
         compute: Answers, there.
@@ -78,7 +85,7 @@ class Companion:
         self._worker: _Worker | None = _Worker(compute)
 
     def ask(self, content: bytes) -> bytes | None:
-        """What it answers; None once it is gone."""
+        """Return what it answers; None once it is gone."""
         if self._worker is None:
             return None
         piece = self._worker.start(content)
@@ -94,7 +101,7 @@ class Companion:
 
 
 class _Piece:
-    """One piece of work: whether it is done, and what came of it."""
+    """Hold one piece of work: whether it is done, and its result."""
 
     def __init__(self) -> None:
         self.is_done = False
@@ -102,7 +109,10 @@ class _Piece:
 
 
 class _Worker:
-    """A forked process that computes one piece after the other until its pipe is closed."""
+    """Compute pieces in a forked process until its pipe is closed.
+
+    One after the other.
+    """
 
     def __init__(self, compute: Compute) -> None:
         inner_reading, self._writing = os.pipe()
@@ -121,7 +131,7 @@ class _Worker:
 
     @property
     def ends(self) -> tuple[int, int]:
-        """This side's ends of the pipes."""
+        """Return this side's ends of the pipes."""
         return self._writing, self.reading
 
     def start(self, content: bytes) -> _Piece:
@@ -132,7 +142,7 @@ class _Worker:
         return self._piece
 
     def finish(self) -> bool:
-        """Take what it has computed; returns whether it is still there."""
+        """Take its result; returns whether the process is still there."""
         try:
             self._piece.result = _receive(self.reading)
         except EOFError:
@@ -141,7 +151,7 @@ class _Worker:
         return self._piece.result is not None
 
     def close(self) -> None:
-        """Let it end after what it is at."""
+        """Let it end after the piece that it computes."""
         _living.remove(self)
         for descriptor in self.ends:
             os.close(descriptor)
@@ -154,7 +164,7 @@ _living: list[_Worker] = []
 
 
 def _work(compute: Compute, reading: int, writing: int) -> None:
-    """What a worker does all its life; it never returns."""
+    """Run a worker's whole life; never returns."""
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -177,7 +187,7 @@ def _send(descriptor: int, content: bytes) -> None:
 
 
 def _receive(descriptor: int) -> bytes:
-    """Reads one message.
+    """Read one message.
 
     Raises:
         EOFError: The other side is gone.
@@ -198,7 +208,7 @@ def _read(descriptor: int, length: int) -> bytes:
 
 
 def _readable(descriptors: list[int]) -> list[int]:
-    """Waits until one of these can be read."""
+    """Wait until one of these can be read."""
     waiting = select.poll()
     for descriptor in descriptors:
         waiting.register(descriptor, select.POLLIN)
@@ -206,7 +216,7 @@ def _readable(descriptors: list[int]) -> list[int]:
 
 
 def _flush() -> None:
-    """Write out what both processes would otherwise write."""
+    """Write out the buffers that both processes would otherwise write."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()

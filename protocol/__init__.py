@@ -1,1 +1,4 @@
-"""What crosses between the two sites, and who may be believed: cryptography and bytes, no torch."""
+"""Define what crosses between the two sites, and whom to believe.
+
+Cryptography and bytes, no torch.
+"""

@@ -1,4 +1,4 @@
-"""The networks that a bundle can carry: every name, type and shape follows from three facts.
+"""Derive every name, type and shape of a bundle's network.
 
 The facts are the architecture's id, the number of classes and the normalization. Nothing about shapes is ever
 read from a file; a reader predicts them and compares.
@@ -27,7 +27,7 @@ ITEM_BYTES = {"I8": 1, "I16": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One affine layer of the chain from input to logits.
+    """Describe one affine layer of the chain from input to logits.
 
     Attributes:
         name: prefix of its tensors.
@@ -47,28 +47,31 @@ class Layer:
 
     @property
     def weight(self) -> str:
-        """Name of the weight, of shape `shape`."""
+        """Return the name of the weight, of shape `shape`."""
         return f"{self.name}.weight"
 
     @property
     def bias(self) -> str:
-        """Name of the bias ``[units]``."""
+        """Return the name of the bias ``[units]``."""
         return f"{self.name}.bias"
 
     @property
     def exponent(self) -> str:
-        """Name of the encoded row exponents ``[units]``."""
+        """Return the name of the encoded row exponents ``[units]``."""
         return f"{self.name}.exponent"
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the weight: ``[units, inputs]`` or ``[units, inputs, kernel]``."""
+        """Return the shape of the weight.
+
+        ``[units, inputs]`` or ``[units, inputs, kernel]``.
+        """
         return (self.units, self.inputs) if self.kernel is None else (self.units, self.inputs, self.kernel)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """One encoded tensor: its name, its type in safetensors words and its shape."""
+    """Describe one encoded tensor: name, safetensors type and shape."""
 
     name: str
     dtype: str
@@ -76,12 +79,12 @@ class TensorSpec:
 
     @property
     def num_bytes(self) -> int:
-        """Length of its data in bytes."""
+        """Return the length of its data in bytes."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 def layers(arch: str, num_classes: int) -> tuple[Layer, ...]:
-    """The chain of layers from input to logits.
+    """Return the chain of layers from input to logits.
 
     Raises:
         Malformed: this version does not know the architecture, or the number of classes is out of range.
@@ -103,7 +106,7 @@ def layers(arch: str, num_classes: int) -> tuple[Layer, ...]:
 
 
 def input_scalings(arch: str, normalization: str) -> dict[str, int]:
-    """The vectors that standardize the input, with their length.
+    """Return the vectors that standardize the input, with their lengths.
 
     Only a model trained without normalization carries them; otherwise each site uses statistics of its own.
     """
@@ -119,7 +122,10 @@ def input_scalings(arch: str, normalization: str) -> dict[str, int]:
 
 
 def model_shapes(arch: str, num_classes: int, normalization: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the model's float tensors, before encoding."""
+    """Return names and shapes of the model's float32 tensors.
+
+    Those before encoding.
+    """
     shapes: dict[str, tuple[int, ...]] = {
         name: (length,) for name, length in input_scalings(arch, normalization).items()
     }
@@ -130,7 +136,10 @@ def model_shapes(arch: str, num_classes: int, normalization: str) -> dict[str, t
 
 
 def tensor_specs(arch: str, num_classes: int, normalization: str) -> tuple[TensorSpec, ...]:
-    """The encoded tensors in their order in the file: wider types first, then by name."""
+    """Return the encoded tensors in their order in the file.
+
+    Wider types come first, then names in order.
+    """
     specs = []
     for name, length in input_scalings(arch, normalization).items():
         specs.append(TensorSpec(name=name, dtype="I8", shape=(length,)))

@@ -1,4 +1,6 @@
-"""What a manifest says of the audit behind it: at which tier a model left, what came of it, and what was measured.
+"""Define what a manifest states about the audit of a model.
+
+The tier at which the model left, the outcome, and what was measured.
 
 Figures are the upper ends of 95 % intervals, rounded up, so that a source can state more than it has measured and
 never less; 0 stands for what was not measured. The audit itself stays at the source.
@@ -38,18 +40,18 @@ LEAST_NETWORKS = {1: 5, 2: 6}
 
 @dataclass(frozen=True, kw_only=True)
 class AuditFields:
-    """What is stated; by default, that there was no audit.
+    """Hold what is stated; by default, that there was no audit.
 
     Attributes:
-        tier: how delicate the source takes its speech to be, one of `TIERS`.
+        tier: how sensitive the source considers its speech, one of `TIERS`.
         audit: one of `VERDICTS`.
         networks: networks that were trained for the audit, as a power of two, rounded down.
-        lira_auc: of LiRA on networks that were trained alike, in half percents; the other figures likewise.
-        lira_tpr1: share of members that it finds at 1 % false alarms.
-        file_auc: of LiRA on the very weights.
-        spk_auc: of the attack that asks whether a person was in the training.
+        lira_auc: area under the curve of LiRA on networks that were trained alike, in half percents.
+        lira_tpr1: share of members that it finds at 1 % false alarms, in half percents.
+        file_auc: area under the curve of LiRA on the very weights, in half percents.
+        spk_auc: area of the attack that asks whether a person was in the training, in half percents.
         epsilon: what a private training promises, in tenths, rounded up.
-        delta: the promise holds but for a probability of 10 to the minus this.
+        delta: the promise may fail with a probability of 10 to the minus this.
         unit: what the promise protects, one of `UNITS`.
     """
 
@@ -68,8 +70,8 @@ class AuditFields:
     def makes_sense(self) -> bool:
         """Whether no field contradicts another.
 
-        A verdict belongs to a tier above 0, an audit has networks, what was found or promised has an audit, and a
-        promise is whole.
+        A verdict belongs to a tier above 0; an audit has trained networks; figures and promises need an audit; and a
+        promise has an epsilon, a delta and a unit.
         """
         found = any(getattr(self, name) for name in (*FIGURES, "epsilon"))
         return (
@@ -81,6 +83,9 @@ class AuditFields:
 
     @property
     def clears_its_tier(self) -> bool:
-        """Whether the figures are there and within the bars; nothing is asked at tier 0."""
+        """Whether the figures are there and within the bars.
+
+        Nothing is asked at tier 0.
+        """
         bars, least_networks = BARS.get(self.tier, {}), LEAST_NETWORKS.get(self.tier, 0)
         return self.networks >= least_networks and all(0 < getattr(self, name) <= bars[name] for name in bars)

@@ -1,4 +1,6 @@
-"""The frame of a bundle: a fixed head, the signed envelope, the weights, and not one byte more.
+"""Frame a bundle: a fixed head, the signed envelope, the weights.
+
+Not one byte more is allowed.
 
 ::
 
@@ -42,7 +44,7 @@ _LIKELY_KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """The two parts of a frame; nothing about them is verified.
+    """Hold the two parts of a frame, nothing of which is verified.
 
     Attributes:
         envelope: a copy, at most `MAX_ENVELOPE_BYTES`.
@@ -59,7 +61,9 @@ def assemble(envelope: bytes, weights: bytes) -> bytes:
 
 
 def split(data: Buffer) -> Bundle:
-    """Take a frame apart without copying the weights; looks at nothing but the structure.
+    """Take a frame apart without copying the weights.
+
+    Only the structure is checked.
 
     Raises:
         Malformed: not a bundle, of another version, cut short, or with anything after its end.
@@ -86,7 +90,7 @@ def split(data: Buffer) -> Bundle:
 
 
 def _check_magic(head: bytes) -> None:
-    """Refuse what does not begin as a bundle does, saying what it looks like."""
+    """Refuse what does not begin like a bundle; tell what it looks like."""
     start = head[: len(MAGIC)]
     if start == MAGIC:
         return
@@ -98,7 +102,7 @@ def _check_magic(head: bytes) -> None:
 
 
 def likely_kind(head: bytes) -> str:
-    """What a file looks like by its first bytes, in words."""
+    """Describe in words what a file looks like by its first bytes."""
     for prefix, kind in _LIKELY_KINDS.items():
         if head.startswith(prefix):
             return kind

@@ -1,4 +1,6 @@
-"""The one text form of everything that is signed: a JSON subset with exactly one encoding per value.
+"""Write and read the one text form of everything that is signed.
+
+It is a JSON subset with exactly one encoding per value.
 
 ASCII, keys sorted, no spaces, integers only, shallow. A record is an object whose fields are all known: a
 schema maps each field's name to the kind of value it holds, so that nothing free can be written beside them.
@@ -18,29 +20,32 @@ _MAX_DIGITS = 15
 
 
 class Kind(Protocol):
-    """What a field may hold: how it is written, how it is checked, and how much it can say."""
+    """Describe what a field may hold.
+
+    How it is written, how it is checked, and how many bits it can carry.
+    """
 
     @property
     def bits(self) -> float:
-        """How much a value can say, in bits."""
+        """Return how many bits a value can carry."""
 
     def load(self, field: str, value: object) -> Any:
-        """The Python value of a JSON value; raises Malformed for any other."""
+        """Return the Python value of a JSON value, or raise Malformed."""
 
     def dump(self, value: Any) -> object:
-        """The JSON value of a Python value."""
+        """Return the JSON value of a Python value."""
 
 
 @dataclass(frozen=True)
 class Int:
-    """An integer from a closed range."""
+    """Describe an integer from a closed range."""
 
     low: int
     high: int
 
     @property
     def bits(self) -> float:
-        """log2 of the number of values."""
+        """Return log2 of the number of values, in bits."""
         return math.log2(self.high - self.low + 1)
 
     def load(self, field: str, value: object) -> int:
@@ -58,13 +63,13 @@ class Int:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One value of a closed set."""
+    """Describe one value of a closed set."""
 
     values: tuple[str, ...] | tuple[int, ...]
 
     @property
     def bits(self) -> float:
-        """log2 of the number of values."""
+        """Return log2 of the number of values, in bits."""
         return math.log2(len(self.values))
 
     def load(self, field: str, value: object) -> str | int:
@@ -84,7 +89,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Hex:
-    """Bytes of a fixed length, written in lower-case hexadecimal.
+    """Describe bytes of a fixed length in lower-case hexadecimal.
 
     Attributes:
         size: length in bytes.
@@ -94,7 +99,7 @@ class Hex:
 
     @property
     def bits(self) -> float:
-        """Eight bits per byte."""
+        """Return eight bits per byte."""
         return 8.0 * self.size
 
     def load(self, field: str, value: object) -> bytes:
@@ -112,7 +117,9 @@ class Hex:
 
 @dataclass(frozen=True)
 class Text:
-    """A string whose meaning the caller checks; never part of a manifest.
+    """Describe a string whose meaning the caller checks.
+
+    It is never part of a manifest.
 
     Attributes:
         max_chars: the longest string, in characters.
@@ -122,7 +129,7 @@ class Text:
 
     @property
     def bits(self) -> float:
-        """Seven bits per character."""
+        """Return seven bits per character."""
         return 7.0 * self.max_chars
 
     def load(self, field: str, value: object) -> str:
@@ -142,7 +149,7 @@ Schema = Mapping[str, Kind]
 
 
 def encode(value: object) -> bytes:
-    """The only encoding of a JSON value."""
+    """Encode a JSON value in its only encoding, as bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("ascii")
 
 
@@ -180,7 +187,9 @@ def parse_object(data: bytes, *, what: str, max_bytes: int, max_brackets: int = 
 
 
 def load_fields(value: object, schema: Schema, *, what: str) -> dict[str, Any]:
-    """Check a parsed object against its schema: every field known, none missing, each of its kind.
+    """Check a parsed object against its schema.
+
+    Every field is known, none is missing, each is of its kind.
 
     Raises:
         Malformed: it is not an object, or a field is unknown, missing, of another type or out of range.
@@ -196,12 +205,12 @@ def load_fields(value: object, schema: Schema, *, what: str) -> dict[str, Any]:
 
 
 def read_record(data: bytes, schema: Schema, *, what: str, max_bytes: int) -> dict[str, Any]:
-    """Read a record: an object in its only encoding with exactly the schema's fields."""
+    """Read a record in its only encoding, with exactly the schema's fields."""
     return load_fields(parse_object(data, what=what, max_bytes=max_bytes), schema, what=what)
 
 
 def write_record(values: Mapping[str, Any], schema: Schema, *, what: str) -> bytes:
-    """Write a record; what could not be read back is refused here already.
+    """Write a record; refuse what could not be read back.
 
     Args:
         values: the Python value of each field of the schema.
@@ -221,7 +230,10 @@ def _fault(code: Code, what_is_wrong: str) -> Malformed:
 
 
 def _refuse_depth(data: bytes, what: str, max_brackets: int) -> None:
-    """Bound the nesting before parsing by bounding the brackets; those inside strings count too."""
+    """Bound the nesting before parsing, by counting brackets.
+
+    Those inside strings count too.
+    """
     if data.count(b"{") + data.count(b"[") > max_brackets:
         raise _fault(Code.DEPTH, f"The {what} is nested too deeply")
 

@@ -1,7 +1,8 @@
-"""How many bits the weights of a bundle could carry at most, whoever trained them: an upper bound from the grid alone.
+"""Bound how many bits the weights of a bundle could carry.
 
-It counts the encodings that the verifier accepts: rows by the ranges of their integers and the rule for exponents,
-then layers by the one order of their units. The rule for repeated units is left out, which keeps the bound one.
+The bound follows from the grid of numbers alone, so it holds whoever trained the weights. It counts the encodings
+that the verifier accepts: rows by the ranges of their integers and the rule for exponents, then layers by the one
+order of their units. The rule for repeated units is left out, so the result is still an upper bound.
 """
 
 import math
@@ -21,13 +22,13 @@ _SECONDS_PER_HOUR = 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """An upper bound on what weights can carry, and how it comes about; all in bits.
+    """Hold an upper bound on what weights can carry, and its derivation.
 
     Attributes:
-        written: length of the tensors.
-        by_values: what the ranges of the integers and the rule for exponents take away.
-        by_order: what the order of the units takes away: log2(n!) per layer of n.
-        bits: what is left.
+        written: length of the tensors, in bits.
+        by_values: bits that the ranges of the integers and the rule for exponents take away.
+        by_order: bits that the order of the units takes away, by layer: log2(n!) for n units.
+        bits: what is left, in bits.
     """
 
     written: int
@@ -37,12 +38,12 @@ class Capacity:
 
     @property
     def num_bytes(self) -> int:
-        """What is left, in bytes, rounded up."""
+        """Return what is left in bytes, rounded up."""
         return math.ceil(self.bits / 8)
 
 
 def capacity(arch: str, num_classes: int, normalization: str) -> Capacity:
-    """What the weights of a form could carry."""
+    """Compute what the weights of a form could carry, in bits."""
     written = 8 * sum(spec.num_bytes for spec in tensor_specs(arch, num_classes, normalization))
     by_values = 0.0
     for name, length in input_scalings(arch, normalization).items():
@@ -64,27 +65,34 @@ def capacity(arch: str, num_classes: int, normalization: str) -> Capacity:
 
 
 def share_of_speech(bits: float, hours: float) -> float:
-    """The share of a corpus that so many bits could hold, if it lay in speech at 6 kbit/s.
+    """Return the share of a corpus that so many bits could hold.
+
+    The corpus is counted as speech at 6 kbit/s; a share of 1 is all of it.
 
     Args:
-        bits: the capacity.
-        hours: length of the corpus.
+        bits: the capacity, in bits.
+        hours: length of the corpus, in hours.
     """
     return bits / (hours * _SECONDS_PER_HOUR * SPEECH_BITS_PER_SECOND)
 
 
 def largest_share(bits: float, hours_bucket: int) -> float:
-    """The largest share of a corpus that so many bits could hold, if it lay in speech at 6 kbit/s.
+    """Return the largest share of a corpus that so many bits could hold.
+
+    The corpus is counted as speech at 6 kbit/s; a share of 1 is all of it.
 
     Args:
-        bits: the capacity.
+        bits: the capacity, in bits.
         hours_bucket: log2 of the corpus's hours, rounded down, so that it has at least 2^hours_bucket of them.
     """
     return share_of_speech(bits, 2.0**hours_bucket)
 
 
 def _num_rows(num_weights: int, *, empty: bool) -> int:
-    """How many rows with a bias there are; ``empty`` allows those whose weights are all zero."""
+    """Count the possible rows with a bias.
+
+    ``empty`` allows rows whose weights are all zero.
+    """
     num_zero = 0 if empty else 1
     with_smallest_exponent = (pow(2 * MAX_WEIGHT + 1, num_weights) - num_zero) * (2 * MAX_BIAS + 1)
     could_be_smaller = (pow(2 * _HALF_WEIGHT + 1, num_weights) - num_zero) * (2 * _HALF_BIAS + 1)
@@ -92,7 +100,7 @@ def _num_rows(num_weights: int, *, empty: bool) -> int:
 
 
 def _num_elements(*, positive: bool) -> int:
-    """How many values an element of an input vector has."""
+    """Count the possible values of an element of an input vector."""
     signs = 1 if positive else 2
     with_smallest_exponent = signs * MAX_WEIGHT + (not positive)
     return with_smallest_exponent + _LARGER_EXPONENTS * signs * (MAX_WEIGHT - _HALF_WEIGHT)

@@ -1,4 +1,7 @@
-"""What a bundle or a sealed file consists of, byte for byte, for someone who wants to look before trusting."""
+"""Describe a bundle or a sealed file byte by byte.
+
+It is for someone who wants to look before trusting.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +19,7 @@ from protocol.weights import Buffer
 
 
 class Category(StrEnum):
-    """What bytes of a bundle are, to someone who asks what can leave with them."""
+    """Name what bytes of a bundle are, for those who ask what can leave."""
 
     FIXED = "fixed"  # follows from the format, the architecture and the signer: nothing to choose
     STATED = "stated"  # the manifest, see its fields
@@ -27,7 +30,10 @@ class Category(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A run of bytes of a bundle; the rows of a description touch and cover the whole."""
+    """Describe a run of bytes of a bundle.
+
+    The rows of a description touch and cover the whole.
+    """
 
     offset: int
     num_bytes: int
@@ -40,7 +46,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class StatedField:
-    """One field of a manifest as it is written, and how many bits the source could choose in it."""
+    """Describe one manifest field as written, and the source's choice in it.
+
+    The choice is counted in bits.
+    """
 
     name: str
     value: str | int
@@ -49,7 +58,7 @@ class StatedField:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a bundle consists of and says of itself; nothing in it is to be believed.
+    """Describe what a bundle holds and says of itself; believe nothing.
 
     Attributes:
         rows: every byte, in order.
@@ -74,7 +83,7 @@ class Description:
 
 @dataclass(frozen=True, kw_only=True)
 class SealedDescription:
-    """What the outside of a sealed file shows; nothing in it is to be believed.
+    """Describe the outside of a sealed file; believe nothing.
 
     Attributes:
         rows: every byte, in order.
@@ -138,7 +147,7 @@ def describe_sealed(data: Buffer) -> SealedDescription:
 
 
 class _Part(NamedTuple):
-    """The next run of bytes, before its offset and its hash are known."""
+    """Hold the next run of bytes, before offset and hash are known."""
 
     field: str
     type: str
@@ -164,7 +173,7 @@ _SEALED_HEAD = (
 
 
 def _envelope_parts(data: bytes, envelope: Envelope) -> Iterator[_Part]:
-    """The three variable strings of an envelope and the fixed JSON between them."""
+    """Yield an envelope's three variable strings and the JSON between."""
     position = 0
     for field, text, category in (
         ("manifest", signing.encode64(envelope.payload), Category.STATED),

@@ -1,7 +1,7 @@
-"""The gate at the source: a model leaves only if every tensor is one that its architecture demands.
+"""Check the egress rules: only tensors of the architecture leave.
 
-Names, types and shapes are derived, never given by the caller, so an optimizer's state, a memory bank or a
-table per utterance has no name to leave under.
+Names, types and shapes are derived and never given by the caller. So an optimizer's state, a memory bank or a table
+per utterance has no name under which it could leave.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from protocol.weights import Array
 
 
 class EgressRefused(Refused):
-    """A model may not leave.
+    """Report that a model may not leave.
 
     Attributes:
         violations: every rule that it breaks.
@@ -34,10 +34,11 @@ class EgressRefused(Refused):
 
 
 def violations(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> tuple[Violation, ...]:
-    """All rules that a model breaks; none if it may leave.
+    """List all rules that a model breaks; none if it may leave.
 
     Args:
-        tensors: the model's float tensors by name.
+        tensors: the model's float32 tensors by name: weights ``[units, inputs]`` or ``[units, inputs, kernel]``,
+            biases ``[units]``.
         arch: id of the architecture.
         num_classes: C.
         normalization: ``none``, ``corpus`` or ``speaker``.
@@ -68,7 +69,7 @@ def sign_bundle(
     """Turn a trained model into a signed bundle, if it may leave.
 
     Args:
-        tensors: the model's float32 tensors by name.
+        tensors: the model's float32 tensors by name, as in `violations`.
         fields: what the manifest is to say.
         release_key: the source's signing key.
         override: an officer's word for these weights, where the manifest is to say that the audit was overridden.
@@ -115,7 +116,7 @@ def _require_override(override: Override | None, digest: bytes, tier: int) -> No
 
 
 def _tensor_violations(tensor: object, name: str, shape: tuple[int, ...]) -> Iterator[Violation]:
-    """Whether one tensor is there, of its type and shape, and fits the grid."""
+    """Check that one tensor is there, of its type and shape, on the grid."""
     if tensor is None:
         yield Violation(rule=Code.MISSING, where=name, why="is missing")
     elif not isinstance(tensor, np.ndarray) or tensor.dtype != np.float32:

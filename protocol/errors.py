@@ -1,4 +1,4 @@
-"""Everything that can go wrong between the two sites, as one small tree.
+"""Name everything that can go wrong between the two sites, as one tree.
 
 ProtocolError              exit code 1
 ├── KeyFault                         3   a key file is missing, exposed, damaged or already there
@@ -19,7 +19,10 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """The closed vocabulary of faults; only these words may follow an error across the wire."""
+    """List the closed vocabulary of faults.
+
+    Only these words may follow an error across the wire.
+    """
 
     # Bytes that are not what the format says.
     TRUNCATED = "TRUNCATED"
@@ -104,7 +107,10 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Violation:
-    """One broken rule: which, where (a tensor's name) and why, as half a sentence."""
+    """Describe one broken rule.
+
+    Which, where (a tensor's name) and why, as half a sentence.
+    """
 
     rule: Code
     where: str
@@ -115,7 +121,7 @@ class Violation:
 
 
 class ProtocolError(Exception):
-    """Any failure that the protocol can explain.
+    """Report any failure that the protocol can explain.
 
     Attributes:
         code: what went wrong, for machines.
@@ -130,48 +136,57 @@ class ProtocolError(Exception):
 
 
 class KeyFault(ProtocolError):
-    """A key file is missing, exposed, damaged or already there."""
+    """Report a key file: missing, exposed, damaged or already there."""
 
     exit_code = 3
 
 
 class ConnectionFault(ProtocolError):
-    """There is no connection, or the peer is not who it should be."""
+    """Report that there is no connection, or the wrong peer.
+
+    The peer is not who it should be.
+    """
 
     exit_code = 4
 
 
 class TimedOut(ProtocolError):
-    """The peer did not answer in time."""
+    """Report that the peer did not answer in time."""
 
     exit_code = 5
 
 
 class Unauthentic(ProtocolError):
-    """A signature, a key or an endorsement does not hold."""
+    """Report that a signature, a key or an endorsement does not hold."""
 
     exit_code = 10
 
 
 class Refused(ProtocolError):
-    """What was asked is authentic, but the policy says no."""
+    """Report that a request is authentic, but the policy says no."""
 
     exit_code = 11
 
 
 class Malformed(ProtocolError):
-    """Bytes are not what the format says."""
+    """Report that bytes are not what the format says."""
 
     exit_code = 12
 
 
 class ContainmentFault(ProtocolError):
-    """A process cannot be confined as it must be, or its walls do not hold."""
+    """Report that a process cannot be confined, or is not.
+
+    It cannot be confined as it must be, or its walls do not hold.
+    """
 
     exit_code = 15
 
 
 class StorageFault(ProtocolError):
-    """A file cannot be read or written: missing, disk full, read-only or out of reach."""
+    """Report that a file cannot be read or written.
+
+    It is missing, or the disk is full, read-only or out of reach.
+    """
 
     exit_code = 16

@@ -1,4 +1,4 @@
-"""Reading and writing files so that nothing hostile is followed and nothing is left half-written."""
+"""Read and write files safely: follow no links, leave no half files."""
 
 import contextlib
 import errno
@@ -33,7 +33,9 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
 
 
 def read_blocks(path: Path, max_bytes: int, *, start: int = 0, block_bytes: int = 1 << 20) -> Iterator[bytes]:
-    """Read a regular file piece by piece; the same as `read_bounded` for what does not fit into memory.
+    """Read a regular file piece by piece.
+
+    The same as `read_bounded`, for what does not fit into memory.
 
     Args:
         path: the file; a symbolic link is not followed.
@@ -57,7 +59,7 @@ def read_blocks(path: Path, max_bytes: int, *, start: int = 0, block_bytes: int 
 
 
 def write_atomic(path: Path, data: bytes | bytearray | memoryview, mode: int = 0o600) -> None:
-    """Write a file whole or not at all; an existing file is replaced in one step.
+    """Write a file whole or not at all, replacing an old one in one step.
 
     Args:
         path: the file; its folder must exist.
@@ -81,7 +83,9 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, mode: int = 0
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder for its owner alone, with those above it; one that is there stays as it is.
+    """Make a folder for its owner alone, with its parents.
+
+    One that is there stays as it is.
 
     Raises:
         StorageFault: it cannot be made.
@@ -96,7 +100,9 @@ def make_private_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(descriptor: int) -> Iterator[None]:
-    """Wait for the lock of an open file or folder and hold it; it is closed in the end.
+    """Wait for the lock of an open file or folder and hold it.
+
+    The descriptor is closed in the end.
 
     The system lets go even of a killed process.
     """
@@ -108,7 +114,7 @@ def locked(descriptor: int) -> Iterator[None]:
 
 
 def cannot_write(path: Path, error: OSError) -> StorageFault:
-    """What is said of a file that the system does not let us write."""
+    """Return the error for a file that the system does not let us write."""
     if isinstance(error, FileNotFoundError):
         return StorageFault(
             Code.STORAGE,
@@ -120,13 +126,16 @@ def cannot_write(path: Path, error: OSError) -> StorageFault:
 
 
 def lies_within(path: Path, folder: Path) -> bool:
-    """Whether writing a file changes a folder; a link at the path itself would be replaced, not followed."""
+    """Return whether writing a file changes a folder.
+
+    A link at the path itself would be replaced, not followed.
+    """
     return path.parent.resolve().is_relative_to(folder.resolve())
 
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Say of a file that cannot be read why that is."""
+    """Explain why a file cannot be read."""
     try:
         yield
     except FileNotFoundError as error:
@@ -140,7 +149,10 @@ def _too_long(path: Path, max_bytes: int) -> Malformed:
 
 
 def _open_regular(path: Path) -> int:
-    """Open a file for reading; the open descriptor is what is checked, so swapping the file changes nothing."""
+    """Open a regular file for reading.
+
+    The open descriptor is checked, so swapping the file changes nothing.
+    """
     fault = Malformed(Code.NOT_REGULAR, f"{path} is not a regular file; name the file itself.")
     try:
         # Without O_NONBLOCK, opening a pipe would wait for its writer.
@@ -164,7 +176,7 @@ def _write_synced(path: Path, data: bytes | bytearray | memoryview, mode: int) -
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
+    """Write a folder to the disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,6 @@
-"""Grants: what may happen to one, in which order, how often, and how each step is written down.
+"""Decide what may happen to a grant, in which order and how often.
+
+It also decides how each step is written down.
 
     (absent) --ISSUED--> ISSUED --OPENED--> RESERVED --STARTED--> STREAMING --CLOSED--> CLOSED
                            `--------------STARTED--------------------^
@@ -34,7 +36,7 @@ _WHAT = "line"
 
 
 class GrantState(StrEnum):
-    """How far a grant has come."""
+    """Name how far a grant has come."""
 
     ISSUED = "ISSUED"
     """Bound to one sealed bundle; its site has not asked for it yet."""
@@ -51,12 +53,12 @@ class GrantState(StrEnum):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing may leave any more."""
+        """Whether the grant has ended and nothing more may leave."""
         return self in (GrantState.CLOSED, GrantState.DENIED, GrantState.EXPIRED)
 
 
 class GrantEvent(StrEnum):
-    """What happened to a grant: the first field of a line."""
+    """Name what happened to a grant: the first field of a line."""
 
     ISSUED = "ISSUED"
     OPENED = "OPENED"
@@ -98,7 +100,7 @@ _FACTS: dict[GrantEvent, canonical.Schema] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SealedFacts:
-    """What the one sealed bundle of a grant is.
+    """Describe the one sealed bundle of a grant.
 
     Attributes:
         sealed_sha256: SHA-256 of the bytes that leave.
@@ -117,7 +119,7 @@ class SealedFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class GrantRecord:
-    """The row of one grant.
+    """Hold the row of one grant.
 
     Attributes:
         grant: the grant's id, 16 bytes.
@@ -151,11 +153,16 @@ class GrantRecord:
 
 
 class CannotFollow(Exception):
-    """Why a line cannot follow the lines before it, as half a sentence."""
+    """Report that a line cannot follow the lines before it.
+
+    The message is half a sentence.
+    """
 
 
 def advance(record: GrantRecord | None, entry: dict[str, Any]) -> GrantRecord:
-    """The record of a grant after one line more; here the receipt is its SHA-256, for a line holds no more.
+    """Return the record of a grant after one more line.
+
+    Here the receipt is its SHA-256, because a line holds no more.
 
     Args:
         record: what the lines before it left; None if there is none for this grant.
@@ -185,7 +192,7 @@ def advance(record: GrantRecord | None, entry: dict[str, Any]) -> GrantRecord:
 
 
 def write_line(entry: dict[str, Any]) -> bytes:
-    """The line of an event: a canonical record of its fields.
+    """Write the line of an event: a canonical record of its fields.
 
     Raises:
         Malformed: a field is of another type or out of range.
@@ -194,7 +201,7 @@ def write_line(entry: dict[str, Any]) -> bytes:
 
 
 def read_line(data: bytes) -> dict[str, Any]:
-    """The fields of a line.
+    """Read the fields of a line.
 
     Raises:
         Malformed: it is not the record of an event.
@@ -205,7 +212,7 @@ def read_line(data: bytes) -> dict[str, Any]:
 
 
 def ended_grant(state: GrantState) -> Refused:
-    """What is said of a grant for which nothing leaves any more."""
+    """Return the refusal for a grant that has ended."""
     why = {
         GrantState.CLOSED: "is closed: its bundle was delivered once",
         GrantState.DENIED: "was taken back by the source",

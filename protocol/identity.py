@@ -1,10 +1,12 @@
-"""Identities: an identity *is* an Ed25519 key, known by its fingerprint; names and addresses prove nothing.
+"""Define identities: an Ed25519 key, known by its fingerprint.
 
-The source's key is its release key, the target's is its receipt key. TLS needs a certificate of another kind
-of key, so the identity *endorses* one: the certificate carries the Ed25519 public key and its signature over
-the TLS key. Whoever knows the fingerprint can therefore check the certificate, wherever it came from. In the same
-way a source endorses an online key, so that the process on the network can sign what it says without ever holding
-the release key. A target also has a sealing key, which is bound to it by the requests that it signs. See
+Names and addresses prove nothing.
+
+The source's key is its release key, the target's is its receipt key. TLS needs a certificate with another kind of
+key, so the identity *endorses* one: the certificate carries the Ed25519 public key and its signature over the TLS
+key. Whoever knows the fingerprint can therefore check the certificate, wherever it came from. A source endorses an
+online key in the same way, so that the process on the network can sign statements without ever holding the release
+key. A target also has a sealing key, which is bound to it by the requests that it signs. See
 docs/decisions/0002-identity-is-a-key.md; `protocol.key_files` says how the keys lie on the disk.
 """
 
@@ -42,7 +44,7 @@ _CLOCK_TOLERANCE = timedelta(days=1)
 
 
 class Role(StrEnum):
-    """Which site an identity stands for."""
+    """Name which site an identity stands for."""
 
     SOURCE = "source"
     TARGET = "target"
@@ -50,7 +52,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Endorsement:
-    """Whose a certificate is: the identity's role and its fingerprint, 32 bytes."""
+    """Name the identity behind a certificate: role and fingerprint.
+
+    The fingerprint has 32 bytes.
+    """
 
     role: Role
     fingerprint: bytes
@@ -58,7 +63,7 @@ class Endorsement:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """A site's private keys and the certificate that it shows.
+    """Hold a site's private keys and the certificate that it shows.
 
     Attributes:
         role: the site's part.
@@ -80,23 +85,23 @@ class Identity:
 
     @property
     def fingerprint(self) -> bytes:
-        """SHA-256 of the raw public signing key, 32 bytes."""
+        """Return the SHA-256 of the raw public signing key, 32 bytes."""
         return signing.fingerprint_of(signing.raw_public_key(self.signing_key))
 
     @property
     def certificate_pem(self) -> bytes:
-        """The certificate as PEM: public."""
+        """Return the certificate as PEM: public."""
         return self.certificate.public_bytes(Encoding.PEM)
 
     @property
     def tls_key_pem(self) -> bytes:
-        """The private TLS key as PEM: for the TLS library alone."""
+        """Return the private TLS key as PEM, for the TLS library alone."""
         return private_pem(self.tls_key)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublicIdentity:
-    """What anyone may know of a site.
+    """Hold what anyone may know of a site.
 
     Attributes:
         role: the site's part.
@@ -110,13 +115,13 @@ class PublicIdentity:
 
     @property
     def certificate_pem(self) -> bytes:
-        """The certificate as PEM."""
+        """Return the certificate as PEM."""
         return self.certificate.public_bytes(Encoding.PEM)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerIdentity:
-    """What the source's process on the network holds: all but the release key.
+    """Hold the keys of the source's network process: no release key.
 
     Attributes:
         fingerprint: the source's identity, 32 bytes.
@@ -157,7 +162,10 @@ def create_identity(role: Role, now: datetime) -> Identity:
 
 
 def endorse_online(online_key: Ed25519PrivateKey, release_key: Ed25519PrivateKey) -> bytes:
-    """The release key's word for an online key: its own raw public key and its signature, 96 bytes."""
+    """Return the release key's word for an online key, 96 bytes.
+
+    It consists of the release key's raw public key and its signature.
+    """
     signature = signing.bare_signature(ONLINE_TYPE, signing.raw_public_key(online_key), release_key)
     return signing.raw_public_key(release_key) + signature
 
@@ -182,7 +190,9 @@ def check_online(endorsement: bytes, public_key: bytes, issuer: bytes) -> None:
 
 
 def check_endorsement(certificate: bytes) -> Endorsement:
-    """Check that a certificate is exactly as `create_identity` makes them, and say whose it is.
+    """Check that a certificate is exactly as `create_identity` makes it.
+
+    Returns whose it is.
 
     Trust in a peer is knowing its fingerprint beforehand; this alone says nothing about trust.
 
@@ -196,25 +206,31 @@ def check_endorsement(certificate: bytes) -> Endorsement:
 
 
 def read_public(certificate: bytes) -> PublicIdentity:
-    """Read whose a certificate is, and the certificate with it; see `check_endorsement`."""
+    """Read a certificate and whose it is; see `check_endorsement`."""
     parsed = _parse_certificate(certificate)
     endorsement = _check_endorsement(parsed)
     return PublicIdentity(role=endorsement.role, fingerprint=endorsement.fingerprint, certificate=parsed)
 
 
 def endorsed_fingerprint(certificate: bytes) -> bytes:
-    """The fingerprint of the identity that endorses a certificate, 32 bytes; see `check_endorsement`."""
+    """Return the fingerprint that endorses a certificate, 32 bytes.
+
+    See `check_endorsement`.
+    """
     return check_endorsement(certificate).fingerprint
 
 
 def private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
-    """A private key as PEM, encrypted if there is a passphrase."""
+    """Return a private key as PEM, encrypted if there is a passphrase."""
     encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
 def server_name(fingerprint: bytes) -> str:
-    """The DNS name in an identity's certificate: it exists for TLS libraries and resolves nowhere."""
+    """Return the DNS name in an identity's certificate.
+
+    It exists for TLS libraries and resolves nowhere.
+    """
     return f"{fingerprint.hex()[:32]}.ecan.invalid"
 
 
@@ -271,7 +287,10 @@ def _alternative_names(role: Role, fingerprint: bytes) -> x509.SubjectAlternativ
 
 
 def _public_key_info(key: ec.EllipticCurvePublicKey) -> bytes:
-    """What an endorsement signs: the TLS key as SubjectPublicKeyInfo."""
+    """Return what an endorsement signs.
+
+    The TLS key as SubjectPublicKeyInfo, in DER.
+    """
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 

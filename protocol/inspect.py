@@ -1,5 +1,6 @@
-"""Every byte of a bundle or a sealed file as a list that people and machines can read, before anything in it is
-believed.
+"""List every byte of a bundle or a sealed file before it is believed.
+
+The list is for people and for machines.
 """
 
 import math
@@ -29,7 +30,9 @@ _SHOWN_DIGITS = 16
 
 
 def inspect(path: Path, sealing_key: SealingKey | None = None) -> dict[str, Any]:
-    """List a bundle or a sealed file as JSON values: what it states, every run of bytes in order, and the totals.
+    """List a bundle or a sealed file as JSON values.
+
+    What it states, every run of bytes in order, and the totals.
 
     Args:
         path: the file.
@@ -47,12 +50,15 @@ def inspect(path: Path, sealing_key: SealingKey | None = None) -> dict[str, Any]
 
 
 def listed_rows(data: Buffer) -> list[dict[str, Any]]:
-    """Every run of bytes of a bundle, as in `inspect`."""
+    """List every run of bytes of a bundle, as in `inspect`."""
     return [_row(row) for row in describe(data).rows]
 
 
 def format_text(listing: dict[str, Any]) -> str:
-    """The listing of `inspect` as text: a summary, what the source states, and one line per run of bytes."""
+    """Format the listing of `inspect` as text.
+
+    A summary, what the source states, and one line per run of bytes.
+    """
     if "sealed" not in listing:
         return "\n".join(_bundle_lines(listing))
     lines = [*_sealed_lines(listing)]
@@ -104,7 +110,10 @@ def _bytes(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _capacity(description: Description) -> dict[str, Any]:
-    """What the weights could carry at most, and that as a share of the shortest corpus that the manifest allows."""
+    """Return what the weights could carry at most, as numbers.
+
+    One number is the share of the shortest corpus that the manifest allows.
+    """
     bound = description.capacity
     hours = description.stated.hours
     return {
@@ -119,7 +128,7 @@ def _capacity(description: Description) -> dict[str, Any]:
 
 
 def _readable(description: Description) -> dict[str, Any]:
-    """The manifest's numbers in words."""
+    """Put the manifest's numbers into words."""
     stated = description.stated
     released = _EPOCH + timedelta(days=stated.day)
     return {
@@ -146,7 +155,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def signature_sentence(listing: dict[str, Any]) -> str:
-    """Whether the listed bytes are those that somebody signed, and who."""
+    """Tell whether the listed bytes are signed, and by whom."""
     if not listing["signature_holds"]:
         return f"DOES NOT HOLD, by {listing['signer']}"
     if not listing["weights_hold"]:
@@ -183,7 +192,7 @@ def _sealed_lines(listing: dict[str, Any]) -> Iterator[str]:
 
 
 def capacity_sentence(listing: dict[str, Any]) -> str:
-    """How much the weights could carry, whoever trained them."""
+    """Tell how much the weights could carry, whoever trained them."""
     bound = listing["capacity"]
     return (
         f"the weights could carry {bound['bits']} bits ({bound['bytes']} bytes) at most: "
@@ -192,7 +201,10 @@ def capacity_sentence(listing: dict[str, Any]) -> str:
 
 
 def inside_sentence(listing: dict[str, Any]) -> str:
-    """Whether the inside of a sealed file was seen, and if not, how to see it."""
+    """Tell whether the inside of a sealed file was seen.
+
+    If it was not, the sentence says how to see it.
+    """
     if listing["inside"] is not None:
         return "opened with this site's key"
     return (
@@ -209,7 +221,10 @@ def _byte_lines(listing: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Aligned columns; hashes are cut, for the listing in JSON has them whole."""
+    """Yield aligned columns with hashes cut short.
+
+    The listing in JSON has them whole.
+    """
     cut = [[*row[:-1], row[-1][:_SHOWN_DIGITS]] for row in (_COLUMNS, *rows)]
     widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
     for row in cut:

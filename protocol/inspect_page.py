@@ -1,4 +1,6 @@
-"""What leaves, on one page to print and to sign: the listing of `protocol.inspect` for whoever answers for the release.
+"""Format the listing of `protocol.inspect` as a page to print and sign.
+
+The page is for whoever answers for the release.
 
 One self-contained A4 page without scripts and without references to anything outside it. Every value is escaped.
 """
@@ -21,7 +23,7 @@ _SHOWN_DIGITS = 16
 
 
 def format_html(listing: dict[str, Any]) -> str:
-    """The listing of `protocol.inspect.inspect` as a page."""
+    """Format the listing of `protocol.inspect.inspect` as a page."""
     bundle = listing if "sealed" not in listing else listing["inside"]
     parts = [_sealed_part(listing)] if "sealed" in listing else []
     if bundle is not None:

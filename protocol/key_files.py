@@ -1,9 +1,9 @@
-"""The keys folder: how an identity lies on the disk, and how it is read back.
+"""Store an identity in the keys folder, and read it back.
 
-One file per key, so that a process can be given just those that it needs: the one on the network reads
+Each key has a file of its own, so that a process gets only those that it needs: the one on the network reads
 `SERVER_FILES` and never the release key. Private files are for their owner alone, and a file that others can read
-is refused. What is read together must belong to one identity; only for a target's sealing key nothing in the folder
-can vouch. What the keys mean is the business of `protocol.identity`.
+is refused. Files that are read together must belong to one identity. The exception is a target's sealing key, which
+nothing in the folder can prove. `protocol.identity` explains the keys.
 """
 
 import stat
@@ -52,23 +52,31 @@ _Key = TypeVar("_Key")
 
 
 def has_identity(folder: Path) -> bool:
-    """Whether a folder holds an identity: whether its signing key is there."""
+    """Return whether a folder holds an identity, that is, its signing key."""
     return (folder / SIGNING_KEY_FILE).exists()
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a private key in a folder is encrypted, so that a passphrase is needed."""
-    for name in PRIVATE_FILES:
-        try:
-            if read_bounded(folder / name, MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED):
-                return True
-        except (StorageFault, Malformed):
-            continue  # whoever needs this key says what is wrong with it
-    return False
+    """Return whether a private key in a folder is encrypted.
+
+    Then a passphrase is needed.
+    """
+    return any(is_encrypted(folder / name) for name in PRIVATE_FILES)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Return whether a private key file is encrypted.
+
+    Of a file that cannot be read this says no; whoever needs the key says what is wrong with it.
+    """
+    try:
+        return read_bounded(path, MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED)
+    except (StorageFault, Malformed):
+        return False
 
 
 def write_identity(identity: Identity, folder: Path, passphrase: bytes | None = None) -> None:
-    """Write an identity to a folder, which is made if need be; private files are 0600.
+    """Write an identity to a folder, made if need be; private files are 0600.
 
     The signing key comes last: a run that was killed before it has made no identity and can be repeated.
 
@@ -117,7 +125,7 @@ def load_identity(folder: Path, passphrase: bytes | None = None) -> Identity:
         sealing_key = None
     else:
         online_key, online_endorsement = None, None
-        sealing_key = _load_private_key(folder / SEALING_KEY_FILE, passphrase, SealingKey.from_pem)
+        sealing_key = load_private_key(folder / SEALING_KEY_FILE, passphrase, SealingKey.from_pem)
     return Identity(
         role=public.role,
         signing_key=signing_key,
@@ -143,7 +151,9 @@ def load_public(folder: Path) -> PublicIdentity:
 
 
 def load_server_identity(folder: Path, passphrase: bytes | None = None) -> ServerIdentity:
-    """Read what a source's process on the network needs, and check that it belongs together.
+    """Read the keys of a source's network process, and check them.
+
+    They must belong together.
 
     Opens `SERVER_FILES` and nothing else: the release key may be out of this process's reach, or elsewhere.
 
@@ -170,14 +180,47 @@ def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     Raises:
         KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
     """
-    key = _load_private_key(path, passphrase, load_pem_private_key)
+    key = load_private_key(path, passphrase, load_pem_private_key)
     if not isinstance(key, Ed25519PrivateKey):
         raise _damaged(path)
     return key
 
 
+def load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes, bytes | None], _Key]) -> _Key:
+    """Read one private key file of any kind.
+
+    Args:
+        path: the file.
+        passphrase: opens it if it is encrypted.
+        read: makes a key of the file's bytes and the passphrase.
+
+    Raises:
+        KeyFault: it is missing, damaged, locked, or readable by others.
+    """
+    pem = _read_key_file(path)
+    refuse_exposed(path)
+    is_locked_file = pem.startswith(_ENCRYPTED)
+    if is_locked_file and passphrase is None:
+        raise KeyFault(
+            Code.KEY_LOCKED,
+            f"{path} is encrypted; write its passphrase into a file that only you can read and name that file in "
+            f"{PASSPHRASE_VARIABLE}, or run the command in a terminal.",
+        )
+    try:
+        return read(pem, passphrase if is_locked_file else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if is_locked_file:  # a wrong passphrase and a damaged file look alike
+            raise KeyFault(
+                Code.KEY_LOCKED,
+                f"The passphrase does not open {path}; give the right one, or restore the file from a backup.",
+            ) from error
+        raise _damaged(path) from error
+
+
 def refuse_exposed(path: Path) -> None:
-    """Refuse a private key file that is there for more than its owner; its content is not looked at.
+    """Refuse a private key file that others can access.
+
+    The file's content is not read.
 
     Raises:
         KeyFault: others have access to it.
@@ -187,13 +230,13 @@ def refuse_exposed(path: Path) -> None:
 
 
 def mixed_keys(folder: Path) -> KeyFault:
-    """What is said of a keys folder whose files are of different identities."""
+    """Return the error for a keys folder with files of two identities."""
     return KeyFault(Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup.")
 
 
 def _load_certified_key(folder: Path, passphrase: bytes | None) -> tuple[PublicIdentity, ec.EllipticCurvePrivateKey]:
-    """A folder's certificate with its private key."""
-    tls_key = _load_private_key(folder / TLS_KEY_FILE, passphrase, load_pem_private_key)
+    """Load a folder's certificate with its private key."""
+    tls_key = load_private_key(folder / TLS_KEY_FILE, passphrase, load_pem_private_key)
     public = load_public(folder)
     if not isinstance(tls_key, ec.EllipticCurvePrivateKey):
         raise _damaged(folder / TLS_KEY_FILE)
@@ -203,7 +246,7 @@ def _load_certified_key(folder: Path, passphrase: bytes | None) -> tuple[PublicI
 
 
 def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> tuple[Ed25519PrivateKey, bytes]:
-    """A source's online key with its endorsement."""
+    """Load a source's online key with its endorsement."""
     online_key = load_ed25519_key(folder / ONLINE_KEY_FILE, passphrase)
     endorsement = _read_key_file(folder / ONLINE_ENDORSEMENT_FILE)
     if len(endorsement) != ONLINE_ENDORSEMENT_BYTES:
@@ -213,27 +256,6 @@ def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> t
     except Unauthentic as error:
         raise mixed_keys(folder) from error
     return online_key, endorsement
-
-
-def _load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes, bytes | None], _Key]) -> _Key:
-    pem = _read_key_file(path)
-    refuse_exposed(path)
-    is_encrypted = pem.startswith(_ENCRYPTED)
-    if is_encrypted and passphrase is None:
-        raise KeyFault(
-            Code.KEY_LOCKED,
-            f"{path} is encrypted; write its passphrase into a file that only you can read and name that file in "
-            f"{PASSPHRASE_VARIABLE}, or run the command in a terminal.",
-        )
-    try:
-        return read(pem, passphrase if is_encrypted else None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if is_encrypted:  # a wrong passphrase and a damaged file look alike
-            raise KeyFault(
-                Code.KEY_LOCKED,
-                f"The passphrase does not open {path}; give the right one, or restore the file from a backup.",
-            ) from error
-        raise _damaged(path) from error
 
 
 def _read_key_file(path: Path) -> bytes:

@@ -1,4 +1,7 @@
-"""What a source states about leakage, in plain words for whoever decides about a model."""
+"""Put what a source states about leakage into plain words.
+
+The words are for whoever decides about a model.
+"""
 
 from collections.abc import Iterator
 
@@ -31,7 +34,10 @@ _FIGURES = {
 
 
 def in_words(stated: AuditFields) -> tuple[str, ...]:
-    """What is stated, sentence by sentence; the figures are upper ends of 95 % intervals."""
+    """Return what is stated, sentence by sentence.
+
+    The figures are the upper ends of 95 % intervals.
+    """
     return (*_sentences(stated), OWN_WORD)
 
 

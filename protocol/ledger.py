@@ -1,4 +1,6 @@
-"""What this source has let out: one row per grant, one line per thing that happened, each line chained to the last.
+"""Record what this source has let out.
+
+One row per grant, one line per event, each line chained to the last.
 
 A change is on the disk before anything that follows from it happens: a grant's one digest before it is offered,
 the count before the bytes leave, the receipt before the grant is reported as closed. What may follow what is the
@@ -104,7 +106,9 @@ COMMIT;
 
 
 class Ledger:
-    """The ledger file of a source site; safe to use from several threads and processes, but not across a fork.
+    """Keep the ledger file of a source site.
+
+    Safe to use from several threads and processes, but not across a fork.
 
     A missing file is an error and never a fresh start: an empty ledger would serve every old grant again.
     """
@@ -117,7 +121,9 @@ class Ledger:
 
     @classmethod
     def create(cls, path: Path) -> "Ledger":
-        """Write an empty ledger, readable by its owner only; one that is there already stays as it is.
+        """Write an empty ledger, readable by its owner only.
+
+        One that is already there stays as it is.
 
         Raises:
             StorageFault: it cannot be written.
@@ -172,7 +178,7 @@ class Ledger:
         return record
 
     def open(self, grant: bytes, *, now_s: int) -> GrantRecord:
-        """Offer a grant to its site; at the first time the window starts.
+        """Offer a grant to its site; the first time starts the window.
 
         Raises:
             Refused: the grant is unknown, has ended, or its window is over.
@@ -201,7 +207,7 @@ class Ledger:
             return replace(record, fetches=record.fetches + 1)
 
     def lease(self, grant: bytes, num_bytes: int, *, now_s: int) -> None:
-        """Count bytes that are about to leave; what is counted and then not sent stays counted.
+        """Count bytes that are about to leave; unsent ones stay counted.
 
         Raises:
             Refused: no fetch has begun, the grant has ended, or its window or its quota is over.
@@ -217,7 +223,9 @@ class Ledger:
             db.execute("UPDATE grants SET sent_bytes = sent_bytes + ? WHERE grant = ?", (num_bytes, grant))
 
     def carry(self, grant: bytes, *, now_s: int) -> GrantRecord:
-        """Note, before it is written, that a file with the bundle is carried by hand; no window starts.
+        """Note that a file with the bundle is about to be carried by hand.
+
+        It is noted before the file is written. No window starts.
 
         Raises:
             Refused: the grant is unknown, has ended, or its window is over.
@@ -227,7 +235,9 @@ class Ledger:
             return record if record.state is GrantState.STREAMING else _move(db, record, GrantEvent.STARTED, now_s)
 
     def close(self, grant: bytes, receipt: bytes, *, now_s: int) -> GrantRecord:
-        """End a grant with the site's receipt, which the caller has checked; to close it again changes nothing.
+        """Close a grant with the site's receipt.
+
+        The caller has checked it. To close a grant again changes nothing.
 
         Raises:
             Refused: the grant is unknown, no byte has left for it yet, or it was denied.
@@ -243,7 +253,9 @@ class Ledger:
             return _move(db, record, GrantEvent.CLOSED, now_s, receipt=receipt)
 
     def deny(self, grant: bytes, *, now_s: int) -> GrantRecord:
-        """Take a grant back: no further byte leaves; one that is denied or expired stays as it is.
+        """Deny a grant: no further byte leaves.
+
+        One that is denied or expired stays as it is.
 
         Raises:
             Refused: the grant is unknown, or its bundle was delivered.
@@ -255,7 +267,9 @@ class Ledger:
             return record if record.state.has_ended else _move(db, record, GrantEvent.DENIED, now_s)
 
     def deny_open(self, *, now_s: int, fits: Callable[[GrantRecord], bool] = lambda _: True) -> tuple[GrantRecord, ...]:
-        """Take back every open grant that fits: at once, and once more after one that is being issued by now.
+        """Deny every open grant that fits.
+
+        It denies them at once, and then one more that was being issued at this moment.
 
         Whatever keeps further grants from being issued, such as a list of what is withdrawn, must stand before.
 
@@ -272,34 +286,40 @@ class Ledger:
             return denied + _deny_open(db, fits, now_s)
 
     def find(self, grant: bytes) -> GrantRecord | None:
-        """The record of a grant, or None for one that was never issued."""
+        """Find the record of a grant; None for one that was never issued."""
         with self._connection() as db:
             return _find(db, grant)
 
     def records(self) -> tuple[GrantRecord, ...]:
-        """All grants in the order in which they were issued."""
+        """Return all grants in the order in which they were issued."""
         with self._connection() as db:
             return tuple(map(_record, db.execute(f"SELECT {_COLUMNS} FROM grants ORDER BY issued")))
 
     def granted_to(self, audience: bytes) -> tuple[GrantRecord, ...]:
-        """All grants of one site, given by its fingerprint, in the order in which they were issued."""
+        """Return all grants of one site in the order they were issued.
+
+        The site is given by its fingerprint.
+        """
         select = f"SELECT {_COLUMNS} FROM grants WHERE audience = ? ORDER BY issued"
         with self._connection() as db:
             return tuple(map(_record, db.execute(select, (audience,))))
 
     def book(self) -> bytes:
-        """Digest of the book that counts models by their speech, as it stood when the last grant was issued."""
+        """Return the digest of the book that counts models by their speech.
+
+        The digest is that of the moment when the last grant was issued.
+        """
         with self._connection() as db:
             row = db.execute("SELECT book FROM grants ORDER BY issued DESC LIMIT 1").fetchone()
         return NO_BOOK if row is None else bytes(row[0])
 
     def head(self) -> Head:
-        """The last line as it stands; it is not recomputed."""
+        """Return the last line as it stands; it is not recomputed."""
         with self._connection() as db:
             return _head(db)
 
     def contains(self, seq: int, head: bytes) -> bool:
-        """Whether a head that was seen earlier is still a line of this ledger.
+        """Return whether an earlier head is still a line of this ledger.
 
         It tells a whole ledger from one that was cut short, put back to an earlier day or written anew; call
         `verify` before it, for only the stored hash is compared here.
@@ -307,13 +327,16 @@ class Ledger:
         return head == (ledger_check.EMPTY.digest if seq == 0 else self.digest_at(seq))
 
     def digest_at(self, seq: int) -> bytes | None:
-        """The stored hash of a line, which stands for all lines up to it; None if there is no such line."""
+        """Return the stored hash of a line; None if there is no such line.
+
+        It stands for all lines up to it.
+        """
         with self._connection() as db:
             row = db.execute("SELECT hash FROM entries WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def verify(self) -> Head:
-        """Recompute every line, rebuild every row from the lines, and compare.
+        """Recompute every line, rebuild every row, and compare.
 
         Raises:
             StorageFault: the file was changed by something else than this class; it names the first wrong line.
@@ -333,7 +356,10 @@ class Ledger:
 
     @contextlib.contextmanager
     def _issuing(self) -> Iterator[None]:
-        """Only one at a time, of all threads and processes, may issue; who dies lets go."""
+        """Let only one thread or process issue at a time.
+
+        The lock of a process that dies is released.
+        """
         try:
             folder = os.open(self._path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -343,7 +369,10 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self, how: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        """One change of the ledger: on the disk once the block has ended, undone if it raises."""
+        """Change the ledger once: all on the disk in the end, or nothing.
+
+        It is undone if the block raises.
+        """
         with self._connection() as db:
             try:
                 db.execute(f"BEGIN {how}")
@@ -355,7 +384,10 @@ class Ledger:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """The one connection of this object: SQLite has one writer at a time, so threads may as well queue here."""
+        """Lend the one connection of this object.
+
+        SQLite has one writer at a time, so threads may as well wait here.
+        """
         with self._lock, self._explained():
             status = self._path.stat()
             if self._db is None:
@@ -398,7 +430,10 @@ def _find(db: sqlite3.Connection, grant: bytes) -> GrantRecord | None:
 
 
 def _rows(db: sqlite3.Connection) -> Iterator[tuple[int, GrantRecord]]:
-    """Every grant after the line that issued it, in the order of these lines."""
+    """Yield every grant after the line that issued it.
+
+    Grants come in the order of these lines.
+    """
     for issued, *row in db.execute(f"SELECT issued, {_COLUMNS} FROM grants ORDER BY issued"):
         yield issued, _record(row)
 
@@ -416,7 +451,7 @@ def _known(db: sqlite3.Connection, grant: bytes) -> GrantRecord:
 
 
 def _serving(db: sqlite3.Connection, grant: bytes, now_s: int) -> GrantRecord:
-    """The record of a grant for which something may leave now."""
+    """Return the record of a grant for which something may leave now."""
     record = _known(db, grant)
     if record.state.has_ended:
         raise ended_grant(record.state)
@@ -428,7 +463,10 @@ def _serving(db: sqlite3.Connection, grant: bytes, now_s: int) -> GrantRecord:
 
 
 def _expire(db: sqlite3.Connection, record: GrantRecord, now_s: int, refusal: Refused) -> NoReturn:
-    """Refuse, and have it on the disk before, so that a clock set back cannot open the grant again."""
+    """Expire a grant on the disk, then refuse it.
+
+    A clock that is set back thus cannot open it again.
+    """
     _move(db, record, GrantEvent.EXPIRED, now_s)
     db.execute("COMMIT")
     raise refusal

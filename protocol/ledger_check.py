@@ -1,4 +1,6 @@
-"""Whether a ledger still says what was written into it: all lines are replayed and compared with the rows.
+"""Check that a ledger still says what was written into it.
+
+All lines are replayed and compared with the rows.
 
 Every line is hashed together with the hash of the line before it, so the last hash stands for all of them; the rows
 follow from the lines alone, save for their counters. All here is a function of lines and rows: `Ledger.verify` reads
@@ -17,7 +19,7 @@ from protocol.grants import CannotFollow, GrantEvent, GrantRecord, advance, read
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The last line, which stands for all lines before it.
+    """Hold the last line, which stands for all lines before it.
 
     Attributes:
         seq: its number, from 1; 0 for an empty ledger.
@@ -28,7 +30,7 @@ class Head:
     digest: bytes
 
     def then(self, line: bytes) -> "Head":
-        """The head once this line is added."""
+        """Return the head once this line is added."""
         return Head(seq=self.seq + 1, digest=hashlib.sha256(self.digest + line).digest())
 
 
@@ -38,7 +40,7 @@ EMPTY = Head(seq=0, digest=hashlib.sha256(b"ecan/ledger/v1").digest())
 
 @dataclass(kw_only=True)
 class RebuiltGrant:
-    """A grant as the lines tell it.
+    """Describe a grant as the lines tell it.
 
     Attributes:
         issued: number of the line that issued it.
@@ -53,7 +55,7 @@ class RebuiltGrant:
 
 @dataclass(kw_only=True)
 class History:
-    """What follows from all lines.
+    """Hold what follows from all lines.
 
     Attributes:
         head: the last of them.
@@ -67,11 +69,14 @@ class History:
 
 
 class ForeignChange(Exception):
-    """What something else than the ledger has changed, as half a sentence."""
+    """Report what something else than the ledger has changed.
+
+    The message is half a sentence.
+    """
 
 
 def replay(lines: Iterable[tuple[int, bytes, bytes]]) -> History:
-    """Recompute the chain and see that every line may follow the lines before it.
+    """Recompute the chain; check that each line may follow those before.
 
     Args:
         lines: number, record and hash of each, in order of the numbers.
@@ -96,7 +101,7 @@ def replay(lines: Iterable[tuple[int, bytes, bytes]]) -> History:
 
 
 def compare(history: History, rows: Iterable[tuple[int, GrantRecord]], releases: Iterable[tuple[bytes, int]]) -> None:
-    """See that the rows are what the lines left.
+    """Check that the rows are what the lines left.
 
     Args:
         history: what the lines tell.
@@ -118,7 +123,7 @@ def compare(history: History, rows: Iterable[tuple[int, GrantRecord]], releases:
 
 
 def _add(history: History, entry: dict[str, Any]) -> None:
-    """Note what the last line says."""
+    """Add what the last line says."""
     if entry["event"] is GrantEvent.ISSUED:
         release = history.releases.setdefault(entry["model"], len(history.releases) + 1)
         if release != entry["release"]:
@@ -130,6 +135,9 @@ def _add(history: History, entry: dict[str, Any]) -> None:
 
 
 def _as_lines_tell(record: GrantRecord) -> GrantRecord:
-    """The record without its counters, and with the SHA-256 of its receipt."""
+    """Return the record as lines tell it.
+
+    It has no counters, and the SHA-256 of the receipt in the receipt's place.
+    """
     receipt = None if record.receipt is None else hashlib.sha256(record.receipt).digest()
     return replace(record, fetches=0, sent_bytes=0, receipt=receipt)

@@ -1,4 +1,6 @@
-"""The manifest: the closed set of facts that a source states about the model in a bundle.
+"""Define the manifest: what a source states about a bundle's model.
+
+It is a closed set of facts.
 
 Integers from bounded ranges, words from closed sets, and hashes of bytes that the reader holds itself: no
 field can hold free text. `free_bits` adds up what is left to choose.
@@ -65,7 +67,9 @@ IMPLIED = frozenset({"v", "enc", "frontend", "issuer", "audience", "grant", "wei
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestFields(AuditFields):
-    """What the source has to say about a release; everything else in the manifest follows.
+    """Hold what the source states about a release.
+
+    Everything else in the manifest follows.
 
     What it says of its audit is listed at `AuditFields`.
 
@@ -101,18 +105,18 @@ class ManifestFields(AuditFields):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The label words, in the order of the logits."""
+        """Return the label words, in the order of the logits."""
         return tuple(word for bit, word in enumerate(EMOTIONS) if self.labels >> bit & 1)
 
     @property
     def front_end(self) -> str:
-        """The front end that the architecture reads."""
+        """Return the front end that the architecture reads."""
         return architecture.FRONT_ENDS[self.arch]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(ManifestFields):
-    """A complete manifest.
+    """Hold a complete manifest.
 
     Attributes:
         issuer: fingerprint of the release key, 32 bytes.
@@ -125,7 +129,7 @@ class Manifest(ManifestFields):
     weights_len: int
 
     def to_bytes(self) -> bytes:
-        """The only encoding of the manifest.
+        """Return the only encoding of the manifest.
 
         Raises:
             Malformed: a field is out of range.
@@ -137,7 +141,7 @@ class Manifest(ManifestFields):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
-        """Read a manifest; any other bytes than `to_bytes` would write are refused.
+        """Read a manifest; refuse bytes that `to_bytes` would not write.
 
         Raises:
             Malformed: not canonical, or a field is unknown, missing, of another type or out of range.
@@ -156,20 +160,23 @@ class Manifest(ManifestFields):
 
 
 def label_mask(classes: tuple[str, ...]) -> int:
-    """The mask of a set of label words; the order of the words does not matter."""
+    """Return the mask of a set of label words, in any order."""
     return sum(1 << EMOTIONS.index(word) for word in set(classes))
 
 
 def log2_bucket(quantity: float) -> int:
-    """The power of two just below a positive quantity: all that is said about the size of the corpus."""
+    """Return the power of two just below a positive quantity.
+
+    Nothing more is said about the size of the corpus.
+    """
     return math.floor(math.log2(quantity))
 
 
 def half_percents(share: float) -> int:
-    """A share from 0 to 1 in steps of half a percent."""
+    """Return a share from 0 to 1 in steps of half a percent."""
     return round(200 * share)
 
 
 def free_bits() -> float:
-    """How many bits a source could choose freely in a manifest."""
+    """Count the bits that a source could choose freely in a manifest."""
     return sum(kind.bits for field, kind in SCHEMA.items() if field not in IMPLIED)

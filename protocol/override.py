@@ -1,4 +1,6 @@
-"""How a second officer of the source lets a model leave whose audit failed: by a key of their own, model by model.
+"""Let a second officer release a model whose audit failed.
+
+The officer signs with a key of their own, model by model.
 
 The release key names the officer's key once. The officer then signs, for one set of weights and one tier, that they
 may leave; the gate signs no manifest that says ``overridden`` without such a word.
@@ -28,7 +30,7 @@ _OVERRIDE: canonical.Schema = {
 
 @dataclass(frozen=True, kw_only=True)
 class Override:
-    """What an officer lets out.
+    """Describe what an officer lets out.
 
     Attributes:
         weights_sha256: SHA-256 of the weights as a bundle holds them, 32 bytes.
@@ -42,7 +44,9 @@ class Override:
 
 
 def sign_officer(officer: bytes, release_key: Ed25519PrivateKey) -> bytes:
-    """Name the officer's key, by its fingerprint of 32 bytes.
+    """Sign the fingerprint of the officer's key, 32 bytes.
+
+    This is how the release key names the officer.
 
     Raises:
         Refused: it is the release key itself; two keys are asked for because two people are.
@@ -55,7 +59,9 @@ def sign_officer(officer: bytes, release_key: Ed25519PrivateKey) -> bytes:
 
 
 def open_officer(data: bytes, issuer: bytes) -> bytes:
-    """The fingerprint of the officer's key, 32 bytes, as the release key has named it.
+    """Return the fingerprint of the officer's key, 32 bytes.
+
+    The release key has named it.
 
     Raises:
         Malformed: it is not the only encoding of such a statement.
@@ -65,7 +71,7 @@ def open_officer(data: bytes, issuer: bytes) -> bytes:
 
 
 def sign_override(override: Override, officer_key: Ed25519PrivateKey) -> bytes:
-    """Write down and sign that some weights may leave."""
+    """Sign that these weights may leave."""
     fields = {"v": 1, **asdict(override)}
     return signing.sign(OVERRIDE_TYPE, canonical.write_record(fields, _OVERRIDE, what="override"), officer_key)
 

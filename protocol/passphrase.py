@@ -1,4 +1,6 @@
-"""Where the passphrase of encrypted keys comes from: a file for services, the terminal for people.
+"""Read the passphrase of encrypted keys.
+
+Services read it from a file, people type it at the terminal.
 
 Never from the command line or a variable's value, which other users can see.
 """
@@ -21,7 +23,9 @@ MAX_PASSPHRASE_BYTES = 1023
 
 
 def read_passphrase() -> bytes | None:
-    """The passphrase from the file that `PASSPHRASE_VARIABLE` names, or else from the terminal.
+    """Read the passphrase from a file or from the terminal.
+
+    The file is the one that `PASSPHRASE_VARIABLE` names.
 
     Returns:
         None if there is neither; keys without encryption need none.
@@ -35,7 +39,9 @@ def read_passphrase() -> bytes | None:
 
 
 def passphrase_for(folder: Path) -> bytes | None:
-    """The passphrase for a folder's keys; nobody is asked if none of them is encrypted.
+    """Read the passphrase for a folder's keys.
+
+    Nobody is asked if none of them is encrypted.
 
     Raises:
         KeyFault: see `read_passphrase`.
@@ -44,7 +50,7 @@ def passphrase_for(folder: Path) -> bytes | None:
 
 
 def new_passphrase() -> bytes:
-    """A passphrase for keys that are to be made; a person types it twice.
+    """Ask for the passphrase of new keys; a person types it twice.
 
     Raises:
         KeyFault: there is none, it is too short, or it was not typed alike.

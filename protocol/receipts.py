@@ -1,4 +1,7 @@
-"""Receipts: the target's signed word that one bundle arrived, and whether it was accepted."""
+"""Sign receipts: the target's word that one bundle arrived.
+
+A receipt also says whether the bundle was accepted.
+"""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -14,7 +17,7 @@ _WHAT = "receipt"
 
 
 class Verdict(StrEnum):
-    """What the target made of the bundle."""
+    """Name what the target made of the bundle."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -33,7 +36,7 @@ _SCHEMA: canonical.Schema = {
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What was received.
+    """Describe what was received.
 
     Attributes:
         grant: the grant it was received under, 16 bytes.

@@ -1,7 +1,9 @@
-"""A site's request: who asks, for which one transfer; signed, so that the asker holds the key it names.
+"""Sign a site's request for one transfer.
 
-It also says to which key the answer is to be sealed. That the asker can open it is its own affair: who signs for
-another's sealing key gets a file that it cannot read.
+The signature proves that whoever asks holds the key that the request names.
+
+It also names the key to which the answer is to be sealed. Nobody checks that the asker can open it: whoever signs
+for another's sealing key gets a file that it cannot read.
 """
 
 import hashlib
@@ -32,7 +34,7 @@ _SCHEMA: canonical.Schema = {
 
 @dataclass(frozen=True, kw_only=True)
 class SiteRequest:
-    """What a target asks for: one bundle, for the holder of one key.
+    """Describe what a target asks for: one bundle, for one key.
 
     Attributes:
         certificate: the target's endorsed TLS certificate, PEM.
@@ -78,8 +80,8 @@ def sign_request(identity: Identity, *, nonce: bytes, day: int) -> bytes:
 def open_request(data: bytes) -> SiteRequest:
     """Verify a request and read it.
 
-    It proves that the asker holds the key that it names. Whether that key deserves a grant is decided by
-    comparing its fingerprint with what the site said by another way.
+    It proves that the asker holds the key that it names. Whether that key deserves a grant is a person's decision:
+    its fingerprint is compared with what the site said over another channel.
 
     Raises:
         Malformed: it is not the only encoding of a request, or its sealing key is not a key.
@@ -104,5 +106,8 @@ def open_request(data: bytes) -> SiteRequest:
 
 
 def grant_id(request: bytes) -> bytes:
-    """The grant that a request stands for, 16 bytes: the target's randomness, so the source chooses none."""
+    """Return the grant that a request stands for, 16 bytes.
+
+    It is the target's randomness, so the source chooses nothing.
+    """
     return hashlib.sha256(request).digest()[:GRANT_BYTES]

@@ -1,4 +1,4 @@
-"""Revocations: what a source withdraws, as one signed and numbered list.
+"""Sign what a source withdraws, as one numbered list.
 
 A bundle that has left cannot be called back; what can be done is to say so where it is opened. The list names
 weights by their SHA-256 and keys by their fingerprint, and nothing else. A site keeps the newest list that it
@@ -35,7 +35,7 @@ _SCHEMA: canonical.Schema = {
 
 @dataclass(frozen=True, kw_only=True)
 class Revocations:
-    """What a source has withdrawn so far.
+    """Hold what a source has withdrawn so far.
 
     Attributes:
         version: running number of the list; a higher one replaces a lower one.
@@ -51,7 +51,10 @@ class Revocations:
 
     @property
     def revoked(self) -> frozenset[bytes]:
-        """Weights and keys together: two kinds of SHA-256 that cannot be taken for each other."""
+        """Return weights and keys together.
+
+        Both are SHA-256 digests that cannot be taken for each other.
+        """
         return self.weights | self.keys
 
 
@@ -93,7 +96,10 @@ def open_revocations(data: bytes, issuer: bytes) -> Revocations:
 
 
 def join_digests(digests: Set[bytes]) -> str:
-    """The one form of a set of digests: in hexadecimal, sorted, one after the other."""
+    """Write a set of digests in its one form.
+
+    They are hexadecimal and sorted, one after the other.
+    """
     return "".join(sorted(digest.hex() for digest in digests))
 
 

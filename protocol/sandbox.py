@@ -1,4 +1,6 @@
-"""Walls that a Linux process builds around itself and cannot take down again; nobody has to be root for them.
+"""Build walls around a Linux process that it cannot take down again.
+
+Nobody has to be root for them.
 
 Five layers, each for what the others let through::
 
@@ -10,9 +12,10 @@ Five layers, each for what the others let through::
 
 Landlock knows paths, but neither UNIX sockets nor a file's mode; seccomp knows system calls and no paths; neither
 closes what is open already. The first version of Landlock, in `OLDEST_KERNEL`, is enough: what later ones added
-(truncating, calling out, signals) is refused by the filter, which is the same on every kernel. The walls hold for the
-calling thread and all that it starts, so they are built before there is a second one. Whoever builds them then shows
-that they hold, see `probe_denied`.
+(truncating, calling out, signals) is refused by the filter, which is the same on every kernel. One thing needs a later
+version: a process that may call a single port is held to it from `PORTS_SINCE` on. The walls hold for the calling
+thread and all that it starts, so they are built before there is a second one. Whoever builds them then shows that they
+hold, see `probe_denied`.
 """
 
 import contextlib
@@ -31,11 +34,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISSOCK
+from typing import ClassVar
 
 from protocol.errors import Code, ContainmentFault
 
 OLDEST_KERNEL = "Linux 5.13"
 """What the walls need, for all of them; docs/operations.md says the same."""
+
+PORTS_SINCE = 4
+"""The version of Landlock that tells ports apart; it came with Linux 6.7."""
 
 _PROBE_NAME = ".ecan-probe"
 _FAREWELL_S = 0.5
@@ -43,7 +51,7 @@ _FAREWELL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Confinement:
-    """Which walls stand.
+    """Describe which walls stand.
 
     Attributes:
         landlock_abi: version of Landlock's interface on this kernel; 0 where there is none.
@@ -59,12 +67,42 @@ class Confinement:
         return self.landlock_abi > 0 and self.seccomp
 
 
+@dataclass(frozen=True)
+class Network:
+    """Describe what a confined process may do with sockets.
+
+    There are three cases: `NONE`, `SERVE` and ``call(port)``.
+
+    Attributes:
+        is_serving: it may listen and answer over TCP, and may not call out.
+        port: it may call this TCP port, and may not listen; None where it may call nobody. Landlock before
+            `PORTS_SINCE` does not tell ports apart: there it may call any. Names are to be looked up before, because
+            that takes UDP.
+    """
+
+    is_serving: bool = False
+    port: int | None = None
+
+    NONE: ClassVar["Network"]
+    """No new socket at all, not even a pair of them."""
+    SERVE: ClassVar["Network"]
+
+    @classmethod
+    def call(cls, port: int) -> "Network":
+        """Allow calls to one TCP port, whatever the address."""
+        return cls(port=port)
+
+
+Network.NONE = Network()
+Network.SERVE = Network(is_serving=True)
+
+
 def confine(
     *,
     readable: Sequence[Path],
     writable: Sequence[Path] = (),
     removable: Sequence[Path] = (),
-    sockets: bool,
+    network: Network,
     required: bool = True,
 ) -> Confinement:
     """Confine this process, and all that it will start, for good.
@@ -73,18 +111,20 @@ def confine(
         readable: files and folders that may be read.
         writable: folders in which files may also be made, changed and removed.
         removable: folders that may be read and whose files may be removed.
-        sockets: whether it may listen and answer over TCP; it may neither call out nor use another kind of
-            socket. Where False, there is no new socket at all, not even a pair of them.
+        network: what it may do with sockets.
         required: whether a layer that this kernel lacks is a fault; where False, the others are built all the same.
 
     Raises:
-        ContainmentFault: another thread runs already, a path does not exist, or the kernel lacks a layer.
+        ContainmentFault: another thread runs already, a path does not exist, a standard stream is a way out, or the
+            kernel lacks a layer.
     """
     if sys.platform != "linux":
         if required:
             raise _unsupported("only Linux can")
         return Confinement(landlock_abi=0, seccomp=False)
     _require_one_thread()
+    if network != Network.NONE:
+        _refuse_loose_sockets()
     _checked(_syscall(_CLOSE_RANGE, 3, (1 << 31) - 1, 0), "rid of its open files")
     forbid_dumps()
     _checked(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "kept from gaining rights")
@@ -99,16 +139,18 @@ def confine(
             + [(path, _READ | _WRITE) for path in writable]
             + [(path, _READ | _REMOVE) for path in removable]
             + [(path, _DEVICE) for path in _DEVICES],
-            sockets=sockets,
+            network,
         )
-    is_filtered = filters is not None and _restrict_calls(filters, sockets=sockets)
+    is_filtered = filters is not None and _restrict_calls(filters, network)
     if required and not is_filtered:
         raise _unsupported("seccomp is not there")
     return Confinement(landlock_abi=abi, seccomp=is_filtered)
 
 
 def leave_network() -> bool:
-    """Move this process into a network of its own, where there is nobody else; before `confine`, which forbids it.
+    """Move this process into a network of its own, with nobody else in it.
+
+    Call it before `confine`, which forbids it.
 
     Returns:
         Whether it is in such a network now. Some systems do not let users make one; where all that the process has
@@ -137,7 +179,7 @@ def leave_network() -> bool:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the one that started it ends; Linux only.
+    """Have the kernel kill this process when its parent ends; Linux only.
 
     Args:
         parent: its process number, which may have ended already.
@@ -150,7 +192,9 @@ def die_with_parent(parent: int) -> None:
 
 
 def forbid_dumps() -> None:
-    """Leave no core dump of this process, and let no other process of the same user look into it; Linux only.
+    """Forbid core dumps and looks into this process; Linux only.
+
+    Other processes of the same user cannot look into it any more.
 
     Raises:
         ContainmentFault: the kernel does not let it.
@@ -163,12 +207,12 @@ def forbid_dumps() -> None:
     _checked(_prctl(_PR_SET_DUMPABLE, 0), "hidden from other processes")
 
 
-def probe_denied(paths: Iterable[Path], *, sockets: bool) -> None:
+def probe_denied(paths: Iterable[Path], *, network: Network) -> None:
     """Show that the walls hold: each of these is tried, and each must fail.
 
     Args:
         paths: files and folders that must be neither readable nor writable; one that does not exist is out of reach.
-        sockets: what `confine` was told.
+        network: what `confine` was told.
 
     Raises:
         ContainmentFault: something was within reach.
@@ -180,14 +224,20 @@ def probe_denied(paths: Iterable[Path], *, sockets: bool) -> None:
                 f"The walls do not hold: {path} is within reach of a process that must not see it; "
                 "keep it out of the folders that the programs are installed in.",
             )
-    for name, attempt in _forbidden_sockets(sockets=sockets):
+    for name, attempt in _forbidden_sockets(network):
         with contextlib.suppress(OSError):
             attempt().close()
             raise ContainmentFault(
                 Code.CONTAINMENT,
                 f"The walls do not hold: a process could make {name}; report it with the kernel's version.",
             )
-    for what, number, arguments in _forbidden_calls():
+    if network.port is not None and landlock_abi() >= PORTS_SINCE and not _is_held_to(network.port):
+        raise ContainmentFault(
+            Code.CONTAINMENT,
+            f"The walls do not hold: a process could call another port than {network.port}; report it with the "
+            "kernel's version.",
+        )
+    for what, number, arguments in _forbidden_calls(network):
         if _syscall(number, *arguments) >= 0 or ctypes.get_errno() != errno.EPERM:
             raise ContainmentFault(
                 Code.CONTAINMENT,
@@ -196,7 +246,9 @@ def probe_denied(paths: Iterable[Path], *, sockets: bool) -> None:
 
 
 def code_paths(*packages: str) -> tuple[Path, ...]:
-    """What a Python process reads in order to run: the standard library, what is installed, and the system's libraries.
+    """Return what a Python process reads in order to run.
+
+    The standard library, what is installed, and the system's libraries.
 
     Args:
         packages: names of our own packages, which may lie elsewhere when they are being worked on.
@@ -211,7 +263,10 @@ def code_paths(*packages: str) -> tuple[Path, ...]:
 
 
 def landlock_abi() -> int:
-    """The version of Landlock's interface on this kernel; 0 where there is none or it is switched off."""
+    """Return the version of Landlock's interface on this kernel.
+
+    It is 0 where there is none or it is switched off.
+    """
     return max(_syscall(_LANDLOCK_CREATE_RULESET, 0, 0, _ASK_VERSION), 0)
 
 
@@ -239,12 +294,18 @@ def _unsupported(why: str) -> ContainmentFault:
 
 @functools.cache
 def _libc() -> ctypes.CDLL:
-    """The C library, once it is needed: not every system that shows a command's help has one that is found so."""
+    """Load the C library when it is needed.
+
+    Not every system that shows a command's help has one that is found so.
+    """
     return ctypes.CDLL(None, use_errno=True)
 
 
 def _syscall(number: int, *arguments: int) -> int:
-    """Make a system call; every argument goes as a whole register, whatever the kernel makes of it."""
+    """Make a system call with every argument as a whole register.
+
+    It does not matter what the kernel makes of it.
+    """
     libc = _libc()
     libc.syscall.restype = ctypes.c_long
     return int(libc.syscall(*map(ctypes.c_long, (number, *arguments))))
@@ -269,7 +330,10 @@ def _checked(result: int, what: str) -> int:
 
 
 def _require_one_thread() -> None:
-    """Walls do not reach a thread that is there already; one that has ended is listed for a moment longer."""
+    """Refuse to go on with a second thread.
+
+    Walls do not reach a thread that is there already. One that has ended is listed for a moment longer.
+    """
     deadline = time.monotonic() + _FAREWELL_S
     while _num_threads() > 1:
         if time.monotonic() > deadline:
@@ -284,6 +348,38 @@ def _num_threads() -> int:
         return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - no paths are wanted
     except FileNotFoundError:  # no /proc: nothing to count
         return 1
+
+
+def _refuse_loose_sockets() -> None:
+    """Refuse a standard stream that is a socket which can change its peer.
+
+    A UNIX socket could be pointed at any other one, which Landlock does not see.
+
+    Raises:
+        ContainmentFault: there is one.
+    """
+    for stream in range(3):
+        with contextlib.suppress(OSError):
+            if S_ISSOCK(os.fstat(stream).st_mode) and _is_loose(stream):
+                raise ContainmentFault(
+                    Code.CONTAINMENT,
+                    f"Standard stream {stream} is a socket that could be pointed elsewhere; start the process with a "
+                    "pipe, a file or a connected stream in its place.",
+                )
+
+
+def _is_loose(stream: int) -> bool:
+    """Tell whether a socket is neither TCP nor a connected stream."""
+    with socket.socket(fileno=os.dup(stream)) as copy:
+        if copy.type != socket.SOCK_STREAM:
+            return True
+        if copy.family in (socket.AF_INET, socket.AF_INET6):
+            return copy.proto != socket.IPPROTO_TCP
+        try:
+            copy.getpeername()
+        except OSError:
+            return True
+        return False
 
 
 # Landlock: files, and calling out. -----------------------------------------------------------------------------------
@@ -301,13 +397,16 @@ _NUM_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """How many kinds of file access each version of the interface walls off: 2 adds moving, 3 truncating, 5 ioctl."""
 _BIND_TCP, _CONNECT_TCP = 1, 2
 _ABSTRACT_UNIX, _SIGNALS = 1, 2
-_PATH_BENEATH = 1
+_PATH_BENEATH, _NET_PORT = 1, 2
 
 
-def _restrict_files(abi: int, rules: Sequence[tuple[Path, int]], *, sockets: bool) -> None:
-    """Wall off all files but the ones named, outgoing TCP, and from version 6 abstract sockets and signals."""
+def _restrict_files(abi: int, rules: Sequence[tuple[Path, int]], network: Network) -> None:
+    """Wall off all files but the ones named, and TCP.
+
+    From version 6 of Landlock on, abstract sockets and signals are walled off as well.
+    """
     handled = (1 << _NUM_FILE_RIGHTS[min(abi, max(_NUM_FILE_RIGHTS))]) - 1
-    net = _CONNECT_TCP if sockets else _CONNECT_TCP | _BIND_TCP
+    net = _CONNECT_TCP if network.is_serving else _CONNECT_TCP | _BIND_TCP
     attributes = struct.pack("<QQQ", handled, net, _ABSTRACT_UNIX | _SIGNALS)[: 8 if abi < 4 else 16 if abi < 6 else 24]
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     created = _syscall(_LANDLOCK_CREATE_RULESET, ctypes.addressof(buffer), len(attributes), 0)
@@ -315,6 +414,8 @@ def _restrict_files(abi: int, rules: Sequence[tuple[Path, int]], *, sockets: boo
     try:
         for path, rights in rules:
             _allow_beneath(ruleset, path, rights & handled)
+        if network.port is not None and abi >= PORTS_SINCE:
+            _allow_calls(ruleset, network.port)
         _checked(_syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0), "kept from files")
     finally:
         os.close(ruleset)
@@ -334,6 +435,13 @@ def _allow_beneath(ruleset: int, path: Path, rights: int) -> None:
         _checked(added, "kept from files")
     finally:
         os.close(descriptor)
+
+
+def _allow_calls(ruleset: int, port: int) -> None:
+    """Add a TCP port to those that may be called."""
+    rule = ctypes.create_string_buffer(struct.pack("<QQ", _CONNECT_TCP, port))
+    added = _syscall(_LANDLOCK_ADD_RULE, ruleset, _NET_PORT, ctypes.addressof(rule), 0)
+    _checked(added, "kept from other ports")
 
 
 # seccomp: system calls. ----------------------------------------------------------------------------------------------
@@ -402,8 +510,7 @@ _NEVER: _Calls = {
     "futimesat": (261, None),
     "utimensat": (280, 88),
     "truncate": (76, 45),
-    # Calling out. A pair of sockets is no way out by itself, but one of datagrams can be pointed at any named socket.
-    "connect": (42, 203),
+    # A pair of sockets is no way out by itself, but one of datagrams can be pointed at any named socket.
     "socketpair": (53, 199),
     # Other views of the files.
     "mount": (165, 40),
@@ -434,12 +541,15 @@ _NEVER: _Calls = {
     "execveat": (322, 281),
 }
 _SOCKET: _Calls = {"socket": (41, 198)}
-# Nor is there use for a socket that came with stdin, stdout or stderr.
-_SOCKET_USE: _Calls = {
+_CALLING: _Calls = {"connect": (42, 203)}
+_SERVING: _Calls = {
     "accept": (43, 202),
     "accept4": (288, 242),
     "bind": (49, 200),
     "listen": (50, 201),
+}
+# Without a network there is no use for a socket that came with stdin, stdout or stderr either.
+_SENDING: _Calls = {
     "sendto": (44, 206),
     "sendmsg": (46, 211),
     "sendmmsg": (307, 269),
@@ -465,12 +575,15 @@ _OWN_SIGNALS: _Calls = {"kill": (62, 129), "tgkill": (234, 131)}
 _LIMITS: _Calls = {"prlimit64": (302, 261)}
 _FLAGS_OF_SENDING = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
 _CALLS_OUT_BY_SENDING = 0x20000000
-"""MSG_FASTOPEN."""
+"""MSG_FASTOPEN, which calls without connect and so past Landlock."""
 
 
 @dataclass(frozen=True)
 class _Architecture:
-    """How system calls are told apart on a processor: its audit number, its column in the tables, its odd numbers."""
+    """Describe how system calls are told apart on a processor.
+
+    By its audit number, its column in the tables, and its odd numbers.
+    """
 
     audit: int
     column: int
@@ -492,9 +605,12 @@ _ARGUMENTS = 16
 _Program = list[bytes]
 
 
-def _restrict_calls(architecture: _Architecture, *, sockets: bool) -> bool:
-    """Install the filter, which can only ever be narrowed; returns False on a kernel that has none."""
-    program = _filter(architecture, sockets=sockets)
+def _restrict_calls(architecture: _Architecture, network: Network) -> bool:
+    """Install the filter; return False on a kernel that has none.
+
+    The filter can only ever be narrowed.
+    """
+    program = _filter(architecture, network)
     code = ctypes.create_string_buffer(b"".join(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
     installed = _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
@@ -504,9 +620,16 @@ def _restrict_calls(architecture: _Architecture, *, sockets: bool) -> bool:
     return True
 
 
-def _filter(architecture: _Architecture, *, sockets: bool) -> _Program:
+def _refused(network: Network) -> _Calls:
+    """Return the system calls that are refused whatever their arguments."""
+    if network == Network.NONE:
+        return _NEVER | _SOCKET | _CALLING | _SERVING | _SENDING
+    return _NEVER | (_CALLING if network.port is None else _SERVING)
+
+
+def _filter(architecture: _Architecture, network: Network) -> _Program:
     column = architecture.column
-    refused = _NEVER | ({} if sockets else _SOCKET | _SOCKET_USE)
+    refused = _refused(network)
     no, go_on = _return(_REFUSE | errno.EPERM), _return(_ALLOW)
     number = [_load(_AUDIT), *_unless(architecture.audit, _return(_KILL)), _load(_NUMBER)]
     if architecture.x32_bit is not None:
@@ -526,17 +649,21 @@ def _filter(architecture: _Architecture, *, sockets: bool) -> _Program:
     for call in _OWN_SIGNALS.values():
         number += _when_called(call[column], [_load_argument(0), *_among((itself,), go_on), *no])
     number += _when_called(_LIMITS["prlimit64"][column], [_load_argument(0), *_among((0, itself), go_on), *no])
-    if sockets:
+    if network != Network.NONE:
         number += _when_called(_SOCKET["socket"][column], _only_tcp(go_on, no))
         for name, place in _FLAGS_OF_SENDING.items():
             sending = [_load_argument(place), *_when(_IF_ANY_BIT, _CALLS_OUT_BY_SENDING, no), *go_on]
-            number += _when_called(_SOCKET_USE[name][column], sending)
+            number += _when_called(_SENDING[name][column], sending)
     return number + go_on
 
 
 def _only_tcp(go_on: _Program, no: _Program) -> _Program:
-    """Let a call to socket pass if it asks for a stream over IPv4 or IPv6."""
-    kind = [_load_argument(1), _instruction(_AND, 0xF), *_when(_IF_EQUAL, socket.SOCK_STREAM, go_on), *no]
+    """Let a call to socket pass if it asks for TCP over IPv4 or IPv6.
+
+    Other streams, such as MPTCP, are no TCP to Landlock, which lets them call anywhere.
+    """
+    protocol = [_load_argument(2), *_among((0, socket.IPPROTO_TCP), go_on), *no]
+    kind = [_load_argument(1), _instruction(_AND, 0xF), *_when(_IF_EQUAL, socket.SOCK_STREAM, protocol), *no]
     families = (socket.AF_INET, socket.AF_INET6)
     return [_load_argument(0), *_among(families, kind), *no]
 
@@ -550,7 +677,10 @@ def _load(offset: int) -> bytes:
 
 
 def _load_argument(place: int) -> bytes:
-    """The low half of an argument, which is all that the kernel looks at of those that are filtered."""
+    """Load the low half of an argument.
+
+    The kernel looks at no more of those that are filtered.
+    """
     return _load(_ARGUMENTS + 8 * place)
 
 
@@ -569,7 +699,10 @@ def _among(values: Iterable[int], then: _Program) -> _Program:
 
 
 def _when_called(number: int | None, then: _Program) -> _Program:
-    """Run a block if the call is this one; none for a call that the processor does not have."""
+    """Run a block if the call is this one.
+
+    There is no block for a call that the processor does not have.
+    """
     return [] if number is None else _when(_IF_EQUAL, number, then)
 
 
@@ -581,7 +714,10 @@ def _unless(value: int, then: _Program) -> _Program:
 
 
 def _is_within_reach(path: Path) -> bool:
-    """Whether a file can be opened in any way, or a folder listed or written to."""
+    """Return whether a file or folder can be opened in any way.
+
+    A folder can be listed or written to.
+    """
     for flags in (os.O_RDONLY, os.O_WRONLY, _NEITHER):
         with contextlib.suppress(OSError):
             os.close(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY))
@@ -594,8 +730,11 @@ def _is_within_reach(path: Path) -> bool:
     return False
 
 
+_MPTCP = 262
+
+
 class Ring:
-    """A ring of system calls (io_uring), which `confine` forbids."""
+    """Hold a ring of system calls (io_uring), which `confine` forbids."""
 
     def __init__(self) -> None:
         parameters = ctypes.create_string_buffer(120)
@@ -608,13 +747,24 @@ class Ring:
         os.close(self._descriptor)
 
 
-def _forbidden_sockets(*, sockets: bool) -> Iterator[tuple[str, Callable[[], Ring | socket.socket]]]:
-    """Name and maker of everything that `confine` forbids."""
-    if not sockets:
+def _is_held_to(port: int) -> bool:
+    """Tell whether a call to another port of this machine is refused.
+
+    Where no wall stands, a port that is closed gives another error.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as caller:
+        caller.setblocking(False)
+        return caller.connect_ex(("127.0.0.1", port - 1 or 2)) == errno.EACCES
+
+
+def _forbidden_sockets(network: Network) -> Iterator[tuple[str, Callable[[], Ring | socket.socket]]]:
+    """Yield name and maker of everything that `confine` forbids."""
+    if network == Network.NONE:
         yield "a TCP socket", functools.partial(socket.socket, socket.AF_INET, socket.SOCK_STREAM)
         yield "a TCP socket", functools.partial(socket.socket, socket.AF_INET6, socket.SOCK_STREAM)
     yield "a UDP socket", functools.partial(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
     yield "a UDP socket", functools.partial(socket.socket, socket.AF_INET6, socket.SOCK_DGRAM)
+    yield "a stream that is not TCP", functools.partial(socket.socket, socket.AF_INET, socket.SOCK_STREAM, _MPTCP)
     yield "a UNIX socket", functools.partial(socket.socket, socket.AF_UNIX, socket.SOCK_STREAM)
     yield "a netlink socket", functools.partial(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW)
     yield "a packet socket", functools.partial(socket.socket, socket.AF_PACKET, socket.SOCK_RAW)
@@ -622,11 +772,15 @@ def _forbidden_sockets(*, sockets: bool) -> Iterator[tuple[str, Callable[[], Rin
     yield "a ring of system calls", Ring
 
 
-def _forbidden_calls() -> Iterator[tuple[str, int, tuple[int, ...]]]:
-    """What must be refused, its system call, and arguments with which the kernel itself does nothing.
+def _forbidden_calls(network: Network) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """Yield what must be refused, with its system call and arguments.
+
+    With these arguments the kernel itself does nothing.
 
     Without a filter, each ends well or with another error than that of a missing permission.
     """
+    refused = _refused(network)
+    partly = _OWN_SIGNALS | _LIMITS | _FCNTL | _OPEN
     architecture = _ARCHITECTURES.get(platform.machine())
     if architecture is None:
         return
@@ -648,7 +802,12 @@ def _forbidden_calls() -> Iterator[tuple[str, int, tuple[int, ...]]]:
         ("have another process signalled", "fcntl", (0, _FCNTLS[0], nobody)),
         ("open a file to neither read nor write it", "openat", (-1, 0, _NEITHER, 0)),
         ("run a program", "execve", (0, 0, 0)),
+        ("make a pair of sockets", "socketpair", (0, 0, 0, 0)),
+        ("call out", "connect", (-1, 0, 0)),
+        ("take a port", "bind", (-1, 0, 0)),
+        ("listen", "listen", (-1, 0)),
+        ("take a call", "accept4", (-1, 0, 0, 0)),
     ):
-        number = (_NEVER | _OWN_SIGNALS | _LIMITS | _FCNTL | _OPEN)[name][architecture.column]
+        number = (refused | partly).get(name, (None, None))[architecture.column]
         if number is not None:
             yield what, number, arguments

@@ -1,4 +1,6 @@
-"""Sealing: a bundle on its way can be opened by the one site that asked for it, whoever carries it.
+"""Seal a bundle so that only the site that asked for it can open it.
+
+It does not matter who carries it.
 
 ::
 
@@ -15,8 +17,8 @@ the head, the segment's index and the number of segments. So order, number, gran
 segment without any cryptography of ours, and all lengths follow from N: a segment that is missing, moved, repeated,
 of another file or of another grant does not open.
 
-Sealing says nothing about the sender: anyone can seal something to a site. Who made a bundle is said by the
-signature inside it.
+Sealing says nothing about the sender: anyone can seal something to a site. The signature inside a bundle says who
+made it.
 """
 
 import io
@@ -64,7 +66,7 @@ _HPKE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 @dataclass(frozen=True, kw_only=True)
 class SealedOutline:
-    """What a sealed file says on its outside; anyone could have written it.
+    """Describe the outside of a sealed file; anyone could have written it.
 
     Attributes:
         grant: the grant that it answers, 16 bytes.
@@ -80,7 +82,7 @@ def _num_segments(plain_bytes: int) -> int:
 
 
 def sealed_bytes(plain_bytes: int) -> int:
-    """The length of a sealed file, from the length of its bundle."""
+    """Return the length of a sealed file in bytes, from its bundle's."""
     return HEAD.size + plain_bytes + _num_segments(plain_bytes) * SEGMENT_OVERHEAD
 
 
@@ -89,7 +91,7 @@ MAX_SEALED_BYTES = sealed_bytes(bundle.MAX_BUNDLE_BYTES)
 
 
 def seal(plain: Buffer, recipient: SealingPublicKey, grant: bytes) -> bytes:
-    """Seal a bundle to the site that asked for it; never twice the same bytes.
+    """Seal a bundle to the site that asked; never twice the same bytes.
 
     Args:
         plain: the bundle.
@@ -103,7 +105,7 @@ def seal(plain: Buffer, recipient: SealingPublicKey, grant: bytes) -> bytes:
 
 
 def seal_parts(plain: Buffer, recipient: SealingPublicKey, grant: bytes) -> Iterator[bytes]:
-    """Seal a bundle like `seal`, and yield the head and then one segment after the other."""
+    """Seal like `seal`, and yield the head and then each segment."""
     if len(grant) != _GRANT_BYTES or not len(plain):
         raise Malformed(Code.LENGTH, "Only a bundle can be sealed, and only for a grant; export it again.")
     view = memoryview(plain)
@@ -115,7 +117,7 @@ def seal_parts(plain: Buffer, recipient: SealingPublicKey, grant: bytes) -> Iter
 
 
 def outline(data: Buffer, *, max_plain_bytes: int = bundle.MAX_BUNDLE_BYTES) -> SealedOutline:
-    """Read a sealed file's outside, without a key; believes nothing.
+    """Read a sealed file's outside, without a key; believe nothing.
 
     Raises:
         Malformed: not a sealed file, of another version, cut short, or with anything after its end.
@@ -140,7 +142,9 @@ def outline(data: Buffer, *, max_plain_bytes: int = bundle.MAX_BUNDLE_BYTES) -> 
 
 
 def check_recipient(outside: SealedOutline, grants: Collection[bytes]) -> None:
-    """Refuse a sealed file that answers none of this site's requests, before a key touches it.
+    """Refuse a sealed file that answers none of this site's requests.
+
+    No key is used on such a file.
 
     Args:
         outside: what the file says on its outside.
@@ -187,7 +191,10 @@ def unseal(data: Buffer, key: SealingKey, *, max_plain_bytes: int = bundle.MAX_B
 
 
 def _let_go(data: Buffer, num_bytes: int) -> None:
-    """Give back the memory of the first bytes of a mapped file; they are on the disk, and were read."""
+    """Release the memory of the first bytes of a mapped file.
+
+    They are on the disk, and were read.
+    """
     if isinstance(data, mmap.mmap):
         data.madvise(mmap.MADV_DONTNEED, 0, num_bytes - num_bytes % mmap.PAGESIZE)
 
@@ -204,13 +211,13 @@ def _open_segment(segment: memoryview, private_key: MLKEM768X25519PrivateKey, in
 
 
 def _infos(head: bytes, plain_bytes: int) -> Iterator[bytes]:
-    """What each segment is bound to."""
+    """Yield what each segment is bound to."""
     count = _num_segments(plain_bytes)
     return (head + _PLACE.pack(index, count) for index in range(count))
 
 
 def _check_magic(head: bytes) -> None:
-    """Refuse what is not a sealed file, saying what it looks like."""
+    """Refuse what is not a sealed file; tell what it looks like."""
     start = head[: len(MAGIC)]
     if start == MAGIC:
         return

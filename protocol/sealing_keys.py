@@ -1,4 +1,6 @@
-"""The keys of sealing: a target's hybrid pair of ML-KEM-768 and X25519, and how both halves are written down.
+"""Define the keys of sealing: a pair of ML-KEM-768 and X25519.
+
+The pair is the target's. This module says how both halves are written down.
 
 What is sealed to a pair stays closed while either half holds, so neither a quantum computer nor a flaw in the
 younger algorithm alone opens it. Raw public keys are the two public keys one after the other; a private file is
@@ -30,7 +32,9 @@ _PEM_BEGINS = b"-----BEGIN "
 
 @dataclass(frozen=True, kw_only=True)
 class SealingPublicKey:
-    """Whom a bundle is sealed to. An object of this class is a key that can be sealed to.
+    """Hold a public key to which a bundle can be sealed.
+
+    An object of this class has been checked.
 
     Attributes:
         raw: the ML-KEM-768 key and the X25519 key, 1184 + 32 bytes.
@@ -57,7 +61,7 @@ class SealingPublicKey:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SealingKey:
-    """What opens bundles that were sealed to a target; never leaves it.
+    """Hold what opens bundles sealed to a target; never leaves it.
 
     Attributes:
         mlkem: the ML-KEM-768 half.
@@ -91,18 +95,18 @@ class SealingKey:
 
     @property
     def public_key(self) -> SealingPublicKey:
-        """The half that may be known."""
+        """Return the half that may be known."""
         return SealingPublicKey(
             raw=self.mlkem.public_key().public_bytes_raw() + self.x25519.public_key().public_bytes_raw()
         )
 
     @property
     def hpke_key(self) -> MLKEM768X25519PrivateKey:
-        """The pair as the library's HPKE takes it."""
+        """Return the pair as the library's HPKE takes it."""
         return MLKEM768X25519PrivateKey(self.mlkem, self.x25519)
 
     def pem(self, passphrase: bytes | None = None) -> bytes:
-        """The private pair as text, encrypted if there is a passphrase."""
+        """Return the private pair as text, encrypted if there is a passphrase."""
         encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
         return b"".join(
             half.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption) for half in (self.mlkem, self.x25519)
@@ -110,6 +114,9 @@ class SealingKey:
 
 
 def _refuse_other_encoding(point: bytes) -> None:
-    """X25519 takes coordinates of the prime and above, and ignores the top bit; one key would have several names."""
+    """Refuse a second encoding of an X25519 point.
+
+    X25519 takes coordinates of the prime and above, and ignores the top bit; one key would have several names.
+    """
     if int.from_bytes(point, "little") >= _X25519_PRIME:
         raise ValueError("not the canonical encoding of a point")

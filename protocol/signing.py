@@ -1,4 +1,6 @@
-"""Signatures: one Ed25519 signature in a DSSE envelope with exactly one encoding.
+"""Sign with Ed25519 in a DSSE envelope with exactly one encoding.
+
+There is one signature.
 
 Source: DSSE 1.0.2. Differs: stricter on purpose. An unknown field is refused instead of ignored, there is one
 signature, ``keyid`` is the signer's raw public key, and base64 has one form. So an envelope holds nothing
@@ -40,7 +42,9 @@ _SIGNATURE: canonical.Schema = {"keyid": canonical.Hex(32), "sig": canonical.Tex
 
 @dataclass(frozen=True, kw_only=True)
 class Envelope:
-    """A signed payload as it was read: nothing in it is to be believed before `verify_envelope`.
+    """Hold a signed payload as it was read.
+
+    Nothing in it is to be believed before `verify_envelope`.
 
     Attributes:
         payload_type: what the payload says it is.
@@ -56,22 +60,25 @@ class Envelope:
 
     @property
     def signer(self) -> bytes:
-        """The fingerprint of the key that the envelope says it was signed with."""
+        """Return the fingerprint of the key that the envelope names."""
         return fingerprint_of(self.public_key)
 
 
 def fingerprint_of(public_key: bytes) -> bytes:
-    """The fingerprint of a raw public key: its SHA-256, 32 bytes."""
+    """Return the fingerprint of a raw public key: SHA-256, 32 bytes."""
     return hashlib.sha256(public_key).digest()
 
 
 def raw_public_key(key: Ed25519PrivateKey) -> bytes:
-    """The raw public half of a private key, 32 bytes."""
+    """Return the raw public half of a private key, 32 bytes."""
     return key.public_key().public_bytes_raw()
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
-    """The bytes that are really signed: type and payload with their lengths (DSSE's PAE)."""
+    """Return the bytes that are signed: type and payload with lengths.
+
+    This is DSSE's PAE.
+    """
     kind = payload_type.encode("ascii")
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
@@ -89,12 +96,15 @@ def sign(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> bytes:
 
 
 def bare_signature(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> bytes:
-    """Sign a typed payload without an envelope, 64 bytes; see `verify_signature`."""
+    """Sign a typed payload without an envelope; the signature has 64 bytes.
+
+    See `verify_signature`.
+    """
     return key.sign(pre_authentication_encoding(payload_type, payload))
 
 
 def parse_envelope(data: bytes) -> Envelope:
-    """Read an envelope's structure; believes nothing.
+    """Read an envelope's structure; believe nothing.
 
     Raises:
         Malformed: it is not the only encoding of an envelope.
@@ -118,7 +128,7 @@ def parse_envelope(data: bytes) -> Envelope:
 
 
 def verify_envelope(envelope: Envelope, *, payload_type: str, signer: bytes) -> bytes:
-    """Verify who signed what, and return the payload: the very bytes that were verified.
+    """Verify who signed what, and return the very bytes verified.
 
     Args:
         envelope: what was read.
@@ -158,7 +168,7 @@ def verify_signature(public_key: bytes, signature: bytes, payload_type: str, pay
 
 
 def _without_sign(public_key: bytes) -> bytes:
-    """An Ed25519 public key with the sign of its point taken off."""
+    """Return an Ed25519 public key without the sign of its point."""
     return public_key[:31] + bytes(byte & 0x7F for byte in public_key[31:])
 
 
@@ -173,7 +183,7 @@ def _render(envelope: Envelope) -> bytes:
 
 
 def encode64(data: bytes) -> str:
-    """The one base64 form of bytes in an envelope."""
+    """Return the one base64 form of bytes in an envelope."""
     return base64.b64encode(data).decode("ascii")
 
 

@@ -1,8 +1,10 @@
-"""What the source's online key says: which sealed bundle it offers for a grant, and where its ledger stands.
+"""Sign what the source's online key may say.
 
-The online key lies on the machine that serves, so it may say these two things and nothing else; the release key
-endorses it and stays away from the network. A statement is signed evidence: whoever holds two offers that
-contradict each other can show them to anybody.
+Which sealed bundle it offers for a grant, and where its ledger stands.
+
+The online key lies on the machine that serves, so it may sign these two statements and nothing else. The release key
+endorses it and stays away from the network. A statement is signed evidence: whoever holds two offers that contradict
+each other can show them to anybody.
 """
 
 from dataclasses import asdict, dataclass
@@ -48,11 +50,11 @@ _CHECKPOINT: canonical.Schema = {
 
 @dataclass(frozen=True, kw_only=True)
 class OfferFields:
-    """What is offered.
+    """Describe what is offered.
 
     Attributes:
         grant: 16 bytes.
-        nonce: that of the request to open, 32 bytes: the offer is an answer and no recording.
+        nonce: nonce of the request to open, 32 bytes: it shows that the offer is fresh and not a recording.
         sealed_sha256: SHA-256 of the sealed bundle.
         size: its size in bytes.
         release: number of the release.
@@ -69,7 +71,9 @@ class OfferFields:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFields:
-    """Where the source's ledger stood when it took a receipt.
+    """Describe where the ledger stood when it took a receipt.
+
+    It is the source's ledger.
 
     Attributes:
         grant: the grant that was closed, 16 bytes.
@@ -90,7 +94,7 @@ class CheckpointFields:
 
     @property
     def lines(self) -> tuple[tuple[int, bytes], ...]:
-        """The numbers and hashes of all entries that it says the ledger holds."""
+        """Return the numbers and hashes of all entries that it states."""
         seen = ((self.seen, self.seen_head),) if self.seen else ()
         return (*seen, (self.seq, self.head))
 
@@ -129,7 +133,7 @@ def open_checkpoint(data: bytes, endorsement: bytes, issuer: bytes) -> Checkpoin
 
 
 def _check_seen(checkpoint: CheckpointFields) -> None:
-    """Where nothing was seen there is no room for a hash."""
+    """Check that a checkpoint without an earlier entry has no hash of one."""
     if checkpoint.seen == 0 and checkpoint.seen_head != NO_HEAD:
         raise Malformed(Code.RANGE, "The checkpoint tells the hash of an entry that has no number; tell the source.")
 

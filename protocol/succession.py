@@ -1,4 +1,4 @@
-"""Succession: a release key hands over to its successor, and both say so.
+"""Hand a release key over to its successor; both keys say so.
 
 The old key signs a statement that names the new one; within it lies the new key's own signature, so that nobody
 can be made a successor of a key without holding that key. A site that trusts the old fingerprint and is given
@@ -28,7 +28,7 @@ _SCHEMA: canonical.Schema = {
 
 @dataclass(frozen=True, kw_only=True)
 class Succession:
-    """One release key after another.
+    """Describe how one release key follows another.
 
     Attributes:
         old: fingerprint of the key that hands over, 32 bytes.
@@ -80,7 +80,10 @@ def open_succession(data: bytes, issuer: bytes) -> Succession:
 
 
 def _agreed(old: bytes, number: int) -> bytes:
-    """What the new key signs: whose place it takes, and with which hand-over."""
+    """Return what the new key signs: whose place it takes, and when.
+
+    The number of the hand-over says when.
+    """
     return canonical.encode({"number": number, "old": old.hex()})
 
 

@@ -1,5 +1,6 @@
-"""Every trust decision of the target, in one place and one order: bytes in, a `VerifiedBundle` out, or an
-error.
+"""Make every trust decision of the target, in one place and order.
+
+Bytes in, a `VerifiedBundle` out, or an error.
 
 Pure: no file, no network, no clock.
 """
@@ -27,7 +28,7 @@ _PROOF = object()
 
 @dataclass(frozen=True, kw_only=True)
 class AuditTerms:
-    """What a site asks of the audit that a source states.
+    """Describe what a site asks of the audit that a source states.
 
     Attributes:
         least_tier: the lowest tier that a model may have left at.
@@ -46,7 +47,7 @@ ANY_AUDIT = AuditTerms(accept_overridden=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Anchor:
-    """What a site trusts and what it remembers: all that a bundle is measured by.
+    """Hold what a site trusts and remembers: the measure of a bundle.
 
     Attributes:
         issuer: fingerprint of the only release key that is trusted, 32 bytes.
@@ -71,14 +72,15 @@ class Anchor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VerifiedBundle:
-    """A bundle that passed every check; only `verify` can make one.
+    """Hold a bundle that passed every check; only `verify` makes one.
 
-    It looks at the bytes that were verified and has no copy of them, so they must not change while it lives.
+    It views the verified bytes and has no copy of them, so they must not change while it is in use.
 
     Attributes:
         manifest: what the source states.
         data: all bytes, a read-only view.
-        encoded: the integer tensors by name, views of the data.
+        encoded: the integer tensors by name, views of the data: weights int8 ``[units, inputs]`` or
+            ``[units, inputs, kernel]``, biases int16 ``[units]``, row exponents int8 ``[units]``.
     """
 
     manifest: Manifest
@@ -92,22 +94,37 @@ class VerifiedBundle:
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of all bytes of the bundle; computed when it is first asked for."""
+        """Return the SHA-256 of all bytes; computed on first use."""
         return hashlib.sha256(self.data).digest()
 
     def tensors(self) -> Arrays:
-        """The model's float32 tensors by name, read-only; computed anew with every call."""
+        """Return the model's float32 tensors by name, read-only.
+
+        Computed anew with every call.
+        """
         stated = self.manifest
         return weights.dequantize(self.encoded, stated.arch, len(stated.classes), stated.norm)
 
 
 def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
-    """Verify a bundle; the first rule that is broken ends it.
+    """Verify a bundle; the first broken rule ends it.
+
+    The order of the checks is fixed:
+
+    1. The frame: magic, version, lengths, nothing after the end.
+    2. The envelope: its only encoding, the trusted signer, the payload's type, the signature.
+    3. The manifest: its only encoding, known fields within their ranges.
+    4. The recipient: the issuer, this site, one of its requests.
+    5. The release number: not older than the last one and not too far ahead.
+    6. The days: neither from the future nor expired.
+    7. The revocations: neither the key nor the model is withdrawn.
+    8. The audit: its figures agree with its verdict, and it is what this site asks for.
+    9. The weights: length, digest, then every value.
 
     Args:
         data: all bytes of the bundle. They are not copied and must not change any more: read a file that others
             can write to before you verify it.
-        anchor: what it is measured by.
+        anchor: what the site trusts and remembers.
 
     Raises:
         Malformed: the bytes are not a bundle in its only encoding, or break a rule for weights.
@@ -143,7 +160,10 @@ def _check_recipient(stated: Manifest, anchor: Anchor) -> None:
 
 
 def _check_release(stated: Manifest, anchor: Anchor) -> None:
-    """Refuse to go back, and refuse a leap after which no later release could come."""
+    """Refuse to go back, and refuse a leap that blocks later releases.
+
+    After such a leap no later release could come.
+    """
     last = anchor.last_release
     if stated.release < last or (stated.release == last and stated.weights_sha256 != anchor.last_weights):
         raise Refused(
@@ -176,7 +196,7 @@ def _check_revoked(stated: Manifest, revoked: frozenset[bytes]) -> None:
 
 
 def _check_audit(stated: Manifest, asked: AuditTerms) -> None:
-    """Refuse a claim that its own figures do not bear out, and what this site does not take."""
+    """Check the stated audit against its own figures and the site's terms."""
     if stated.audit == audit.PASSED and not stated.clears_its_tier:
         raise Refused(
             Code.AUDIT,
@@ -198,7 +218,10 @@ def _check_audit(stated: Manifest, asked: AuditTerms) -> None:
 
 
 def _check_weights(stated: Manifest, packed: memoryview) -> Arrays:
-    """Compare length and digest, then check the values; of large weights at once, and the digest has the first word."""
+    """Check length, digest and values of the weights.
+
+    Large weights are hashed while their values are checked; a wrong digest is reported first.
+    """
     if len(packed) != stated.weights_len:
         raise _other_weights()
     if len(packed) < PARALLEL_BYTES:

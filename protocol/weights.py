@@ -1,4 +1,6 @@
-"""Weights as bytes: int8 rows with power-of-two scales, in canonical order, in canonical safetensors.
+"""Encode weights: int8 rows with power-of-two scales.
+
+The order of the units is canonical, and so are the safetensors bytes.
 
 A row is ``q * 2^e`` with q int8 and one exponent e; its bias is an int16 times the same ``2^e``. What could
 be chosen freely without changing what the network computes is fixed by a rule, and each rule is checked on
@@ -32,7 +34,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {"I8": np.dtype("<i1"), "I16": np.dtype("<i2
 
 
 class Rows(NamedTuple):
-    """Encoded rows: weight int8 ``[R, ...]``, bias int16 ``[R]``, exponent int8 ``[R]``."""
+    """Hold encoded rows.
+
+    Weight int8 ``[R, ...]``, bias int16 ``[R]``, exponent int8 ``[R]``.
+    """
 
     weight: Array
     bias: Array
@@ -40,13 +45,17 @@ class Rows(NamedTuple):
 
 
 def pack(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> bytes:
-    """Encode a model's float tensors: the whole way from a network to the weights of a bundle.
+    """Encode a model's float32 tensors as the weights of a bundle.
 
     Args:
-        tensors: float32 arrays with exactly the names and shapes of `architecture.model_shapes`.
+        tensors: float32 arrays with exactly the names and shapes of `architecture.model_shapes`: weights
+            ``[units, inputs]`` or ``[units, inputs, kernel]``, biases ``[units]``.
         arch: id of the architecture.
         num_classes: C.
         normalization: ``none``, ``corpus`` or ``speaker``.
+
+    Returns:
+        Canonical safetensors bytes; their length follows from the architecture (`encoded_bytes`).
 
     Raises:
         Malformed: a value is too large for the grid.
@@ -57,11 +66,12 @@ def pack(tensors: Mapping[str, Array], arch: str, num_classes: int, normalizatio
 
 
 def unpack(data: Buffer, arch: str, num_classes: int, normalization: str) -> Arrays:
-    """Decode the weights of a bundle: every rule is checked before a value is used.
+    """Decode the weights of a bundle, after checking every rule.
 
     Returns:
-        Integer arrays with the names, types and shapes of `architecture.tensor_specs`: read-only views of the
-        data, for `dequantize`.
+        Integer arrays with the names, types and shapes of `architecture.tensor_specs`: weights int8
+        ``[units, inputs]`` or ``[units, inputs, kernel]``, biases int16 ``[units]``, exponents int8 ``[units]``.
+        They are read-only views of the data, for `dequantize`.
 
     Raises:
         Malformed: the header is not the predicted one, or a value breaks a rule.
@@ -73,7 +83,9 @@ def unpack(data: Buffer, arch: str, num_classes: int, normalization: str) -> Arr
 
 
 def canonicalize(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
-    """Put the hidden units in their one order; what the network computes stays the same.
+    """Put the hidden units in their one order.
+
+    What the network computes stays the same.
 
     Units are sorted by their encoded (bias, row, exponent), front to back, because the next layer's rows
     depend on the order of this one's units. Units whose encoded rows are equal compute the same value, so the
@@ -111,7 +123,7 @@ def quantize(tensors: Mapping[str, Array], arch: str, num_classes: int, normaliz
         normalization: ``none``, ``corpus`` or ``speaker``.
 
     Returns:
-        Integer arrays with the names, types and shapes of `architecture.tensor_specs`.
+        Integer arrays with the names, types and shapes of `architecture.tensor_specs`, as in `unpack`.
 
     Raises:
         Malformed: a value is too large for the grid.
@@ -127,7 +139,11 @@ def quantize(tensors: Mapping[str, Array], arch: str, num_classes: int, normaliz
 
 
 def dequantize(encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
-    """The float32 values of encoded tensors; exact, since float32 holds every ``q * 2^e`` of the grid."""
+    """Return the float32 values of encoded tensors.
+
+    Names and shapes are those of `architecture.model_shapes`. The values are exact, because float32 holds every
+    ``q * 2^e`` of the grid.
+    """
     tensors: Arrays = {}
     for name in input_scalings(arch, normalization):
         tensors[name] = _scaled(encoded[name], encoded[f"{name}.exponent"])
@@ -140,7 +156,10 @@ def dequantize(encoded: Mapping[str, Array], arch: str, num_classes: int, normal
 def value_violations(
     encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str
 ) -> Iterator[Violation]:
-    """Every rule that encoded tensors break; none if they are the one encoding of a usable model."""
+    """Yield every rule that encoded tensors break.
+
+    None if they are the one encoding of a usable model.
+    """
     yield from row_violations(encoded, arch, num_classes, normalization)
     if "input.scale" in encoded and (encoded["input.scale"] <= 0).any():
         yield Violation(rule=Code.VALUE, where="input.scale", why="has a scale that is not positive")
@@ -155,7 +174,10 @@ def value_violations(
 def row_violations(
     encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str
 ) -> Iterator[Violation]:
-    """The rules of the grid alone: also for what is no model, such as the change of one."""
+    """Yield the broken rules of the grid alone.
+
+    It also serves for what is no model, such as the change of one.
+    """
     for name, length in input_scalings(arch, normalization).items():
         no_bias = np.zeros(length, np.int16)
         yield from _row_violations(name, Rows(encoded[name], no_bias, encoded[f"{name}.exponent"]))
@@ -164,13 +186,15 @@ def row_violations(
 
 
 def encode(encoded: Mapping[str, Array], specs: Sequence[TensorSpec]) -> bytes:
-    """Write encoded tensors as canonical safetensors bytes."""
+    """Write encoded tensors, int8 and int16, as canonical safetensors bytes."""
     data = (np.ascontiguousarray(encoded[spec.name], _DTYPES[spec.dtype]).tobytes() for spec in specs)
     return header(specs) + b"".join(data)
 
 
 def decode(data: Buffer, specs: Sequence[TensorSpec]) -> Arrays:
-    """View encoded tensors in safetensors bytes, whose header is compared and never parsed.
+    """View encoded tensors in safetensors bytes.
+
+    The header is compared and never parsed.
 
     Returns:
         Read-only arrays that share the data's memory.
@@ -195,7 +219,10 @@ def decode(data: Buffer, specs: Sequence[TensorSpec]) -> Arrays:
 
 
 def header(specs: Sequence[TensorSpec]) -> bytes:
-    """The header that the safetensors library writes for these tensors, byte for byte."""
+    """Return the header that the safetensors library writes for tensors.
+
+    It is equal byte for byte.
+    """
     entries: dict[str, object] = {}
     offset = 0
     for spec in specs:
@@ -208,17 +235,23 @@ def header(specs: Sequence[TensorSpec]) -> bytes:
 
 
 def encoded_bytes(specs: Sequence[TensorSpec]) -> int:
-    """Length of the encoded tensors in bytes, header included."""
+    """Return the length of encoded tensors in bytes, header included."""
     return len(header(specs)) + sum(spec.num_bytes for spec in specs)
 
 
 def largest_magnitude(name: str) -> float:
-    """The largest value that the grid can hold in a tensor: biases have wider integers."""
+    """Return the largest value that the grid holds in a tensor.
+
+    Biases have wider integers.
+    """
     return (MAX_BIAS if name.endswith(".bias") else MAX_WEIGHT) * 2.0**MAX_EXPONENT
 
 
 def _quantize_rows(weight: Array, bias: Array) -> Rows:
-    """Round rows ``[R, ...]`` and their biases ``[R]`` with the smallest exponent that holds both."""
+    """Round rows ``[R, ...]`` and biases ``[R]`` to one exponent each.
+
+    The smallest exponent that holds both; float32 in, int8 and int16 out.
+    """
     weight, bias = np.asarray(weight, np.float64), np.asarray(bias, np.float64)
     scales = 2.0 ** np.arange(MIN_EXPONENT, MAX_EXPONENT + 1)
     fits = (_peaks(weight)[:, None] <= MAX_WEIGHT * scales) & (np.abs(bias)[:, None] <= MAX_BIAS * scales)
@@ -244,14 +277,20 @@ def _along_rows(exponent: Array, like: Array) -> Array:
 
 
 def _peaks(weight: Array) -> Array:
-    """Largest magnitude of each row ``[R]``; of int8 rows without a wider copy of them."""
+    """Return the largest magnitude of each row ``[R, ...]`` as ``[R]``.
+
+    Rows of int8 are not copied to a wider type.
+    """
     flat = weight.reshape(len(weight), -1)
     peaks: Array = np.maximum(_magnitudes(flat.max(axis=1)), _magnitudes(flat.min(axis=1)))
     return peaks
 
 
 def _magnitudes(values: Array) -> Array:
-    """Absolute values; those of integers are widened first, since int8 has no 128."""
+    """Return absolute values; integers are widened to hold 128.
+
+    int8 ends at 127.
+    """
     magnitudes: Array = np.abs(values.astype(np.int32) if values.dtype.kind == "i" else values)
     return magnitudes
 
@@ -280,14 +319,20 @@ def _order_violations(layer: Layer, rows: Rows, following: Array) -> Iterator[Vi
 
 
 class _Order(NamedTuple):
-    """How units stand: whether in ascending order, and the places whose unit is the same as the one before."""
+    """Describe how units stand: in order or not, and which repeat.
+
+    Repeats are the places whose unit is the same as the one before.
+    """
 
     ascends: bool
     repeats: list[int]
 
 
 def _order(rows: Rows) -> _Order:
-    """Compare each unit with the one before it by (bias, row bytes, exponent); rows only where the biases tie."""
+    """Compare each unit with the one before by (bias, row, exponent).
+
+    Rows are compared, as bytes, only where the biases tie.
+    """
     ascends = bool((rows.bias[:-1] <= rows.bias[1:]).all())
     repeats = []
     for place in (1 + np.flatnonzero(rows.bias[:-1] == rows.bias[1:])).tolist():
@@ -299,16 +344,22 @@ def _order(rows: Rows) -> _Order:
 
 
 def _row_key(rows: Rows, place: int) -> tuple[bytes, int]:
-    """What units of equal bias are ordered by."""
+    """Return what units of equal bias are ordered by."""
     return rows.weight[place].tobytes(), int(rows.exponent[place])
 
 
 def _any_in_use(columns: Array, repeats: Sequence[int]) -> bool:
-    """Whether the next layer reads one of these units ``[rows, tiles, units, ...]``; copies one row at a time."""
+    """Return whether the next layer reads one of the repeated units.
+
+    Columns are ``[rows, tiles, units, ...]``; one row is copied at a time.
+    """
     places = np.array(repeats, np.intp)
     return bool(repeats) and any(row.take(places, axis=1).any() for row in columns)
 
 
 def _columns(following: Array, layer: Layer) -> Array:
-    """The next layer's weight by the unit it reads: ``[rows, tiles, units, ...]``."""
+    """Return the next layer's weight by the unit that it reads.
+
+    ``[rows, tiles, units, ...]``.
+    """
     return following.reshape(len(following), layer.tiles, layer.units, *following.shape[2:])

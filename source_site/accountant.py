@@ -1,4 +1,7 @@
-"""The one place that asks Opacus (extra ``private``) what noise promises. It knows neither speech nor networks."""
+"""Ask Opacus (extra ``private``) what noise promises.
+
+No other module does. This one knows neither speech nor networks.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,7 +10,9 @@ from ecan_core.errors import UsageFault
 
 
 def epsilon_of(trainings: Iterable[tuple[float, int]], delta: float) -> float:
-    """What trainings on the same units promise together, rounded up to thousandths.
+    """Return what trainings on the same units promise together.
+
+    Rounded up to thousandths.
 
     Source: Renyi differential privacy (Mironov, 2017), as Opacus computes it.
     Differs: nothing; each step is on the whole corpus, so nothing is gained by drawing.
@@ -27,7 +32,9 @@ def epsilon_of(trainings: Iterable[tuple[float, int]], delta: float) -> float:
 
 
 def noise_for(epsilon: float, delta: float, steps: int) -> float:
-    """The least noise multiplier, in hundredths, by which some steps keep a promise.
+    """Return the least noise by which some steps keep a promise.
+
+    It is a multiplier, in hundredths.
 
     Raises:
         UsageFault: the accountant is not installed, or no noise is enough.

@@ -1,12 +1,12 @@
-"""How many models have left that were trained on the same speech, and what they promise together.
+"""Count the models that left and share speech, and their promises.
 
-The book is ``corpora.json`` in the keys folder, where the process on the network cannot write. Each model tells
-something about the people it has heard; two tell more. A model counts from the moment it is to be sealed, even if that
-fails.
+The book is ``corpora.json`` in the keys folder, where the process on the network cannot write. Each model reveals
+something about the people it was trained on; two models reveal more. A model counts from the moment when its sealing
+begins, even if that fails.
 
-Models are only ever added to the book, and each is chained to those before it. Every grant writes into the ledger how
-the chain stood. So a book that was deleted or put back to an earlier day lacks a model that has left, and from then on
-nothing leaves.
+Models are only ever added to the book, and each is chained to those before it. Every grant writes the chain's hash
+into the ledger. So a book that was deleted or put back to an earlier day lacks a model that has left, and then every
+further release is refused.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """One model that left, or was about to.
+    """Describe one model that left, or was about to.
 
     Attributes:
         run_sha256: SHA-256 of its run's weights, in hexadecimal.
@@ -56,12 +56,18 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True)
 class Book:
-    """All models that left at a tier above 0, in the order in which they were counted."""
+    """Hold all models that left at a tier above 0, in order.
+
+    The order in which they were counted.
+    """
 
     spent: tuple[Spent, ...] = ()
 
     def digests(self) -> Iterator[bytes]:
-        """How the chain stood before the first model and after each of them; 32 bytes each, the present one last."""
+        """Yield the chain's hash before the first model and after each.
+
+        32 bytes each, the present one last.
+        """
         digest = NO_BOOK
         yield digest
         for one in self.spent:
@@ -70,7 +76,7 @@ class Book:
 
 
 def digest_of_book(keys_dir: Path, anchor: bytes) -> bytes:
-    """How the chain of the book stands, for the ledger.
+    """Return the hash of the book's chain, for the ledger.
 
     Args:
         keys_dir: the source's keys.
@@ -134,7 +140,10 @@ def spend(
 
 
 def _together(related: Iterable[Spent]) -> float | None:
-    """What models promise together; None if one of them promises nothing, or they protect different units."""
+    """Return what models promise together, or None.
+
+    None if one of them promises nothing, or they protect different units.
+    """
     trainings = list(related)
     if "" in (units := {one.unit for one in trainings}) or len(units) > 1:
         return None
@@ -142,7 +151,10 @@ def _together(related: Iterable[Spent]) -> float | None:
 
 
 def _of_run(run_dir: Path, run: StoredRun) -> Spent:
-    """What is counted of a run: its record is read as plain JSON, for nothing here may come near the speech."""
+    """Return what is counted of a run.
+
+    Its record is read as plain JSON, because nothing here may come near the speech.
+    """
     path = run_dir / _RECORD_FILE
     if not path.is_file():
         raise ModelError(f"The run in {run_dir} does not say what it was trained on; train again with this version.")

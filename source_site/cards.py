@@ -1,4 +1,6 @@
-"""Papers that may go beside a bundle: a model card, a data sheet and a machine-learning bill of materials.
+"""Write the papers that may go beside a bundle.
+
+A model card, a data sheet and a machine-learning bill of materials.
 
 All three are written from the run, its record and its audit, and say of the corpus no more than a manifest does:
 sizes as powers of two, a recognition rate in half percents, upper bounds of the audit rounded up.
@@ -43,7 +45,7 @@ LIMITS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Papers:
-    """What is known of a run and may be told.
+    """Hold what is known of a run and may be told.
 
     Attributes:
         facts: of the training.
@@ -59,23 +61,23 @@ class Papers:
 
     @property
     def utterances(self) -> str:
-        """The corpus's size as a manifest tells it."""
+        """Return the corpus's size as a manifest tells it."""
         return f"at least {2 ** log2_bucket(self.facts.num_utterances)} utterances"
 
     @property
     def speakers(self) -> str:
-        """The number of speakers as a manifest tells it."""
+        """Return the number of speakers as a manifest tells it."""
         few = self.facts.num_speakers < 1
         return "speakers unknown" if few else f"at least {2 ** log2_bucket(self.facts.num_speakers)} speakers"
 
     @property
     def hours(self) -> str:
-        """The corpus's length as a manifest tells it."""
+        """Return the corpus's length as a manifest tells it."""
         return f"at least {2.0 ** log2_bucket(self.facts.hours):g} hours"
 
     @property
     def uar(self) -> str:
-        """The recognition rate as a manifest tells it."""
+        """Return the recognition rate as a manifest tells it."""
         rate = self.facts.uar_source
         return (
             "not estimated" if not rate else f"{half_percents(rate) / 2:.1f} % UAR on held-out speakers of the source"
@@ -112,7 +114,7 @@ def write_cards(run_dir: Path, out: Path) -> tuple[Path, ...]:
 
 
 def model_card(papers: Papers) -> str:
-    """The model card in Markdown.
+    """Return the model card in Markdown.
 
     Source: Mitchell et al., "Model cards for model reporting", 2019.
     Differs: sections that the tool cannot know are left to the source's operator and say so.
@@ -136,7 +138,7 @@ def model_card(papers: Papers) -> str:
 
 
 def data_sheet(papers: Papers) -> str:
-    """The data sheet in Markdown.
+    """Return the data sheet in Markdown.
 
     Source: Gebru et al., "Datasheets for datasets", 2021.
     Differs: what the tool cannot know is left open for the source's operator to fill in.
@@ -153,7 +155,10 @@ def data_sheet(papers: Papers) -> str:
 
 
 def bill_of_materials(papers: Papers) -> str:
-    """The bill of materials in CycloneDX 1.6, as JSON; the same run gives the same bytes."""
+    """Return the bill of materials in CycloneDX 1.6, as JSON.
+
+    The same run gives the same bytes.
+    """
     facts, audit = papers.facts, papers.audit
     metrics = (
         [] if not facts.uar_source else [_metric("UAR", half_percents(facts.uar_source) / 200, "held-out speakers")]
@@ -208,7 +213,10 @@ def bill_of_materials(papers: Papers) -> str:
 
 
 def upper_bounds(audit: AuditReport) -> Iterator[tuple[str, float]]:
-    """The audit's figures that may be told: the upper ends of their intervals, rounded up to whole percents."""
+    """Yield the audit's figures that may be told.
+
+    The upper ends of their intervals, rounded up to whole percents.
+    """
     for one in audit.attacks:
         if one.measured is not None and one.name != "loss threshold":
             yield f"{one.name}, {one.target}: AUC", _up(one.measured.auc.high)

@@ -1,7 +1,9 @@
-"""Whether a trained model may leave, and what its manifest says of its audit.
+"""Decide whether a trained model may leave, and what is stated of it.
 
-At a tier above 0 the audit has to clear it, or a second officer has overridden that by a key of their own, and the
-model counts against the budget of its speech. At tier 0 an audit is stated where there is one.
+The manifest states the result of the audit.
+
+At a tier above 0 the audit has to clear the tier, or a second officer has to override it with a key of their own. The
+model then counts against the budget of its speech. At tier 0 an audit is stated where there is one.
 """
 
 from collections.abc import Callable
@@ -30,7 +32,7 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """On which terms a model is granted.
+    """Set the terms on which a model is granted.
 
     Attributes:
         tier: what its audit must have shown, see `source_site.audit.tiers`; 0 asks for nothing.
@@ -52,7 +54,7 @@ TIER_0 = Terms()
 
 @dataclass(frozen=True, kw_only=True)
 class Cleared:
-    """A trained model that may leave.
+    """Describe a trained model that may leave.
 
     Attributes:
         run: the model.
@@ -69,7 +71,7 @@ class Cleared:
     override: bytes = b""
 
     def require_weights(self, weights_sha256: bytes) -> None:
-        """See that an audit, if there is one, is about the very weights of a bundle.
+        """Refuse an audit, if there is one, of other weights than the bundle's.
 
         Raises:
             Refused: it is about others.
@@ -79,14 +81,14 @@ class Cleared:
 
 
 def clear(run_dir: Path, keys_dir: Path, terms: Terms, *, anchor: bytes, announce: Announce) -> Cleared:
-    """See that a trained model may leave, and count it.
+    """Refuse a model that may not leave, and count one that may.
 
     Args:
         run_dir: its folder.
         keys_dir: the source's keys.
         terms: on which terms.
         anchor: what the ledger says of the book of the budget, see `source_site.budget`.
-        announce: told what should be known before it leaves.
+        announce: called with what the operator should know before the model leaves.
 
     Raises:
         Refused: it does not clear its tier, quantization costs too much, or the budget of its speech is spent.
@@ -121,7 +123,7 @@ def override_audit(
     announce: Announce,
     passphrase: bytes | None,
 ) -> None:
-    """Sign, as the second officer, that a model may leave though its audit failed.
+    """Sign as second officer that a model may leave despite its audit.
 
     Args:
         run_dir: folder of the trained model.
@@ -149,7 +151,7 @@ def override_audit(
 
 
 def _look(run_dir: Path, run: StoredRun, announce: Announce) -> Cleared:
-    """Tier 0: an audit of these weights is stated, and where there is none that is said aloud."""
+    """State an audit of these weights at tier 0, or announce its absence."""
     try:
         report = audit_of(run_dir, run)
     except Refused as refusal:
@@ -161,7 +163,10 @@ def _look(run_dir: Path, run: StoredRun, announce: Announce) -> Cleared:
 
 
 def _judge(run_dir: Path, keys_dir: Path, run: StoredRun, terms: Terms, announce: Announce) -> Cleared:
-    """A tier above 0: the audit clears it, or an officer has overridden that."""
+    """Judge at a tier above 0: cleared by the audit or by an officer.
+
+    The officer has overridden the audit.
+    """
     report = audit_of(run_dir, run)
     missed = list(findings(report, terms.tier))
     if terms.override is None or not missed:

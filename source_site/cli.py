@@ -1,4 +1,4 @@
-"""``ecan-source``: the command line of the site that owns the labelled speech."""
+"""Run ``ecan-source``, for the site that owns the labelled speech."""
 
 import os
 from importlib.metadata import version
@@ -17,20 +17,19 @@ except ImportError:  # another distribution has put its `protocol` in the place 
 
 COMMANDS = {
     "keys": LazyCommand("source_site.commands:keys", "Create this site's keys, show its fingerprint, replace them."),
-    "officer": LazyCommand("source_site.commands:officer", "A second officer, who may override an audit."),
+    "officer": LazyCommand("source_site.commands:officer", "Manage a second officer, who may override an audit."),
     "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
     "federate": LazyCommand("source_site.federation.commands:federate", "Train one network at several sites."),
-    "rollout": LazyCommand("source_site.federation.commands:rollout", "Hand the model to a fleet, once each."),
-    "audit": LazyCommand("source_site.audit.commands:audit", "Attack the model as those would who get it."),
+    "audit": LazyCommand("source_site.audit.commands:audit", "Attack the model as its receivers could."),
     "reproduce": LazyCommand("source_site.audit.commands:reproduce", "Train the model again and compare the bytes."),
     "cards": LazyCommand("source_site.audit.commands:cards", "Write a model card, a data sheet and an ML-BOM."),
     "grant": LazyCommand("source_site.commands:grant", "Sign the model and seal it to sites; nothing leaves yet."),
     "export": LazyCommand("source_site.commands:export", "Sign the model and hand it to each site, once."),
-    "close": LazyCommand("source_site.commands:close", "Close a grant with a receipt that came by hand."),
+    "close": LazyCommand("source_site.commands:close", "Close a grant with a hand-carried receipt."),
     "revoke": LazyCommand("source_site.commands:revoke", "Withdraw a release or a key for all targets."),
     "inspect": LazyCommand("source_site.commands:inspect", "List every byte of a bundle."),
-    "deny": LazyCommand("source_site.commands:deny", "Take a grant back before it is delivered."),
-    "ledger": LazyCommand("source_site.commands:ledger", "List what was exported, and to whom; verify the list."),
+    "deny": LazyCommand("source_site.commands:deny", "Deny a grant before it is delivered."),
+    "ledger": LazyCommand("source_site.commands:ledger", "List what was exported and to whom, or verify that list."),
 }
 
 
@@ -49,7 +48,10 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; what it writes and what it holds, such as a private key, is for its owner's eyes only."""
+    """Run the command line; its files and memory are the owner's alone.
+
+    A private key is in that memory.
+    """
     os.umask(0o077)
     forbid_dumps()
     one_numeric_thread()

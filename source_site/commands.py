@@ -1,4 +1,7 @@
-"""The commands of ``ecan-source``. Heavy imports happen inside the command that needs them."""
+"""Define the commands of ``ecan-source``.
+
+Heavy imports happen inside the command that needs them.
+"""
 
 import json
 import shlex
@@ -22,14 +25,14 @@ folder = click.Path(path_type=Path, file_okay=False)
 SECONDS = click.IntRange(1, 31_536_000)
 existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
 existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
-quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print errors only.")
 format_option = click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="For people, or for programs.",
+    help="Output for people (text) or for programs (json).",
 )
 corpora_option = click.option(
     "--corpus",
@@ -37,7 +40,7 @@ corpora_option = click.option(
     multiple=True,
     required=True,
     metavar="RECIPE=PATH",
-    help="A labelled corpus: its recipe (emodb, ravdess, ..., csv) and where it lies; may be repeated.",
+    help="A labelled corpus: its recipe (emodb, ravdess, ..., csv) and its path; may be repeated.",
 )
 keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `keys init` made."
@@ -46,16 +49,16 @@ keys_option = click.option(
 
 @click.group(epilog="Example: ecan-source keys init --out keys")
 def keys() -> None:
-    """Create this site's keys, show its fingerprint, hand over to new keys."""
+    """Create, show or replace this site's keys."""
 
 
 @keys.command("init", short_help="Create this site's keys.", epilog="Example: ecan-source keys init --out keys")
 @click.option("--out", type=folder, required=True, help="Folder for the keys; must not hold any yet.")
 @click.option("--passphrase", "encrypt", is_flag=True, help="Encrypt the keys; asks, or reads $ECAN_PASSPHRASE_FILE.")
 def keys_init(out: Path, encrypt: bool) -> None:
-    """Create the release key, the TLS key, the online key and the ledger of this site.
+    """Create this site's release, TLS and online keys and its ledger.
 
-    Prints the fingerprint that target sites must know; read it to them over another channel.
+    Prints the fingerprint that target sites need. Read it to them over another channel, such as the telephone.
     """
     from protocol.passphrase import new_passphrase
     from source_site.keys import init_keys
@@ -65,14 +68,14 @@ def keys_init(out: Path, encrypt: bool) -> None:
 
 @keys.command("show", epilog="Example: ecan-source keys show --keys keys")
 @keys_option
-@click.option("--all", "is_all", is_flag=True, help="Also the online key's, and those of retired keys.")
+@click.option("--all", "is_all", is_flag=True, help="Also print the fingerprints of online and retired keys.")
 @format_option
 def keys_show(keys_dir: Path, is_all: bool, form: str) -> None:
     """Print this site's fingerprint again.
 
-    The fingerprint is that of the release key. With --all or --format json it is followed by those of the online key
-    and of retired keys: what `revoke --key` takes when one of them was stolen. That reads the online keys, so
-    encrypted ones need their passphrase.
+    The fingerprint is that of the release key. With --all or --format json, those of the online key and of retired
+    keys follow; give one of them to `revoke --key` if the key was stolen. This reads the online keys, so encrypted
+    ones need their passphrase.
     """
     from protocol.key_files import load_public
     from protocol.passphrase import passphrase_for
@@ -100,10 +103,11 @@ def keys_show(keys_dir: Path, is_all: bool, form: str) -> None:
 @keys_option
 @quiet_option
 def keys_rotate(keys_dir: Path, quiet: bool) -> None:
-    """Replace this site's keys by new ones; the old ones vouch for them and are kept.
+    """Replace this site's keys by new ones.
 
-    Prints the new fingerprint. A run that was interrupted is finished by running the command again. Grants that are
-    still open are denied: they were sealed under the old keys, and their sites must ask again.
+    The old keys sign a statement that names the new ones, and are kept. Prints the new fingerprint. Run the command
+    again to finish an interrupted run. Open grants are denied, because they were sealed under the old keys: their
+    sites must ask again.
     """
     from datetime import UTC, datetime
 
@@ -128,7 +132,10 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
 
 @click.group(epilog="Example: ecan-source officer init --out officer")
 def officer() -> None:
-    """A second officer with a key of their own, without whom no audit is overridden."""
+    """Manage a second officer, who alone may override an audit.
+
+    The officer has a key of their own.
+    """
 
 
 @officer.command(
@@ -137,7 +144,10 @@ def officer() -> None:
 @click.option("--out", type=folder, required=True, help="Folder for the key, out of the first officer's reach.")
 @click.option("--passphrase", "encrypt", is_flag=True, help="Encrypt the key; asks, or reads $ECAN_PASSPHRASE_FILE.")
 def officer_init(out: Path, encrypt: bool) -> None:
-    """Create the key of a second officer and print its fingerprint, for `officer register`."""
+    """Create a second officer's key and print its fingerprint.
+
+    The fingerprint is for `officer register`.
+    """
     from protocol.passphrase import new_passphrase
     from source_site.keys import init_officer
 
@@ -146,17 +156,17 @@ def officer_init(out: Path, encrypt: bool) -> None:
 
 @officer.command(
     "register",
-    short_help="Sign that an officer's key counts.",
+    short_help="Register the officer's key.",
     epilog="Example: ecan-source officer register --keys keys --officer 3f9a...",
 )
 @keys_option
-@click.option("--officer", "digits", metavar="FINGERPRINT", required=True, help="Of the officer's key.")
+@click.option("--officer", "digits", metavar="FINGERPRINT", required=True, help="Fingerprint of the officer's key.")
 @quiet_option
 def officer_register(keys_dir: Path, digits: str, quiet: bool) -> None:
-    """Let a second officer override audits: signs their key's fingerprint with the release key.
+    """Register a second officer's key, so that it may override audits.
 
-    There is one officer, who cannot be replaced but with a rotation of the keys; after one the officer is registered
-    again. Best done when the keys are made, by both people at one table.
+    The release key signs the fingerprint. There is only one officer, who can be replaced only by `keys rotate`; after
+    a rotation the officer must be registered again. Best done when the keys are created, by both people at one table.
     """
     import re
 
@@ -171,19 +181,24 @@ def officer_register(keys_dir: Path, digits: str, quiet: bool) -> None:
 
 @officer.command(
     "override",
-    short_help="Let a model leave whose audit failed.",
+    short_help="Release a model whose audit failed.",
     epilog="Example: ecan-source officer override --key officer --model run --tier 1 --out run.override",
 )
 @click.option("--key", "key_dir", type=existing_folder, required=True, help="Folder that `officer init` made.")
-@click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made, audited.")
+@click.option(
+    "--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made and `audit` audited."
+)
 @click.option("--tier", type=click.IntRange(1, 2), required=True, help="The tier whose bars the model misses.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="For `grant --override`.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File for `grant --override`."
+)
 @quiet_option
 def officer_override(key_dir: Path, run_dir: Path, tier: int, out: Path, quiet: bool) -> None:
-    """Let a model leave at a tier though its audit failed; the manifest will say so.
+    """Let a model leave at a tier although its audit failed.
 
-    Says which bars it misses, and signs the hash of these weights with the officer's key: no other model and no other
-    tier. Sites refuse such a model unless their settings allow it.
+    The manifest will say so. Prints which bars the model misses, and signs the hash of these weights with the
+    officer's key: the word holds for this model and this tier alone. Sites refuse such a model unless their settings
+    allow it.
     """
     from protocol.passphrase import passphrase_for
     from source_site.clearance import override_audit
@@ -203,7 +218,7 @@ def officer_override(key_dir: Path, run_dir: Path, tier: int, out: Path, quiet: 
     type=click.Choice(NORMALIZATIONS),
     default="speaker",
     show_default=True,
-    help="What the features are normalized by.",
+    help="How features are normalized.",
 )
 @click.option("--encoder", type=click.Choice(ENCODERS), default="mlp", show_default=True, help="Kind of network.")
 @click.option("--config", type=existing_file, help="YAML with training settings.")
@@ -212,7 +227,7 @@ def officer_override(key_dir: Path, run_dir: Path, tier: int, out: Path, quiet: 
     type=click.IntRange(0, 2**31 - 1),
     default=0,
     show_default=True,
-    help="Of the random numbers; the same one trains the same model.",
+    help="Seed of the random numbers; the same seed trains the same model.",
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="File that keeps features between runs.")
 @click.option(
@@ -220,7 +235,7 @@ def officer_override(key_dir: Path, run_dir: Path, tier: int, out: Path, quiet: 
     "epsilon",
     type=click.FloatRange(0.1, 100.0),
     metavar="EPSILON",
-    help="Train with differential privacy; 8 hides most of an utterance's trace.",
+    help="Train with differential privacy; smaller protects more, and 8 hides most of an utterance's trace.",
 )
 @click.option(
     "--private-unit",
@@ -228,7 +243,7 @@ def officer_override(key_dir: Path, run_dir: Path, tier: int, out: Path, quiet: 
     type=click.Choice(["utterance", "speaker"]),
     default="utterance",
     show_default=True,
-    help="What --private protects; a speaker takes 500 of them.",
+    help="What --private protects; to protect speakers takes about 500 of them.",
 )
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
 @format_option
@@ -296,23 +311,23 @@ tier_option = click.option(
     type=click.IntRange(0, 2),
     default=0,
     show_default=True,
-    help="What the model's audit must have shown: 0 nothing (speech that anybody may have), 1 consented research, "
-    "2 clinical or call-centre speech.",
+    help="How sensitive the speech is, and so what its audit must show: 0 public speech (nothing), 1 consented "
+    "research, 2 clinical or call-centre speech.",
 )
 releases_option = click.option(
     "--releases",
     type=click.IntRange(1, 1000),
     default=3,
     show_default=True,
-    help="Models that may leave of the same speech, at a tier above 0.",
+    help="How many models of the same speech may leave, at a tier above 0.",
 )
 override_option = click.option(
     "--override",
     type=existing_file,
-    help="At a tier above 0: an officer's word that the model may leave though its audit failed; `officer override`.",
+    help="File that `officer override` signed: the model may leave although its audit failed (tier above 0).",
 )
 unconfined_option = click.option(
-    "--unconfined", is_flag=True, help="Go on where this system cannot confine a process: without the walls."
+    "--unconfined", is_flag=True, help="Go on where this system cannot confine a process (dangerous)."
 )
 
 
@@ -346,7 +361,8 @@ def grant(
 ) -> None:
     """Sign the model and seal it to sites; nothing leaves until `export`.
 
-    Works without a network. Compare each site's fingerprint with what the site said over another channel.
+    Works without a network. Compare each site's fingerprint with the one that its operator tells you over another
+    channel.
     """
     from protocol.passphrase import passphrase_for
     from source_site.clearance import Terms
@@ -385,7 +401,12 @@ def grant(
     "--request", "request_paths", type=existing_file, multiple=True, help="A target's request; may be repeated."
 )
 @click.option("--listen", metavar="HOST:PORT", help="Serve the sealed bundles over gRPC, once each.")
-@click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write it here instead.")
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the sealed bundle to this file instead.",
+)
 @click.option(
     "--timeout",
     "timeout_s",
@@ -417,7 +438,7 @@ def export(
     """Sign the model and hand it to each site that asked, once.
 
     A request is good for one export. The command ends when every site has acknowledged its bundle with a signed
-    receipt. Without --model and --request, whatever was granted before and is still open is served.
+    receipt. Without --model and --request it serves the grants that are still open.
     """
     from protocol.passphrase import passphrase_for
     from protocol.wire.address import parse_address
@@ -493,9 +514,11 @@ def export(
     type=click.Choice(["text", "json", "html"]),
     default="text",
     show_default=True,
-    help="For people, for programs, or to print.",
+    help="Output for people (text), for programs (json), or to print (html).",
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="With --format html: the page to print.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="File for the page to print, with --format html."
+)
 def inspect(bundle: Path, form: str, out: Path | None) -> None:
     """List every byte of a bundle, and how much its weights could carry."""
     from protocol.files import write_atomic
@@ -520,7 +543,10 @@ def inspect(bundle: Path, form: str, out: Path | None) -> None:
 @click.option("--receipt", "receipt_path", type=existing_file, required=True, help="The receipt that came back.")
 @quiet_option
 def close(keys_dir: Path, request_path: Path, receipt_path: Path, quiet: bool) -> None:
-    """Close the grant of a bundle that was carried by hand, with the receipt that came back."""
+    """Close the grant of a bundle that was carried by hand.
+
+    It takes the receipt that came back from the site.
+    """
     from source_site.export import close_by_receipt
 
     record = close_by_receipt(keys_dir, request_path, receipt_path, now_s=_now_s())
@@ -530,19 +556,21 @@ def close(keys_dir: Path, request_path: Path, receipt_path: Path, quiet: bool) -
 @click.command(epilog="Example: ecan-source revoke --keys keys --release 3")
 @keys_option
 @click.option("--release", type=click.IntRange(1, 0xFFFF), help="Number of the release, as `ledger list` shows it.")
-@click.option("--key", "key", metavar="FINGERPRINT", help="Of a key that was stolen; `keys show --all` lists them.")
-@click.option("--unknown", is_flag=True, help="Withdraw even a key that is none of this source's.")
-@click.option("--yes", is_flag=True, help="Withdraw even the present release key: nothing can be exported with it.")
+@click.option("--key", "key", metavar="FINGERPRINT", help="Fingerprint of a stolen key; `keys show --all` lists them.")
+@click.option("--unknown", is_flag=True, help="Withdraw even a key that does not belong to this source.")
+@click.option(
+    "--yes", is_flag=True, help="Withdraw even the present release key; then nothing can be exported with it."
+)
 @format_option
 @quiet_option
 def revoke(
     keys_dir: Path, release: int | None, key: str | None, unknown: bool, yes: bool, form: str, quiet: bool
 ) -> None:
-    """Withdraw a release, or a key, for all targets.
+    """Withdraw a release or a key for all targets.
 
-    Adds to the signed list that targets are shown whenever they receive something. Open grants of a withdrawn
-    release are denied at once, and all open grants with the present release key. A target that is never on line gets
-    the list by hand: `ecan-target trust update`.
+    Adds an entry to the signed list that targets see whenever they receive something. Open grants of a withdrawn
+    release are denied at once. If the present release key is withdrawn, all open grants are denied. A target that is
+    never online gets the list by hand, see `ecan-target trust update`.
     """
     from protocol.passphrase import passphrase_for
     from source_site.revoke import revoke_key, revoke_release
@@ -571,7 +599,7 @@ def revoke(
 
 @click.group(epilog="Example: ecan-source ledger list --keys keys")
 def ledger() -> None:
-    """List what was exported, and to whom; verify the list."""
+    """List what was exported and to whom, or verify that list."""
 
 
 @ledger.command(
@@ -580,7 +608,7 @@ def ledger() -> None:
 @keys_option
 @format_option
 def ledger_list(keys_dir: Path, form: str) -> None:
-    """List every grant: its release, its site, how far it has come and how many bytes have left."""
+    """List every grant: release, site, state and bytes sent."""
     from source_site.keys import open_ledger
     from source_site.outbox import summary
 
@@ -601,17 +629,17 @@ def ledger_list(keys_dir: Path, form: str) -> None:
 
 @ledger.command(
     "verify",
-    short_help="See whether the ledger was changed.",
+    short_help="Verify that nobody changed the ledger.",
     epilog="Example: ecan-source ledger verify --keys keys --checkpoint site.checkpoint",
 )
 @keys_option
 @click.option("--checkpoint", "checkpoint_path", type=existing_file, help="A checkpoint that a target kept.")
 @format_option
 def ledger_verify(keys_dir: Path, checkpoint_path: Path | None, form: str) -> None:
-    """Recompute the whole ledger and see whether it was changed from outside.
+    """Verify that nobody changed the ledger from outside.
 
-    Whoever holds the file could also cut it short or write it anew from its start. Only a checkpoint shows that:
-    targets get a signed one with every receipt.
+    Every line is recomputed. Whoever has the file could also cut it short or rewrite it from its start. Only a
+    checkpoint reveals that: targets get a signed one in return for every receipt.
     """
     from protocol.errors import Code, StorageFault
     from source_site.keys import open_ledger
@@ -641,7 +669,7 @@ def ledger_verify(keys_dir: Path, checkpoint_path: Path | None, form: str) -> No
 @click.option("--grant", "digits", metavar="HEX", required=True, help="The grant, as `ledger list` shows it.")
 @quiet_option
 def deny(keys_dir: Path, digits: str, quiet: bool) -> None:
-    """Take a grant back before it is delivered; no further byte leaves for it."""
+    """Deny a grant before it is delivered; no further byte leaves."""
     import re
 
     from protocol.errors import Code, Refused
@@ -660,7 +688,7 @@ def deny(keys_dir: Path, digits: str, quiet: bool) -> None:
 
 
 def tell_trained(facts: "RunFacts", form: str, narrator: Narrator) -> None:
-    """Tell machines and people what a training ended with."""
+    """Report what a training ended with, to machines and people."""
     from dataclasses import asdict
 
     if form == "json":
@@ -671,7 +699,7 @@ def tell_trained(facts: "RunFacts", form: str, narrator: Narrator) -> None:
 
 
 def recipes_and_paths(corpora: Sequence[str]) -> list[tuple[str, Path]]:
-    """The corpora of a command line."""
+    """Parse the corpora of a command line."""
     return [_recipe_and_path(item) for item in corpora]
 
 
@@ -683,7 +711,10 @@ def _recipe_and_path(item: str) -> tuple[str, Path]:
 
 
 def _key_to_withdraw(keys_dir: Path, digits: str, passphrase: bytes | None, *, unknown: bool, yes: bool) -> bytes:
-    """The fingerprint of a key, if it is to be withdrawn in earnest: no slip of the hand takes a key out of use."""
+    """Return the fingerprint of a key that is really to be withdrawn.
+
+    No slip of the hand takes a key out of use.
+    """
     import re
 
     from source_site.keys import key_sets, load_keys
@@ -707,7 +738,7 @@ def _key_to_withdraw(keys_dir: Path, digits: str, passphrase: bytes | None, *, u
 
 
 def _quoted(path: Path) -> str:
-    """A path as a shell reads it, for a command that is copied."""
+    """Return a path as a shell reads it, for a command that is copied."""
     return shlex.quote(str(path))
 
 
@@ -716,7 +747,10 @@ def _now_s() -> int:
 
 
 def _open_checkpoint(keys_dir: Path, path: Path) -> "CheckpointFields":
-    """A checkpoint of this source, signed by the present online key or by one from before a rotation."""
+    """Open a checkpoint that this source has signed.
+
+    The present online key may have signed it, or one from before a rotation.
+    """
     from protocol.errors import Unauthentic
     from protocol.files import read_bounded
     from protocol.identity import ONLINE_ENDORSEMENT_BYTES
@@ -743,7 +777,7 @@ def _utc(time_s: int) -> str:
 
 
 def _warn_of_missing_walls(unconfined: bool) -> None:
-    """Said even with --quiet: it is no news but a danger."""
+    """Warn of missing walls, even with --quiet: it is a danger."""
     if unconfined:
         Narrator().say(
             "WARNING: UNCONFINED: what holds the release key and what listens may run without walls around them"

@@ -1,8 +1,8 @@
-"""Granting a trained model to sites: through the gate, into the ledger, then out by wire or by file.
+"""Grant a trained model to sites: gate, ledger, then wire or file.
 
-What is granted for a request is sealed at the first try and kept in the outbox, so every later try, after a crash or
-a lost connection, sends the same bytes. The process that works here holds no key and parses no tensor: the gate does
-both (`source_site.gate`); and it opens no socket: `source_site.exporter` does. See
+A bundle is sealed once for each request and kept in the outbox, so every later try, after a crash or a lost
+connection, sends the same bytes. The process that works here holds no key and parses no tensor: the gate does both
+(`source_site.gate`). It opens no socket: `source_site.exporter` does. See
 docs/decisions/0004-once-over-grpc.md.
 """
 
@@ -57,7 +57,7 @@ GATE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """A request on the desk."""
+    """Hold a request that is being worked on."""
 
     data: bytes
     site: SiteRequest
@@ -75,7 +75,9 @@ def grant(
     unconfined: bool = False,
     terms: Terms = TIER_0,
 ) -> tuple[GrantRecord, ...]:
-    """Seal a model to the sites of some requests and issue their grants; nothing leaves yet.
+    """Seal a model to some sites and issue their grants; nothing leaves.
+
+    The sites are those of the requests.
 
     Args:
         run_dir: folder of the trained model; read only when nothing is sealed yet for a request.
@@ -131,7 +133,7 @@ def export_to_file(
     unconfined: bool = False,
     terms: Terms = TIER_0,
 ) -> GrantRecord:
-    """Write the sealed bundle for the site of a request to a file that is carried there by hand.
+    """Write a site's sealed bundle to a file that is carried by hand.
 
     The grant stays open until the site's receipt comes back, see `close_by_receipt`.
 
@@ -170,7 +172,9 @@ def export_to_file(
 
 
 def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, now_s: int) -> GrantRecord:
-    """Close the grant of a bundle that was carried by hand, with the receipt that came back the same way.
+    """Close the grant of a hand-carried bundle with the site's receipt.
+
+    The receipt came back the same way.
 
     Args:
         keys_dir: the source's keys.
@@ -197,7 +201,9 @@ def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, 
 
 
 def run_gate(task: Task, run_dir: Path, *, timeout_s: float = GATE_TIMEOUT_S) -> Answer:
-    """Have the gate seal a bundle, in a process of its own that shares nothing with this one but two pipes.
+    """Have the gate seal a bundle in a process of its own.
+
+    It shares nothing with this one but two pipes.
 
     Args:
         task: what it is to do.
@@ -233,7 +239,9 @@ def run_gate(task: Task, run_dir: Path, *, timeout_s: float = GATE_TIMEOUT_S) ->
 def manifest_fields(
     facts: RunFacts, audit: AuditFields, *, audience: bytes, grant: bytes, release: int, today: int
 ) -> ManifestFields:
-    """What the manifest says of a trained model: rounded, and nothing else than this.
+    """Return what the manifest says of a trained model.
+
+    Rounded, and nothing else.
 
     Raises:
         ModelError: the run is of another version than this one.
@@ -270,7 +278,10 @@ def _issue(
     now_s: int,
     announce: Announce,
 ) -> GrantRecord:
-    """The one grant of a request: sealed now, or as it was sealed at the first try."""
+    """Return the one grant of a request, sealed now or earlier.
+
+    A bundle that was sealed at the first try stays as it is.
+    """
     record = ledger.find(wanted.grant)
     if record is None:
 
@@ -307,7 +318,10 @@ def _through_the_gate(
     passphrase: bytes | None,
     unconfined: bool,
 ) -> Answer:
-    """Have a bundle sealed, and look at it as its target will: the gate is not taken at its word."""
+    """Have a bundle sealed, and check it as its target will.
+
+    The gate is not simply believed.
+    """
     today = now_s // SECONDS_PER_DAY
     home = keys_dir.resolve()
     audience = wanted.site.fingerprint
@@ -347,7 +361,7 @@ def _through_the_gate(
 
 
 def _talk_to_gate(frame: bytes, timeout_s: float) -> bytes:
-    """Start a gate, write one frame, read one frame that is not longer than it may be."""
+    """Start a gate, write one frame and read one of bounded length."""
     gate = subprocess.Popen(
         [sys.executable, "-I", "-m", "source_site.gate"],
         stdin=subprocess.PIPE,

@@ -1,11 +1,11 @@
-"""The exporter: the only process of a source with a socket, and it sees ciphertext and nothing else.
+"""Serve ciphertext: the exporter is the one source process with a socket.
 
     python -I -m source_site.exporter --keys KEYS --listen HOST:PORT [--grant HEX ...]
 
 `ecan-source export` becomes this process by exec: a fresh interpreter that has never seen a model. It loads the TLS
-key and the online key, then walls itself off, so that of KEYS it reads ``outbox/`` and ``public/`` and writes
-``ledger/`` alone, and shows that the release key, ``released/`` and the run are out of its reach; only then does it
-listen. It may answer calls, but it may not make one.
+key and the online key. Then it confines itself: of KEYS it can only read ``outbox/`` and ``public/`` and write
+``ledger/``. It shows that the release key, ``released/`` and the run are out of its reach, and only then listens. It
+may answer calls, but it may not make one.
 """
 
 import contextlib
@@ -102,7 +102,9 @@ def export(
     announce: Announce,
     timeout_s: float | None,
 ) -> tuple[GrantRecord, ...]:
-    """Serve grants until each has ended or the time is up, and clear the outbox of those that have.
+    """Serve grants until each has ended or the time is up.
+
+    Then clear the outbox of those that have ended.
 
     Args:
         keys_dir: the source's keys, of which ledger, outbox and public statements are used.
@@ -166,16 +168,18 @@ def wall_off(keys_dir: Path, out_of_reach: Sequence[Path], *, unconfined: bool) 
         ],
         writable=[keys_dir / LEDGER_FOLDER],
         removable=[keys_dir / OUTBOX],
-        sockets=True,
+        network=sandbox.Network.SERVE,
         required=not unconfined,
     )
     if not unconfined:
         hidden = (SIGNING_KEY_FILE, TLS_KEY_FILE, ONLINE_KEY_FILE, RELEASED, RETIRED)
-        sandbox.probe_denied([keys_dir, *(keys_dir / name for name in hidden), *out_of_reach], sockets=True)
+        sandbox.probe_denied(
+            [keys_dir, *(keys_dir / name for name in hidden), *out_of_reach], network=sandbox.Network.SERVE
+        )
 
 
 def report(records: Sequence[GrantRecord], *, form: str, narrator: Narrator) -> None:
-    """Tell machines and people what became of grants."""
+    """Report what became of grants, to machines and people."""
     if form == "json":
         click.echo(json.dumps({"grants": [summary(record) for record in records]}))
     for record in records:
@@ -185,7 +189,7 @@ def report(records: Sequence[GrantRecord], *, form: str, narrator: Narrator) -> 
 
 
 def require_receipts(records: Sequence[GrantRecord], timeout_s: float) -> None:
-    """Complain of grants that did not end with a receipt.
+    """Refuse grants that did not end with a receipt.
 
     Raises:
         TimedOut: one is still open.
@@ -240,14 +244,17 @@ def exporter(
 
 
 def main() -> NoReturn:
-    """Run the exporter; what it writes and what it holds is for its owner's eyes only."""
+    """Run the exporter; its files and memory are the owner's alone."""
     os.umask(0o077)
     sandbox.forbid_dumps()
     run(exporter, prog_name="ecan-source export", error_types=(EcanError, ProtocolError))
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """End as after Ctrl-C: the grants stay as they are, and the same command goes on."""
+    """End as after Ctrl-C.
+
+    The grants stay as they are, and the same command goes on.
+    """
     with contextlib.suppress(OSError):  # not `print`, which the signal may have interrupted
         os.write(2, b"error: terminated; run the same command again to go on.\n")
     raise click.exceptions.Exit(_TERMINATED)

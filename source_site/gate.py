@@ -1,15 +1,23 @@
-"""The gate: the process that signs models, and it sees the release key, one tensor file and nothing else.
+"""Sign models: the gate sees one tensor file and the release key.
+
+It sees nothing else.
 
     python -I -m source_site.gate     one frame on stdin, one frame on stdout
 
-It loads the key, walls itself off (no files but the installed code, nothing to write, no sockets, no programs), shows
-that the walls hold, and only then looks at the tensors, which a poisoned training may have made. What comes out was
-quantized, put in canonical order, checked against the architecture, signed, verified as the target will, and sealed
-to the site that asked. Besides it, `keys init`, `keys rotate` and `revoke` load the release key; they are not walled
-off, and they read no model. The other end of the two pipes is `source_site.export.run_gate`.
+The steps have this order:
+
+1. Load the key.
+2. Confine the process: no files but the installed code, nothing to write, no sockets, no programs.
+3. Show that the walls hold.
+4. Only then read the tensors, which a poisoned training may have made.
+5. Quantize them, put them in canonical order and check them against the architecture (the egress rules).
+6. Sign the bundle, verify it as the target will, and seal it to the site that asked.
+
+Besides the gate, `keys init`, `keys rotate` and `revoke` load the release key; they are not confined, and they read
+no model. The other end of the two pipes is `source_site.export.run_gate`.
 
 A frame is a head of canonical JSON behind its length (4 bytes, little-endian), then the body: the run's safetensors
-file on the way in; the bundle and the sealed file, or what is to be said of a refusal, on the way out.
+file on the way in; the bundle and the sealed file, or the text of a refusal, on the way out.
 """
 
 import dataclasses
@@ -91,7 +99,7 @@ _ANSWER: canonical.Schema = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a gate is to do.
+    """Describe what a gate is to do.
 
     Attributes:
         fields: what the manifest is to say.
@@ -118,7 +126,7 @@ class Task:
     override: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """The frame that a gate reads."""
+        """Return the frame that a gate reads."""
         head = {
             **dataclasses.asdict(self.fields),
             "issuer": self.issuer,
@@ -154,7 +162,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a gate says.
+    """Describe what a gate answers.
 
     Attributes:
         kind: `SEALED`, or the kind of refusal.
@@ -173,7 +181,7 @@ class Answer:
     violations: tuple[Violation, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """The frame that a gate writes."""
+        """Return the frame that a gate writes."""
         head = {
             "kind": self.kind,
             "code": self.code,
@@ -187,7 +195,7 @@ class Answer:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Answer":
-        """Read a frame; nothing in it is believed to be more than it is.
+        """Read a frame and believe no more than its form.
 
         Raises:
             Malformed: a gate does not write this.
@@ -208,7 +216,7 @@ class Answer:
 
 
 def answer(data: bytes) -> Answer:
-    """Do what a frame asks for, and say what came of it; never raises."""
+    """Do what a frame asks for and return the outcome; never raise."""
     try:
         return _seal(Task.from_bytes(data))
     except EgressRefused as refused:
@@ -238,10 +246,15 @@ def _seal(task: Task) -> Answer:
 
 
 def _wall_off(task: Task) -> None:
-    """Confine this process and show that neither its own key nor anything named is within its reach."""
-    sandbox.confine(readable=sandbox.code_paths("source_site"), sockets=False, required=not task.unconfined)
+    """Confine this process and show that its walls hold.
+
+    Its own key and everything that the task names must be out of its reach.
+    """
+    sandbox.confine(
+        readable=sandbox.code_paths("source_site"), network=sandbox.Network.NONE, required=not task.unconfined
+    )
     if not task.unconfined:
-        sandbox.probe_denied((task.key_path, *task.out_of_reach), sockets=False)
+        sandbox.probe_denied((task.key_path, *task.out_of_reach), network=sandbox.Network.NONE)
 
 
 def _load_release_key(task: Task) -> Ed25519PrivateKey:
@@ -252,7 +265,10 @@ def _load_release_key(task: Task) -> Ed25519PrivateKey:
 
 
 def _tensors(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    """The float tensors; a type that numpy does not have is a damage like any other."""
+    """Read the float tensors.
+
+    A type that numpy does not have counts as damage.
+    """
     try:
         return load(data)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -264,7 +280,10 @@ def _kind(fault: ProtocolError) -> str:
 
 
 def _lines(violations: Sequence[Violation]) -> Iterator[str]:
-    """One line per violation; a tensor's name is whatever the file says and must not begin a line or a column."""
+    """Yield one line per violation.
+
+    A tensor's name is whatever the file says and must not begin a line or a column.
+    """
     for one in violations[:MAX_LISTED]:
         yield "\t".join((one.rule, *(part.encode("unicode_escape").decode("ascii") for part in (one.where, one.why))))
     if len(violations) > MAX_LISTED:

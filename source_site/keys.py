@@ -1,4 +1,4 @@
-"""The source's keys folder (KEYS): its identity, the ledger of what it let out, the bundles on their way out.
+"""Keep the source's keys folder: identity, ledger and outbox.
 
 ::
 
@@ -7,7 +7,7 @@
     outbox/GRANT.sealed       what may leave: sealed to one site each
     released/GRANT.ecan       the same in plain, for the officer alone
     public/                   signed statements that anyone may have: revocations, succession
-    officer                   the release key's word for the key of a second officer, who may override an audit
+    officer                   statement of the release key: the key of a second officer, who may override an audit
     retired/NUMBER/           the keys before each rotation
 """
 
@@ -60,7 +60,7 @@ _NEXT = ".next"
 
 @dataclass(frozen=True, kw_only=True)
 class KeySet:
-    """One set of a source's keys, by their fingerprints.
+    """Hold one set of a source's keys, by their fingerprints.
 
     Attributes:
         release: fingerprint of the release key, 32 bytes.
@@ -75,7 +75,7 @@ class KeySet:
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """What a rotation did.
+    """Describe what a rotation did.
 
     Attributes:
         fingerprint: the new release key's, 32 bytes; targets learn it from ``public/succession``.
@@ -129,7 +129,9 @@ def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
 
 
 def refuse_half_rotated(keys_dir: Path) -> None:
-    """See to it that nothing is granted or served between two identities.
+    """Refuse to work between two identities.
+
+    Nothing is granted or served while a rotation is unfinished.
 
     Raises:
         KeyFault: a rotation was interrupted, or is under way.
@@ -139,7 +141,9 @@ def refuse_half_rotated(keys_dir: Path) -> None:
 
 
 def key_sets(keys_dir: Path, passphrase: bytes | None = None) -> tuple[KeySet, ...]:
-    """The fingerprints of all keys that this source has or had: the present ones, then the retired ones.
+    """Return the fingerprints of all keys of this source.
+
+    The present ones, then the retired ones.
 
     Raises:
         KeyFault: an online key or a certificate is missing, damaged or locked.
@@ -160,7 +164,7 @@ def key_sets(keys_dir: Path, passphrase: bytes | None = None) -> tuple[KeySet, .
 
 
 def open_ledger(keys_dir: Path) -> Ledger:
-    """The ledger beside the keys.
+    """Open the ledger beside the keys.
 
     Raises:
         StorageFault: there is none.
@@ -177,24 +181,26 @@ def open_ledger(keys_dir: Path) -> Ledger:
 
 
 def outbox_file(keys_dir: Path, grant: bytes) -> Path:
-    """The sealed bundle of a grant, which may leave."""
+    """Return the file of a grant's sealed bundle, which may leave."""
     return keys_dir / OUTBOX / f"{grant.hex()}.sealed"
 
 
 def released_file(keys_dir: Path, grant: bytes) -> Path:
-    """The plain copy of what was sealed for a grant."""
+    """Return the file with the plain copy of what was sealed for a grant."""
     return keys_dir / RELEASED / f"{grant.hex()}.ecan"
 
 
 def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = None) -> Rotation:
-    """Put a new identity in the place of the old one, which vouches for it and is kept.
+    """Replace the identity by a new one.
+
+    The old one vouches for it and is kept.
 
     Everything new is whole on the disk before the first old file is replaced, and the new signing key, which is
     replaced last, decides which identity holds. So a run that was killed goes on where it was when it is
     repeated; until then the keys folder may hold files of both, which `load_keys` refuses to use.
 
-    What is granted and not delivered is signed with the old key, so these grants are denied, once the new key holds:
-    nothing can be granted under the old one any more. Until that is done, nothing is granted under the new one.
+    Undelivered grants are signed with the old key. They are denied once the new key holds, because from then on
+    nothing can be granted under the old one. Until they are denied, nothing is granted under the new one.
 
     Args:
         keys_dir: the source's keys.
@@ -228,17 +234,20 @@ def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = Non
 
 
 def succession_file(keys_dir: Path) -> Path:
-    """The latest statement by which an old key names its successor; there is none before a rotation."""
+    """Return the file in which an old key names its successor.
+
+    It holds the latest such statement; there is none before a rotation.
+    """
     return keys_dir / PUBLIC / SUCCESSION_FILE
 
 
 def revocations_file(keys_dir: Path) -> Path:
-    """The signed list of what was revoked; there need not be one."""
+    """Return the file of the signed revocation list; it may not exist."""
     return keys_dir / PUBLIC / REVOCATIONS_FILE
 
 
 def officer_statement(keys_dir: Path) -> bytes:
-    """The release key's word for the key of a second officer.
+    """Return the release key's word for a second officer's key.
 
     Raises:
         KeyFault: there is none.
@@ -253,7 +262,9 @@ def officer_statement(keys_dir: Path) -> bytes:
 
 
 def register_officer(keys_dir: Path, officer: bytes, *, passphrase: bytes | None = None) -> None:
-    """Name the key of a second officer, who may override an audit; an officer who is named stays.
+    """Name the key of a second officer, who may override an audit.
+
+    An officer who is named stays.
 
     After a rotation of the keys the word of the old release key holds no more, and the officer is named anew.
 
@@ -275,7 +286,10 @@ def register_officer(keys_dir: Path, officer: bytes, *, passphrase: bytes | None
 
 
 def _named_officer(keys_dir: Path, issuer: bytes) -> bytes | None:
-    """The officer whom a release key has named; None for nobody, and after a rotation."""
+    """Return the officer whom a release key has named, or None.
+
+    None before one is named, and after a rotation.
+    """
     try:
         return open_officer(officer_statement(keys_dir), issuer)
     except (KeyFault, Malformed, Unauthentic):
@@ -283,7 +297,7 @@ def _named_officer(keys_dir: Path, issuer: bytes) -> bytes | None:
 
 
 def init_officer(out: Path, *, passphrase: bytes | None = None) -> str:
-    """Create the key of a second officer, to be kept where the first one has no access.
+    """Create a second officer's key, kept out of the first one's reach.
 
     Args:
         out: folder for it, made if need be.
@@ -309,12 +323,15 @@ def _half_rotated(keys_dir: Path, code: Code) -> KeyFault:
 
 
 def _is_committed(keys_dir: Path, staged: Path) -> bool:
-    """Whether the staged identity holds already, so that only tidying up is left."""
+    """Return whether the staged identity holds, so that only tidying is left."""
     return has_identity(staged) and _signing_key(staged) == _signing_key(keys_dir)
 
 
 def _retire(keys_dir: Path) -> Path:
-    """Copy the present keys to ``retired/NUMBER``, unless a killed run has done it."""
+    """Copy the present keys to ``retired/NUMBER`` unless that is done.
+
+    A killed run may have done it.
+    """
     make_private_folder(keys_dir / RETIRED)
     last = max((int(path.name) for path in (keys_dir / RETIRED).iterdir() if path.name.isdecimal()), default=0)
     retired = keys_dir / RETIRED / str(last)
@@ -338,20 +355,29 @@ def _publish_succession(keys_dir: Path, retired: Path, new: Identity, passphrase
 
 
 def _renew_revocations(keys_dir: Path, retired: Path, new: Identity, passphrase: bytes | None) -> None:
-    """Who trusts the new key alone must still learn what the old one has withdrawn."""
+    """Sign the revocation list with the new key.
+
+    Who trusts the new key alone must still learn what the old one has withdrawn.
+    """
     from source_site.revoke import renew_revocations
 
     renew_revocations(keys_dir, load_keys(retired, passphrase), new)
 
 
 def _copy_keys(origin: Path, folder: Path) -> None:
-    """Copy a set of keys as it lies on the disk; each file is replaced in one step, the signing key last."""
+    """Copy a set of keys as it lies on the disk, the signing key last.
+
+    Each file is replaced in one step.
+    """
     for name in _KEY_FILES:
         write_atomic(folder / name, _read(origin / name), 0o644 if name in _READABLE else 0o600)
 
 
 def _discard(staged: Path) -> None:
-    """Remove a staged identity; its signing key goes last and tells until then what it was."""
+    """Remove a staged identity, its signing key last.
+
+    Until then that key tells what the folder was.
+    """
     try:
         for name in _KEY_FILES:
             (staged / name).unlink(missing_ok=True)
@@ -380,7 +406,10 @@ def _ledger_file(keys_dir: Path) -> Path:
 
 @contextlib.contextmanager
 def _alone(keys_dir: Path) -> Iterator[None]:
-    """Let no second run work on the same keys; the system lets go even of a killed one."""
+    """Keep a second run from working on the same keys.
+
+    The system releases the lock even of a killed one.
+    """
     try:
         descriptor = os.open(keys_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

@@ -1,4 +1,7 @@
-"""What a source trains on, and the one way in which it trains: the released network and those of its audit alike."""
+"""Read what a source trains on, and train on it.
+
+The released network and those of its audit are trained by the same function.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -28,7 +31,7 @@ from protocol import weights
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained.
+    """Describe how a network is trained.
 
     Attributes:
         settings: the usual training.
@@ -41,7 +44,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Material:
-    """Labelled utterances of all corpora as a network reads them, N.
+    """Hold N labelled utterances of all corpora as a network reads them.
 
     Attributes:
         arch: the architecture that they are for.
@@ -67,34 +70,40 @@ class Material:
     paths: tuple[Path, ...]
 
     def __len__(self) -> int:
-        """Number of utterances, N."""
+        """Return the number of utterances, N."""
         return len(self.labels)
 
     @property
     def num_speakers(self) -> int:
-        """Number of known speakers."""
+        """Return the number of known speakers."""
         return len(set(self.speakers) - {None})
 
     @property
     def speaker_numbers(self) -> np.ndarray:
-        """A number for each utterance's speaker ``[N]``; -1 where that is unknown."""
+        """Return a number for each utterance's speaker ``[N]``.
+
+        -1 where that is unknown.
+        """
         number = {speaker: place for place, speaker in enumerate(sorted({one for one in self.speakers if one}))}
         return np.array([number.get(speaker, -1) if speaker else -1 for speaker in self.speakers])
 
     @property
     def hours(self) -> float:
-        """Length of the speech in hours."""
+        """Return the length of the speech in hours."""
         return sum(self.durations_s) / 3600.0
 
     @property
     def vectors(self) -> np.ndarray:
-        """Each utterance as one vector ``[N, V]``: its statistics, or means and deviations over its frames."""
+        """Return each utterance as one vector ``[N, V]``.
+
+        The vector holds its statistics, or means and deviations over its frames.
+        """
         if self.values[0].ndim == 1:
             return np.stack(self.values)
         return np.stack([np.concatenate([value.mean(axis=0), value.std(axis=0)]) for value in self.values])
 
     def inputs(self, rows: Sequence[int] | np.ndarray | None = None) -> Inputs:
-        """The utterances of some rows, ready for a network; None takes all."""
+        """Return the utterances of some rows for a network; None takes all."""
         return inputs_of(self.values if rows is None else [self.values[row] for row in rows])
 
 
@@ -196,7 +205,7 @@ def quantize_network(network: Network, arch: str, num_classes: int, normalizatio
 
 @dataclass(frozen=True, kw_only=True)
 class _LabeledTable:
-    """Front-end outputs of one corpus with their labels, in the same order."""
+    """Hold front-end outputs of one corpus with their labels, in order."""
 
     table: FeatureTable
     labels: tuple[str, ...]
@@ -258,7 +267,10 @@ def _normalized(table: FeatureTable, mode: str) -> list[np.ndarray]:
 
 
 def _digests(part: _LabeledTable) -> list[str]:
-    """Speakers count by the order in which they first speak: their names hold the name of a folder."""
+    """Return the digests of utterances; speakers count by their order.
+
+    The order in which they first speak: their names hold the name of a folder.
+    """
     speakers = [utterance.speaker for utterance in part.table.utterances]
     number = {speaker: str(place).encode() for place, speaker in enumerate(dict.fromkeys(speakers))}
     return [

@@ -1,4 +1,4 @@
-"""The outbox: what may leave, with the request that it answers, until its grant has ended.
+"""Keep sealed bundles with their requests until each grant has ended.
 
 ::
 
@@ -18,12 +18,12 @@ from source_site.keys import OUTBOX, outbox_file
 
 
 def request_file(keys_dir: Path, grant: bytes) -> Path:
-    """The request that a grant answers."""
+    """Return the file of the request that a grant answers."""
     return keys_dir / OUTBOX / f"{grant.hex()}.request"
 
 
 def read_kept_request(keys_dir: Path, grant: bytes) -> SiteRequest:
-    """The site's request, as it was kept when the grant was issued.
+    """Read the site's request, as kept when the grant was issued.
 
     Raises:
         StorageFault: it is missing, or it is not the request of this grant.
@@ -38,7 +38,10 @@ def read_kept_request(keys_dir: Path, grant: bytes) -> SiteRequest:
 
 
 def clear_ended(keys_dir: Path, records: Iterable[GrantRecord]) -> None:
-    """Remove the files of grants that have ended; a crash may have come between their end and this."""
+    """Remove the files of grants that have ended.
+
+    A crash may have come between their end and this.
+    """
     for record in records:
         if record.state.has_ended:
             for path in (outbox_file(keys_dir, record.grant), request_file(keys_dir, record.grant)):
@@ -47,7 +50,7 @@ def clear_ended(keys_dir: Path, records: Iterable[GrantRecord]) -> None:
 
 
 def summary(record: GrantRecord) -> dict[str, object]:
-    """What became of a grant, as JSON values."""
+    """Return what became of a grant, as JSON values."""
     return {
         "grant": record.grant.hex(),
         "audience": record.audience.hex(),

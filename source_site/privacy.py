@@ -1,7 +1,9 @@
-"""What a private training promises: epsilon and delta, by the published accountant of Opacus (extra ``private``).
+"""Compute what a private training promises: epsilon and delta.
 
-The promise is about what the network learns. It takes each site's normalization as given: an utterance's share in the
-statistics of its speaker, which do not leave, is not counted; nor is the recognition rate that the manifest states.
+The accountant is the published one of Opacus (extra ``private``).
+
+The promise is about what the network learns. Two things are not counted: an utterance's share in the statistics of its
+speaker, which normalize the inputs and do not leave, and the recognition rate that the manifest states.
 """
 
 from collections.abc import Sequence
@@ -17,7 +19,9 @@ MIN_SPEAKERS = 500
 
 
 def settings_for(epsilon: float, delta: float, *, unit: Literal["utterance", "speaker"]) -> PrivateSettings:
-    """How to train for a promise: with the least noise that the accountant allows.
+    """Return settings that keep a promise with the least noise.
+
+    The least that the accountant allows.
 
     Raises:
         UsageFault: the accountant is not installed, or no noise is enough.
@@ -27,7 +31,9 @@ def settings_for(epsilon: float, delta: float, *, unit: Literal["utterance", "sp
 
 
 def promise(trainings: Sequence[PrivateSettings], delta: float) -> Promise:
-    """What all trainings on one corpus promise together, such as those of its releases.
+    """Return what all trainings on one corpus promise together.
+
+    A corpus may have several releases, for example.
 
     Args:
         trainings: how each was trained, at least one.
@@ -44,5 +50,5 @@ def promise(trainings: Sequence[PrivateSettings], delta: float) -> Promise:
 
 
 def usual_delta(num_units: int) -> float:
-    """A tenth of what would let one unit in the corpus be published whole."""
+    """Return a tenth of the delta that lets one unit be published whole."""
     return 1.0 / (10.0 * num_units)

@@ -1,4 +1,6 @@
-"""How a run was trained, in enough detail to train it again: ``training.json`` beside the weights.
+"""Record how a run was trained: ``training.json`` beside the weights.
+
+The record has all details that are needed to train it again.
 
 It stays at the source. It names no file, speaker or utterance, but whoever holds the corpus can tell by its digests
 which utterances were trained on.
@@ -25,7 +27,9 @@ MAX_RECORD_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """What else than the corpus, the settings and the seed a training's last bits depend on.
+    """Describe what else a training's last bits depend on.
+
+    Besides the corpus, the settings and the seed.
 
     Attributes:
         threads: threads that torch computes with.
@@ -44,7 +48,7 @@ class Circumstances:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """How a run was trained.
+    """Describe how a run was trained.
 
     Attributes:
         encoder: short name of the architecture.
@@ -68,7 +72,7 @@ class TrainingRecord:
 
 
 def present_circumstances() -> Circumstances:
-    """What this process computes with."""
+    """Return what this process computes with."""
     return Circumstances(
         threads=torch.get_num_threads(),
         torch=torch.__version__,
@@ -106,7 +110,10 @@ def load_record(folder: Path, run: StoredRun) -> TrainingRecord:
 
 
 def differences(record: TrainingRecord, other: TrainingRecord) -> Iterator[str]:
-    """What two trainings have not in common, besides their weights, as half sentences."""
+    """Yield the differences of two trainings besides their weights.
+
+    Each is half a sentence.
+    """
     yield from _other_settings(record.recipe.settings, other.recipe.settings)
     if (record.recipe.private is None) != (other.recipe.private is None):
         yield f"private training was {_on(record)} and is {_on(other)}"
@@ -133,7 +140,7 @@ def record_of(
     promise: Promise | None = None,
     noise_key: int = 0,
 ) -> TrainingRecord:
-    """The record of a training that has just ended in this process."""
+    """Return the record of a training that just ended in this process."""
     return TrainingRecord(
         encoder=encoder,
         recipe=recipe,

@@ -1,7 +1,9 @@
-"""Train a run again and compare the bytes: what a second person does before a model leaves.
+"""Train a run again and compare the bytes.
 
-A file that two trainings agree on holds nothing that one of them could have hidden in it: all that an operator could
-choose is what the record lists.
+A second person does this before a model leaves.
+
+A file that two trainings agree on holds nothing that one person could have hidden in it: an operator can only choose
+what the record lists.
 """
 
 import hashlib
@@ -23,7 +25,7 @@ from source_site.store import load_run
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """How a second training compares with the first.
+    """Describe how a second training compares with the first.
 
     Attributes:
         weights_sha256: SHA-256 of the weights that the run's bundle would hold, in hexadecimal.
@@ -45,7 +47,7 @@ class Reproduction:
         return self.weights_sha256 == self.again_sha256
 
     def lines(self) -> Iterator[str]:
-        """What came of it, for people."""
+        """Yield the outcome in lines for people."""
         yield f"the run        {self.weights_sha256}"
         yield f"trained again  {self.again_sha256}"
         if self.holds:
@@ -64,7 +66,7 @@ def reproduce(
     cache_path: Path | None,
     narrator: Narrator,
 ) -> Reproduction:
-    """Train a run again in this process, with the threads that it computes with.
+    """Train a run again in this process, with its number of threads.
 
     Args:
         run_dir: folder of the trained model; nothing in it is changed but its cache of features.
@@ -107,7 +109,7 @@ def reproduce(
 
 
 def _share_of_differing(held: bytes, packed: bytes) -> float:
-    """Share of the encoded integers that differ."""
+    """Return the share of the encoded integers that differ, 0 to 1."""
     before, now = load(held), load(packed)
     differing = sum(int((before[name] != now[name]).sum()) for name in before)
     return differing / sum(values.size for values in before.values())

@@ -1,6 +1,9 @@
-"""Withdrawing what was released: a signed list that every target is shown, and no further byte for open grants.
+"""Withdraw what was released: a signed list for every target.
 
-What a target has, it has; its own verifier refuses what the list names, see `protocol.revocations`.
+No further byte leaves for open grants.
+
+A model that was delivered cannot be taken back, but the target's own verifier refuses what the list names, see
+`protocol.revocations`.
 """
 
 import contextlib
@@ -27,7 +30,7 @@ from source_site.outbox import clear_ended
 
 @dataclass(frozen=True, kw_only=True)
 class Withdrawal:
-    """What a revocation did.
+    """Describe what a revocation did.
 
     Attributes:
         revocations: the list as it is now.
@@ -42,7 +45,7 @@ class Withdrawal:
     file: Path
 
     def summary(self) -> dict[str, object]:
-        """The same for machines."""
+        """Return the same for machines."""
         return {
             "version": self.revocations.version,
             "new": self.is_new,
@@ -54,7 +57,7 @@ class Withdrawal:
 
 
 def revoke_release(keys_dir: Path, release: int, *, now_s: int, passphrase: bytes | None = None) -> Withdrawal:
-    """Withdraw the model of a release and every grant of it that is still open.
+    """Withdraw the model of a release and its open grants.
 
     Killed at any moment, the same command ends the same way: the list comes first, so no target can take the model
     while its grants are being closed, and a grant that is issued meanwhile is either denied here or never issued.
@@ -83,7 +86,9 @@ def revoke_release(keys_dir: Path, release: int, *, now_s: int, passphrase: byte
 
 
 def revoke_key(keys_dir: Path, key: bytes, *, now_s: int, passphrase: bytes | None = None) -> Withdrawal:
-    """Withdraw a key: an online key or a release key that was stolen, this very one included.
+    """Withdraw a key that was stolen.
+
+    An online key or a release key, even the present one.
 
     No target takes what the present release key has signed once it is withdrawn, so its open grants are denied.
 
@@ -109,7 +114,9 @@ def revoke_key(keys_dir: Path, key: bytes, *, now_s: int, passphrase: bytes | No
 
 
 def withdrawn(keys_dir: Path, issuer: bytes) -> frozenset[bytes]:
-    """What the source has withdrawn: digests of weights and fingerprints of keys.
+    """Return what the source has withdrawn.
+
+    Digests of weights and fingerprints of keys.
 
     Args:
         keys_dir: the source's keys.
@@ -120,7 +127,9 @@ def withdrawn(keys_dir: Path, issuer: bytes) -> frozenset[bytes]:
 
 
 def refuse_withdrawn(keys_dir: Path, issuer: bytes, records: Iterable[GrantRecord]) -> None:
-    """See to it that nothing withdrawn leaves, even if the command that withdrew it was killed on its way.
+    """Refuse to let anything leave that is withdrawn.
+
+    This holds even if the command that withdrew it was killed.
 
     Args:
         keys_dir: the source's keys.
@@ -146,7 +155,9 @@ def refuse_withdrawn(keys_dir: Path, issuer: bytes, records: Iterable[GrantRecor
 
 
 def renew_revocations(keys_dir: Path, old: Identity, new: Identity) -> None:
-    """Sign the list anew for the keys that take over; one that they have signed already stays as it is.
+    """Sign the list again for the keys that take over.
+
+    A list that they have signed already stays as it is.
 
     Raises:
         Unauthentic: the list is signed by neither.
@@ -199,7 +210,10 @@ def _read_list(path: Path) -> bytes | None:
 
 @contextlib.contextmanager
 def _alone(keys_dir: Path) -> Iterator[None]:
-    """Wait until no other process changes the list; the system lets go even of a killed one."""
+    """Wait until no other process changes the list.
+
+    The system releases the lock even of a killed one.
+    """
     folder = revocations_file(keys_dir).parent
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

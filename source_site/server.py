@@ -1,7 +1,7 @@
-"""Serving sealed bundles to the sites that they are sealed for, each until its receipt is here.
+"""Serve sealed bundles to their sites until each receipt is here.
 
 Nothing here can seal or sign a release: the server knows finished bytes, the ledger, its TLS key and the online key,
-never a model or a corpus. What a site may have follows from the key that TLS has proved, not from what it says.
+never a model or a corpus. A site's rights follow from the key that TLS has proved, not from what the site says.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ _ENDINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """A file of the outbox, open for reading, and whom it is for.
+    """Describe an open file of the outbox and whom it is for.
 
     Attributes:
         grant: 16 bytes.
@@ -84,7 +84,7 @@ class Delivery:
     file: int
 
     def read(self, buffer: memoryview, offset: int) -> memoryview:
-        """Fill a buffer from an offset on; what is filled comes back."""
+        """Fill a buffer from an offset on; return the filled part."""
         length = min(len(buffer), self.size - offset)
         try:
             if os.preadv(self.file, [buffer[:length]], offset) == length:
@@ -107,7 +107,9 @@ def serve(
     timeout_s: float | None,
     now_s: Callable[[], int] = lambda: int(time.time()),
 ) -> tuple[GrantRecord, ...]:
-    """Serve some grants, to all their sites at once, until each has ended or the time is up.
+    """Serve grants to all their sites until each ends or time is up.
+
+    All sites are served at once.
 
     Args:
         grants: what is served, 16 bytes each; all are in the ledger.
@@ -152,7 +154,7 @@ def serve(
 
 @dataclass(kw_only=True)
 class _Stream:
-    """A download that is under way.
+    """Describe a download that is under way.
 
     Attributes:
         grant: what is downloaded.
@@ -167,13 +169,16 @@ class _Stream:
     halted: bool = field(default=False)
 
     def halt(self) -> None:
-        """Let no further byte out; what gRPC has taken but not sent yet is dropped."""
+        """Let no further byte out.
+
+        What gRPC has taken but not sent yet is dropped.
+        """
         self.halted = True
         self.call.cut()
 
 
 class OnceRelease:
-    """The service `ecan.v1.Release` for the grants of any number of sites.
+    """Serve `ecan.v1.Release` for the grants of any number of sites.
 
     Args:
         deliveries: what is served, by grant.
@@ -246,10 +251,12 @@ class OnceRelease:
             yield from self._messages(delivery, request.offset, stream)
 
     def ack(self, request: AckRequest, call: Call) -> AckReply:
-        """Close the grant with the site's receipt; it is answered again if it is closed already.
+        """Close the grant with the site's receipt.
 
-        The answer is where the ledger stands, and what stands in it where the site has last seen it. Without such a
-        line nothing can be said of it: that the ledger was cut short is for the site to notice.
+        A grant that is closed already is answered again.
+
+        The answer says where the ledger stands now, and what it holds at the line that the site has seen last. If
+        there is no such line the answer leaves it empty: the site notices that the ledger was cut short.
         """
         try:
             receipt = open_receipt(request.receipt, signer=call.site)
@@ -281,14 +288,16 @@ class OnceRelease:
         return TrustReply(revocations=self._revocations)
 
     def watch(self, announce: Announce, timeout_s: float | None) -> None:
-        """Keep order until every grant has ended or the time is up."""
+        """Watch until every grant has ended or the time is up."""
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while not self.look(announce) and (left_s := end - time.monotonic()) > 0:
             self._receipted.wait(min(left_s, _LOOK_S))
             self._receipted.clear()
 
     def look(self, announce: Announce) -> bool:
-        """Cut downloads that are too slow, or whose grant another process has ended.
+        """Cut downloads that are too slow or whose grant has ended.
+
+        Another process may have ended it.
 
         Returns:
             Whether every grant has ended.
@@ -314,7 +323,10 @@ class OnceRelease:
                 self._ledger.open(record.grant, now_s=self._now_s())
 
     def _granted(self, grant: bytes, call: Call) -> Delivery:
-        """A grant of the calling site. One that does not exist and one of another site are the same thing."""
+        """Return a grant of the calling site.
+
+        One that does not exist and one of another site are treated alike.
+        """
         delivery = self._deliveries.get(grant)
         if delivery is None or delivery.site != call.site:
             raise Refused(Code.GRANT, "The site has no such grant.")
@@ -322,7 +334,10 @@ class OnceRelease:
 
     @contextlib.contextmanager
     def _only_download(self, delivery: Delivery, offset: int, call: Call) -> Iterator[_Stream]:
-        """Keep a site from a second download at the same time, of whatever grant."""
+        """Keep a site from a second download at the same time.
+
+        It does not matter of which grant.
+        """
         may_take_s = PATIENCE_S + (delivery.size - offset) / SLOWEST_BYTES_PER_S
         stream = _Stream(grant=delivery.grant, call=call, ends=time.monotonic() + may_take_s)
         with self._streams_lock:
@@ -342,7 +357,9 @@ class OnceRelease:
             leave()
 
     def _messages(self, delivery: Delivery, offset: int, stream: _Stream) -> Iterator[bytes]:
-        """The Chunk messages from an offset on, each read only after the ledger has counted it.
+        """Yield the Chunk messages from an offset on.
+
+        Each is read only after the ledger has counted it.
 
         A lease is half of what has left before, so the ledger is written some dozen times for a bundle of any size.
         """
@@ -359,7 +376,7 @@ class OnceRelease:
             offset += len(part)
 
     def _lease(self, delivery: Delivery, offset: int, wanted: int) -> int:
-        """Have bytes counted before they leave; how many."""
+        """Count bytes in the ledger before they leave; return how many."""
         chunks = min(wanted, delivery.size // LARGEST_LEASE_SHARE) // CHUNK_BYTES
         num_bytes = min(max(chunks, 1) * CHUNK_BYTES, delivery.size - offset)
         with self._counting:
@@ -374,7 +391,7 @@ class OnceRelease:
 
 
 def check_receipt(data: bytes, record: GrantRecord) -> Receipt:
-    """Verify that a receipt is the site's word that it accepted the very bundle of a grant.
+    """Verify that a receipt accepts the very bundle of a grant.
 
     Raises:
         Malformed: it is not a receipt.
@@ -394,7 +411,7 @@ def check_receipt(data: bytes, record: GrantRecord) -> Receipt:
 
 @contextlib.contextmanager
 def _deliveries(outbox: Path, records: Sequence[GrantRecord]) -> Iterator[dict[bytes, Delivery]]:
-    """The files of the outbox, each checked to be the one in the ledger."""
+    """Open the files of the outbox, each checked against the ledger."""
     with contextlib.ExitStack() as files:
         deliveries = {}
         for record in records:
@@ -419,7 +436,10 @@ def _deliveries(outbox: Path, records: Sequence[GrantRecord]) -> Iterator[dict[b
 
 
 def _allow_many_connections() -> None:
-    """Take as many descriptors as this process may have: with the usual 1024, half-open connections use them up."""
+    """Allow as many descriptors as this process may have.
+
+    Half-open connections would use up the usual 1024.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # then it stays as it is
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

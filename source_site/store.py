@@ -1,4 +1,6 @@
-"""The trained source model on disk (RUN): float32 weights and the few facts that its manifest will state.
+"""Store the trained source model (RUN): float32 weights and facts.
+
+The few facts that its manifest will state.
 
 ``run.json`` is written last: a folder without it is a training that did not finish. Nothing here names a
 file, a speaker or an utterance of the corpus. Nobody but the gate parses the weights again, see
@@ -30,7 +32,7 @@ _LIKELY_KINDS = {b"PK\x03\x04": "a zip archive or a PyTorch checkpoint", b"\x80"
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What a private training promises.
+    """Describe what a private training promises.
 
     Attributes:
         epsilon: how much one unit can change the odds of any outcome, at most, as a logarithm.
@@ -45,7 +47,7 @@ class Promise:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What is known about a trained model besides its weights.
+    """Hold what is known about a trained model besides its weights.
 
     Attributes:
         arch: architecture name, such as ``mlp-stats-v1``.
@@ -78,13 +80,16 @@ class RunFacts:
 
     @property
     def quantization_loss(self) -> float | None:
-        """The UAR that quantization costs, 0 to 1 and negative for a gain; None where it was not estimated."""
+        """Return the UAR that quantization costs, negative for a gain.
+
+        0 to 1; None where it was not estimated.
+        """
         return round(self.uar_float - self.uar_source, 4) if self.uar_float or self.uar_source else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
-    """A trained source model.
+    """Hold a trained source model.
 
     Attributes:
         weights: the safetensors file with the network's float32 tensors, unread.
@@ -96,12 +101,17 @@ class StoredRun:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the weights, 32 bytes: what the ledger tells models apart by."""
+        """Return the SHA-256 of the weights, 32 bytes.
+
+        The ledger tells models apart by it.
+        """
         return hashlib.sha256(self.weights).digest()
 
 
 def save_run(folder: Path, tensors: Mapping[str, np.ndarray], facts: RunFacts) -> None:
-    """Write a trained model into an existing folder, each file whole or not at all.
+    """Write a trained model into a folder, each file whole or not at all.
+
+    The folder must exist.
 
     Raises:
         StorageFault: the folder cannot be written.
@@ -132,7 +142,7 @@ def load_run(folder: Path) -> StoredRun:
 
 
 def damaged_run(folder: Path, why: str) -> ModelError:
-    """What is said of a training run that cannot be used."""
+    """Return the error for a training run that cannot be used."""
     return ModelError(f"The training run in {folder} is damaged ({why}); train again.")
 
 

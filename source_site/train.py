@@ -1,4 +1,7 @@
-"""Train the source model: labelled corpora -> RUN (weights and the few facts that the manifest needs)."""
+"""Train the source model: labelled corpora -> RUN.
+
+Weights and the few facts that the manifest needs.
+"""
 
 import secrets
 from collections.abc import Sequence
@@ -106,7 +109,7 @@ def train_run(
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """What a network answers about speakers that it has not heard.
+    """Hold what a network answers about speakers it has not heard.
 
     Attributes:
         counts: as quantized: answers by true and answered class ``[C, C]``.
@@ -120,12 +123,12 @@ class HeldOut:
 
     @property
     def uar(self) -> float:
-        """UAR after quantization."""
+        """Return the UAR after quantization."""
         return uar(self.counts)
 
 
 def hold_out(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int) -> HeldOut:
-    """Train a network on all utterances but some, and ask it about those.
+    """Train on all utterances but some, and ask the network about those.
 
     Args:
         material: all utterances.
@@ -156,7 +159,10 @@ def _refuse_collapse(heard: HeldOut, classes: Sequence[str], epsilon: float) -> 
 
 
 def _cost(private: HeldOut, usual: HeldOut) -> str:
-    """What a promise costs in recognition, against a usual training and against chance."""
+    """Tell what a promise costs in recognition.
+
+    The cost is told against a usual training and against chance.
+    """
     chance = 1 / len(private.counts)
     told = (
         f"UAR on held-out speakers with the promise {100 * private.uar:.1f} %, without it {100 * usual.uar:.1f} % "
@@ -170,7 +176,7 @@ def _cost(private: HeldOut, usual: HeldOut) -> str:
 def _private_recipe(
     recipe: Recipe, material: Material, epsilon: float, unit: Literal["utterance", "speaker"]
 ) -> tuple[Recipe, Promise]:
-    """How to train privately, and what that promises."""
+    """Return how to train privately, and what that promises."""
     if unit == "speaker" and material.num_speakers < MIN_SPEAKERS:
         raise UsageFault(
             f"{material.num_speakers} speakers cannot be hidden one by one, {MIN_SPEAKERS} can: protect utterances, "
@@ -182,7 +188,9 @@ def _private_recipe(
 
 
 def held_out_rows(speakers: Sequence[str | None], labels: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of a quarter of the speakers, none where speakers are too few or unknown.
+    """Choose the rows of a quarter of the speakers.
+
+    None where speakers are too few or unknown.
 
     A speaker who is the last one to speak a class stays in training: a class that was never heard cannot be
     recognized, and would be no measure of anything.

@@ -1,8 +1,14 @@
-"""What this site accepts, and how it remembers that it did: verify, remember, sign a receipt, keep the bundle.
+"""Accept a bundle: verify, remember, sign a receipt, keep it.
 
-What is written, in this order: the trust state, so that nothing is kept that the site's memory does not know; the
-receipt among the keys, which says for good which bytes a grant has brought; its copy beside the bundle; the
-bundle. Killed in between, the same bytes end the same way. See docs/decisions/0006-trust-state-and-sealing.md.
+The writes have this order:
+
+1. The trust state, so that nothing is kept that the site's memory does not know.
+2. The receipt among the keys, which fixes which bytes a grant has brought.
+3. The receipt's copy beside the bundle.
+4. The bundle.
+
+If the process is killed in between, the same bytes end the same way next time. See
+docs/decisions/0006-trust-state-and-sealing.md.
 """
 
 import re
@@ -32,7 +38,10 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class KeptReceipt:
-    """This site's word of an earlier run, which may have been handed in already: it is never given differently."""
+    """Hold the receipt of an earlier run; it is never given differently.
+
+    It may have been handed in already.
+    """
 
     receipt: Receipt
     data: bytes
@@ -40,7 +49,9 @@ class KeptReceipt:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What this site knows beforehand: who it is, whom it trusts, what it asked for, and the day.
+    """Hold what this site knows beforehand.
+
+    Who it is, whom it trusts, what it asked for, and the day.
 
     Attributes:
         keys_dir: the target's keys and its memory.
@@ -59,7 +70,9 @@ class Site:
     audit: AuditTerms
 
     def learn(self, revocations: bytes) -> None:
-        """Remember the revocation list that the source shows; empty if it says that there is none.
+        """Remember the revocation list that the source shows.
+
+        It is empty if the source says that there is none.
 
         Raises:
             Unauthentic: it is not signed by the source.
@@ -76,7 +89,10 @@ class Site:
             )
 
     def kept_receipt(self, grant: bytes, out: Path) -> KeptReceipt | None:
-        """The receipt that an earlier run gave for a grant: the one among the keys, or else the one beside OUT."""
+        """Find the receipt that an earlier run gave for a grant.
+
+        The one among the keys, or else the one beside OUT.
+        """
         for path in (self._receipt_among_keys(grant), receipt_path(out)):
             try:
                 data = read_bounded(path, MAX_RECEIPT_BYTES)
@@ -90,7 +106,7 @@ class Site:
     def verify(self, plain: Buffer, grant: bytes, kept: KeptReceipt | None) -> VerifiedBundle:
         """Verify the bundle that a grant has brought.
 
-        What this site has a receipt for was accepted in its own time: only withdrawals count against it since.
+        A bundle for which this site has a receipt was accepted earlier: only later withdrawals count against it.
         """
         state = load_trust_state(self.keys_dir)
         audience, grants = self.identity.fingerprint, frozenset({grant})
@@ -120,14 +136,16 @@ class Site:
         return receipt
 
     def last_seen(self) -> KnownSource:
-        """What is known of the source by now."""
+        """Return what is known of the source by now."""
         return load_trust_state(self.keys_dir).of(self.source)
 
     def saw(self, checkpoint: SignedCheckpoint, *, since: KnownSource) -> None:
-        """Remember where the source's ledger stands, and keep its signed word; see `TrustState.saw`.
+        """Remember where the source's ledger stands, with its signed word.
 
-        The word is written first, while nobody else changes the memory: killed in between, it is newer than the
-        memory, and the next receipt brings both together.
+        See `TrustState.saw`.
+
+        The signed word is written first, while nobody else changes the memory. If the process is killed in between,
+        the word is newer than the memory, and the next receipt makes both agree.
         """
 
         def change(state: TrustState) -> TrustState:
@@ -140,7 +158,10 @@ class Site:
         update_trust_state(self.keys_dir, change)
 
     def _refuse_older_key(self, plain: Buffer, state: TrustState) -> None:
-        """Say what is wrong with a new bundle of a key that has a successor; `verify` refuses it anyway."""
+        """Refuse a new bundle of a key that has a successor, and say why.
+
+        `verify` refuses it anyway.
+        """
         signer = signing.parse_envelope(frames.split(plain).envelope).signer
         if signer != self.source and state.is_same_source(signer, self.source):
             raise Unauthentic(
@@ -194,8 +215,8 @@ def open_accepted(bundle: Path, *, keys_dir: Path | None, audit: AuditTerms = AN
     """Open a bundle that this site accepted, verifying all of it once more.
 
     The receipt beside the bundle is this site's signature over the digest of bytes that it verified against the
-    source it trusted then; the same bytes can have no other issuer. What was withdrawn since is known to the trust
-    state, which is asked only if ``keys_dir`` is given.
+    source it trusted then; the same bytes can have no other issuer. Later withdrawals stand in the trust state, which
+    is read only if ``keys_dir`` is given.
 
     Args:
         bundle: the file that `receive` wrote.
@@ -229,7 +250,9 @@ def open_accepted(bundle: Path, *, keys_dir: Path | None, audit: AuditTerms = AN
 
 
 def refuse_withdrawn(keys_dir: Path, origin: Mapping[str, object]) -> None:
-    """Refuse a model that was adapted here and that its source has withdrawn since.
+    """Refuse an adapted model that its source has withdrawn since.
+
+    It was adapted at this site.
 
     Args:
         keys_dir: the target's keys.
@@ -249,12 +272,12 @@ def refuse_withdrawn(keys_dir: Path, origin: Mapping[str, object]) -> None:
 
 
 def receipt_path(bundle: Path) -> Path:
-    """Where the receipt of a bundle lies."""
+    """Return the file of a bundle's receipt."""
     return bundle.with_name(f"{bundle.name}.receipt")
 
 
 def trusted_fingerprint(trust: str) -> bytes:
-    """The fingerprint that a person trusts.
+    """Return the fingerprint that a person trusts.
 
     Args:
         trust: 64 hexadecimal digits, or the path of an ``identity.pem``.
@@ -275,7 +298,9 @@ def trusted_fingerprint(trust: str) -> bytes:
 
 
 def read_stated(plain: Buffer) -> Manifest:
-    """What a bundle says of itself; nothing in it is to be believed before `protocol.trust.verify`.
+    """Read what a bundle says of itself, without believing it.
+
+    Nothing in it is to be believed before `protocol.trust.verify`.
 
     Raises:
         Malformed: it is not laid out as a bundle.

@@ -1,4 +1,7 @@
-"""Adapt a verified bundle to a site's own unlabelled audio, and report what happened."""
+"""Adapt a verified bundle to a site's own audio, and report it.
+
+The audio has no labels.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -24,13 +27,13 @@ from ecan_core.rounds import Preparation, SiteAdaptation, adapt_site, num_epochs
 from ecan_core.select import PANEL_SEED, Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.utterance import Utterance
 from ecan_core.voices import MIN_GUESSES, possible_mode
+from protocol.containment.walls import Containment
 from protocol.errors import Code, Unauthentic
 from protocol.inspect import listed_rows
 from protocol.leakage import in_words
 from protocol.trust import VerifiedBundle
 from target_site.acceptance import open_accepted
 from target_site.adapted import AdaptedModel, save_adapted
-from target_site.containment import Containment
 from target_site.load import ModelCard, choose_normalization, model_card
 from target_site.model_folder import new_model
 from target_site.orders import AdaptOrder
@@ -51,7 +54,7 @@ MIN_UTTERANCES = 8
 
 
 class Task(NamedTuple):
-    """The received model and what it is to be adapted to.
+    """Hold the received model and what it is to be adapted to.
 
     Attributes:
         bundle: digest of the bundle.
@@ -70,12 +73,12 @@ class Task(NamedTuple):
     mode: str
 
     def build(self) -> Network:
-        """A fresh copy of the received network."""
+        """Build a fresh copy of the received network."""
         return self.card.build(self.weights)
 
     @property
     def speakers(self) -> list[str | None]:
-        """Who speaks, row by row; None where unknown."""
+        """Return who speaks, row by row; None where unknown."""
         return [utterance.speaker for utterance in self.table.utterances]
 
 
@@ -108,7 +111,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
 
 
 def open_unchanged(order: AdaptOrder) -> VerifiedBundle:
-    """The order's bundle, verified once more.
+    """Open the order's bundle and verify it once more.
 
     Raises:
         Unauthentic: it has changed since it was checked.
@@ -169,7 +172,7 @@ def conclude(
 
 
 class View(NamedTuple):
-    """What a committee makes of the target corpus.
+    """Describe what a committee makes of the target corpus.
 
     Attributes:
         networks: the committee; the received network alone is one, too.
@@ -185,12 +188,12 @@ class View(NamedTuple):
 
     @property
     def scores(self) -> np.ndarray:
-        """Scores of all utterances ``[N, C]``."""
+        """Return the scores of all utterances ``[N, C]``."""
         return self.predictions.scores
 
 
 def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Task:
-    """List the utterances, decide how to normalize them, and only then read the audio."""
+    """List the utterances, choose the normalization, then read the audio."""
     card, weights = model_card(bundle), bundle.tensors()
     listing = list_utterances(order.audio, order.left_out)
     say_ignored(listing.ignored_columns, narrator)
@@ -216,7 +219,10 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
 
 
 def adapt(task: Task, plan: Plan, out: Path, what: str, narrator: Narrator) -> SiteAdaptation:
-    """Adapt fresh copies of the received model, or go on with it; ``what`` names the progress that a person sees."""
+    """Adapt fresh copies of the received model, or resume.
+
+    ``what`` names the progress that a person sees.
+    """
     methods = members_of(plan.method)
     finished = UnfinishedRun(
         out,
@@ -249,12 +255,19 @@ def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -
 
 
 def panel_plan(seed: int) -> Plan:
-    """How the panel adapts that judges a run of this seed: the default committee."""
+    """Return how the panel adapts that judges a run of this seed.
+
+    It is the default committee.
+    """
     return Plan(DEFAULT_METHOD, AdaptSettings(), seed + PANEL_SEED)
 
 
 def _panel(task: Task, plan: Plan, out: Path, site: SiteAdaptation, narrator: Narrator) -> SiteAdaptation | None:
-    """The default committee, which adapts for this alone if the plan was another; None where nothing was adapted."""
+    """Adapt the panel, or reuse the committee that was adapted.
+
+    The panel is the default committee, and adapts for the verdict alone if the plan was another. None where nothing was
+    adapted.
+    """
     if plan.method == "none":
         return None
     judging = panel_plan(plan.seed)
@@ -264,7 +277,10 @@ def _panel(task: Task, plan: Plan, out: Path, site: SiteAdaptation, narrator: Na
 
 
 def _judge(site: SiteAdaptation, panel: SiteAdaptation | None, received: View, adapted: View) -> Judgement:
-    """Estimate the gain by the panel; where the panel is what was adapted, by each of its members for the others."""
+    """Judge the adaptation by its gain, as the panel estimates it.
+
+    Where the panel itself was adapted, each of its members is judged by the others.
+    """
     if panel is None:
         return NOT_ADAPTED
     if panel is site:
@@ -282,7 +298,7 @@ def _receipt(
     judgement: Judgement,
     containment: Containment,
 ) -> dict[str, Any]:
-    """What the model that is kept was made from, and how."""
+    """Return the provenance: what the kept model was made from, and how."""
     return {
         "bundle_sha256": bundle.digest.hex(),
         "weights_sha256": bundle.manifest.weights_sha256.hex(),
@@ -308,7 +324,10 @@ def _receipt(
 
 
 def principal_plane(features: np.ndarray) -> np.ndarray:
-    """The first two principal components ``[N, 2]`` of features ``[N, D]``."""
+    """Return the first two principal components ``[N, 2]`` of embeddings.
+
+    The embeddings are ``[N, D]``.
+    """
     if not np.isfinite(features).all():  # a diverged adaptation has no picture, but must still be judged
         return np.zeros((len(features), 2))
     centered = features - features.mean(axis=0)

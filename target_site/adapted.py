@@ -1,4 +1,7 @@
-"""The adapted model on disk (ADAPTED): weights, normalization and what they came from. Never a memory bank."""
+"""Store the adapted model (ADAPTED): weights, normalization, origin.
+
+Never a memory bank.
+"""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +24,7 @@ from target_site.model_folder import FACTS, FORMAT, MAX_BYTES, VOICES, WEIGHTS, 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedModel:
-    """A model that this site adapted.
+    """Hold a model that this site adapted.
 
     Attributes:
         card: how to rebuild the network.
@@ -30,7 +33,7 @@ class AdaptedModel:
         preparation: what its inputs are normalized by, from the audio it was adapted to.
         unadapted: the same for the model as it was received.
         temperature: at which its scores are calibrated (`ecan_core.calibrate`).
-        receipt: what it was made from and how: bundle, method, settings, seed, verdict, versions.
+        receipt: its provenance: bundle, method, settings, seed, verdict, versions.
     """
 
     card: ModelCard
@@ -42,16 +45,19 @@ class AdaptedModel:
     receipt: dict[str, Any]
 
     def networks(self) -> tuple[Network, ...]:
-        """The adapted committee."""
+        """Build the adapted committee."""
         return tuple(self.card.build(weights) for weights in self.weights)
 
     def received_network(self) -> Network:
-        """The network as it was received."""
+        """Build the network as it was received."""
         return self.card.build(self.received_weights)
 
 
 def save_adapted(folder: Path, model: AdaptedModel) -> None:
-    """Write the model into a folder for a new one (`target_site.model_folder.new_model`), ``adapted.json`` last."""
+    """Write the model into a new folder, ``adapted.json`` last.
+
+    The folder is from `target_site.model_folder.new_model`.
+    """
     ear = model.preparation.ear
     normalizers = {"normalizer": model.preparation.normalizer, "unadapted": model.unadapted.normalizer}
     facts = {
@@ -103,13 +109,16 @@ def load_adapted(folder: Path) -> AdaptedModel:
 
 
 def _statistics(normalizer: Normalizer) -> Arrays:
-    """Center and scale of the corpus in row 0, then of the speakers by name."""
+    """Return center and scale of the corpus in row 0, then of speakers.
+
+    The speakers stand by name.
+    """
     moments = [normalizer.corpus, *(normalizer.speakers[name] for name in sorted(normalizer.speakers))]
     return {f"{row}.{what}": getattr(item, what) for row, item in enumerate(moments) for what in ("center", "scale")}
 
 
 def _normalizer(statistics: Arrays, mode: str, speakers: list[str], trust: float) -> Normalizer:
-    """The inverse of `_statistics`."""
+    """Read what `_statistics` wrote."""
     corpus, *rest = (
         Moments(center=statistics[f"{row}.center"], scale=statistics[f"{row}.scale"])
         for row in range(len(speakers) + 1)
@@ -127,12 +136,12 @@ def _load_ear(folder: Path, card: ModelCard, normalizer: Normalizer) -> Ear | No
 
 
 def _side_by_side(members: Sequence[Arrays]) -> Arrays:
-    """The weights of a committee under names such as ``0.head.bias``."""
+    """Name the weights of a committee such as ``0.head.bias``."""
     return {f"{index}.{name}": array for index, weights in enumerate(members) for name, array in weights.items()}
 
 
 def _apart(tensors: Arrays) -> tuple[Arrays, ...]:
-    """The inverse of `_side_by_side`."""
+    """Read what `_side_by_side` wrote."""
     members: dict[int, Arrays] = {}
     for name, array in tensors.items():
         index, _, own_name = name.partition(".")

@@ -1,4 +1,7 @@
-"""The order that an adapted model came from, written anew from its receipt."""
+"""Write the order that an adapted model came from once more.
+
+It follows from the model's provenance.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Somebody's name for a bundle: a person at this site has looked at it and wants it adapted, for one purpose.
+"""Approve a bundle by name, for one purpose.
+
+A person at this site has looked at it and wants it adapted.
 
 The approval lies beside the bundle (``model.ecan.approval``). It is bound to the bundle's bytes by their digest, and
 signed with this site's receipt key.
@@ -31,7 +33,7 @@ _SCHEMA: canonical.Schema = {
 
 @dataclass(frozen=True, kw_only=True)
 class Approval:
-    """Who approved what.
+    """Describe who approved what.
 
     Attributes:
         digest: SHA-256 of the bundle, 32 bytes.
@@ -47,7 +49,7 @@ class Approval:
 
 
 def approval_path(bundle: Path) -> Path:
-    """Where the approval of a bundle lies."""
+    """Return the file of a bundle's approval."""
     return bundle.with_name(f"{bundle.name}.approval")
 
 

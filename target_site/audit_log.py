@@ -1,7 +1,9 @@
-"""What was done with a model and with recordings, line by line: ``audit.jsonl`` (docs/audit-log.md).
+"""Log what was done with a model and with recordings.
+
+The log is ``audit.jsonl``, with one event a line (docs/audit-log.md).
 
 Every line carries the SHA-256 of the line before it, and ``audit.head`` that of the last one. A recording or a list is
-named by a pseudonym, which this folder's key makes of its path. The log is written by the process that opens no
+named by a pseudonym, which is computed from its path with this folder's key. The process that writes the log opens no
 recording.
 """
 
@@ -35,7 +37,7 @@ Announce = Callable[[str], None]
 
 
 class Place(NamedTuple):
-    """How far a log goes.
+    """Describe how far a log goes.
 
     Attributes:
         num_lines: how many whole lines it has.
@@ -51,7 +53,7 @@ START = Place(0, "0" * 64)
 
 @dataclass(frozen=True, kw_only=True)
 class LogState:
-    """A log that holds together.
+    """Describe a log whose lines hold together.
 
     Attributes:
         num_lines: how many whole lines it has.
@@ -65,10 +67,10 @@ class LogState:
 
 
 class AuditLog:
-    """The log of one folder."""
+    """Write the log of one folder."""
 
     def __init__(self, folder: Path, now: Callable[[], datetime], announce: Announce) -> None:
-        """Opens nothing yet.
+        """Set where to log; opens nothing yet.
 
         Args:
             folder: the model's folder, or the keys'.
@@ -106,7 +108,9 @@ class AuditLog:
 
     @contextlib.contextmanager
     def recorded(self, event: str, **facts: object) -> Iterator[dict[str, object]]:
-        """Write down that something begins and how it ends: what has begun and has no end was killed.
+        """Log that something begins and how it ends.
+
+        What has begun and has no end was killed.
 
         Args:
             event: as for `append`.
@@ -126,7 +130,9 @@ class AuditLog:
         self.append(event, state="done", **outcome)
 
     def pseudonym(self, what: Path | str) -> str:
-        """What stands in the log for a path or a person's name: 16 hexadecimal digits, the same for the same one.
+        """Return the pseudonym of a path or a person's name.
+
+        16 hexadecimal digits, the same for the same one.
 
         Raises:
             StorageFault: the key cannot be read or made.
@@ -146,7 +152,10 @@ class AuditLog:
         return hmac.digest(key, os.fsencode(plain), "sha256")[:_PSEUDONYM_BYTES].hex()
 
     def _end(self, descriptor: int) -> tuple[Place, int]:
-        """Where the next line belongs, and how many bytes of an unfinished one lie there."""
+        """Find the place of the next line.
+
+        Returns also how many bytes of an unfinished line lie there.
+        """
         size = os.fstat(descriptor).st_size
         tail = os.pread(descriptor, 2 * MAX_LINE_BYTES, max(0, size - 2 * MAX_LINE_BYTES))
         *lines, torn = tail.split(b"\n")
@@ -183,7 +192,7 @@ class AuditLog:
 
 
 def verify_log(folder: Path, head: str | None = None) -> LogState:
-    """Check that no line of a log was changed, taken away or put in between.
+    """Check that no line of a log was changed, removed or inserted.
 
     Args:
         folder: where it lies.
@@ -224,7 +233,7 @@ def verify_log(folder: Path, head: str | None = None) -> LogState:
 
 
 class _Stated(NamedTuple):
-    """What a line says of its place."""
+    """Hold what a line says of its place."""
 
     number: int
     previous: str
@@ -239,7 +248,10 @@ def _parse(line: bytes) -> _Stated | None:
 
 
 def _read_head(folder: Path) -> Place:
-    """What ``audit.head`` says: at most one line behind the log, if a process was killed between the two."""
+    """Read ``audit.head``.
+
+    It is at most one line behind the log, if a process was killed between the two writes.
+    """
     try:
         number, head = read_bounded(folder / HEAD, MAX_LINE_BYTES).decode().split()
         return Place(int(number), head)

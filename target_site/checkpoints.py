@@ -1,4 +1,6 @@
-"""The last checkpoint of every source's ledger as the source has signed it (``KEYS/checkpoints/``).
+"""Keep the last signed checkpoint of every source's ledger.
+
+They lie in ``KEYS/checkpoints/``.
 
 What is compared is remembered in the trust state. These files are for people: with one of them, `ecan-source ledger
 verify --checkpoint` finds out whether a ledger still holds what this site has seen, and a source that rewrote its
@@ -16,7 +18,7 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True, kw_only=True)
 class SignedCheckpoint:
-    """A checkpoint that was verified, and the bytes that prove it to anybody.
+    """Hold a verified checkpoint and the bytes that prove it to anybody.
 
     Attributes:
         stated: what it says.
@@ -30,17 +32,23 @@ class SignedCheckpoint:
 
 
 def checkpoint_path(keys_dir: Path, issuer: bytes) -> Path:
-    """Where the last checkpoint of a source lies, in the form that ``ecan-source ledger verify`` reads."""
+    """Return the file of a source's last checkpoint.
+
+    ``ecan-source ledger verify`` reads this form.
+    """
     return keys_dir / CHECKPOINTS / issuer.hex()
 
 
 def endorsement_path(keys_dir: Path, issuer: bytes) -> Path:
-    """Where the endorsement of the key that signed the last checkpoint lies."""
+    """Return the file with the endorsement of the checkpoint's key.
+
+    The key that signed the last checkpoint.
+    """
     return keys_dir / CHECKPOINTS / f"{issuer.hex()}.endorsement"
 
 
 def keep_checkpoint(keys_dir: Path, issuer: bytes, checkpoint: SignedCheckpoint) -> None:
-    """Keep a source's last checkpoint in the place of the one before.
+    """Keep a source's last checkpoint in place of the one before.
 
     Raises:
         StorageFault: it cannot be written.

@@ -1,4 +1,7 @@
-"""``ecan-target``: the command line of a site that adapts a received model to its own speech."""
+"""Run ``ecan-target``, for a site that adapts a received model.
+
+It adapts it to its own speech.
+"""
 
 import os
 from importlib.metadata import version
@@ -18,19 +21,18 @@ except ImportError:  # another distribution has put its `protocol` in the place 
 COMMANDS = {
     "request": LazyCommand("target_site.commands:request", "Write the request that a source site needs."),
     "receive": LazyCommand("target_site.commands:receive", "Fetch and verify the model, once."),
-    "trust": LazyCommand("target_site.commands:trust", "Show and change what this site remembers of its sources."),
+    "trust": LazyCommand("target_site.commands:trust", "Show or change what this site remembers of its sources."),
     "inspect": LazyCommand("target_site.commands:inspect", "List every byte of a bundle."),
-    "approve": LazyCommand("target_site.commands:approve", "Put a person's name to a bundle, for one purpose."),
+    "approve": LazyCommand("target_site.commands:approve", "Approve a bundle in a person's name, for one purpose."),
     "adapt": LazyCommand("target_site.model_commands:adapt", "Adapt the model to unlabelled recordings."),
     "predict": LazyCommand("target_site.model_commands:predict", "Recognize emotions with the adapted model."),
     "evaluate": LazyCommand("target_site.model_commands:evaluate", "Measure the model on labelled recordings."),
-    "onnx": LazyCommand("target_site.model_commands:onnx", "Write the adapted model for other programs."),
+    "onnx": LazyCommand("target_site.model_commands:onnx", "Write the adapted model as an ONNX file."),
     "sheet": LazyCommand("target_site.model_commands:sheet", "Draw utterances for a person to label."),
-    "forget": LazyCommand("target_site.model_commands:forget", "Make the adapted model anew without somebody."),
-    "expire": LazyCommand("target_site.model_commands:expire", "Remove what may not be kept any longer."),
+    "forget": LazyCommand("target_site.model_commands:forget", "Remove a person from an adapted model."),
+    "expire": LazyCommand("target_site.model_commands:expire", "Delete features and predictions past retention."),
     "replay": LazyCommand("target_site.model_commands:replay", "Adapt once more and compare the files."),
     "log": LazyCommand("target_site.commands:log", "Check the log of what was done."),
-    "node": LazyCommand("target_site.federation.commands:node", "Be one of a source's fleet."),
     "together": LazyCommand("target_site.federation.commands:together", "Adapt one model together with other sites."),
     "doctor": LazyCommand("target_site.commands:doctor", "Find what keeps this site from working."),
 }
@@ -44,14 +46,17 @@ COMMANDS = {
 )
 @click.version_option(version("ecan-ser"), prog_name="ecan-target")
 def cli() -> None:
-    """Receive a speech emotion model and adapt it to this site's own recordings.
+    """Receive a speech emotion model and adapt it to your recordings.
 
     The recordings never leave this machine, and no labels are needed.
     """
 
 
 def main() -> NoReturn:
-    """Run the command line; what it writes and what it holds, such as a private key, is for its owner's eyes only."""
+    """Run the command line; its files and memory are the owner's alone.
+
+    A private key is in that memory.
+    """
     os.umask(0o077)
     forbid_dumps()
     one_numeric_thread()

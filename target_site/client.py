@@ -1,4 +1,7 @@
-"""The target's end of the four calls; nothing that the source says is used before it is checked."""
+"""Call the source, and check all that it says before using it.
+
+This is the target's end of the four calls.
+"""
 
 import contextlib
 import random
@@ -43,13 +46,16 @@ part of it, so that many targets do not come again together."""
 
 
 class Deadline:
-    """A moment by which everything must be done, on a clock that nobody sets."""
+    """Hold the moment by which everything must be done.
+
+    It is counted on a clock that nobody sets.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._end = time.monotonic() + timeout_s
 
     def remaining_s(self) -> float:
-        """Seconds that are left.
+        """Return the seconds that are left.
 
         Raises:
             TimedOut: none are.
@@ -62,7 +68,7 @@ class Deadline:
 
 @dataclass(frozen=True, kw_only=True)
 class AcceptedOffer:
-    """What the source offers for a grant: signed by it, and within our limits.
+    """Hold what the source offers for a grant: signed, and within limits.
 
     Attributes:
         grant: 16 bytes.
@@ -100,7 +106,7 @@ def read_offer(message: bytes, issuer: bytes) -> tuple[OfferFields, bytes]:
 
 
 class SourceClient:
-    """One connection to the source."""
+    """Hold one connection to the source."""
 
     def __init__(
         self,
@@ -126,7 +132,9 @@ class SourceClient:
         self._trust = channel.unary_unary(TRUST, encode, bytes)
 
     def open(self, grants: Iterable[bytes]) -> AcceptedOffer:
-        """The offer for the first of our grants that the source serves.
+        """Open the first of our grants that the source serves.
+
+        Returns the source's offer.
 
         Raises:
             Refused: it serves none of them, or the one has ended.
@@ -143,7 +151,9 @@ class SourceClient:
         raise unknown
 
     def fetch(self, offer: AcceptedOffer, offset: int) -> Iterator[memoryview]:
-        """The sealed bundle's chunks from an offset on, each checked to be the next one.
+        """Yield the sealed bundle's chunks from an offset on, checked.
+
+        Each is checked to be the next one.
 
         The views are valid until the next one is taken. Whatever is not the next chunk ends the call at once.
 
@@ -178,8 +188,8 @@ class SourceClient:
             seen: number of the last entry of the source's ledger that this site knows of, 0 for none.
 
         Returns:
-            Where the source's ledger stands now, and what it holds at ``seen``: its signed word, to be compared with
-            what is known.
+            The source's signed word on where its ledger stands now and what it holds at ``seen``, to be compared with
+            what this site knows.
 
         Raises:
             ConnectionFault: the checkpoint is not the source's signed word on the grant that was opened and on the
@@ -198,7 +208,10 @@ class SourceClient:
         return SignedCheckpoint(stated=stated, statement=statement, endorsement=self._endorsement)
 
     def trust(self) -> bytes:
-        """The source's signed list of what it has revoked, unread; empty if it has none."""
+        """Fetch the source's signed revocation list, unread.
+
+        Empty if it has none.
+        """
         data = self._unary(self._trust, TrustRequest())
         try:
             return bytes(decoder(TrustReply)(data).revocations)
@@ -234,7 +247,10 @@ class SourceClient:
         )
 
     def _unary(self, method: Any, request: Any) -> bytes:
-        """One call with one answer, the bytes of a message."""
+        """Make one call with one answer, both as bytes.
+
+        The bytes are those of a message.
+        """
 
         def attempt() -> bytes:
             with self._explained():
@@ -246,7 +262,10 @@ class SourceClient:
         return self._patiently(attempt)
 
     def _begin(self, offer: AcceptedOffer, offset: int) -> "_Begun":
-        """Ask for the stream and wait for its first message, so that a busy source is found out here."""
+        """Ask for the stream and wait for its first message.
+
+        A busy source is noticed here.
+        """
         request = FetchRequest(grant=offer.grant, digest=offer.digest, offset=offset)
         with self._explained():
             call: Any = self._fetch(request, timeout=self._call_timeout_s())
@@ -259,7 +278,10 @@ class SourceClient:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns what gRPC raises in the block into an error of ours, if it carries no metadata."""
+        """Turn what gRPC raises in the block into an error of ours.
+
+        An error that carries metadata is refused.
+        """
         with explained_faults(str(self._address)):
             try:
                 yield
@@ -268,7 +290,10 @@ class SourceClient:
                 raise
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Come again, and less and less often, as long as the source is busy and there is time."""
+        """Retry, less and less often, while the source is busy.
+
+        It stops when the time is up.
+        """
         pause_s = FIRST_PAUSE_S
         while True:
             try:
@@ -293,7 +318,10 @@ class SourceClient:
 
 @dataclass(frozen=True)
 class _Begun:
-    """A stream of which the first message has come; none if it ended without one."""
+    """Hold a stream whose first message has come.
+
+    ``first`` is None if the stream ended without a message.
+    """
 
     call: Any
     first: bytes | None
@@ -313,7 +341,7 @@ def connect(
     *,
     max_bytes: int = MAX_SEALED_BYTES,
 ) -> Iterator[SourceClient]:
-    """A connection to the trusted source and to nobody else.
+    """Connect to the trusted source and to nobody else.
 
     Args:
         address: where it listens.

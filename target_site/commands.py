@@ -1,4 +1,7 @@
-"""The commands of ``ecan-target`` around a bundle, its keys and the logs; heavy imports happen inside them."""
+"""Define the ``ecan-target`` commands for a bundle, keys and logs.
+
+Heavy imports happen inside them.
+"""
 
 import json
 import time
@@ -19,20 +22,30 @@ existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
 existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 SECONDS = click.IntRange(1, 31_536_000)
 any_path = click.Path(path_type=Path)
-quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
-format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-config_option = click.option("--config", type=existing_file, help="YAML with this site's rules; docs/operations.md.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print errors only.")
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Output for people (text) or for programs (json).",
+)
+config_option = click.option(
+    "--config", type=existing_file, help="YAML with this site's rules, see docs/operations.md."
+)
 keys_option = click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
 
 
 @click.command(epilog="Example: ecan-target request --keys keys --out site.request")
 @click.option("--keys", "keys_dir", type=folder, required=True, help="This site's keys; made on first use.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File for the request.")
 @click.option("--passphrase", "encrypt", is_flag=True, help="Encrypt new keys; asks, or reads $ECAN_PASSPHRASE_FILE.")
 def request(keys_dir: Path, out: Path, encrypt: bool) -> None:
-    """Write the request that a source site needs to export a model to this site.
+    """Write the request that a source site needs to export a model.
 
-    Prints this site's fingerprint; read it to the source site over another channel.
+    The model is sealed to this site alone. Prints this site's fingerprint. Read it to the source's operator over
+    another channel, such as the telephone.
     """
     from protocol.key_files import has_identity, is_locked
     from protocol.passphrase import new_passphrase, passphrase_for
@@ -53,9 +66,11 @@ def request(keys_dir: Path, out: Path, encrypt: bool) -> None:
 @click.option(
     "--trust", required=True, metavar="FINGERPRINT|FILE", help="The source's fingerprint or its identity.pem."
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File for the bundle.")
 @click.option("--replace", is_flag=True, help="Replace another bundle at --out.")
-@click.option("--timeout", "timeout_s", type=SECONDS, default=300, show_default=True)
+@click.option(
+    "--timeout", "timeout_s", type=SECONDS, default=300, show_default=True, help="Seconds that all of it may take."
+)
 @config_option
 @quiet_option
 def receive(
@@ -70,8 +85,8 @@ def receive(
 ) -> None:
     """Fetch the model from its source, verify it, and acknowledge it.
 
-    A killed download goes on where it was when the same command runs again. With --config, a model that left its source
-    at a lower tier than the site's rules ask for is neither kept nor acknowledged.
+    To continue an interrupted download, run the same command again. With --config, a model is neither kept nor
+    acknowledged if it left its source at a lower tier than the site's rules ask for.
     """
     from protocol.passphrase import passphrase_for
     from target_site.receive import receive as receive_bundle
@@ -101,16 +116,14 @@ def receive(
 
 @click.group(epilog="Example: ecan-target trust show --keys keys")
 def trust() -> None:
-    """Show and change what this site remembers of its sources."""
+    """Show or change what this site remembers of its sources."""
 
 
-@trust.command(
-    "show", short_help="List what is known of every source.", epilog="Example: ecan-target trust show --keys keys"
-)
+@trust.command("show", short_help="List every known source.", epilog="Example: ecan-target trust show --keys keys")
 @keys_option
 @format_option
 def trust_show(keys_dir: Path, form: str) -> None:
-    """List what is known of every source: releases, withdrawals, successors, and where its last checkpoint lies."""
+    """List every source: releases, withdrawals, successors, checkpoint."""
     from target_site.trust_commands import format_text, listing
 
     sources = listing(keys_dir)
@@ -119,18 +132,19 @@ def trust_show(keys_dir: Path, form: str) -> None:
 
 @trust.command(
     "update",
-    short_help="Learn from a file carried by hand.",
+    short_help="Read a source's signed statement.",
     epilog="Example: ecan-target trust update --keys keys --statement revocations",
 )
 @keys_option
-@click.option("--statement", type=existing_file, required=True, help="What the source has signed.")
+@click.option("--statement", type=existing_file, required=True, help="The file that the source has signed.")
 @click.option("--trust", "source", metavar="FINGERPRINT|FILE", help="The source, if nothing was received from it yet.")
 @format_option
 @quiet_option
 def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str, quiet: bool) -> None:
-    """Learn from a file that was carried by hand what a source has withdrawn, or which key it has now.
+    """Update what this site knows of a source, from a file.
 
-    The source keeps both files in its keys folder: public/revocations and public/succession.
+    The file says what the source has withdrawn (public/revocations in the source's keys folder) or which key it has
+    now (public/succession). Carry it here by hand.
     """
     from target_site.trust_commands import update_from_file
 
@@ -142,7 +156,7 @@ def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str,
 
 @trust.command(
     "reset",
-    short_help="Begin anew after memory was lost.",
+    short_help="Start over with one source.",
     epilog="Example: ecan-target trust reset --keys keys --trust 3f9a... --release 3",
 )
 @keys_option
@@ -156,10 +170,11 @@ def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str,
 @format_option
 @quiet_option
 def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: bool) -> None:
-    """Begin anew with one source after this site's memory was lost, or after its ledger had to be restored.
+    """Reset what this site remembers of one source.
 
-    Ask the source's operator for the number of the latest release first: older ones will be refused. Then run
-    `ecan-target trust update` with the source's public/succession, if there is one, and its public/revocations.
+    Use this after this site's memory was lost, or after the source had to restore its ledger. First ask the source's
+    operator for the number of the latest release: older ones will be refused. Afterwards run `ecan-target trust
+    update` with the source's public/succession, if there is one, and its public/revocations.
     """
     from target_site.trust_commands import reset_by_hand
 
@@ -171,19 +186,31 @@ def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: boo
 
 @click.command(epilog="Example: ecan-target inspect --bundle model.ecan")
 @click.option("--bundle", type=existing_file, help="A bundle, or a sealed file.")
-@click.option("--left", is_flag=True, help="List what left this site instead: see `ecan-target together`.")
+@click.option("--left", is_flag=True, help="List the updates that left this site instead, see `together`.")
 @click.option("--keys", "keys_dir", type=existing_folder, help="Open a sealed file with these keys.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="With --format html: the page to print.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "html"]),
+    default="text",
+    show_default=True,
+    help="Output for people (text), for programs (json), or to print (html).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="File for the page to print, with --format html."
+)
 def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, out: Path | None) -> None:
-    """List every byte of a bundle, and how much its weights could carry; or every update that left this site."""
+    """List every byte of a bundle, or every update that left this site.
+
+    It also tells how much the bundle's weights could carry.
+    """
+    from protocol.federation.update import format_left, list_left
     from protocol.files import write_atomic
     from protocol.inspect import format_text
     from protocol.inspect import inspect as inspect_bundle
     from protocol.inspect_page import format_html
     from protocol.key_files import load_identity
     from protocol.passphrase import passphrase_for
-    from protocol.update import format_left, list_left
 
     if (bundle is None) != left:
         raise click.UsageError("name a bundle with --bundle, or ask with --left what left this site")
@@ -213,9 +240,10 @@ def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, o
 @config_option
 @quiet_option
 def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, config: Path | None, quiet: bool) -> None:
-    """Put a person's name to a bundle, for one purpose; `adapt` takes no other.
+    """Approve a bundle in a person's name, for one purpose.
 
-    Says what the source states about leakage. Look at the rest with `ecan-target inspect` before.
+    `adapt` accepts no other bundle. This command prints what the source states about leakage; look at the rest with
+    `ecan-target inspect` first.
     """
     from protocol.leakage import in_words
     from protocol.passphrase import passphrase_for
@@ -247,16 +275,17 @@ def log() -> None:
 
 
 @log.command(
-    "verify", short_help="See whether a log was changed.", epilog="Example: ecan-target log verify --folder adapted"
+    "verify", short_help="Verify that nobody changed a log.", epilog="Example: ecan-target log verify --folder adapted"
 )
-@click.option("--folder", type=existing_folder, required=True, help="The model's folder, or the keys'.")
-@click.option("--head", metavar="SHA256", help="A head that was noted earlier: refuse a log that does not contain it.")
+@click.option("--folder", type=existing_folder, required=True, help="Folder of the model or of the keys.")
+@click.option("--head", metavar="SHA256", help="A head that you noted earlier; refuse a log without it.")
 @format_option
 def log_verify(folder: Path, head: str | None, form: str) -> None:
-    """Check that no line of a log was changed, taken away or put in between; docs/audit-log.md.
+    """Verify that no line of a log was changed, removed or inserted.
 
-    Prints how many lines there are and the head. Note it elsewhere: whoever may write into the folder can write all
-    of a log anew, but not so that it contains a head that was noted.
+    Prints the number of lines and the head, which is the hash of the last line. Note the head elsewhere: whoever may
+    write into the folder can rewrite the whole log, but not so that it contains a head that was noted. See
+    docs/audit-log.md.
     """
     from target_site.audit_log import LOG, verify_log
 
@@ -271,14 +300,14 @@ def log_verify(folder: Path, head: str | None, form: str) -> None:
 
 @click.command(epilog="Example: ecan-target doctor --keys keys --from source.example:7443 --trust 3f9a...")
 @click.option("--keys", "keys_dir", type=existing_folder, help="This site's keys.")
-@click.option("--out", type=any_path, default=Path(), help="Where models are to be written; default: here.")
-@click.option("--from", "source", metavar="HOST:PORT", help="Try the way to this source, and call nobody else.")
+@click.option("--out", type=any_path, default=Path(), help="Folder for models, to check the disk; default: this one.")
+@click.option("--from", "source", metavar="HOST:PORT", help="Also check the way to this source; calls nobody else.")
 @click.option("--trust", metavar="FINGERPRINT|FILE", help="The source's fingerprint or its identity.pem.")
 @format_option
 def doctor(keys_dir: Path | None, out: Path, source: str | None, trust: str | None, form: str) -> None:
-    """Find what keeps this site from working, and say how to mend it.
+    """Find what keeps this site from working, and tell how to fix it.
 
-    Changes nothing. The exit code is that of the first fault, 0 if there is none.
+    Changes nothing. The exit code is that of the first fault, or 0 if there is none.
     """
     from dataclasses import asdict
     from datetime import UTC, datetime
@@ -300,7 +329,7 @@ def doctor(keys_dir: Path | None, out: Path, source: str | None, trust: str | No
 
 
 def log_of(folder: Path, narrator: Narrator) -> "AuditLog":
-    """The log of the model's folder, or of the keys'."""
+    """Open the log of the model's folder, or of the keys'."""
     from datetime import UTC, datetime
 
     from target_site.audit_log import AuditLog
@@ -309,7 +338,7 @@ def log_of(folder: Path, narrator: Narrator) -> "AuditLog":
 
 
 def today() -> int:
-    """Days since 1970."""
+    """Return today's date in days since 1970."""
     from protocol.grants import SECONDS_PER_DAY
 
     return int(time.time()) // SECONDS_PER_DAY

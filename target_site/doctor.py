@@ -1,8 +1,10 @@
-"""Find what keeps this site from working: one check looks at one thing, and each fault comes with one fix.
+"""Find what keeps this site from working, with one fix per fault.
 
-The checks go in the order in which things are needed: the programs, the kernel, the disk, this site's keys and clock,
-and, where a source is named, the way to it step by step: its name, its port, TLS, who answers. What a failed step
-makes pointless is left out. Nothing is changed, and nobody but the named source is called.
+One check looks at one thing.
+
+The checks have the order in which things are needed: the programs, the kernel, the disk, this site's keys and clock.
+Where a source is named, the way to it follows step by step: its name, its port, TLS, who answers. Checks that a failed
+step makes pointless are left out. Nothing is changed, and nobody but the named source is called.
 """
 
 import importlib.metadata
@@ -34,7 +36,7 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 class State(StrEnum):
-    """How a check ended."""
+    """Name how a check ended."""
 
     OK = "ok"
     NOTE = "note"
@@ -43,7 +45,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one check found.
+    """Describe what one check found.
 
     Attributes:
         check: what was looked at, in a few words.
@@ -62,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """What is to be looked at.
+    """Describe what is to be checked.
 
     Attributes:
         keys_dir: this site's keys; None leaves them out.
@@ -80,7 +82,7 @@ class Circumstances:
 
 
 class Note(NamedTuple):
-    """What is no fault and yet worth knowing, and what to do about it."""
+    """Hold what is no fault and yet worth knowing, and what to do about it."""
 
     said: str
     fix: str
@@ -91,7 +93,7 @@ Check = Callable[[Circumstances], str | Note]
 
 
 def examine(circumstances: Circumstances) -> Iterator[Finding]:
-    """Every check's finding, as soon as it is there."""
+    """Yield every check's finding, as soon as it is there."""
     checks = list(_LOCAL)
     if circumstances.keys_dir is not None:
         checks += _OF_KEYS
@@ -107,7 +109,10 @@ def examine(circumstances: Circumstances) -> Iterator[Finding]:
 
 
 class SiteFault(EcanError):
-    """A site does not work as it is; ends the command with the code that other commands would end with."""
+    """Report that a site does not work as it is.
+
+    The command ends with the code that other commands would end with.
+    """
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -115,7 +120,7 @@ class SiteFault(EcanError):
 
 
 def raise_first_fault(findings: Sequence[Finding]) -> None:
-    """End with the first fault, which the others may follow from.
+    """Raise the first fault, which the others may follow from.
 
     Raises:
         SiteFault: there is one.
@@ -152,7 +157,10 @@ def _programs(_: Circumstances) -> str:
 
 
 def _own_packages(_: Circumstances) -> str:
-    """Our packages have plain names, which other distributions may have as well."""
+    """Check that our packages are ours.
+
+    They have plain names, which other distributions may have as well.
+    """
     ours = Path(__file__).parent.parent
     for name in ("ecan_core", "protocol", "target_site"):
         spec = importlib.util.find_spec(name)
@@ -182,8 +190,11 @@ def _sound_libraries(_: Circumstances) -> str:
 
 
 def _kernel(_: Circumstances) -> str:
-    """Whether a process can be walled in here: tried in a process of its own, since walls are for good."""
-    what = _fails_in_a_process(lambda: sandbox.confine(readable=(), sockets=False))
+    """Check that a process can be confined here.
+
+    It is tried in a process of its own, because confinement cannot be undone.
+    """
+    what = _fails_in_a_process(lambda: sandbox.confine(readable=(), network=sandbox.Network.NONE))
     if what is not None:
         raise ContainmentFault(Code.CONTAINMENT, what)
     alone = _fails_in_a_process(_leave_network) is None
@@ -199,7 +210,7 @@ def _leave_network() -> None:
 
 
 def _fails_in_a_process(attempt: Callable[[], object]) -> str | None:
-    """Why an attempt fails in a forked process; None where it does not."""
+    """Tell why an attempt fails in a forked process; None if it does not."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -263,7 +274,10 @@ def _keys(circumstances: Circumstances) -> str:
 
 
 def _clock(circumstances: Circumstances) -> str:
-    """A clock that is wrong by days shows against the dates of this site's own certificate."""
+    """Check the clock against the dates of this site's own certificate.
+
+    It shows a clock that is wrong by days.
+    """
     from protocol.key_files import load_public
 
     assert circumstances.keys_dir is not None
@@ -330,7 +344,10 @@ def _port(circumstances: Circumstances) -> str:
 
 
 def _source(circumstances: Circumstances) -> str:
-    """TLS, and who answers: a proxy that opens TLS on the way shows here."""
+    """Check TLS, and who answers.
+
+    A proxy that opens TLS on the way shows here.
+    """
     from cryptography import x509
 
     from protocol.identity import check_endorsement

@@ -1,4 +1,7 @@
-"""Measure a model on this site's labelled recordings. The only target module that reads a label."""
+"""Measure a model on this site's labelled recordings.
+
+No other target module reads a label.
+"""
 
 from typing import Any
 
@@ -12,8 +15,8 @@ from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.metrics import bootstrap_interval, calibration_error, confusion, recall, risk_at_coverage, uar, war
 from ecan_core.narrator import Narrator
+from protocol.containment.walls import Containment
 from target_site.adapted import load_adapted
-from target_site.containment import Containment
 from target_site.orders import EvaluateOrder
 from target_site.predict import score_table
 from target_site.report_files import save_evaluation
@@ -75,7 +78,7 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
 
 
 def _abstention(true: np.ndarray, scores: np.ndarray, least_confidence: float) -> dict[str, float | None]:
-    """How many utterances the model answers, and how often it is wrong on those."""
+    """Measure how many utterances are answered, and how often wrongly."""
     answered = scores.max(axis=1) >= least_confidence
     wrong = scores[answered].argmax(axis=1) != true[answered]
     return {

@@ -1,11 +1,11 @@
-"""The figures of `evaluate` in words."""
+"""Put the figures of `evaluate` into words."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def format_text(evaluation: dict[str, Any]) -> str:
-    """The figures as lines for a person."""
+    """Format the figures as lines for a person."""
     low, high = evaluation["uar_interval"]
     lines = [
         f"utterances  {evaluation['n']}",
@@ -21,7 +21,7 @@ def format_text(evaluation: dict[str, Any]) -> str:
 
 
 def with_abstention(evaluation: Mapping[str, Any]) -> str:
-    """What abstaining does, and how much a confidence is worth, in two sentences."""
+    """Tell in two sentences what abstaining does and confidence is worth."""
     least, coverage, risk = (evaluation["abstention"][key] for key in ("least_confidence", "coverage", "risk"))
     return (
         f"With a confidence of {least:g} or more it answers {_percent(coverage)} of them and is wrong on "

@@ -1,4 +1,6 @@
-"""Remove what a site's rules let nobody keep longer (`retention_days`): features of recordings, and predictions.
+"""Delete cached features and predictions past their retention time.
+
+The time is `retention_days` in the site's rules.
 
 The model itself is not touched: it is kept until it is adapted anew or its folder is removed.
 """
@@ -13,7 +15,9 @@ from target_site.segments import PREDICTIONS
 
 
 def expire(cache: Path, predictions: Iterable[Path], *, days: int, today: int) -> list[Path]:
-    """Remove a cache that was begun, and predictions that were written, more than ``days`` ago.
+    """Delete a cache and predictions that are more than ``days`` old.
+
+    A cache counts from when it was begun, predictions from when they were written.
 
     Args:
         cache: where features are kept; there may be none.

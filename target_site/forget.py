@@ -1,8 +1,10 @@
-"""Take a person out of an adapted model: what came from their recordings goes, and the model is made anew without.
+"""Remove a person from an adapted model.
 
-The features of all recordings go with the cache, which holds nothing that cannot be computed again: so it does not
-matter whether the person's recordings are still there to be looked up. Predictions that name them go as well. In the
-end a signed certificate says which model took the place of which.
+What came from their recordings goes, and the model is made again without it.
+
+The cache with the features of all recordings is deleted, because it holds nothing that cannot be computed again. So
+the person's recordings need not exist any longer. Predictions that name the person are deleted as well. In the end a
+signed certificate says which model replaced which.
 """
 
 from pathlib import Path
@@ -31,7 +33,7 @@ _SCHEMA: canonical.Schema = {
 
 
 def count_heard(folder: Path, person: LeftOut) -> int:
-    """How many utterances of somebody a model was adapted to.
+    """Count the utterances of somebody that a model was adapted to.
 
     Raises:
         UsageFault: none, or the model's list of utterances is damaged.
@@ -66,7 +68,10 @@ def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> No
 
 
 def remove_features(cache: Path) -> None:
-    """Remove a feature cache, which nobody else uses, and what SQLite keeps beside it."""
+    """Remove a feature cache, and the files that SQLite keeps beside it.
+
+    Nobody else may use it.
+    """
     try:
         for suffix in _OF_SQLITE:
             cache.with_name(cache.name + suffix).unlink(missing_ok=True)
@@ -86,7 +91,7 @@ def remove_predictions(folder: Path) -> None:
 
 
 def _remove_unfinished_files(folder: Path) -> None:
-    """Remove what a process left that was killed while it wrote a file."""
+    """Remove what a process left that was killed while writing a file."""
     for path in folder.glob(".*.part"):
         path.unlink(missing_ok=True)
 
@@ -94,7 +99,9 @@ def _remove_unfinished_files(folder: Path) -> None:
 def certify(
     folder: Path, keys_dir: Path, *, bundle: bytes, before: bytes, utterances: int, today: int, passphrase: bytes | None
 ) -> Path:
-    """Write and sign that a model takes the place of one that knew somebody.
+    """Certify that a model takes the place of one that knew somebody.
+
+    The certificate is written and signed.
 
     The certificate is written beside the new model, before that takes the old one's place: there is none without it.
 

@@ -1,4 +1,7 @@
-"""The target's keys folder (KEYS): its identity, the requests that it made, and what it has seen of its sources."""
+"""Keep the target's keys folder (KEYS).
+
+It holds the site's identity, the requests that it made, and what it has seen of its sources.
+"""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +23,7 @@ def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
 
 
 def own_fingerprint(keys_dir: Path) -> bytes:
-    """This site's fingerprint; no private key is opened for it.
+    """Return this site's fingerprint, without opening a private key.
 
     Raises:
         KeyFault: there is no identity, it is damaged, or it is a source's.
@@ -31,7 +34,7 @@ def own_fingerprint(keys_dir: Path) -> bytes:
 
 
 def load_or_create_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
-    """Read the target's identity, which is created on first use.
+    """Read the target's identity, or create it on first use.
 
     Args:
         keys_dir: the target's keys.

@@ -1,4 +1,7 @@
-"""From a verified bundle to a network: the one place where the protocol's words become the core's."""
+"""Load a network from a verified bundle.
+
+This is the one place where the protocol's words become the core's.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from protocol.trust import VerifiedBundle
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What rebuilds a network besides its weights.
+    """Describe what rebuilds a network besides its weights.
 
     Attributes:
         arch: architecture name.
@@ -29,7 +32,7 @@ class ModelCard:
     classes: tuple[str, ...]
 
     def front_end(self) -> FrontEnd:
-        """The front end that the network reads.
+        """Return the front end that the network reads.
 
         Raises:
             ModelError: this version does not know it.
@@ -40,7 +43,7 @@ class ModelCard:
         return FRONT_ENDS[name]
 
     def build(self, weights: Mapping[str, np.ndarray]) -> Network:
-        """A network with these weights."""
+        """Build a network with these weights."""
         network = build_network(
             architecture(self.arch),
             input_dim=self.front_end().dim,
@@ -52,13 +55,13 @@ class ModelCard:
 
 
 def model_card(bundle: VerifiedBundle) -> ModelCard:
-    """What the manifest of a verified bundle says about its network."""
+    """Return what a verified bundle's manifest says about its network."""
     stated = bundle.manifest
     return ModelCard(arch=stated.arch, normalization=stated.norm, classes=stated.classes)
 
 
 def choose_normalization(card: ModelCard, wanted: str | None, *, speakers_known: bool) -> str:
-    """How the target normalizes.
+    """Choose how the target normalizes.
 
     A source that carries its own center and scale (``none``) allows nothing else. Otherwise the operator's wish
     counts; without one, known speakers if the source knew its own, else estimated voices where the model reads

@@ -1,4 +1,7 @@
-"""One writer at a time: a lock that the system lets go of even if its owner is killed."""
+"""Lock files for one writer at a time.
+
+The system releases a lock even if its owner is killed.
+"""
 
 import contextlib
 import fcntl
@@ -14,7 +17,9 @@ FOLDER_LOCK = ".lock"
 
 @contextlib.contextmanager
 def alone(lock: Path, busy: str) -> Iterator[None]:
-    """Keep every other process away from what a lock file stands for; the file goes in the end.
+    """Keep every other process away from what a lock file stands for.
+
+    The file is removed in the end.
 
     Args:
         lock: the lock file.
@@ -38,7 +43,9 @@ def alone(lock: Path, busy: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing_alone(folder: Path) -> Iterator[None]:
-    """Be the only command that writes into a folder, which is made if need be and removed again if it stays empty.
+    """Write into a folder as the only command.
+
+    The folder is made if need be, and removed again if it stays empty.
 
     Raises:
         StorageFault: another command is writing into it, or it cannot be written.
@@ -54,7 +61,10 @@ def writing_alone(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
-    """Open a file that nobody else has locked; closing it ends the lock."""
+    """Open and lock a file that nobody else has locked.
+
+    Closing it ends the lock.
+    """
     while True:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

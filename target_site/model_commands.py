@@ -1,4 +1,7 @@
-"""The commands of ``ecan-target`` that make an adapted model and use it; heavy imports happen inside them."""
+"""Define the ``ecan-target`` commands that make and use a model.
+
+Heavy imports happen inside them.
+"""
 
 import json
 from pathlib import Path
@@ -31,7 +34,7 @@ uncontained_option = click.option(
     "--accept-uncontained",
     "accepted",
     metavar="REASON",
-    help="Read recordings even where this system cannot seal the process that does; results carry the reason.",
+    help="Go on although this system cannot contain the process that reads recordings; results carry the reason.",
 )
 model_option = click.option(
     "--model", "model_dir", type=existing_folder, required=True, help="Folder that `adapt` made."
@@ -47,8 +50,8 @@ cache_option = click.option(
 @click.option(
     "--normalize",
     type=click.Choice(NORMALIZATIONS),
-    help="Default: by speaker if the source did and the list names speakers, else by voices estimated from the sound; "
-    "`none` if the source did.",
+    help="How features are normalized. Default: by speaker if the source did and the list names speakers, else by "
+    "voices estimated from the sound; `none` if the source did.",
 )
 @click.option(
     "--method",
@@ -58,7 +61,9 @@ cache_option = click.option(
     help="How to adapt; docs/method.md compares them.",
 )
 @config_option
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the random numbers."
+)
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
@@ -81,11 +86,10 @@ def adapt(
 ) -> None:
     """Adapt the model to this site's own recordings, without labels.
 
-    Voices are estimated from 100 utterances on, and only for a model that reads utterance statistics; without them it
-    is normalized by corpus.
+    Voices are estimated if there are at least 100 utterances and the model reads utterance statistics; otherwise the
+    features are normalized by corpus.
 
-    Exit code 14 says that the adaptation was undone because it did no good; the received model is kept and can
-    be used.
+    Exit code 14 means that the adaptation did no good and was undone; the received model is kept and can be used.
     """
     from ecan_core.data.unlabeled import LeftOut
     from ecan_core.errors import AdaptationReverted
@@ -167,7 +171,11 @@ def predict(
     form: str,
     quiet: bool,
 ) -> None:
-    """Recognize emotions with the adapted model."""
+    """Recognize emotions with the adapted model.
+
+    Writes one line per utterance with its class and its scores. Recordings that cannot be used are listed with the
+    reason.
+    """
     from target_site.acceptance import refuse_withdrawn
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, read_facts
@@ -208,7 +216,10 @@ def predict(
 @format_option
 @quiet_option
 def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | None, form: str, quiet: bool) -> None:
-    """Measure the adapted model on labelled recordings; the labels change nothing in the model."""
+    """Measure the adapted model on labelled recordings.
+
+    The labels change nothing in the model.
+    """
     from target_site.evaluation import format_text
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
@@ -235,10 +246,11 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
 @format_option
 @quiet_option
 def onnx(model_dir: Path, keys_dir: Path | None, out: Path, accepted: str | None, form: str, quiet: bool) -> None:
-    """Write the adapted model as an ONNX file, for this site's own programs.
+    """Write the adapted model as an ONNX file for other programs.
 
-    It reads the numbers that the front end makes of an utterance, not sound, and answers with calibrated scores. It
-    was learned from this site's recordings: keep it as they are kept. Takes `pip install 'ecan-ser[onnx]'`.
+    The file takes features, which the front end computes of an utterance, and not sound; it answers with calibrated
+    scores. It was learned from this site's recordings: protect it as you protect them. Needs `pip install
+    'ecan-ser[onnx]'`.
     """
     from importlib.util import find_spec
 
@@ -266,14 +278,15 @@ def onnx(model_dir: Path, keys_dir: Path | None, out: Path, accepted: str | None
 @click.command(epilog="Example: ecan-target sheet --model adapted --predictions predictions --out sheet.csv")
 @model_option
 @click.option("--predictions", type=existing_folder, required=True, help="Folder that `predict` wrote.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-@click.option("--count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many to label.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File for the sheet (CSV).")
+@click.option("--count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Utterances to label.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the draw.")
 @quiet_option
 def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, quiet: bool) -> None:
-    """Draw utterances for a person to label; `evaluate --labels SHEET` reads the sheet once it is filled in.
+    """Draw utterances for a person to label.
 
-    Every class and every degree of confidence has its share. What was predicted is not shown.
+    Every class and every degree of confidence has its share. The predictions are not shown. When the sheet is filled
+    in, read it with `ecan-target evaluate --labels SHEET`.
     """
     from target_site.model_folder import read_facts
     from target_site.segments import JSONL, read_segments
@@ -292,8 +305,10 @@ def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, 
     epilog="Example: ecan-target forget --model adapted --speaker P07 --bundle model.ecan --audio list.csv --keys keys"
 )
 @model_option
-@click.option("--speaker", "speakers", multiple=True, metavar="NAME", help="Who is forgotten, as the list names them.")
-@click.option("--file", "files", multiple=True, type=any_path, help="A recording that is forgotten.")
+@click.option(
+    "--speaker", "speakers", multiple=True, metavar="NAME", help="The person to forget, as the list names them."
+)
+@click.option("--file", "files", multiple=True, type=any_path, help="A recording to forget.")
 @click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
 @click.option("--audio", type=any_path, required=True, help="All recordings; those of the person may still be there.")
 @keys_option
@@ -301,7 +316,7 @@ def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, 
     "--predictions",
     multiple=True,
     type=existing_folder,
-    help="A folder that `predict` wrote: its files go, predict again.",
+    help="A folder that `predict` wrote; its files are deleted, so predict again.",
 )
 @config_option
 @cache_option
@@ -322,10 +337,10 @@ def forget(
     form: str,
     quiet: bool,
 ) -> None:
-    """Make an adapted model anew without somebody's recordings, and sign that.
+    """Remove a person from an adapted model, and sign a certificate.
 
-    The model is adapted again from the bundle as its receipt says. Features go with the whole cache. The recordings,
-    lists and sheets themselves, and copies made elsewhere, are yours to remove.
+    The model is adapted again from the bundle without the person's recordings, as its provenance says. The whole cache
+    of features is deleted. Delete the recordings, lists and sheets, and copies made elsewhere, yourself.
     """
     from ecan_core.data.unlabeled import LeftOut, whole_path
     from protocol.passphrase import passphrase_for
@@ -378,7 +393,7 @@ def forget(
 
 @click.command(epilog="Example: ecan-target expire --config site.yaml --model adapted --predictions predictions")
 @model_option
-@click.option("--config", type=existing_file, required=True, help="YAML with this site's rules, `retention_days`.")
+@click.option("--config", type=existing_file, required=True, help="YAML with this site's rules and `retention_days`.")
 @click.option("--predictions", multiple=True, type=any_path, help="A folder that `predict` wrote.")
 @cache_option
 @format_option
@@ -386,9 +401,9 @@ def forget(
 def expire(
     model_dir: Path, config: Path, predictions: tuple[Path, ...], cache: Path | None, form: str, quiet: bool
 ) -> None:
-    """Remove features and predictions that are older than the site's rules allow; run it every night.
+    """Delete cached features and predictions past their retention time.
 
-    The model stays, and so do the recordings, which are not this program's.
+    Run it every night. The model and the recordings stay.
     """
     from ecan_core.errors import SettingsError
     from target_site.expire import expire as remove_expired
@@ -414,7 +429,7 @@ def expire(
 @click.command(epilog="Example: ecan-target replay --model adapted --bundle model.ecan --audio list.csv")
 @model_option
 @click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
-@click.option("--audio", type=any_path, required=True, help="The same recordings.")
+@click.option("--audio", type=any_path, required=True, help="The recordings that it was adapted to.")
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
 @config_option
 @cache_option
@@ -432,9 +447,10 @@ def replay(
     form: str,
     quiet: bool,
 ) -> None:
-    """Adapt once more as the model's receipt says, and compare the files byte for byte.
+    """Adapt once more and compare the files byte for byte.
 
-    The model stays as it is. Exit code 11 says that the files differ, and names what was not the same.
+    The adaptation is repeated as the model's provenance says; the model stays as it is. Exit code 11 means that the
+    files differ; the message names what was not the same.
     """
     from protocol.errors import Code, Refused
     from target_site.acceptance import open_accepted
@@ -472,7 +488,7 @@ def replay(
 
 
 def _policy(config: Path | None) -> "SitePolicy | None":
-    """The site's rules, where it has any."""
+    """Read the site's rules, where it has any."""
     from target_site.site_policy import read_policy
 
     return None if config is None else read_policy(config)
@@ -481,12 +497,13 @@ def _policy(config: Path | None) -> "SitePolicy | None":
 def _carry_out(
     order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
 ) -> dict[str, Any]:
-    """Have an order carried out by a process that is sealed."""
+    """Carry out an order in a contained process."""
+    from protocol.containment.launcher import carry_out_contained
+    from protocol.containment.walls import DEFAULT_LEAST, Conditions
     from protocol.files import make_private_folder
-    from target_site.containment import DEFAULT_LEAST, Conditions
-    from target_site.seal import carry_out_sealed
+    from target_site.orders import task_of
 
     for place in order.writable:
         make_private_folder(place)
     conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
-    return carry_out_sealed(order, conditions=conditions, narrator=narrator, quiet=quiet)
+    return carry_out_contained(task_of(order), conditions=conditions, announce=narrator.say, quiet=quiet)

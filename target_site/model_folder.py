@@ -1,8 +1,8 @@
-"""The folder ADAPTED: the names in it, and how a new model takes the place of an old one in one step.
+"""Name the files of ADAPTED, and replace an old model in one step.
 
-A new model is written whole into ``.incoming``, ``adapted.json`` last. With that file it is the model: until then
-the old one is, untouched, and from then on the new one is found wherever its files lie, while they are being moved to
-the place of the old ones. Whoever writes next finishes what a killed process had begun.
+A new model is written whole into ``.incoming``, ``adapted.json`` last. Until that file is there, the old model counts
+and is untouched. From then on the new one counts, and is found wherever its files lie while they are being moved to
+the place of the old ones. The next writer finishes what a killed process had begun.
 """
 
 import contextlib
@@ -34,7 +34,9 @@ _NOT_IN_EVERY_MODEL = (VOICES, EVALUATION)
 
 @contextlib.contextmanager
 def new_model(folder: Path) -> Iterator[Path]:
-    """Where to write a whole new model, ``adapted.json`` last; an earlier one that was not moved yet is lost.
+    """Return where to write a whole new model, ``adapted.json`` last.
+
+    An earlier one that was not moved yet is lost.
 
     Raises:
         StorageFault: the folder cannot be written; the old model stays.
@@ -50,9 +52,11 @@ def new_model(folder: Path) -> Iterator[Path]:
 
 
 def finish_replacement(folder: Path) -> None:
-    """Move a new model that is whole to the place of the old one; nothing happens if there is none.
+    """Move a complete new model to the place of the old one.
 
-    A sealed process writes the model and the one that started it moves it: the first version of Landlock has no
+    Nothing happens if there is none.
+
+    A contained process writes the model and the one that started it moves it: the first version of Landlock has no
     moves from folder to folder.
 
     Raises:
@@ -74,14 +78,19 @@ def finish_replacement(folder: Path) -> None:
 
 
 def file_of_model(folder: Path, name: str) -> Path:
-    """Where a file of the model lies, also after a process was killed that had begun to replace it."""
+    """Return where a file of the model lies.
+
+    This also holds if a process was killed while it replaced the model.
+    """
     incoming = folder / _INCOMING
     is_new = (incoming / FACTS).is_file() and (incoming / name).is_file()
     return incoming / name if is_new else folder / name
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What ``adapted.json`` says, of which the key ``receipt`` tells what the model was made from.
+    """Read ``adapted.json``.
+
+    Its key ``receipt`` holds the provenance: what the model was made from.
 
     Raises:
         UsageFault: there is no finished adaptation in ``folder``.
@@ -102,7 +111,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def damaged(folder: Path) -> ModelError:
-    """What is said of a model whose files do not fit together."""
+    """Return the error for a model whose files do not fit together."""
     return ModelError(f"the adapted model in {folder} is damaged: adapt again from the bundle")
 
 
@@ -122,5 +131,5 @@ def remove_tree(folder: Path) -> None:
 
 
 def weights_digest(folder: Path) -> bytes:
-    """SHA-256 of the adapted weights."""
+    """Return the SHA-256 of the adapted weights."""
     return hashlib.sha256(read_bounded(file_of_model(folder, WEIGHTS), MAX_BYTES)).digest()

@@ -1,4 +1,7 @@
-"""The adapted model as an ONNX file for a site's own programs; it is kept if it answers as the model does."""
+"""Write the adapted model as an ONNX file for other programs.
+
+The file is kept if it answers as the model does.
+"""
 
 import logging
 import os
@@ -17,9 +20,9 @@ from ecan_core.model.encoder import StatisticsEncoder
 from ecan_core.narrator import Narrator
 from ecan_core.portable import PortableModel, speakers_of
 from ecan_core.predict import committee_scores
+from protocol.containment.walls import Containment
 from protocol.files import write_atomic
 from target_site.adapted import AdaptedModel, load_adapted
-from target_site.containment import Containment
 from target_site.orders import OnnxOrder
 
 ONNX = "model.onnx"
@@ -51,7 +54,10 @@ def carry_out(order: OnnxOrder, containment: Containment, narrator: Narrator) ->
 
 
 def to_onnx(model: AdaptedModel) -> bytes:
-    """The model from front-end outputs to calibrated scores, and what they mean; nothing about this machine."""
+    """Export the model from front-end outputs to calibrated scores.
+
+    The file says what its inputs and outputs mean, and nothing about this machine.
+    """
     portable = PortableModel(model.networks(), model.preparation, model.temperature)
     num = torch.export.Dim("utterances")
     example = (torch.zeros(2, model.card.front_end().dim), torch.zeros(2, dtype=torch.int64))
@@ -72,7 +78,10 @@ def to_onnx(model: AdaptedModel) -> bytes:
 
 
 def without_traces(graph: onnx.ModelProto, model: AdaptedModel) -> bytes:
-    """The file without the exporter's notes, which name folders and lines of code, and with its meaning instead."""
+    """Return the file without the exporter's notes, with its meaning.
+
+    The notes name folders and lines of code.
+    """
     inside = graph.graph
     for part in (graph, inside, *inside.node, *inside.value_info, *inside.input, *inside.output, *inside.initializer):
         part.ClearField("metadata_props")
@@ -83,7 +92,7 @@ def without_traces(graph: onnx.ModelProto, model: AdaptedModel) -> bytes:
 
 
 def meaning(model: AdaptedModel) -> dict[str, str]:
-    """What the inputs and outputs are."""
+    """Describe the inputs and outputs."""
     front_end = model.card.front_end()
     return {
         "classes": ",".join(model.card.classes),
@@ -95,7 +104,10 @@ def meaning(model: AdaptedModel) -> dict[str, str]:
 
 
 def largest_difference(model: AdaptedModel, data: bytes) -> float:
-    """Between the file's scores and the model's, on utterances drawn around those that it was adapted to."""
+    """Return the largest difference between the file's and model's scores.
+
+    The utterances are drawn around those that it was adapted to.
+    """
     features, speakers = drawn(model)
     rows = {None: 0} | {name: row for row, name in enumerate(speakers_of(model.preparation.normalizer), start=1)}
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -112,7 +124,10 @@ def largest_difference(model: AdaptedModel, data: bytes) -> float:
 
 
 def drawn(model: AdaptedModel) -> tuple[np.ndarray, Sequence[str | None]]:
-    """Utterances ``[N, S]`` with the site's moments, spoken by those whom it knows in turn, and by nobody."""
+    """Draw utterances ``[N, S]`` with the site's moments.
+
+    They are spoken by those whom it knows in turn, and by nobody.
+    """
     corpus, known = model.preparation.normalizer.corpus, [None, *speakers_of(model.preparation.normalizer)]
     noise = np.random.default_rng(0).normal(size=(CHECKED, len(corpus.center)))
     features = (corpus.center + corpus.scale * noise).astype(np.float32)

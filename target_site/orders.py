@@ -1,13 +1,17 @@
-"""What a sealed process is told to do, as plain values, and what it needs within reach to do it."""
+"""Describe what a contained process is told to do, as plain values.
+
+An order also lists the files and folders that the process needs.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ecan_core.data.calls import Parties
 from ecan_core.data.unlabeled import LeftOut, roots
 from ecan_core.errors import UsageFault
 from ecan_core.plan import AdaptSettings
+from protocol.containment.launcher import Task
 from target_site.acceptance import receipt_path
 
 LEAST_CONFIDENCE = 0.5
@@ -48,12 +52,12 @@ class AdaptOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return (self.bundle, receipt_path(self.bundle), *roots(self.audio))
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return (self.out, self.cache.parent)
 
 
@@ -79,12 +83,12 @@ class PredictOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return (self.model, *roots(self.audio))
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return (self.out, self.cache.parent)
 
 
@@ -104,12 +108,12 @@ class EvaluateOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return roots(self.labels)
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return (self.model, self.cache.parent)
 
 
@@ -127,18 +131,18 @@ class OnnxOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return (self.model,)
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return (self.out,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOrder:
-    """What is done with a model that several sites share reaches as far as an adaptation of it does.
+    """Reach as far as an adaptation, for a model that sites share.
 
     Attributes:
         adapt: to what and how.
@@ -148,23 +152,23 @@ class SharedOrder:
 
     @property
     def readable(self) -> tuple[Path, ...]:
-        """Files and folders."""
+        """Return the files and folders that the process may read."""
         return self.adapt.readable
 
     @property
     def writable(self) -> tuple[Path, ...]:
-        """Folders."""
+        """Return the folders that the process may write."""
         return self.adapt.writable
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundOrder(SharedOrder):
-    """Adapt a model that several sites share for one round, and write how its weights changed.
+    """Adapt a shared model for one round and write how its weights changed.
 
     The output folder holds the change so far, and gets the update.
 
     Attributes:
-        longest: Euclidean length that the update is cut to.
+        longest: largest Euclidean length of the update; a longer one is shortened to it.
     """
 
     longest: float
@@ -194,7 +198,9 @@ ORDERS: Mapping[str, type[Order]] = {
 
 
 def refuse_among_recordings(out: Path, cache: Path, audio: Path) -> None:
-    """Refuse to write among the recordings: what may write into their folder could change them.
+    """Refuse to write among the recordings.
+
+    What may write into their folder could change them.
 
     Raises:
         UsageFault: the output folder holds recordings, the cache lies in a folder of theirs, or there is nothing at
@@ -207,6 +213,7 @@ def refuse_among_recordings(out: Path, cache: Path, audio: Path) -> None:
         raise UsageFault(f"{cache} lies among the recordings, which nothing here may change; choose another --cache.")
 
 
-def name_of(order: Order) -> str:
-    """The name of an order's kind."""
-    return next(name for name, kind in ORDERS.items() if isinstance(order, kind))
+def task_of(order: Order) -> Task:
+    """Describe an order to the launcher of contained processes."""
+    command = next(name for name, kind in ORDERS.items() if isinstance(order, kind))
+    return Task(program="target_site.contained", command=command, order=asdict(order))

@@ -1,4 +1,7 @@
-"""A download in progress: ``OUT.partial``, and beside it the signed offer that it belongs to and who has it locked."""
+"""Keep a download in progress: ``OUT.partial``.
+
+The signed offer that it belongs to and its lock lie beside it.
+"""
 
 import contextlib
 import hashlib
@@ -17,7 +20,9 @@ from target_site.locks import alone
 
 
 class PartialDownload:
-    """The bytes of a sealed bundle that have arrived so far; survives a kill at any moment.
+    """Hold the bytes that have arrived so far, safe from a kill.
+
+    They are those of a sealed bundle.
 
     Nothing here is believed: the finished bytes are unsealed and verified as a whole before they become OUT. And
     nothing here is ever held in memory as a whole.
@@ -31,11 +36,11 @@ class PartialDownload:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The names that it uses beside OUT."""
+        """Return the names that it uses beside OUT."""
         return self._path, self._note, self._lock
 
     def exists(self) -> bool:
-        """Whether a download has begun."""
+        """Return whether a download has begun."""
         return self._path.exists()
 
     def alone(self) -> AbstractContextManager[None]:
@@ -47,7 +52,7 @@ class PartialDownload:
         return alone(self._lock, f"another receive is writing {self._out}; wait for it.")
 
     def resume(self, offer: AcceptedOffer) -> int:
-        """Keep what belongs to this offer, in whole chunks, and drop anything else.
+        """Keep what belongs to this offer in whole chunks, drop the rest.
 
         Returns:
             The number of bytes that are there: where to go on.
@@ -70,7 +75,10 @@ class PartialDownload:
         return kept
 
     def begin(self) -> None:
-        """Start over for bytes that come without an offer: those of a file that was carried here."""
+        """Start over for bytes that come without an offer.
+
+        They are those of a file that was carried here.
+        """
         try:
             self.discard()
             self._path.touch(mode=0o600)
@@ -92,13 +100,15 @@ class PartialDownload:
             raise cannot_write(self._path, error) from error
 
     def sha256(self) -> bytes:
-        """SHA-256 of all bytes that have arrived, read in blocks."""
+        """Return the SHA-256 of all bytes that have arrived, read in blocks."""
         with self._opened() as descriptor, open(descriptor, "rb", buffering=0, closefd=False) as file:
             return hashlib.file_digest(file, "sha256").digest()
 
     @contextlib.contextmanager
     def mapped(self) -> Iterator[mmap.mmap]:
-        """All bytes that have arrived, read-only and fetched from the disk as they are looked at.
+        """Map all bytes that have arrived, read-only.
+
+        They are fetched from the disk as they are read.
 
         Raises:
             StorageFault: there are none, or they cannot be read.
@@ -114,7 +124,7 @@ class PartialDownload:
                 yield view
 
     def discard(self) -> None:
-        """Forget the download."""
+        """Remove the download."""
         self._path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
@@ -152,6 +162,6 @@ class PartialDownload:
 
 
 def _write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """A full disk may take a part of the bytes before it says no."""
+    """Write all bytes; a full disk may take a part before it refuses."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -20,9 +20,9 @@ from ecan_core.narrator import Narrator
 from ecan_core.predict import committee_scores
 from ecan_core.rounds import Preparation
 from ecan_core.utterance import Utterance
+from protocol.containment.walls import Containment
 from protocol.files import write_atomic
 from target_site.adapted import load_adapted
-from target_site.containment import Containment
 from target_site.model_folder import weights_digest
 from target_site.orders import PredictOrder
 from target_site.segments import SUMMARY, segments_of, write_segments
@@ -30,7 +30,7 @@ from target_site.segments import SUMMARY, segments_of, write_segments
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What a model makes of the usable utterances.
+    """Hold what a model makes of the usable utterances.
 
     Attributes:
         table: the utterances.
@@ -45,22 +45,25 @@ class Predictions:
     least_confidence: float = 0.0
 
     def at(self, temperature: float, least_confidence: float) -> "Predictions":
-        """Calibrated, and silent where the model is not sure enough."""
+        """Return the predictions calibrated, abstaining where unsure."""
         scores = soften(self.scores, temperature)
         return replace(self, scores=scores, temperature=temperature, least_confidence=least_confidence)
 
     @property
     def uncertain(self) -> np.ndarray:
-        """Where the model abstains, bool ``[N]``."""
+        """Mark where the model abstains, bool ``[N]``."""
         return np.asarray(self.scores.max(axis=1) < self.least_confidence)
 
     @property
     def abstained(self) -> int:
-        """How many utterances the model abstains from."""
+        """Count the utterances that the model abstains from."""
         return int(self.uncertain.sum())
 
     def write(self, folder: Path, classes: Sequence[str]) -> None:
-        """Write every usable utterance with its scores by class, see `target_site.segments`."""
+        """Write every usable utterance with its scores by class.
+
+        See `target_site.segments`.
+        """
         write_segments(folder, segments_of(self.table, self.scores, self.uncertain, classes), classes)
 
 
@@ -72,7 +75,9 @@ def read_utterances(
     parties: Parties | None,
     narrator: Narrator,
 ) -> FeatureTable:
-    """Cut what is listed into utterances and compute their features; what is left out is among the refusals.
+    """Cut what is listed into utterances and compute their features.
+
+    What is left out is among the refusals.
 
     Raises:
         AudioError: nothing can be used.
@@ -93,13 +98,15 @@ def read_utterances(
 
 
 def score_table(networks: Sequence[Network], preparation: Preparation, table: FeatureTable) -> np.ndarray:
-    """Scores ``[N, C]`` of extracted utterances."""
+    """Return the scores ``[N, C]`` of extracted utterances."""
     speakers = [utterance.speaker for utterance in table.utterances]
     return committee_scores(networks, preparation.inputs(table.features, speakers))
 
 
 def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator) -> dict[str, object]:
-    """Predict recordings and write ``segments.csv``, ``.jsonl`` and ``.rttm`` and ``summary.json``.
+    """Predict recordings and write segments and a summary.
+
+    ``segments.csv``, ``.jsonl`` and ``.rttm``, and ``summary.json``.
 
     Args:
         order: what to predict, and with which model.
@@ -126,13 +133,16 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
 
 
 def say_ignored(columns: tuple[str, ...], narrator: Narrator) -> None:
-    """Say which columns of a list were not read: a label column never is."""
+    """Tell which columns of a list were not read.
+
+    A label column is never read.
+    """
     if columns:
         narrator.say(f"the list's column(s) {', '.join(columns)} were not read: nothing here looks at labels")
 
 
 def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, object]:
-    """Counts per predicted class, abstentions, and refusals by reason."""
+    """Count predicted classes, abstentions, and refusals by reason."""
     told = predictions.scores[~predictions.uncertain].argmax(axis=1)
     predicted = np.bincount(told, minlength=len(classes))
     return {

@@ -1,4 +1,6 @@
-"""Getting a model: fetch or read its sealed bytes, open and verify them, keep the bundle, acknowledge it.
+"""Receive a model: fetch, unseal, verify, keep, acknowledge.
+
+The sealed bytes may also be read from a file.
 
 Killed at any moment, the same command ends the same way: the partial download goes on, a bundle that is there
 is not fetched again, and a receipt that was not acknowledged is handed in once more. See
@@ -50,7 +52,9 @@ def receive(
     audit: AuditTerms = USUAL_AUDIT,
     passphrase: bytes | None = None,
 ) -> VerifiedBundle:
-    """Receive a sealed bundle, open and verify it, and write it with this site's receipt beside it.
+    """Receive a sealed bundle, unseal it, verify it and write it.
+
+    This site's receipt is written beside it.
 
     Args:
         source: ``HOST:PORT`` of an exporting source, or the path of a sealed file that was carried by hand.
@@ -66,7 +70,7 @@ def receive(
 
     Raises:
         UsageFault: there is something else at ``out``.
-        ConnectionFault: the source cannot be reached, is not the trusted one, or its ledger has lost its past.
+        ConnectionFault: the source cannot be reached, is not the trusted one, or its ledger has lost entries.
         TimedOut: the time is up; run it again.
         Unauthentic, Malformed: the bundle does not open or does not verify, or this site's memory was lost.
         Refused: it is not sealed, for another site or request, withdrawn, out of date, older than what was accepted
@@ -88,7 +92,7 @@ def receive(
 
 
 def _is_written_for(out: Path, source: Path) -> bool:
-    """Whether receiving to OUT changes a file."""
+    """Return whether receiving to OUT changes a file."""
     written = (out, receipt_path(out), *PartialDownload(out).files)
     return any(path.exists() and path.samefile(source) for path in written)
 
@@ -105,7 +109,10 @@ def _address(source: str) -> Address:
 
 
 def _read_carried(path: Path, site: Site, out: Path, replace: bool, announce: Announce) -> VerifiedBundle:
-    """Receive a file; a copy of ours is what is opened, for its medium may vanish."""
+    """Receive a file by a copy of ours.
+
+    The copy is opened, because the file's medium may vanish.
+    """
     head, digest = _head_and_digest(path)
     if not head.startswith(MAGIC):
         outline(head)  # says what it is instead
@@ -150,7 +157,10 @@ def _receive_from(
 
 
 def _take_delivery(source: SourceClient, site: Site, out: Path, replace: bool) -> VerifiedBundle:
-    """Everything from the offer to the acknowledged receipt; what an earlier run has done is not done again."""
+    """Take delivery, from the offer to the acknowledged receipt.
+
+    What an earlier run has done is not done again.
+    """
     offer = source.open(site.grants)
     site.refuse_withdrawn(decoder(Offer)(offer.message).statement)
     kept = site.kept_receipt(offer.grant, out)
@@ -179,7 +189,7 @@ def _download(source: SourceClient, offer: AcceptedOffer, partial: PartialDownlo
 def _take(
     site: Site, out: Path, grant: bytes, sealed_sha256: bytes, fetch: Callable[[], None], replace: bool
 ) -> tuple[VerifiedBundle, bytes]:
-    """Verify and keep what a grant brings, fetching it only if it is not here.
+    """Verify and keep what a grant brings, fetching it if need be.
 
     Args:
         site: what is known beforehand.
@@ -231,7 +241,10 @@ def _opened(partial: PartialDownload, site: Site, grant: bytes) -> Buffer:
 
 
 def _received_before(out: Path, site: Site, fault: ProtocolError, announce: Announce) -> VerifiedBundle:
-    """The bundle at OUT if an earlier run got all of it for the latest request; otherwise the fault stands."""
+    """Return the bundle at OUT if an earlier run got all of it.
+
+    It has to be that of the latest request; otherwise the fault is raised.
+    """
     if fault.code not in (Code.STATE, Code.CONNECTION, Code.DEADLINE) or not site.grants:
         raise fault
     kept = site.kept_receipt(site.grants[0], out)
@@ -262,12 +275,15 @@ def _head_and_digest(path: Path) -> tuple[bytes, bytes]:
 
 
 def _claimed_grant(head: bytes) -> bytes:
-    """The grant that a sealed file says it answers; empty if it is cut short, as `outline` will say."""
+    """Return the grant that a sealed file says it answers.
+
+    Empty if it is cut short, as `outline` will say.
+    """
     return bytes(HEAD.unpack(head)[3]) if len(head) == HEAD.size else b""
 
 
 def _digest_of(path: Path) -> bytes | None:
-    """SHA-256 of a file that can be a bundle, None for anything else."""
+    """Return the SHA-256 of a file that can be a bundle, else None."""
     digest = hashlib.sha256()
     try:
         for block in read_blocks(path, MAX_BUNDLE_BYTES):

@@ -1,4 +1,7 @@
-"""Whether an adapted model is what its receipt says: it is adapted once more, and the files are compared."""
+"""Compare an adapted model with a repetition of its adaptation.
+
+It is adapted again as its provenance says.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,19 +17,22 @@ FILES = (WEIGHTS, "source.safetensors", "normalizer.safetensors", "unadapted.saf
 
 
 def differing_files(model: Path, again: Path) -> list[str]:
-    """The names of the model's files whose bytes are not the same."""
+    """Name the model's files whose bytes are not the same."""
     different = [name for name in FILES if _content(model, name) != _content(again, name)]
     then, now = (read_facts(folder) for folder in (model, again))
     return different if _answering(then) == _answering(now) else [*different, FACTS]
 
 
 def _answering(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the answers depend on, of the facts of a model."""
+    """Return the facts of a model that its answers depend on."""
     return {name: value for name, value in facts.items() if name != "receipt"}
 
 
 def circumstances(model: Path, again: Path) -> list[str]:
-    """What was not the same when a model was adapted once more, as half sentences."""
+    """List what differed when a model was adapted once more.
+
+    Each entry is half a sentence.
+    """
     then, now = (read_facts(folder)["receipt"] for folder in (model, again))
     found = [
         f"{name} was {then['versions'].get(name)} and is {number}"
@@ -43,7 +49,7 @@ def circumstances(model: Path, again: Path) -> list[str]:
 
 
 def changed_recordings(model: Path, again: Path) -> list[str]:
-    """The recordings of which an utterance is gone or new."""
+    """List the recordings of which an utterance is gone or new."""
     then, now = _heard(model), _heard(again)
     return sorted({place[0] for place in then ^ now})
 

@@ -1,4 +1,7 @@
-"""Draw the report: one self-contained HTML page that an operator can read, print and keep."""
+"""Draw the report: one self-contained HTML page.
+
+An operator can read, print and keep it.
+"""
 
 import math
 from collections import Counter
@@ -48,7 +51,7 @@ CATEGORIES = {
 
 
 class Headline(NamedTuple):
-    """The verdict in words.
+    """Hold the verdict in words.
 
     Attributes:
         tone: ``good``, ``unclear``, ``bad`` or ``plain``: the color.
@@ -95,7 +98,7 @@ NOT_ADAPTED = Headline(
 
 
 class Measurement(NamedTuple):
-    """What labelled utterances say about the model.
+    """Hold what labelled utterances say about the model.
 
     Attributes:
         tone: as in ``Headline``.
@@ -109,7 +112,10 @@ class Measurement(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """Recall of one class before and after; None where nobody spoke the class."""
+    """Hold the recall of one class before and after.
+
+    None where nobody spoke the class.
+    """
 
     name: str
     num_utterances: int
@@ -118,7 +124,9 @@ class Recall(NamedTuple):
 
 
 def render_report(content: ReportContent, evaluation: Mapping[str, Any] | None) -> str:
-    """The page as HTML: no script, nothing fetched, equal content gives equal bytes.
+    """Render the page as HTML.
+
+    No script, nothing fetched; equal content gives equal bytes.
 
     Args:
         content: what the adaptation did.
@@ -154,7 +162,7 @@ def render_report(content: ReportContent, evaluation: Mapping[str, Any] | None) 
 
 
 def percent(value: float | None) -> str:
-    """A share as text; a dash where there is none."""
+    """Format a share as text; a dash where there is none."""
     return "–" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
 
 
@@ -171,7 +179,10 @@ def _environment() -> Environment:
 
 
 def _headline(content: ReportContent, measured: Measurement | None) -> Headline:
-    """The verdict; a measurement that says otherwise stands beside it, lest a reader stops at a green tick."""
+    """Return the verdict beside what a measurement says.
+
+    A contrary measurement is shown too, lest a reader stops at a green tick.
+    """
     headline = HEADLINES[content.verdict] if content.epochs else NOT_ADAPTED
     if measured is None or measured.tone not in ("good", "bad") or measured.tone == headline.tone:
         return headline
@@ -212,7 +223,10 @@ def _recalls(evaluation: Mapping[str, Any]) -> list[Recall]:
 
 
 def _confusion(evaluation: Mapping[str, Any]) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Per true class: its name and, per predicted class, the count and its share of the row."""
+    """Return per true class its name and the row of the confusion.
+
+    Each cell holds the count and its share of the row.
+    """
     return [
         (name, [(count, count / max(sum(counts), 1)) for count in counts])
         for name, counts in zip(evaluation["classes"], evaluation["confusion"], strict=True)
@@ -224,7 +238,10 @@ def _count_reasons(content: ReportContent) -> list[tuple[str, int]]:
 
 
 def _totals(crossed: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, str]]:
-    """Category, bytes and meaning, the most bytes first."""
+    """Sum the bytes by category, most first.
+
+    Each row holds category, bytes and meaning.
+    """
     totals = Counter[str]()
     for row in crossed:
         totals[row["class"]] += row["bytes"]

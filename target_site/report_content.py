@@ -1,4 +1,4 @@
-"""What the report says, as plain numbers."""
+"""Hold what the report says, as plain numbers."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,9 @@ MAX_GROUPS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContent:
-    """Everything that the page shows except measured recognition rates, which come from ``evaluate``.
+    """Hold everything that the page shows except measured rates.
+
+    Measured recognition rates come from ``evaluate``.
 
     Attributes:
         verdict: ``improved``, ``inconclusive`` or ``reverted``.
@@ -56,13 +58,16 @@ class ReportContent:
 
 
 def class_shares(predicted: np.ndarray, num_classes: int) -> list[float]:
-    """Share of each class ``[C]`` among predicted class indices ``[N]``."""
+    """Return the share of each class ``[C]`` among predictions ``[N]``.
+
+    Predictions are class indices.
+    """
     shares: list[float] = (np.bincount(predicted, minlength=num_classes) / len(predicted)).tolist()
     return shares
 
 
 def shares_by_group(names: Sequence[str | None], predicted: np.ndarray, num_classes: int) -> list[dict[str, Any]]:
-    """Class shares of every group of utterances.
+    """Return the class shares of every group of utterances.
 
     Args:
         names: whose each of the N utterances is; None where that is unknown.

@@ -1,4 +1,7 @@
-"""The plots of the report as SVG inside the page: no script, no reference, the same bytes every time."""
+"""Draw the plots of the report as SVG inside the page.
+
+No script, no reference, the same bytes every time.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +58,7 @@ STYLE: dict[Any, Any] = {
 
 
 def uar_figure(evaluation: Mapping[str, Any], views: Mapping[str, str]) -> Markup:
-    """UAR of every view with its interval, beside chance."""
+    """Draw the UAR of every view with its interval, beside chance."""
     figures = {"before": evaluation["before"], "after": evaluation}
 
     def paint(figure: "Figure") -> None:
@@ -77,7 +80,7 @@ def uar_figure(evaluation: Mapping[str, Any], views: Mapping[str, str]) -> Marku
 
 
 def shares_figure(classes: Sequence[str], shares: Mapping[str, Sequence[float]], views: Mapping[str, str]) -> Markup:
-    """Share of utterances predicted as each class, one bar per view."""
+    """Draw the share of each predicted class, one bar per view."""
     thickness = 0.8 / len(views)
 
     def paint(figure: "Figure") -> None:
@@ -104,7 +107,10 @@ def map_figure(
     predicted: Mapping[str, Sequence[int]],
     views: Mapping[str, str],
 ) -> Markup:
-    """The utterances in the plane of their features, colored by the predicted class."""
+    """Draw the utterances in the plane of their embeddings.
+
+    They are colored by the predicted class.
+    """
     num_points = len(predicted["before"])
     shown = np.random.default_rng(SUBSAMPLE_SEED).permutation(num_points)[:MAX_POINTS]
 
@@ -125,7 +131,10 @@ def map_figure(
 
 
 def losses_figure(epochs: Sequence[Mapping[str, Any]]) -> Markup:
-    """Every term of the objective over the epochs, each on its own scale; terms that are switched off are left out."""
+    """Draw every term of the objective over the epochs.
+
+    Each has its own scale; terms that are switched off are left out.
+    """
     names = sorted({name for epoch in epochs for name, value in epoch["losses"].items() if value != 0})
 
     def paint(figure: "Figure") -> None:
@@ -137,7 +146,7 @@ def losses_figure(epochs: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def health_figure(epochs: Sequence[Mapping[str, Any]]) -> Markup:
-    """Balance, confidence and agreement over the epochs."""
+    """Draw balance, confidence and agreement over the epochs."""
 
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
@@ -162,7 +171,10 @@ def _curve(axes: "Axes", values: Sequence[float], **style: Any) -> None:
 
 
 def _svg(name: str, size: tuple[float, float], paint: "Callable[[Figure], None]") -> Markup:
-    """What ``paint`` draws on a figure of ``size`` inches, as an ``<svg>`` element."""
+    """Return what ``paint`` draws as an ``<svg>`` element.
+
+    The figure has ``size`` inches.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 

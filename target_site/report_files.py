@@ -1,4 +1,7 @@
-"""The report on disk: its numbers in ``report.json``, from which the page is drawn again when figures are added."""
+"""Store the report: its numbers in ``report.json``, and the page.
+
+The page is drawn again from them when figures are added.
+"""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,7 @@
-"""Asking for a model: every request is a grant of its own, and the site remembers which ones it made."""
+"""Ask for a model: each request becomes a grant of its own.
+
+The site remembers which requests it made.
+"""
 
 import re
 import secrets
@@ -48,7 +51,10 @@ def write_request(keys_dir: Path, out: Path, *, today: int, passphrase: bytes | 
 
 
 def requested_grants(keys_dir: Path) -> tuple[bytes, ...]:
-    """The grants that this site asked for, 16 bytes each, the latest first."""
+    """Return the grants that this site asked for, the latest first.
+
+    16 bytes each.
+    """
     files = (keys_dir / REQUESTS).glob(f"*{_SUFFIX}")
     requests = [path for path in files if re.fullmatch(r"[0-9a-f]{32}", path.stem)]
     latest_first = sorted(requests, key=lambda path: path.stat().st_mtime_ns, reverse=True)

@@ -1,8 +1,10 @@
-"""What a killed adaptation has finished, so that the next run goes on from there with the same numbers.
+"""Keep what a killed adaptation has finished, for the next run.
 
-Every member of a committee that was adapted is kept as one file in a folder of the output, which goes when the new
-model is there. The folder's name binds it to everything that the numbers depend on: a run with another bundle, other
-settings, recordings or versions begins anew. A file that is damaged counts as not there. No memory bank is kept.
+That run goes on from there with the same numbers.
+
+Every member of a committee that was adapted is kept as one file in a folder of the output. The folder is removed when
+the new model is there. Its name binds it to everything that the numbers depend on: a run with another bundle, other
+settings, recordings or versions starts from the beginning. A damaged file counts as missing. No memory bank is kept.
 """
 
 import json
@@ -35,7 +37,7 @@ _OF_NETWORK = "network."
 
 
 def versions() -> dict[str, str]:
-    """The versions of everything that the numbers of a run depend on."""
+    """Return the versions of everything that a run's numbers depend on."""
     return {
         "ecan-ser": version("ecan-ser"),
         "torch": version("torch"),
@@ -45,7 +47,9 @@ def versions() -> dict[str, str]:
 
 
 class UnfinishedRun:
-    """The finished members of one adaptation; a `ecan_core.rounds.Finished`.
+    """Keep the finished members of one adaptation.
+
+    It is a `ecan_core.rounds.Finished`.
 
     Args:
         out: the output folder.
@@ -76,7 +80,10 @@ class UnfinishedRun:
         self._folder = out / UNFINISHED / binding
 
     def load(self, round_index: int, member: int, network: Network) -> Adaptation | None:
-        """Make a fresh network what the member was, and tell what its method did; None if that is not known."""
+        """Load a member into a fresh network; None if it is not known.
+
+        Returns what its method did.
+        """
         try:
             data = read_bounded(self._path(round_index, member), _MAX_BYTES)
             digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]

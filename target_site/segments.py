@@ -1,4 +1,6 @@
-"""What was heard, stretch by stretch, in the three forms that other programs read.
+"""Write what was heard, stretch by stretch, in three forms.
+
+Other programs read them.
 
 ``segments.csv`` is for spreadsheets, ``segments.jsonl`` (one object a line) for programs, ``segments.rttm`` (Rich
 Transcription Time Marked) for the tools of speech research, which show it beside the sound.
@@ -29,7 +31,7 @@ MAX_BYTES = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """One utterance and what the model makes of it.
+    """Describe one utterance and what the model makes of it.
 
     Attributes:
         recording: the file, as it was listed.
@@ -73,7 +75,10 @@ def read_segments(path: Path) -> list[Segment]:
 def segments_of(
     table: FeatureTable, scores: np.ndarray, uncertain: np.ndarray, classes: Sequence[str]
 ) -> list[Segment]:
-    """The utterances of a table with their scores ``[N, C]`` and where the model abstains ``[N]``, in its order."""
+    """Return the utterances of a table as segments, in its order.
+
+    ``scores`` are ``[N, C]``; ``uncertain`` ``[N]`` marks where the model abstains.
+    """
     rows = zip(table.utterances, table.durations_s, scores, uncertain.tolist(), strict=True)
     return [_segment(*row, classes) for row in rows]
 
@@ -107,7 +112,10 @@ def write_segments(folder: Path, segments: Sequence[Segment], classes: Sequence[
 
 
 def as_csv(segments: Sequence[Segment], classes: Sequence[str]) -> str:
-    """One row per segment below a row of names; one column per class."""
+    """Format one row per segment below a row of names.
+
+    One column per class.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -123,12 +131,17 @@ def as_csv(segments: Sequence[Segment], classes: Sequence[str]) -> str:
 
 
 def as_jsonl(segments: Sequence[Segment]) -> str:
-    """One object per line; a name that is not UTF-8 keeps its bytes as escapes, as Python writes them."""
+    """Format one object per line.
+
+    A name that is not UTF-8 keeps its bytes as escapes, as Python writes them.
+    """
     return "".join(json.dumps(vars(one)) + "\n" for one in segments)
 
 
 def as_rttm(segments: Sequence[Segment]) -> str:
-    """One line per segment, the class in the place of the speaker's name; where the model abstains, `UNCERTAIN`.
+    """Format one line per segment, the class in the speaker's place.
+
+    Where the model abstains, `UNCERTAIN`.
 
     Fields are separated by spaces, so those and all that is not plain in a file's name are written as in an address
     (``%20``). Channels count from 1, as the form has it; times are in seconds.

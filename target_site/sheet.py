@@ -1,4 +1,6 @@
-"""A sheet for a person to label: a fair draw from what was predicted, for ``evaluate --labels``.
+"""Draw a fair sheet for a person to label.
+
+The draw is from predictions, and ``evaluate --labels`` reads the sheet.
 
 The predictions are put in order by class and confidence and drawn at equal distances from a random start. So every
 class and every degree of confidence has its share, every utterance has the same chance, and the figures of the sheet
@@ -23,7 +25,9 @@ COLUMNS = ("file", "channel", "start", "end", "speaker", "label")
 
 
 def draw(segments: Sequence[Segment], classes: Sequence[str], count: int, seed: int) -> list[Segment]:
-    """Draw utterances, the same ones for the same seed whatever the order of the predictions.
+    """Draw utterances, the same ones for the same seed.
+
+    The order of the predictions does not matter.
 
     Raises:
         UsageFault: there are fewer than ``count``, or a model with other classes predicted them.

@@ -1,4 +1,6 @@
-"""What a site may do with which voices (``--config site.yaml``), and how it adapts.
+"""Read what a site may do with which voices, and how it adapts.
+
+The rules come from ``--config site.yaml``.
 
 Emotion recognition of people at work or in education is prohibited in the European Union (AI Act, Article 5(1)(f)). A
 site says whom it records and what for; what is prohibited is refused, and whoever speaks at work on a channel is left
@@ -15,9 +17,9 @@ from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
 from ecan_core.settings import parse_settings, read_yaml
 from protocol.audit import TIERS
+from protocol.containment.walls import DEFAULT_LEAST, Level
 from protocol.errors import Code, Refused
 from protocol.trust import USUAL_AUDIT, AuditTerms
-from target_site.containment import DEFAULT_LEAST, Level
 from target_site.orders import LEAST_CONFIDENCE
 
 PURPOSES = ("care", "research", "service")
@@ -30,7 +32,7 @@ MAX_REASON = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Together:
-    """What a site gives to a model that several sites adapt together.
+    """Describe what a site gives to a model that several sites adapt.
 
     Attributes:
         rounds: How many updates of one released model may leave the site, in all.
@@ -48,7 +50,7 @@ class Together:
 
 @dataclass(frozen=True, kw_only=True)
 class SitePolicy:
-    """A site's own rules.
+    """Hold a site's own rules.
 
     Attributes:
         purpose: What the recordings are listened to for, one of `PURPOSES`.
@@ -101,14 +103,17 @@ class SitePolicy:
 
     @property
     def parties(self) -> Parties | None:
-        """Who speaks where, and who is left out; None where channels mean nothing."""
+        """Return who speaks where, and who is left out.
+
+        None where channels mean nothing.
+        """
         if not self.channels:
             return None
         return Parties(roles=self.channels, discarded=AT_WORK, mixed_because=self.mixed_because)
 
     @property
     def audit(self) -> AuditTerms:
-        """What is asked of the audit that a source states."""
+        """Return what is asked of the audit that a source states."""
         return AuditTerms(least_tier=self.least_tier, accept_overridden=self.accept_overridden)
 
 
@@ -130,7 +135,7 @@ def read_policy(path: Path) -> SitePolicy:
 
 
 def audit_terms(config: Path | None) -> AuditTerms:
-    """What a site asks of an audit, by its rules if it has any.
+    """Return what a site asks of an audit, by its rules if it has any.
 
     Raises:
         UsageFault, SettingsError, Refused: see `read_policy`.

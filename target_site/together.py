@@ -1,4 +1,6 @@
-"""What the sealed process does where several sites adapt one model together: a round of it, and the end.
+"""Carry out a round of a model that several sites adapt, and its end.
+
+This is contained work.
 
 The site's own adaptation, by the default committee, comes first and is kept until the end like that of a killed run:
 it tells how the utterances are normalized, and it is the panel that judges the common model.
@@ -13,17 +15,19 @@ from ecan_core.model.network import Network
 from ecan_core.narrator import Narrator
 from ecan_core.rounds import SiteAdaptation
 from ecan_core.together import change_weights, update_of_site
+from protocol.containment.walls import Containment
+from protocol.federation.update import encode_update
 from protocol.files import read_bounded, write_atomic
 from protocol.trust import VerifiedBundle
-from protocol.update import encode_update
 from target_site.adapt import Task, adapt, conclude, open_unchanged, panel_plan, prepare
-from target_site.containment import Containment
 from target_site.model_folder import CHANGE, MAX_BYTES, UPDATE
 from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder
 
 
 def carry_out_round(order: RoundOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
-    """Adapt the common model for a round and write how its weights changed: the only file that may leave.
+    """Adapt the common model for a round and write the update.
+
+    It says how the weights changed, and is the only file that may leave.
 
     Raises:
         AudioError: no utterance can be used, or too few.
@@ -41,7 +45,9 @@ def carry_out_round(order: RoundOrder, containment: Containment, narrator: Narra
 
 
 def carry_out_end(order: ConcludeOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
-    """Judge the common model on this site's recordings and write a new model into the folder ADAPTED.
+    """Judge the common model and write a new model into ADAPTED.
+
+    It is judged on this site's recordings.
 
     Returns:
         The ``verdict`` and its ``reason``; where it is ``reverted``, the model is the one that was received.
@@ -54,7 +60,10 @@ def carry_out_end(order: ConcludeOrder, containment: Containment, narrator: Narr
 
 
 class _Prepared(NamedTuple):
-    """The bundle, this site's recordings, the common model as it came back, and this site's own committee."""
+    """Hold what an adaptation of a common model needs.
+
+    The bundle, this site's recordings, the common model as it came back, and this site's own committee.
+    """
 
     bundle: VerifiedBundle
     task: Task

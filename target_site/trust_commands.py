@@ -1,4 +1,4 @@
-"""The trust state in a person's hands: listed, updated from a file, begun anew."""
+"""List, update or reset the trust state for a person."""
 
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -29,7 +29,9 @@ Change = Callable[[TrustState], TrustState]
 
 
 def listing(keys_dir: Path) -> list[dict[str, Any]]:
-    """What is known of every source, as JSON values, with the path of its last signed checkpoint if there is one.
+    """Return what is known of every source, as JSON values.
+
+    The path of its last signed checkpoint is among them if there is one.
 
     None stands for a revocation list that was lost and not learned again.
 
@@ -43,14 +45,14 @@ def listing(keys_dir: Path) -> list[dict[str, Any]]:
 
 
 def format_text(sources: list[dict[str, Any]]) -> str:
-    """The listing for people."""
+    """Format the listing for people."""
     if not sources:
         return "nothing was received from any source yet"
     return "\n".join(line for source in sources for line in _lines(source))
 
 
 def update_from_file(keys_dir: Path, path: Path, trust: str | None) -> dict[str, object]:
-    """Learn a revocation list or a succession statement that was carried by hand.
+    """Learn a revocation list or a succession that came by hand.
 
     Args:
         keys_dir: the target's keys.

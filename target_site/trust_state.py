@@ -1,4 +1,6 @@
-"""What this site remembers of each source (``KEYS/trust.state``), so that nobody can take it back in time.
+"""Remember each source (``KEYS/trust.state``), safe from roll-back.
+
+Nobody can take the memory back in time.
 
 Per source: the highest release that was accepted, the newest revocation list, the last checkpoint of the
 source's ledger, and the key that it handed over to. A missing or damaged file is an error and never a fresh
@@ -58,7 +60,9 @@ _SETS = ("revoked_weights", "revoked_keys")
 
 @dataclass(frozen=True, kw_only=True)
 class KnownSource:
-    """What is remembered of one source, `NONE` and 0 standing for what is not known.
+    """Hold what is remembered of one source.
+
+    `NONE` and 0 stand for what is not known.
 
     Attributes:
         issuer: fingerprint of its release key.
@@ -87,7 +91,7 @@ class KnownSource:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustState:
-    """Everything that is remembered; a change is a new state.
+    """Hold all that is remembered; a change is a new state.
 
     Attributes:
         sources: what is known of each, in the order of their fingerprints.
@@ -98,7 +102,9 @@ class TrustState:
     lost: bool = False
 
     def of(self, issuer: bytes) -> KnownSource:
-        """What is known of a source; nothing of one that is met for the first time.
+        """Return what is known of a source.
+
+        For one that is met for the first time, nothing is known.
 
         Raises:
             Unauthentic: it may have been known, but this memory was lost.
@@ -115,11 +121,13 @@ class TrustState:
         return KnownSource(issuer=issuer)
 
     def knows(self, issuer: bytes) -> bool:
-        """Whether anything is remembered of a source."""
+        """Return whether anything is remembered of a source."""
         return any(source.issuer == issuer for source in self.sources)
 
     def follow(self, issuer: bytes) -> bytes:
-        """The fingerprint that stands for a trusted one today: its own, or that of its last successor.
+        """Return the fingerprint that stands for a trusted one today.
+
+        It is its own, or that of its last successor.
 
         Raises:
             Refused: this key was withdrawn.
@@ -134,17 +142,23 @@ class TrustState:
         return last
 
     def is_same_source(self, one: bytes, other: bytes) -> bool:
-        """Whether two fingerprints are keys that one source has had, one after the other."""
+        """Return whether two fingerprints are keys of one source.
+
+        It has had them one after the other.
+        """
         return self._last_of(one) == self._last_of(other)
 
     def revoked(self, issuer: bytes) -> frozenset[bytes]:
-        """Weights and keys that a source has withdrawn, under any key that it has had."""
+        """Return weights and keys that a source has withdrawn.
+
+        Withdrawals under any key that it has had count.
+        """
         last = self._last_of(issuer)
         line = (source for source in self.sources if self.is_same_source(source.issuer, last))
         return frozenset[bytes]().union(*(source.revoked_weights | source.revoked_keys for source in line))
 
     def anchor(self, issuer: bytes, *, today: int, audience: bytes | None, grants: frozenset[bytes] | None) -> Anchor:
-        """What a new bundle of a source is measured by; see `Anchor`."""
+        """Return what a new bundle of a source is measured by; see `Anchor`."""
         known = self.of(issuer)
         # A number without its weights was given by a person: this very release may still come.
         last_release = known.release if known.weights != NONE else max(known.release - 1, 0)
@@ -157,7 +171,10 @@ class TrustState:
     def anchor_of_accepted(
         self, issuer: bytes, *, today: int, audience: bytes | None, grants: frozenset[bytes] | None
     ) -> Anchor:
-        """What a bundle is measured by that was accepted before: later releases do not count against it."""
+        """Return what an accepted bundle is measured by.
+
+        Later releases do not count against it.
+        """
         return Anchor(issuer=issuer, today=today, audience=audience, grants=grants, revoked=self.revoked(issuer))
 
     def accepted(self, stated: Manifest) -> "TrustState":
@@ -217,7 +234,9 @@ class TrustState:
         return self._with(replace(known, version=version, revoked_weights=newest.weights, revoked_keys=newest.keys))
 
     def succeeded(self, succession: Succession) -> "TrustState":
-        """Remember that a source handed over to a new key, and pass on what is known of the old one.
+        """Remember that a source handed over to a new key.
+
+        What is known of the old key passes on to the new one.
 
         Raises:
             Refused: the old key was withdrawn, has another successor already, or the hand-over is an old one.
@@ -283,7 +302,10 @@ class TrustState:
         return self._with(replace(known, seq=checkpoint.seq, head=checkpoint.head))
 
     def reset(self, issuer: bytes, release: int) -> "TrustState":
-        """Begin anew with a source after a person's word; what it has withdrawn stays withdrawn."""
+        """Reset what is remembered of a source, on a person's word.
+
+        What it has withdrawn stays withdrawn.
+        """
         known = self.of(issuer) if self.knows(issuer) else KnownSource(issuer=issuer)
         return self._with(replace(known, release=release, weights=NONE, seq=0, head=NONE))
 
@@ -303,7 +325,9 @@ class TrustState:
 
 
 def create_trust_state(keys_dir: Path) -> None:
-    """Write an empty memory for new keys, before their signing key: whoever has keys has a memory.
+    """Write an empty memory for new keys, before their signing key.
+
+    So whoever has keys has a memory.
 
     A whole one that is there already stays as it is.
 
@@ -338,7 +362,9 @@ def load_trust_state(keys_dir: Path) -> TrustState:
 
 
 def update_trust_state(keys_dir: Path, change: Callable[[TrustState], TrustState]) -> TrustState:
-    """Change what is remembered; two processes at once do it one after the other.
+    """Change what is remembered, one process at a time.
+
+    Two processes at once do it one after the other.
 
     Returns:
         The state after the change, which is on the disk.
@@ -356,7 +382,9 @@ def update_trust_state(keys_dir: Path, change: Callable[[TrustState], TrustState
 
 
 def reset_trust(keys_dir: Path, issuer: bytes, release: int) -> TrustState:
-    """Begin anew with one source, as a person says; makes a memory that can be read again.
+    """Reset one source, as a person says.
+
+    Makes a memory that can be read again.
 
     Args:
         keys_dir: the target's keys.
@@ -391,7 +419,10 @@ def _parse(data: bytes) -> TrustState:
 
 
 def _check_order(state: TrustState) -> None:
-    """Every source once, and no circle of successors: two entries or a circle could hide what is known."""
+    """Check that every source is there once, without circles.
+
+    Two entries of a source, or a circle of successors, could hide what is known.
+    """
     issuers = [source.issuer for source in state.sources]
     if issuers != sorted(set(issuers)):
         raise Malformed(Code.NOT_CANONICAL, "The trust state names a source twice; reset it.")
@@ -404,7 +435,10 @@ def _check_order(state: TrustState) -> None:
 
 
 def _check(lost: bool, sources: list[Any]) -> bytes:
-    """Finds damage; a forger could compute it as well, so the file's permissions are what guards it."""
+    """Return a checksum that finds damage.
+
+    A forger could compute it as well, so the permissions of the file guard it.
+    """
     return hashlib.sha256(canonical.encode({"lost": int(lost), "sources": sources})).digest()
 
 
@@ -430,7 +464,10 @@ def _lost(keys_dir: Path, why: str) -> Unauthentic:
 
 @contextlib.contextmanager
 def _alone(keys_dir: Path) -> Iterator[None]:
-    """Wait until no other process changes the memory; the system lets go even of a killed one."""
+    """Wait until no other process changes the memory.
+
+    The system releases the lock even of a killed one.
+    """
     path = keys_dir / LOCK_FILE
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-# The target node: it holds no source_site at all. Build from the top of the project:
+# The target site: it holds no source_site at all. Build from the top of the project:
 #   docker build -f deploy/containers/target.Dockerfile -t ecan-target .
 # For the CPU build of torch, add the index that the README names: --build-arg PIP_EXTRA_INDEX_URL=...
 FROM python:3.12-slim-bookworm AS build

@@ -1,1 +1,4 @@
-"""From an audio file to numbers: decoding, log-mel spectrum, prosody, utterance statistics."""
+"""Turn audio files into numbers.
+
+Decoding, log-mel spectrum, prosody and utterance statistics live here.
+"""

@@ -1,7 +1,7 @@
-"""The only place where audio files become samples.
+"""Decode audio files into samples; no other module does.
 
 A recording with two channels is never averaged: two spaced microphones lose level and comb each other's
-spectrum, and the two channels of a call are two people. One channel is taken, the named one or the loudest one.
+spectrum, and the two channels of a call are two people. One channel is taken: the named one, or else the loudest.
 
 WAV files are read by `ecan_core.audio.wav`, piece by piece, however long they are. FLAC, Ogg and MP3 files are
 decoded by libsndfile in a process that is thrown away (`ecan_core.audio.foreign`). Everything else is refused by name.
@@ -63,7 +63,9 @@ _BLOCK_BYTES = 1 << 20
 
 
 class Identity(NamedTuple):
-    """What tells a file from another one, and from itself after it was changed.
+    """Hold what tells a file from any other and from a changed version.
+
+    The last of these facts cannot be set back, as the time of modification can.
 
     Nobody can set back the last of them, as can be done to the time of modification.
     """
@@ -76,7 +78,7 @@ class Identity(NamedTuple):
 
 
 class Content(Protocol):
-    """The sound in a file.
+    """Describe the sound in a file.
 
     Attributes:
         num_channels: Channels.
@@ -92,14 +94,17 @@ class Content(Protocol):
     def num_frames(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Samples:
-        """Frames from `start` to before `stop`, [stop - start, channels]; fewer where the file ends before."""
+        """Read frames ``start`` to ``stop`` (not included).
+
+        The result is [stop - start, channels]; fewer where the file ends before.
+        """
 
     def close(self) -> None:
-        """Gives back what it holds."""
+        """Release what it holds."""
 
 
 class Recording(Closing):
-    """An open audio file; use as a context manager.
+    """Open an audio file; use it as a context manager.
 
     Opening reads the header alone.
 
@@ -128,26 +133,28 @@ class Recording(Closing):
 
     @property
     def identity(self) -> Identity:
-        """What the file is now."""
+        """Return the identity of the file as it is now."""
         return _identity(self._descriptor)
 
     @property
     def num_channels(self) -> int:
-        """Channels."""
+        """Return the number of channels."""
         return self._content.num_channels
 
     @property
     def sample_rate(self) -> int:
-        """Frames per second, in Hz."""
+        """Return the number of frames per second, in Hz."""
         return self._content.sample_rate
 
     @property
     def num_frames(self) -> int:
-        """Frames, T."""
+        """Return the number of frames, T."""
         return self._content.num_frames
 
     def frames(self, start: int, stop: int) -> Samples:
-        """Frames from `start` to before `stop`, [stop - start, channels].
+        """Read frames ``start`` to ``stop`` (not included).
+
+        The result is [stop - start, channels].
 
         Raises:
             AudioRefused: TRUNCATED or UNREADABLE.
@@ -160,7 +167,7 @@ class Recording(Closing):
     def segment(
         self, *, channel: int | None = None, start_s: float | None = None, end_s: float | None = None
     ) -> Waveform:
-        """Decodes one channel of a segment at the file's own rate.
+        """Decode one channel of a segment at the file's own rate.
 
         Args:
             channel: Channel counted from 0; None takes the one with the most energy within the segment.
@@ -184,12 +191,15 @@ class Recording(Closing):
         return Waveform(samples=mono, sample_rate=rate)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._content.close()
         os.close(self._descriptor)
 
     def _blocks(self, start: int, stop: int) -> Iterator[Samples]:
-        """The frames of a segment piece by piece, so that memory does not grow with the number of channels."""
+        """Yield the frames of a segment piece by piece.
+
+        Memory thus does not grow with the number of channels.
+        """
         step = BLOCK_SAMPLES // self.num_channels
         for first in range(start, stop, step):
             block = self.frames(first, min(first + step, stop))
@@ -197,7 +207,10 @@ class Recording(Closing):
             yield block
 
     def _loudest(self, start: int, stop: int) -> int:
-        """The channel with the most energy within a segment; a constant offset is not sound."""
+        """Return the channel with the most energy in a segment.
+
+        A constant offset does not count as sound.
+        """
         if self.num_channels == 1:
             return 0
         offset = self.frames(start, start + 1).astype(np.float64)
@@ -231,7 +244,9 @@ class Recording(Closing):
 
 
 def hashed(path: Path) -> tuple[Identity, str]:
-    """What a file is, and the SHA-256 of its bytes in hexadecimal; nothing in it is looked at.
+    """Return the identity of a file and the SHA-256 of its bytes.
+
+    The hash is hexadecimal. The content is not parsed.
 
     Raises:
         AudioRefused: NOT_FOUND, NOT_REGULAR or UNREADABLE.
@@ -252,13 +267,16 @@ def hashed(path: Path) -> tuple[Identity, str]:
 def decode(
     path: Path, *, channel: int | None = None, start_s: float | None = None, end_s: float | None = None
 ) -> Waveform:
-    """Decodes one channel of an audio file at the file's own rate, see `Recording.segment`."""
+    """Decode one channel of an audio file at the file's own rate.
+
+    See `Recording.segment`.
+    """
     with Recording(path) as recording:
         return recording.segment(channel=channel, start_s=start_s, end_s=end_s)
 
 
 def resample(waveform: Waveform, sample_rate: int) -> Waveform:
-    """Converts a waveform to another rate.
+    """Convert a waveform to another rate.
 
     Args:
         waveform: Sound at any rate.
@@ -277,7 +295,7 @@ def resample(waveform: Waveform, sample_rate: int) -> Waveform:
 
 @dataclass(frozen=True)
 class _WavContent:
-    """The sound in a WAV file."""
+    """Hold the sound in a WAV file."""
 
     header: wav.WavFormat
     descriptor: int
@@ -295,7 +313,7 @@ class _WavContent:
         return self.header.samples(data[: len(data) - len(data) % width])
 
     def close(self) -> None:
-        """The descriptor is another's."""
+        """Do nothing: the descriptor belongs to somebody else."""
 
 
 def _open(path: Path) -> int:
@@ -329,7 +347,7 @@ def _is_link(path: Path) -> bool:
 
 
 def _pread(descriptor: int, place: int, length: int) -> bytes:
-    """Reads so many bytes, fewer at the end of the file only."""
+    """Read so many bytes; fewer only at the end of the file."""
     blocks = []
     while length > 0 and (block := os.pread(descriptor, min(length, 1 << 30), place)):
         blocks.append(block)
@@ -342,7 +360,10 @@ def _unreadable(name: str) -> AudioRefused:
 
 
 def _position(time_s: float, rate: int, num_frames: int) -> int:
-    """Turns a time into a frame; before the file is -1, and behind it is its end, however far."""
+    """Turn a time into a frame number.
+
+    A time before the file gives -1; a time behind it gives its end, however far it lies.
+    """
     return round(min(max(time_s * rate, -1.0), num_frames))
 
 

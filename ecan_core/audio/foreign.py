@@ -1,7 +1,7 @@
-"""Compressed recordings: FLAC, Ogg (Vorbis, Opus) and MP3, decoded by libsndfile where it can do no harm.
+"""Decode FLAC, Ogg (Vorbis, Opus) and MP3 in a disposable process.
 
-A process is made for every file and thrown away: with a limit of memory, of time and of what it may give back. What
-makes it crash, hang or swell costs that one file.
+Every file gets a new process with a limit of memory, of time and of what it may return. A file that makes it crash,
+hang or swell costs that one file alone.
 """
 
 import io
@@ -51,7 +51,7 @@ _NAMED = {
 
 
 class ForeignContent:
-    """The sound in a compressed file, decoded in a process of its own; close it when done.
+    """Decode a compressed file in a process of its own; close it when done.
 
     Attributes:
         num_channels: Channels.
@@ -60,7 +60,7 @@ class ForeignContent:
 
     Args:
         data: The whole file.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
         AudioRefused: UNREADABLE, EMPTY or MALFORMED.
@@ -80,12 +80,12 @@ class ForeignContent:
             raise
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Decodes frames, [stop - start, channels]; fewer where the file ends before."""
+        """Decode frames, [stop - start, channels]; fewer at the file's end."""
         said = self._ask(_PLACE.pack(start, stop))[1:]
         return np.frombuffer(said, np.float32).reshape(-1, self.num_channels)
 
     def close(self) -> None:
-        """Throws the process away."""
+        """End the process."""
         self._decoder.close()
 
     def _ask(self, question: bytes) -> bytes:
@@ -98,7 +98,7 @@ class ForeignContent:
 
 
 def open_content(head: bytes, read_at: ReadAt, size: int, name: str) -> ForeignContent:
-    """Reads what a compressed file says of itself.
+    """Read the header facts of a compressed file.
 
     Args:
         head: Its first bytes.
@@ -129,9 +129,11 @@ def _require_known(head: bytes, name: str) -> None:
 
 
 class _Decoder:
-    """Answers, in a process that is thrown away: the facts of a file, or samples behind one byte.
+    """Answer questions about a file in a disposable process.
 
-    What it says is nothing where the decoder fails: what a decoder says of hostile bytes is of no use.
+    It answers with the facts of the file, or with samples behind one byte.
+
+    Where the decoder fails the answer is empty: a decoder's message about hostile bytes is of no use.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -165,7 +167,7 @@ class _Decoder:
         return b"." + bytes(samples.tobytes())
 
     def _move(self, start: int) -> None:
-        """Go to a frame, such that what follows is what it would be had all before it been decoded."""
+        """Go to a frame as if everything before it had been decoded."""
         if self._sound.subtype == "VORBIS":  # libsndfile finds its places, but for 128 frames now and then
             if start < self._place:
                 self._sound, self._place = self._open(), 0
@@ -181,7 +183,7 @@ class _Decoder:
 
 
 def _mute() -> None:
-    """Leave what a decoder prints unheard, without a file: a pipe that nobody reads."""
+    """Silence what a decoder prints, without a file: into an unread pipe."""
     reading, writing = os.pipe()
     os.close(reading)
     os.dup2(writing, 2)
@@ -198,7 +200,7 @@ def _limit() -> None:
 
 
 def _limit_time() -> None:
-    """For one answer."""
+    """Limit the processor time of one answer."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

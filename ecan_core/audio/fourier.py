@@ -1,4 +1,7 @@
-"""Fourier transforms of real sounds and of their spectra, and decibels: single precision stays single precision."""
+"""Compute Fourier transforms of real sounds, and decibels.
+
+Spectra are transformed back as well. Single precision stays single precision.
+"""
 
 import math
 from collections.abc import Iterator
@@ -14,13 +17,16 @@ _DB_PER_NEPER = 10 / math.log(10)
 
 
 def blocks(rows: Real) -> Iterator[Real]:
-    """Cuts rows into blocks so small that a core keeps in its cache what it makes of them, [rows, ...] each."""
+    """Cut rows into blocks that fit a core's cache, [rows, ...] each.
+
+    What is computed from a block fits as well.
+    """
     for start in range(0, len(rows), _BLOCK):
         yield rows[start : start + _BLOCK]
 
 
 def power(windows: Real, length: int) -> Real:
-    """Computes the power spectrum of windows.
+    """Compute the power spectrum of windows.
 
     Args:
         windows: Sound, tapered, [..., T] with T at most `length`.
@@ -37,7 +43,9 @@ def power(windows: Real, length: int) -> Real:
 
 
 def cosine_transform(spectra: Real) -> Real:
-    """Transforms real spectra back: power gives autocorrelations, logarithmic power gives cepstra.
+    """Transform real spectra back.
+
+    Power gives autocorrelations, logarithmic power gives cepstra.
 
     Args:
         spectra: From zero to half the sample rate, [..., bins].
@@ -52,6 +60,9 @@ def cosine_transform(spectra: Real) -> Real:
 
 
 def decibels(power: Real) -> Real:
-    """Gives the level of a power above zero in dB; numpy's natural logarithm is several times faster than `log10`."""
+    """Return the level of a power above zero in dB.
+
+    numpy's natural logarithm is several times faster than `log10`.
+    """
     level: Real = np.log(power) * _DB_PER_NEPER
     return level

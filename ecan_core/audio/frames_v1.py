@@ -1,4 +1,7 @@
-"""The frame-wise front end: log-mel spectrum and prosody side by side every 10 ms."""
+"""Compute the front end of frames: log-mel bands and prosody.
+
+Every 10 ms has one row with both, side by side.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +21,7 @@ _DB_TO_UNIT = 0.1  # brings decibels to the size of the other columns
 
 
 def utterance_frames(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
-    """Computes log-mel bands and prosody of every frame.
+    """Compute log-mel bands and prosody of every frame.
 
     Args:
         samples: Sound at 16 kHz, [T].
@@ -42,7 +45,10 @@ def utterance_frames(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float16
 
 
 def _filled_pitch(contours: Contours) -> npt.NDArray[np.float64]:
-    """Draws log-pitch through voiceless stretches, centered on its median, in octaves, [F]."""
+    """Interpolate log-pitch through voiceless stretches, [F].
+
+    The result is in octaves, centered on its median.
+    """
     voiced = np.flatnonzero(contours.voiced)
     if len(voiced) == 0:
         return np.zeros(len(contours.voiced))

@@ -1,4 +1,4 @@
-"""Front ends: what a network reads of an utterance, chosen by name.
+"""Define the front ends: what a network reads of an utterance, by name.
 
 The name travels with a model, so the target site computes exactly what the source site trained on. A
 published front end never changes; a better one gets a new name.
@@ -18,26 +18,26 @@ from ecan_core.audio.waveform import Waveform
 
 
 class FrontEnd(Protocol):
-    """Turns a 16 kHz waveform into the numbers that a network reads."""
+    """Turn a 16 kHz waveform into the numbers that a network reads."""
 
     @property
     def name(self) -> str:
-        """The name that a model carries, such as "stats-v1"."""
+        """Return the name that a model carries, such as "stats-v1"."""
 
     @property
     def dim(self) -> int:
-        """Numbers per utterance or per frame."""
+        """Return how many numbers an utterance or a frame has."""
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """What each of the `dim` numbers is."""
+        """Return the meaning of each of the `dim` numbers."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the same sound would give other numbers."""
+        """Return a hash that changes if equal sound gives other numbers."""
 
     def compute(self, waveform: Waveform) -> npt.NDArray[Any]:
-        """Computes the features of one utterance.
+        """Compute the features of one utterance.
 
         Args:
             waveform: Sound at 16 kHz.
@@ -48,7 +48,10 @@ class FrontEnd(Protocol):
 
 
 def _fingerprint(front_end: FrontEnd) -> str:
-    """Hashes what the front end makes of a fixed sound: code, libraries and processor all show."""
+    """Hash what the front end makes of a fixed sound.
+
+    A change of code, libraries or processor shows in it.
+    """
     t = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
     sound = np.sin(2 * np.pi * (150 + 40 * t) * t) ** 5 * np.hanning(len(t))
     features = front_end.compute(Waveform(samples=sound.astype(np.float32), sample_rate=SAMPLE_RATE))
@@ -58,54 +61,60 @@ def _fingerprint(front_end: FrontEnd) -> str:
 
 @dataclass(frozen=True)
 class StatisticsFrontEnd:
-    """One vector of utterance statistics, float32 [S]; absolute level does not matter."""
+    """Compute one vector of utterance statistics, float32 [S].
+
+    The absolute level of the sound does not matter.
+    """
 
     name: str = "stats-v1"
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of the statistics, `family.what.which`."""
+        """Return the names of the statistics, `family.what.which`."""
         return statistics.statistic_names()
 
     @property
     def dim(self) -> int:
-        """Number of statistics, S."""
+        """Return the number of statistics, S."""
         return len(self.feature_names)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes whenever the same sound would give other numbers."""
+        """Return a hash that changes if equal sound gives other numbers."""
         return _fingerprint(self)
 
     def compute(self, waveform: Waveform) -> npt.NDArray[np.float32]:
-        """Computes the statistics of one utterance, [S]."""
+        """Compute the statistics of one utterance, [S]."""
         values = statistics.utterance_statistics(waveform.samples).values()
         return np.fromiter(values, dtype=np.float32, count=self.dim)
 
 
 @dataclass(frozen=True)
 class FramesFrontEnd:
-    """Log-mel bands and prosody every 10 ms, float16 [F, 68]; absolute level does not matter."""
+    """Compute log-mel bands and prosody every 10 ms, float16 [F, 68].
+
+    The absolute level of the sound does not matter.
+    """
 
     name: str = "frames-v1"
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of the columns: mel bands from low to high, then prosody."""
+        """Return the column names: mel bands from low to high, then prosody."""
         return frames_v1.COLUMNS
 
     @property
     def dim(self) -> int:
-        """Number of columns."""
+        """Return the number of columns."""
         return len(frames_v1.COLUMNS)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes whenever the same sound would give other numbers."""
+        """Return a hash that changes if equal sound gives other numbers."""
         return _fingerprint(self)
 
     def compute(self, waveform: Waveform) -> npt.NDArray[np.float16]:
-        """Computes the frames of one utterance, [F, 68]."""
+        """Compute the frames of one utterance, [F, 68]."""
         return frames_v1.utterance_frames(waveform.samples)
 
 

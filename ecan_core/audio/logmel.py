@@ -1,4 +1,4 @@
-"""Frames, power spectrum and log-mel spectrum.
+"""Compute frames, power spectra and log-mel spectra.
 
 All frame-wise measures of the project share one clock: frame t is centered on sample HOP * t + HOP / 2, so
 that windows of different lengths describe the same instant.
@@ -24,12 +24,14 @@ LOWEST_HZ, HIGHEST_HZ = 50.0, 7600.0
 
 
 def num_frames(num_samples: int) -> int:
-    """Counts the frames of an utterance of `num_samples` samples; there is at least one."""
+    """Count the frames of `num_samples` samples; there is at least one."""
     return max(1, (num_samples + HOP // 2) // HOP)
 
 
 def frames(samples: Array, window: int) -> Array:
-    """Cuts overlapping windows around the common frame centers, with silence beyond the ends.
+    """Cut overlapping windows around the common frame centers.
+
+    Beyond the ends there is silence.
 
     Args:
         samples: Sound at 16 kHz, [T].
@@ -46,7 +48,7 @@ def frames(samples: Array, window: int) -> Array:
 
 
 def power_spectrum(samples: Array) -> Array:
-    """Computes the power spectrum of Hann-windowed frames.
+    """Compute the power spectrum of Hann-windowed frames.
 
     Args:
         samples: Sound at 16 kHz, [T].
@@ -59,7 +61,7 @@ def power_spectrum(samples: Array) -> Array:
 
 
 def mel_power(power: Array) -> Array:
-    """Sums a power spectrum into mel bands.
+    """Sum a power spectrum into mel bands.
 
     Args:
         power: Power spectrum, [F, 257].
@@ -77,7 +79,7 @@ def _hann(length: int) -> Array:
 
 @cache
 def _mel_filters() -> Array:
-    """Builds the triangular mel filters, [257, M]."""
+    """Build the triangular mel filters, [257, M]."""
     lowest, highest = _mel(np.array([LOWEST_HZ, HIGHEST_HZ]))
     edges = _hertz(np.linspace(lowest, highest, NUM_BANDS + 2))
     rising, falling = edges[1:-1] - edges[:-2], edges[2:] - edges[1:-1]
@@ -86,10 +88,10 @@ def _mel_filters() -> Array:
 
 
 def _mel(hertz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Gives the height of a frequency on the mel scale of HTK."""
+    """Return the height of a frequency on the mel scale of HTK."""
     return 2595 * np.log10(1 + hertz / 700)
 
 
 def _hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Gives the frequency of a height in mel."""
+    """Return the frequency of a height in mel."""
     return 700 * (10 ** (mel / 2595) - 1)

@@ -1,4 +1,4 @@
-"""Pitch, voicing, harmonicity and energy of every frame.
+"""Measure pitch, voicing, harmonicity and energy of every frame.
 
 Pitch is tracked in two steps: each frame proposes periods, then a Viterbi search picks the smoothest likely way
 through the proposals of the whole utterance.
@@ -40,7 +40,7 @@ _ENOUGH_FRAMES = 10  # voiced frames that tell a speaker's range
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prosody:
-    """What the voice does in every frame.
+    """Hold what the voice does in every frame.
 
     Attributes:
         f0_hz: Fundamental frequency in Hz, 0 where voiceless, [F].
@@ -56,12 +56,12 @@ class Prosody:
 
     @property
     def voiced(self) -> npt.NDArray[np.bool_]:
-        """Tells which frames have a pitch, [F]."""
+        """Mark the frames that have a pitch, [F]."""
         return self.f0_hz > 0
 
 
 def track_prosody(samples: npt.NDArray[np.float32]) -> Prosody:
-    """Measures pitch, harmonicity and energy every 10 ms.
+    """Measure pitch, harmonicity and energy every 10 ms.
 
     Args:
         samples: Sound at 16 kHz with a peak of full scale, [T]; it may hold silence.
@@ -81,7 +81,7 @@ def track_prosody(samples: npt.NDArray[np.float32]) -> Prosody:
 
 
 def _measure(windows: Curve) -> tuple[Curve, Curve, Curve, Curve, Curve]:
-    """Measures frames without their neighbors.
+    """Measure frames without their neighbors.
 
     Args:
         windows: The sound of each, [F, PITCH_WINDOW].
@@ -99,7 +99,10 @@ def _measure(windows: Curve) -> tuple[Curve, Curve, Curve, Curve, Curve]:
 
 
 def _voiceless_gain(peaks: Curve) -> Curve:
-    """Rates having no pitch, [F]: better than any candidate where the frame is silent."""
+    """Rate having no pitch, [F].
+
+    It is better than any candidate where the frame is silent.
+    """
     loudness = peaks / max(peaks.max(), 1e-20)
     gain: Curve = _VOICING + np.maximum(0, 2 - loudness * (1 + _VOICING) / _SILENCE)
     return gain
@@ -112,7 +115,10 @@ def _taper() -> Curve:
 
 @cache
 def _taper_correlation() -> Curve:
-    """Autocorrelation of the window itself, 1 at lag 0: dividing by it undoes the window's taper."""
+    """Return the autocorrelation of the window itself, 1 at lag 0.
+
+    Dividing by it undoes the window's taper.
+    """
     power = fourier.power(_taper().astype(np.float64), PITCH_FFT)
     correlation = fourier.cosine_transform(power)[:_NUM_LAGS]
     normalized: Curve = (correlation / correlation[0]).astype(np.float32)
@@ -120,7 +126,7 @@ def _taper_correlation() -> Curve:
 
 
 def _candidates(correlation: Curve) -> tuple[Curve, Curve]:
-    """Finds the strongest local maxima of every frame's autocorrelation.
+    """Find the strongest local maxima of every frame's autocorrelation.
 
     Args:
         correlation: Normalized autocorrelation, [F, lags].
@@ -142,7 +148,7 @@ def _candidates(correlation: Curve) -> tuple[Curve, Curve]:
 
 
 def _strongest(ranks: Curve) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """Takes the highest ranks of every frame, which it overwrites.
+    """Take the highest ranks of every frame; overwrites ``ranks``.
 
     Args:
         ranks: One per lag, -inf where there is no candidate, [F, lags].
@@ -161,12 +167,15 @@ def _strongest(ranks: Curve) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_
 
 @cache
 def _preference() -> Curve:
-    """What every lag costs in the choice of candidates: longer periods repeat shorter ones, [lags]."""
+    """Return what each lag costs in the choice of candidates, [lags].
+
+    Longer periods repeat shorter ones.
+    """
     return (_OCTAVE_COST * np.log2(np.arange(SHORTEST_LAG, LONGEST_LAG + 1))).astype(np.float32)
 
 
 def _height(correlation: Curve, rows: npt.NDArray[np.intp], lags: Curve) -> Curve:
-    """Reads the autocorrelation between its samples.
+    """Read the autocorrelation between its samples.
 
     The peaks of a bright voice are too narrow for a parabola: it would miss a third of the height of a period that
     lies between two samples and prefer a multiple that does not.
@@ -191,7 +200,9 @@ def _height(correlation: Curve, rows: npt.NDArray[np.intp], lags: Curve) -> Curv
 
 
 def _track(f0: Curve, strengths: Curve, voiceless_gain: Curve) -> Curve:
-    """Searches once in the whole range, then again in the range that the speaker used.
+    """Track the pitch in two passes.
+
+    The first searches the whole range, the second the range that the speaker used.
 
     Args:
         f0: Candidate pitches in Hz, [F, K].
@@ -214,7 +225,7 @@ def _track(f0: Curve, strengths: Curve, voiceless_gain: Curve) -> Curve:
 
 
 def _best_way(f0: Curve, gains: Curve, voiceless_gain: Curve) -> Curve:
-    """Finds the way through the candidates that gains most and jumps least, [F] in Hz."""
+    """Find the path that gains most and jumps least, [F] in Hz."""
     count, voiceless = f0.shape
     octaves = np.log2(np.ascontiguousarray(f0.T))
     steps = np.full((voiceless + 1, voiceless + 1, count), -_SWITCH_COST)
@@ -228,7 +239,9 @@ def _best_way(f0: Curve, gains: Curve, voiceless_gain: Curve) -> Curve:
 
 
 def _best_states(steps: Curve) -> npt.NDArray[np.intp]:
-    """Finds the states whose steps have the largest sum (Viterbi's problem, solved by halves).
+    """Find the states whose steps have the largest sum, by halves.
+
+    This is Viterbi's problem.
 
     Every two steps are joined into one over the best state between them, until one step is left; on the way back the
     states between are filled in. All pairs are joined at once, so there is no loop over time.
@@ -254,7 +267,10 @@ def _best_states(steps: Curve) -> npt.NDArray[np.intp]:
 
 
 def _harmonicity(f0: Curve, strengths: Curve, track: Curve) -> Curve:
-    """Takes each frame's correlation at its pitch, or the strongest one where it has none, [F]."""
+    """Return each frame's correlation at its pitch, [F].
+
+    A frame without a pitch gets its strongest correlation.
+    """
     chosen = (f0 == track[:, None]) | (track[:, None] == 0)
     harmonicity: Curve = np.where(chosen, strengths, 0).max(axis=1)
     return harmonicity

@@ -1,11 +1,13 @@
-"""Front ends from a self-supervised encoder that lies on the disk: wav2vec 2.0, HuBERT or WavLM.
+"""Load front ends from a self-supervised encoder on the disk.
 
-The folder is what Hugging Face calls a model: `config.json` says the form, `model.safetensors` holds the weights,
+wav2vec 2.0, HuBERT and WavLM are known.
+
+The folder has Hugging Face's layout: `config.json` states the form, `model.safetensors` holds the weights, and
 `preprocessor_config.json`, if there is one, says whether the encoder was trained on sound of unit variance. Nothing
 is fetched and no pickle is read. Before a number is used, every name and shape must be the one that the form asks for,
 and the bytes that are hashed are the bytes that are parsed.
 
-A name such as "ssl-hubert-768" does not say which weights: what must be equal at both sites is `identity`.
+A name such as "ssl-hubert-768" does not identify the weights: `identity` does, and must be equal at both sites.
 """
 
 import json
@@ -86,7 +88,7 @@ _SPELLINGS = {  # weight norm as torch < 2.1 wrote it, and as it is written sinc
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderForm:
-    """The form of an encoder, as its folder says it.
+    """Describe the form of an encoder, as its folder states it.
 
     Attributes:
         model_type: One of `MODEL_TYPES`.
@@ -122,12 +124,12 @@ class EncoderForm:
 
     @property
     def hop(self) -> int:
-        """Samples from one frame to the next."""
+        """Return the number of samples from one frame to the next."""
         return prod(stride for _, _, stride in self.conv_layers)
 
     @property
     def min_samples(self) -> int:
-        """Samples that give two frames."""
+        """Return the number of samples that give two frames."""
         samples = 2
         for _, kernel, stride in reversed(self.conv_layers):
             samples = (samples - 1) * stride + kernel
@@ -136,7 +138,9 @@ class EncoderForm:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfSupervisedFrontEnd:
-    """Mean and deviation over time of the average transformer layer, float32 [2 E].
+    """Average an encoder's layers: mean and deviation, float32 [2 E].
+
+    The mean and the deviation are taken over time, of the average of all transformer layers.
 
     It carries the folder and hashes, not the weights: a worker process reads them again, once, and refuses them
     if they have changed. `load_front_end` makes one.
@@ -155,32 +159,41 @@ class SelfSupervisedFrontEnd:
 
     @property
     def name(self) -> str:
-        """The name that a model carries, such as "ssl-wav2vec2-768"; it does not say which weights."""
+        """Return the name that a model carries, such as "ssl-wav2vec2-768".
+
+        It does not say which weights.
+        """
         return f"ssl-{self.form.model_type}-{self.form.hidden_size}"
 
     @property
     def dim(self) -> int:
-        """Numbers per utterance, 2 E."""
+        """Return how many numbers an utterance has, 2 E."""
         return 2 * self.form.hidden_size
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of the numbers: the mean of every channel, then its deviation."""
+        """Return the names: the mean of every channel, then its deviation."""
         return tuple(f"{what}.{index:04d}" for what in ("mean", "deviation") for index in range(self.form.hidden_size))
 
     @cached_property
     def identity(self) -> str:
-        """What makes two sites' encoders the same one, in hexadecimal; no processor or library counts."""
+        """Return what makes two sites' encoders the same one, in hexadecimal.
+
+        Processor and libraries do not count.
+        """
         facts = (_VERSION, self.name, self.weights_sha256, self.config_sha256, self.form.unit_variance)
         return sha256(repr(facts).encode()).hexdigest()
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes whenever the same sound would give other numbers: files, code, libraries and processor."""
+        """Return a hash that changes if equal sound gives other numbers.
+
+        Files, code, libraries and processor count.
+        """
         return sha256(self.identity.encode() + self.compute(_probe()).tobytes()).hexdigest()
 
     def compute(self, waveform: Waveform) -> Samples:
-        """Computes the features of one utterance.
+        """Compute the features of one utterance.
 
         The sound is cut into equal windows of at most 30 s, so that memory does not grow with its length; all
         frames count alike. Sound that is too short for two frames is continued by silence.
@@ -210,7 +223,7 @@ class SelfSupervisedFrontEnd:
 
 
 def load_front_end(folder: Path) -> SelfSupervisedFrontEnd:
-    """Reads an encoder from a folder, checks all of it and tries it once.
+    """Read an encoder from a folder, check all of it and try it once.
 
     Args:
         folder: Holds `config.json` and `model.safetensors`, and perhaps `preprocessor_config.json`.
@@ -236,14 +249,17 @@ def load_front_end(folder: Path) -> SelfSupervisedFrontEnd:
 
 
 def _probe() -> Waveform:
-    """A fixed sound of half a second: a tone that rises and falls."""
+    """Return a fixed sound of half a second: a tone that rises and falls."""
     t = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
     sound = np.sin(2 * np.pi * (150 + 40 * t) * t) ** 5 * np.hanning(len(t))
     return Waveform(samples=sound.astype(np.float32), sample_rate=SAMPLE_RATE)
 
 
 def _prepared(samples: Samples, form: EncoderForm) -> Samples:
-    """Continues short sound by silence and brings it to the level that the encoder was trained on, [T]."""
+    """Pad short sound with silence and set the encoder's level, [T].
+
+    The encoder was trained on sound of that level.
+    """
     padded = np.pad(samples, (0, max(0, form.min_samples - len(samples)))).astype(np.float32, copy=False)
     if not form.unit_variance:
         return padded
@@ -253,17 +269,20 @@ def _prepared(samples: Samples, form: EncoderForm) -> Samples:
 
 
 def _windows(samples: Samples) -> Iterator[Samples]:
-    """Cuts sound into the fewest equal windows of at most 30 s, so that none is a mere rest."""
+    """Cut sound into the fewest equal windows of at most 30 s.
+
+    Equal windows leave no short remainder.
+    """
     count = ceil(len(samples) / (MAX_WINDOW_S * SAMPLE_RATE))
     for start, end in pairwise(len(samples) * index // count for index in range(count + 1)):
         yield samples[start:end]
 
 
 def _average_layer(network: Any, window: Samples) -> Samples:
-    """Averages the outputs of all transformer layers, [F, E].
+    """Average the outputs of all transformer layers, [F, E].
 
-    The outputs are taken as one layer hands them to the next: what a stable encoder normalizes after its last
-    layer is not normalized here, so that no layer counts for more than it does inside.
+    The outputs are taken as one layer hands them to the next. A stable encoder's normalization after its last layer
+    is left out, so that no layer weighs more than it does inside the encoder.
     """
     import torch
 
@@ -275,7 +294,7 @@ def _average_layer(network: Any, window: Samples) -> Samples:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums in one order only, whatever the machine's cores."""
+    """Compute on one thread, so that sums have one order on any machine."""
     import torch
 
     before = torch.get_num_threads()
@@ -287,7 +306,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def _refuse_other_weights(folder: Path) -> None:
-    """Says what is wrong with a folder that has its weights in another form, before anything of it is read."""
+    """Refuse a folder whose weights have another form, before reading it.
+
+    The message says what is wrong.
+    """
     try:
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
@@ -307,7 +329,7 @@ def _refuse_other_weights(folder: Path) -> None:
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    """Reads a whole file of the encoder's folder, a regular one of bounded size."""
+    """Read a whole regular file of bounded size from the encoder's folder."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -333,7 +355,10 @@ def _parsed(data: bytes, name: str) -> Mapping[str, Any]:
 
 
 def _unit_variance(path: Path) -> bool:
-    """Whether the encoder expects sound of unit variance; Hugging Face's own answer if the folder does not say."""
+    """Return whether the encoder expects sound of unit variance.
+
+    Where the folder does not say, Hugging Face's own answer holds.
+    """
     if not path.exists():
         return True
     config = _parsed(_read(path, MAX_CONFIG_BYTES), path.name)
@@ -343,7 +368,10 @@ def _unit_variance(path: Path) -> bool:
 
 
 def _form(config: Mapping[str, Any], unit_variance: bool) -> EncoderForm:
-    """Reads what is used of a config; every size within its bounds, every other key left alone."""
+    """Read the settings that are used of a config, each within its bounds.
+
+    Every other key is ignored.
+    """
     model_type = config.get("model_type")
     if model_type not in MODEL_TYPES:
         raise ModelError(f"The encoder is of the type {_shown(model_type)}; take one of {', '.join(MODEL_TYPES)}.")
@@ -423,14 +451,17 @@ def _wrong(key: str, value: Any, expected: str) -> ModelError:
 
 
 def _shown(value: Any) -> str:
-    """A stranger's value, short and without control characters."""
+    """Return a foreign value for messages: short, no control characters."""
     shown = repr(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
 @lru_cache(maxsize=1)
 def _encoder(folder: Path, form: EncoderForm) -> tuple[str, Any]:
-    """Reads the weights and builds the network: their hash and a torch module that is ready to use."""
+    """Read the weights and build the network.
+
+    Returns their hash and a torch module that is ready to use.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -447,7 +478,10 @@ def _encoder(folder: Path, form: EncoderForm) -> tuple[str, Any]:
 
 
 def _empty_network(form: EncoderForm) -> Any:
-    """Builds a network without numbers: nothing is allocated and no random number drawn."""
+    """Build a network without numbers.
+
+    Nothing is allocated and no random number is drawn.
+    """
     import torch
 
     from ecan_core._torchaudio import torchaudio
@@ -478,7 +512,10 @@ def _empty_network(form: EncoderForm) -> Any:
 
 
 def _plain_names(tensors: Tensors, form: EncoderForm) -> Tensors:
-    """Names the encoder's tensors as the bare encoder does, in today's spelling, and leaves out what is beside it."""
+    """Rename an encoder's tensors to the bare encoder's current names.
+
+    Tensors that do not belong to the encoder are left out.
+    """
     prefix = f"{form.model_type}."
     if any(name.startswith(prefix) for name in tensors):
         inside = {name: tensor for name, tensor in tensors.items() if name not in _HEADS}
@@ -491,7 +528,10 @@ def _plain_names(tensors: Tensors, form: EncoderForm) -> Tensors:
 
 
 def _expected(state: Mapping[str, "Tensor"]) -> dict[str, Shape]:
-    """Every tensor that Hugging Face has for a network of torchaudio's, and its shape."""
+    """Return name and shape of every tensor that the folder must hold.
+
+    The names are Hugging Face's for a network of torchaudio's.
+    """
     return {
         name: (tensor.shape[0] // len(names), *tensor.shape[1:])
         for own_name, tensor in state.items()
@@ -501,7 +541,10 @@ def _expected(state: Mapping[str, "Tensor"]) -> dict[str, Shape]:
 
 
 def _names_of(own_name: str) -> tuple[str, ...]:
-    """Says where Hugging Face keeps a tensor of torchaudio's: WavLM's input projection is three there."""
+    """Return Hugging Face's names for a tensor of torchaudio's.
+
+    WavLM's input projection is three tensors there.
+    """
     name = own_name.removeprefix("encoder.") if own_name.startswith("encoder.feature_projection.") else own_name
     name = name.replace("encoder.transformer.", "encoder.", 1).replace(".attention.attention.", ".attention.", 1)
     layer, projection, part = name.partition(".in_proj_")
@@ -516,7 +559,10 @@ def _collected(own_name: str, tensors: Mapping[str, "Tensor"]) -> "Tensor":
 
 
 def _checked(tensors: Tensors, expected: Mapping[str, Shape], form: EncoderForm) -> Tensors:
-    """Refuses what is missing, unknown, of another shape or not finite; the rest as float32."""
+    """Return the tensors as float32, once all are as expected.
+
+    Refuses what is missing, unknown, of another shape or not finite.
+    """
     import torch
 
     shapes = {**expected, _MASK: (form.hidden_size,)}

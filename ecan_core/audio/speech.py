@@ -1,7 +1,7 @@
-"""Where somebody speaks in a long recording: cut into utterances at the pauses.
+"""Find the speech in a long recording and cut it at the pauses.
 
-A frame counts as speech if it is well above the noise of its channel and not too far below its speech, both taken from
-the whole of it. No model is asked and nothing is drawn at random: equal sound gives equal cuts.
+A frame counts as speech if it is well above the noise of its channel and not too far below its speech. Both levels are
+estimated from the whole channel. No model is used and nothing is random: equal sound gives equal cuts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,21 +32,23 @@ Levels = npt.NDArray[np.floating[Any]]
 
 
 class Stretch(NamedTuple):
-    """A piece of a recording, in seconds."""
+    """Hold a stretch of a recording, in seconds."""
 
     start_s: float
     end_s: float
 
 
 def levels_of(recording: Recording, start_s: float | None = None, end_s: float | None = None) -> Levels:
-    """The level of every channel in frames of 10 ms, in dB of full scale, [F, channels].
+    """Measure the level of every channel, [F, channels].
+
+    Frames last 10 ms, levels are in dB of full scale.
 
     The recording is read piece by piece: memory does not depend on its length, but for four bytes per frame.
 
     Args:
-        recording: Of any length.
-        start_s: The first frame begins here, in seconds; None is the beginning.
-        end_s: Nothing behind is read, in seconds; None is the end.
+        recording: The recording, of any length.
+        start_s: Start of the first frame in seconds; None is the beginning.
+        end_s: End of what is read in seconds; None is the end.
     """
     frame = round(FRAME_S * recording.sample_rate)
     num_frames = recording.num_frames // frame
@@ -57,7 +59,10 @@ def levels_of(recording: Recording, start_s: float | None = None, end_s: float |
 
 
 def _levels(recording: Recording, frame: int, start: int, end: int) -> Iterator[Levels]:
-    """The levels from one frame to before another, block by block; a frame has so many samples."""
+    """Yield the levels of some frames block by block.
+
+    ``frame`` is the number of samples in a frame; frames go from ``start`` to before ``end``.
+    """
     per_block = max(BLOCK_SAMPLES // (frame * recording.num_channels), 1)
     for first in range(start, end, per_block):
         last = min(first + per_block, end)
@@ -69,7 +74,7 @@ def _levels(recording: Recording, frame: int, start: int, end: int) -> Iterator[
 
 
 def utterances_in(levels: Levels) -> list[Stretch]:
-    """The utterances of one channel.
+    """Find the utterances of one channel.
 
     Args:
         levels: Its level in frames of 10 ms, in dB of full scale, [F].
@@ -90,17 +95,18 @@ def utterances_in(levels: Levels) -> list[Stretch]:
 
 
 def heard_elsewhere(stretch: Stretch, channel: int, levels: Levels) -> dict[int, float]:
-    """On which other channels the voice of a stretch is heard as well.
+    """Find the other channels on which the voice of a stretch is heard.
 
-    It is if both grow louder and softer together. To be loud alone is not enough: that may be a noisy line.
+    It is heard there if both channels grow louder and softer together. Loudness alone is not enough: that may be a
+    noisy line.
 
     Args:
-        stretch: Of that channel.
+        stretch: A stretch of speech on that channel.
         channel: Counted from 0.
         levels: Of all channels, [F, channels].
 
     Returns:
-        By how many dB it is louder there than here, by channel.
+        How many dB louder it is there than here, by channel.
     """
     power = 10 ** (levels[_frames(stretch.start_s) : _frames(stretch.end_s)].astype(np.float64) / 10)
     if len(power) < 2:
@@ -125,7 +131,10 @@ def _threshold(levels: Levels) -> float:
 
 
 def _spoken(is_speech: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Runs of speech in frames, short pauses bridged, clicks dropped, padded."""
+    """Find runs of speech in frames: pauses bridged, clicks dropped, padded.
+
+    Only short pauses are bridged.
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], is_speech, [False]]).astype(np.int8)))
     runs = _joined(list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)), _frames(BRIDGED_S))
     padding = _frames(PADDING_S)
@@ -137,7 +146,7 @@ def _spoken(is_speech: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _joined(runs: Sequence[tuple[int, int]], pause: int) -> list[tuple[int, int]]:
-    """Runs with the pauses between them filled that are shorter than so many frames."""
+    """Join runs that are less than ``pause`` frames apart."""
     joined: list[tuple[int, int]] = []
     for start, end in runs:
         if joined and start - joined[-1][1] < pause:
@@ -148,7 +157,7 @@ def _joined(runs: Sequence[tuple[int, int]], pause: int) -> list[tuple[int, int]
 
 
 def _cut(start: int, end: int, levels: Levels) -> Iterator[tuple[int, int]]:
-    """Pieces that are not too long, cut where it is quietest in their second half."""
+    """Cut long runs where they are quietest in their second half."""
     longest = _frames(MAX_UTTERANCE_S)
     while end - start > longest:
         middle = start + longest // 2

@@ -1,8 +1,10 @@
-"""WAV files by a parser of our own: bounded, and without a decoder that reads thirty other formats as well.
+"""Read WAV files by a bounded parser of our own.
 
-Read are integers of 8, 16, 24 and 32 bits, floats of 32 and 64, A-law and mu-law, with up to `MAX_CHANNELS` channels.
-The samples are those of libsndfile, bit for bit. A header is believed only as far as it agrees with itself and with
-the length of the file.
+A general decoder would read thirty other formats as well.
+
+It reads integers of 8, 16, 24 and 32 bits, floats of 32 and 64 bits, A-law and mu-law, with up to `MAX_CHANNELS`
+channels. The samples equal those of libsndfile bit for bit. A header is believed only if it agrees with itself and
+with the length of the file.
 """
 
 import functools
@@ -34,7 +36,7 @@ _STREAMED = 0x7FFF0000
 
 @dataclass(frozen=True, kw_only=True)
 class WavFormat:
-    """What the header of a WAV file says.
+    """Hold what the header of a WAV file says.
 
     Attributes:
         codec: Number of the codec.
@@ -54,21 +56,21 @@ class WavFormat:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes per frame."""
+        """Return the number of bytes per frame."""
         return self.num_channels * self.width
 
     def samples(self, data: bytes) -> npt.NDArray[np.float32]:
-        """Turns whole frames into samples, [T, channels]; full scale is ±1."""
+        """Turn whole frames into samples, [T, channels]; full scale is ±1."""
         return _decoded(data, self.codec, self.width).reshape(-1, self.num_channels)
 
 
 def is_wav(head: bytes) -> bool:
-    """Whether the first 12 bytes of a file are those of a WAV file."""
+    """Return whether the first 12 bytes of a file are those of a WAV file."""
     return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
 
 
 def read_header(read_at: ReadAt, size: int, name: str) -> WavFormat:
-    """Reads the header of a WAV file.
+    """Read the header of a WAV file.
 
     Args:
         read_at: Reads the file.
@@ -109,7 +111,10 @@ def read_header(read_at: ReadAt, size: int, name: str) -> WavFormat:
 
 
 def _data_bytes(length: int, riff_size: int, there: int, name: str) -> int:
-    """How many bytes of samples there are, which a header may leave open that was written before them."""
+    """Return the number of bytes of samples.
+
+    A header that was written before the samples may leave it open.
+    """
     is_streamed = (length >= _STREAMED and riff_size >= _STREAMED) or length == riff_size == 0
     if length <= there and not is_streamed:
         return length
@@ -169,7 +174,10 @@ def _decoded(data: bytes, codec: int, width: int) -> npt.NDArray[np.float32]:
 
 @functools.cache
 def _law(codec: int) -> npt.NDArray[np.float32]:
-    """The samples that the 256 codes of A-law or mu-law stand for (ITU-T G.711)."""
+    """Return the samples for the 256 codes of A-law or mu-law.
+
+    See ITU-T G.711.
+    """
     codes = np.arange(256)
     if codec == _MU_LAW:
         codes = ~codes & 0xFF

@@ -1,4 +1,4 @@
-"""Sound as numbers."""
+"""Hold sound as numbers."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ _MOST_AT_TOP = 0.01
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Waveform:
-    """One channel of sound.
+    """Hold one channel of sound.
 
     Attributes:
         samples: Sound pressure, full scale is ±1, [T] float32.
@@ -24,11 +24,14 @@ class Waveform:
 
     @property
     def duration_s(self) -> float:
-        """Length in seconds."""
+        """Return the length in seconds."""
         return len(self.samples) / self.sample_rate
 
     @property
     def is_clipped(self) -> bool:
-        """Whether it was recorded too loud: more samples lie at the very top than in any sound that swings freely."""
+        """Whether it was recorded too loud.
+
+        More samples then lie at the very top than in any sound that swings freely.
+        """
         heights = np.abs(self.samples)
         return bool(np.mean(heights >= _TOP * heights.max()) > _MOST_AT_TOP)

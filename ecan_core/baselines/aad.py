@@ -1,4 +1,4 @@
-"""AaD: attracting neighbors and dispersing the rest, in score space.
+"""Adapt by AaD: attract neighbors and disperse the rest, in score space.
 
 Source: Yang et al. 2022, "Attracting and Dispersing"; method section 6.4.
 Differs: AdamW at the product's learning rate in place of SGD, as for every method here.
@@ -19,7 +19,10 @@ def adapt_aad(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """Agree with the K nearest neighbors' scores, disagree with the rest of the mini-batch."""
+    """Agree with the K nearest neighbors' scores, disagree with the rest.
+
+    The rest is that of the mini-batch.
+    """
 
     def objective(step: Step) -> LossTerms:
         hood = step.neighborhood(settings.num_neighbors)

@@ -1,9 +1,9 @@
-"""AdaBN: replace the statistics that the network has of its inputs by those of the target.
+"""Adapt by AdaBN: replace the network's input statistics by the target's.
 
 Source: Li et al. 2017, "Revisiting Batch Normalization for Practical Domain Adaptation"; method section 6.14.
 Differs: our networks have no batch normalization. The one layer that holds statistics is ``network.standardize``,
-which only a model trained with ``--normalize none`` has. With corpus or speaker normalization the inputs are normalized
-by the site's own statistics already, which is what AdaBN is about, so that there it changes nothing.
+which only a model trained with ``--normalize none`` has. With corpus or speaker normalization the inputs are already
+normalized by the site's own statistics, as AdaBN wants it, so there it changes nothing.
 """
 
 import numpy as np
@@ -26,7 +26,10 @@ def adapt_adabn(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """Refit center and scale of the inputs to the target, where the network has them; no loss, no epochs."""
+    """Refit center and scale of the inputs to the target.
+
+    Networks without such statistics stay as they are. There is no loss and there are no epochs.
+    """
     source_scores = predict_scores(network, inputs)
     if network.standardize is not None:
         network.standardize.fit(_values(inputs))
@@ -34,7 +37,10 @@ def adapt_adabn(
 
 
 def _values(inputs: Inputs) -> list[np.ndarray]:
-    """What the network reads, without padding: blocks ``[B, S]`` of statistics or one ``[F, M]`` per utterance."""
+    """Return what the network reads, without padding.
+
+    Blocks ``[B, S]`` of statistics, or one ``[F, M]`` per utterance.
+    """
     values = []
     for rows in torch.arange(len(inputs)).split(BLOCK):
         batch = inputs.batch(rows)

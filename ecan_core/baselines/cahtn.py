@@ -1,4 +1,6 @@
-"""CaHTN: information maximization with the head frozen, and labels both for what is heard and for what is not.
+"""Adapt by CaHTN: maximize information and train on pseudo-labels.
+
+The head is frozen. Pseudo-labels say both which class is heard and which is not.
 
 Source: the abstract of Zhao et al., Interspeech 2024, alone; method section 6.13.
 Differs: a rebuild. Frozen head, information maximization and confident positive and negative pseudo-labels are the
@@ -33,13 +35,19 @@ def adapt_cahtn(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """SHOT-IM, and hold on to the classes that are confidently present and confidently absent."""
+    """Run SHOT-IM and hold on to confident classes.
+
+    They are the classes that are confidently present or confidently absent.
+    """
     frozen_head = replace(settings, train_head=False)
     return minimize(bidirectional, network, inputs, frozen_head, seed=seed, on_epoch=on_epoch)
 
 
 def bidirectional(step: Step) -> LossTerms:
-    """Information maximization with positive and negative self-training."""
+    """Sum information maximization and both kinds of self-training.
+
+    Positive and negative pseudo-labels count.
+    """
     return information_maximization(step) | {
         "positive": POSITIVE_WEIGHT * positive_loss(step.scores),
         "negative": NEGATIVE_WEIGHT * negative_loss(step.scores),
@@ -47,13 +55,19 @@ def bidirectional(step: Step) -> LossTerms:
 
 
 def positive_loss(scores: Tensor) -> Tensor:
-    """Cross-entropy ``-log max_c p_ic``, mean over the confident rows of ``scores`` ``[B, C]``; 0 without any."""
+    """Return the mean cross-entropy ``-log max_c p_ic``.
+
+    The mean is over the confident rows of ``scores`` ``[B, C]``; it is 0 without any.
+    """
     top = scores.max(dim=1).values
     confident = top[top.detach() >= LIKELY]
     return -confident.log().sum() / max(1, len(confident))
 
 
 def negative_loss(scores: Tensor) -> Tensor:
-    """``-log(1 - p_ic)``, mean over the unlikely entries of ``scores`` ``[B, C]``; 0 without any."""
+    """Return the mean of ``-log(1 - p_ic)`` over unlikely entries.
+
+    They are entries of ``scores`` ``[B, C]``; the mean is 0 without any.
+    """
     unlikely = scores[scores.detach() <= UNLIKELY]
     return -torch.log1p(-unlikely).sum() / max(1, len(unlikely))

@@ -1,4 +1,6 @@
-"""CoWA-JMDS: learn mixed pseudo-labels, each weighted by what the features and the scores together say of it.
+"""Adapt by CoWA-JMDS: learn mixed pseudo-labels with weights.
+
+Embeddings and scores together decide how much each pseudo-label weighs.
 
 Source: Lee et al. 2022, "Confidence Score for Source-Free Unsupervised Domain Adaptation"; method section 6.9.
 Differs: diagonal covariances, because some hundred utterances cannot fill a full one. The head is frozen, where the
@@ -25,7 +27,10 @@ MIN_MASS = 1e-12
 
 
 class Knowledge(NamedTuple):
-    """Pseudo-labels ``[N]`` and how far each is to be trusted, ``[N]`` in [0, 1]."""
+    """Hold pseudo-labels ``[N]`` and how far to trust each, ``[N]``.
+
+    Trust lies in [0, 1].
+    """
 
     labels: Tensor
     weights: Tensor
@@ -39,7 +44,10 @@ def adapt_cowa(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """Weighted cross-entropy on mixtures of two utterances; labels and weights are found anew for every epoch."""
+    """Minimize weighted cross-entropy on mixtures of two utterances.
+
+    Labels and weights are found anew for every epoch.
+    """
     num_classes = network.head.bias.numel()
     targets, weights = torch.zeros(len(inputs), num_classes), torch.zeros(len(inputs))
 
@@ -63,14 +71,14 @@ def adapt_cowa(
 
 
 def joint_knowledge(features: Tensor, scores: Tensor) -> Knowledge:
-    """Pseudo-labels of a mixture of Gaussians over the features, with their JMDS weights.
+    """Find pseudo-labels and their JMDS weights by a mixture of Gaussians.
 
     One Gaussian per class starts at the mean weighted by the scores and is fitted once more to its own posterior.
     The weight is ``LPG_i p_i[y_i]`` with ``LPG_i`` the lead of the likeliest class over the second in log posterior,
     as a share of the largest lead of all utterances.
 
     Args:
-        features: unit-length features ``[N, D]``.
+        features: unit-length embeddings ``[N, D]``.
         scores: softmax outputs ``[N, C]``.
     """
     features, scores = features.double(), scores.double()
@@ -84,7 +92,7 @@ def joint_knowledge(features: Tensor, scores: Tensor) -> Knowledge:
 
 
 def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """``-w_i sum_c t_ic log p_ic``, mean over i.
+    """Return the mean of ``-w_i sum_c t_ic log p_ic`` over i.
 
     Args:
         logits: of the mixtures ``[B, C]``.
@@ -95,7 +103,9 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
 
 
 def mix(batch: Tensor | FrameBatch, partner: Tensor, share: Tensor) -> Tensor | FrameBatch:
-    """Mix every utterance with the utterance ``partner`` ``[B]``, of which it keeps ``share`` ``[B]`` in [0, 1].
+    """Mix every utterance with the utterance ``partner`` ``[B]``.
+
+    It keeps ``share`` ``[B]`` in [0, 1] of itself.
 
     Statistics ``[B, S]`` are mixed as they are, frames ``[B, F, M]`` over the length of the shorter utterance.
     """
@@ -111,7 +121,7 @@ def _mix(values: Tensor, partner: Tensor, share: Tensor) -> Tensor:
 
 
 def _log_posterior(features: Tensor, members: Tensor, spread: Tensor) -> Tensor:
-    """Log posteriors ``[N, C]`` of diagonal Gaussians.
+    """Return log posteriors ``[N, C]`` of diagonal Gaussians.
 
     Args:
         features: ``[N, D]``.

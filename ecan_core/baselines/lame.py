@@ -1,4 +1,4 @@
-"""LAME: leave the network alone and let neighbors agree on their classes.
+"""Adapt by LAME: keep the network, let neighbors agree on their classes.
 
 Source: Boudiaf et al. 2022, "Parameter-free Online Test-time Adaptation"; method section 6.14.
 Differs: over the whole target at once, where the original takes one mini-batch after another. The affinity is kept as
@@ -33,7 +33,10 @@ def adapt_lame(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """Give the utterances the scores that LAME assigns. They are not the network's, which stays as it is."""
+    """Give the utterances the scores that LAME assigns.
+
+    The network stays as it is, so these scores are not its own.
+    """
     banks = fill_banks(network, inputs)
     return Adaptation([], assign(banks.scores, all_neighbors(banks, NUM_NEIGHBORS)).numpy())
 
@@ -58,7 +61,9 @@ def assign(scores: Tensor, neighbors: Tensor) -> Tensor:
 
 
 def affinity_times(values: Tensor, neighbors: Tensor) -> Tensor:
-    """``W V`` ``[N, C]`` with ``W = (A + A^T) / 2`` and ``A_ij = 1`` where j is a neighbor of i.
+    """Multiply ``W V`` ``[N, C]`` by lists of neighbors.
+
+    ``W = (A + A^T) / 2``, and ``A_ij = 1`` where j is a neighbor of i.
 
     Args:
         values: V ``[N, C]``.
@@ -70,7 +75,10 @@ def affinity_times(values: Tensor, neighbors: Tensor) -> Tensor:
 
 
 def all_neighbors(banks: MemoryBanks, num_neighbors: int) -> Tensor:
-    """The K nearest rows of every row ``[N, K]``, self excluded, searched block by block."""
+    """Find the K nearest rows of every row ``[N, K]``, self excluded.
+
+    The search goes block by block.
+    """
     count = len(banks.features)
     blocks = torch.arange(count).split(max(1, BLOCK_VALUES // count))
     return torch.cat([neighborhood(banks.features[rows], rows, banks, num_neighbors).neighbors for rows in blocks])

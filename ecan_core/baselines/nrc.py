@@ -1,4 +1,6 @@
-"""NRC: agree with the neighbors, fully with those that are neighbors in return, and a little with theirs.
+"""Adapt by NRC: agree with neighbors, and a little with theirs.
+
+Those that are neighbors in return count fully.
 
 Source: Yang et al. 2021, "Exploiting the Intrinsic Neighborhood Structure"; method section 6.3.
 Differs: AdamW at the product's learning rate in place of SGD, as for every method here. As many neighbors of neighbors
@@ -29,7 +31,10 @@ def adapt_nrc(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """Agree with the K nearest neighbors and with theirs, all predictions together diverse."""
+    """Agree with the K nearest neighbors and with theirs.
+
+    All predictions together stay diverse.
+    """
 
     def objective(step: Step) -> LossTerms:
         hood = step.neighborhood(settings.num_neighbors)
@@ -42,7 +47,7 @@ def adapt_nrc(
 
 
 def reciprocal_loss(scores: Tensor, hood: Neighborhood, banks: MemoryBanks) -> Tensor:
-    """Attraction to K neighbors k, weighted by reciprocity, and to the K neighbors m of each.
+    """Attract neighbors, weighted by whether they are neighbors in return.
 
     ``-sum_k w_ik p_i . s_k - 0.1 sum_k sum_m p_i . s_m``, mean over i, with ``w_ik = 1`` when i is a neighbor of k
     and 0.1 otherwise.

@@ -1,7 +1,9 @@
-"""SHOT: information maximization with the source's head frozen, alone (SHOT-IM) or with centroid pseudo-labels.
+"""Adapt by SHOT: maximize information with the source's head frozen.
+
+Alone (SHOT-IM) or with centroid pseudo-labels.
 
 Source: Liang, Hu & Feng 2020, "Do We Really Need to Access the Source Data?"; method section 6.1.
-Differs: AdamW at the product's learning rate in place of SGD, as for every method here. The features have unit length
+Differs: AdamW at the product's learning rate in place of SGD, as for every method here. The embeddings have unit length
 before the constant is appended to them. A class that loses its last utterance between the two rounds of the
 pseudo-labels takes none in the second, where the published code compares with an undefined centroid.
 """
@@ -44,7 +46,10 @@ def adapt_shot(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """SHOT-IM, and agree with the class of the nearest centroid, which is found anew for every epoch."""
+    """Run SHOT-IM and agree with the class of the nearest centroid.
+
+    It is found anew for every epoch.
+    """
     labels = torch.zeros(len(inputs), dtype=torch.long)
 
     def relabel() -> None:
@@ -61,24 +66,30 @@ def adapt_shot(
 
 
 def information_maximization(step: Step) -> LossTerms:
-    """Mean entropy of the scores plus the divergence of their mean from uniform."""
+    """Return the mean entropy plus the divergence of the mean from uniform.
+
+    Entropy and mean are those of the scores.
+    """
     return {"certainty": mean_entropy(step.scores), "diversity": diversity_loss(step.scores)}
 
 
 def label_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the scores ``[B, C]`` on pseudo-labels ``[B]``: mean of ``-log p_i[y_i]``."""
+    """Return the mean cross-entropy ``-log p_i[y_i]`` on pseudo-labels.
+
+    Scores are ``[B, C]``, pseudo-labels ``[B]``.
+    """
     return functional.nll_loss(scores.clamp_min(1e-12).log(), labels)
 
 
 def centroid_labels(features: Tensor, scores: Tensor) -> Tensor:
-    """Pseudo-labels by the nearest class centroid in feature space.
+    """Find pseudo-labels by the nearest class centroid of embeddings.
 
-    The centroids are means of the features weighted by the scores, and once more means over the labels so found.
-    Nearest is the largest cosine after a constant 1 is appended to every feature; a class that no utterance has
+    The centroids are means of the embeddings weighted by the scores, and once more means over the labels so found.
+    Nearest is the largest cosine after a constant 1 is appended to every embedding; a class that no utterance has
     takes none.
 
     Args:
-        features: unit-length features ``[N, D]``.
+        features: unit-length embeddings ``[N, D]``.
         scores: softmax outputs ``[N, C]``.
 
     Returns:
@@ -91,7 +102,10 @@ def centroid_labels(features: Tensor, scores: Tensor) -> Tensor:
 
 
 def _nearest_centroid(features: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
-    """Labels ``[N]`` by the cosine to weighted sums of the features, among the classes found in ``labels``."""
+    """Return labels ``[N]`` by the cosine to weighted sums of embeddings.
+
+    Among the classes found in ``labels``.
+    """
     centroids = functional.normalize(weights.T @ features, dim=1)  # [C, D]; a sum points where its mean does
     found = torch.zeros(weights.shape[1], dtype=torch.bool)
     found[labels] = True

@@ -1,4 +1,4 @@
-"""No adaptation: the row that every other method is measured against."""
+"""Adapt nothing: every other method is measured against this row."""
 
 from ecan_core.adapt import Adaptation, OnEpoch
 from ecan_core.data.inputs import Inputs

@@ -1,4 +1,4 @@
-"""T3A: turn the head's rows to where the target's most certain utterances lie.
+"""Adapt by T3A: turn the head's rows towards certain target utterances.
 
 Source: Iwasawa & Matsuo 2021, "Test-Time Classifier Adjustment Module"; method section 6.14.
 Differs: all utterances are supports at once, where the original takes them as they arrive. A row of the head supports
@@ -30,7 +30,10 @@ def adapt_t3a(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """Make each class's sum of supports its direction in the head, and all biases zero; no loss, no epochs."""
+    """Point each class's row of the head at its sum of supports.
+
+    All biases become zero; no loss, no epochs.
+    """
     features, logits = run(network, inputs)
     head = network.head
     rows = functional.normalize(head.direction, dim=1)
@@ -44,7 +47,9 @@ def adapt_t3a(
 
 
 def support_sums(supports: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
-    """Sums ``[C, D]`` of the most certain supports of each class, at most ``SUPPORTS_PER_CLASS`` of them.
+    """Sum the most certain supports of each class ``[C, D]``.
+
+    At most ``SUPPORTS_PER_CLASS`` supports of a class count.
 
     Args:
         supports: unit-length rows ``[M, D]``.

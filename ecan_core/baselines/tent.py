@@ -1,4 +1,6 @@
-"""TENT: make predictions certain by moving no more than what a normalization layer could move.
+"""Adapt by TENT: make predictions certain by moving only biases.
+
+Nothing moves that a normalization layer could not move.
 
 Source: Wang et al. 2021, "Tent: Fully Test-time Adaptation by Entropy Minimization"; method section 6.14.
 Differs: our networks have no normalization layers with parameters of their own. What comes nearest to their shifts are
@@ -31,25 +33,31 @@ def adapt_tent(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """Minimize the mean entropy of the scores over the biases of encoder and bottleneck."""
+    """Minimize the mean entropy of the scores over some biases.
+
+    Those of encoder and bottleneck.
+    """
     gentle = replace(settings, learning_rate=RATE * settings.learning_rate, weight_decay=0.0)
     with training_only(network, shifts(network)):
         return minimize(certainty, network, inputs, gentle, seed=seed, on_epoch=on_epoch)
 
 
 def certainty(step: Step) -> LossTerms:
-    """Mean entropy of the scores."""
+    """Return the mean entropy of the scores."""
     return {"certainty": mean_entropy(step.scores)}
 
 
 def shifts(network: Network) -> list[nn.Parameter]:
-    """The biases of encoder and bottleneck."""
+    """Return the biases of encoder and bottleneck."""
     return [*(layer.get_parameter("bias") for layer in network.encoder.layers), network.bottleneck.bias]
 
 
 @contextmanager
 def training_only(network: Network, chosen: list[nn.Parameter]) -> Iterator[None]:
-    """Run a block in which no other parameter of the network gets a gradient, so that none can move."""
+    """Run a block in which only the chosen parameters get gradients.
+
+    No other parameter can move.
+    """
     others = [p for p in network.parameters() if p.requires_grad and all(p is not one for one in chosen)]
     for parameter in others:
         parameter.requires_grad_(False)

@@ -1,4 +1,6 @@
-"""UCon-SFDA: AaD with a bound on the dispersion and several labels for utterances between two classes.
+"""Adapt by UCon-SFDA: AaD with bounded dispersion and sets of labels.
+
+An utterance between two classes gets several labels.
 
 Source: Xu et al. 2025, "Revisiting Source-Free Domain Adaptation: a New Perspective via Uncertainty Control"; method
 section 6.12 and the published code's settings (threshold 1.1, weights 1 and 0.01).
@@ -30,7 +32,9 @@ AMBIGUOUS = 1.1
 
 @dataclass(kw_only=True)
 class LabelSets:
-    """What an adaptation has noted of every utterance so far; plain tensors, no gradients.
+    """Hold what an adaptation has noted of every utterance so far.
+
+    Plain tensors, no gradients.
 
     Attributes:
         candidates: whether the class ever was among the two likeliest ``[N, C]``.
@@ -41,7 +45,7 @@ class LabelSets:
     ambiguous: Tensor
 
     def note(self, rows: Tensor, scores: Tensor) -> None:
-        """Add what the scores ``[B, C]`` of the utterances ``rows`` ``[B]`` show."""
+        """Add what the scores ``[B, C]`` of utterances ``rows`` ``[B]`` show."""
         top = scores.detach().topk(2, dim=1)
         self.candidates[rows[:, None], top.indices] = True
         self.ambiguous[rows] |= top.values[:, 0] < AMBIGUOUS * top.values[:, 1]
@@ -55,7 +59,10 @@ def adapt_ucon(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Adaptation:
-    """AaD, the same prediction for a noisy view, and a label set where two classes compete."""
+    """Run AaD with a noisy view and label sets.
+
+    Both views are to get the same prediction; a label set holds where two classes compete.
+    """
     source_scores = run(network, inputs).logits.softmax(dim=1)
     sets = LabelSets(
         candidates=torch.zeros(source_scores.shape, dtype=torch.bool),
@@ -79,7 +86,9 @@ def adapt_ucon(
 
 
 def view_loss(scores: Tensor, noisy_scores: Tensor) -> Tensor:
-    """Cross-entropy of a noisy view's scores ``[B, C]`` on the clean view's, which are detached and smoothed.
+    """Return the cross-entropy of a noisy view on the clean view.
+
+    The clean scores ``[B, C]`` are detached and smoothed.
 
     ``-sum_c q_ic log p'_ic`` with ``q = 0.9 p + 0.1 / C``, mean over i.
     """
@@ -88,7 +97,9 @@ def view_loss(scores: Tensor, noisy_scores: Tensor) -> Tensor:
 
 
 def label_set_loss(scores: Tensor, candidates: Tensor, ambiguous: Tensor) -> Tensor:
-    """Cross-entropy averaged over each ambiguous utterance's candidate classes; 0 when none is ambiguous.
+    """Return the cross-entropy averaged over candidate classes.
+
+    The mean is over the candidates of each ambiguous utterance; it is 0 when none is ambiguous.
 
     Args:
         scores: softmax outputs ``[B, C]``.
@@ -100,7 +111,10 @@ def label_set_loss(scores: Tensor, candidates: Tensor, ambiguous: Tensor) -> Ten
 
 
 def with_noise(batch: Tensor | FrameBatch) -> Tensor | FrameBatch:
-    """A batch ``[B, S]`` or ``[B, F, M]`` plus normal noise, scaled by the deviation of each column in the batch."""
+    """Add normal noise to a batch ``[B, S]`` or ``[B, F, M]``.
+
+    It is scaled by the deviation of each column in the batch.
+    """
     if isinstance(batch, FrameBatch):
         return FrameBatch(_with_noise(batch.frames), batch.lengths)
     return _with_noise(batch)

@@ -1,4 +1,4 @@
-"""Reading labeled corpora in the layouts that their authors distribute."""
+"""Read labeled corpora in the layouts that their authors distribute."""
 
 from collections import Counter
 from dataclasses import replace
@@ -18,7 +18,7 @@ RECIPES = (*LAYOUTS, "csv")
 
 
 def read_corpus(recipe: str, path: Path) -> Corpus:
-    """Lists the labeled utterances of a corpus without opening the recordings.
+    """List the labeled utterances of a corpus without opening the recordings.
 
     Args:
         recipe: One of `RECIPES`.
@@ -86,7 +86,7 @@ def _read_list(path: Path) -> Corpus:
 
 
 def _with_own_speaker(utterance: Utterance, corpus: str) -> Utterance:
-    """Keeps the first speaker of one list apart from the first speaker of another."""
+    """Keep apart the first speakers of two lists."""
     if utterance.speaker is None or utterance.speaker.startswith(f"{corpus}_"):
         return utterance
     return replace(utterance, speaker=f"{corpus}_{utterance.speaker}")

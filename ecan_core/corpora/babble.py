@@ -1,4 +1,7 @@
-"""Speech without words: syllables, spoken by a voice with a prosody, become an articulation."""
+"""Turn made-up syllables into speech without words.
+
+A voice speaks them with a prosody; the result is an articulation.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +21,9 @@ _BANDWIDTHS_HZ = np.array([80.0, 100.0, 140.0, 220.0, 320.0])
 
 
 class Prosody(NamedTuple):
-    """How an utterance departs from a voice's neutral way of speaking; all zero is neutral.
+    """Describe how an utterance departs from a voice's neutral speech.
+
+    All zero is neutral.
 
     Attributes:
         pitch_st: Mean pitch in semitones.
@@ -53,7 +58,7 @@ class Prosody(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """One speaker at rest.
+    """Describe one speaker at rest.
 
     Attributes:
         pitch_hz: Mean pitch.
@@ -73,7 +78,7 @@ class Voice:
 
 
 class Syllable(NamedTuple):
-    """A consonant of `CONSONANTS`, a vowel by its number, and what follows."""
+    """Hold a consonant of `CONSONANTS`, a vowel's number, what follows."""
 
     consonant: str
     vowel: int
@@ -82,7 +87,10 @@ class Syllable(NamedTuple):
 
 
 class _Segment(NamedTuple):
-    """A stretch of equal articulation; stretches flow into each other when they are joined."""
+    """Hold a stretch of equal articulation.
+
+    Stretches flow into each other when they are joined.
+    """
 
     duration_s: float
     formants_hz: tuple[float, float, float]
@@ -94,7 +102,7 @@ class _Segment(NamedTuple):
 
 
 def sentence(num_vowels: int, generator: np.random.Generator) -> tuple[Syllable, ...]:
-    """Makes up 8 to 11 syllables in one to three phrases."""
+    """Make up 8 to 11 syllables in one to three phrases."""
     count = int(generator.integers(8, 12))
     ends = {count - 1} | {i for i in range(2, count - 3) if generator.random() < 0.15}
     return tuple(
@@ -115,7 +123,7 @@ def articulate(
     prosody: Prosody,
     generator: np.random.Generator,
 ) -> Articulation:
-    """Speaks syllables.
+    """Speak syllables.
 
     Args:
         syllables: What to say.
@@ -185,7 +193,10 @@ def _segments(
 
 
 def _intonation(accent: Floats, paused: Floats, prosody: Prosody, generator: np.random.Generator) -> Floats:
-    """Pitch relative to the voice's mean in semitones `[F]`: falling phrases with a bump on each accent."""
+    """Return the pitch relative to the voice's mean in semitones `[F]`.
+
+    Phrases fall, with a bump on each accent.
+    """
     frames = np.arange(len(accent))
     starts = np.flatnonzero(np.diff(paused.astype(int), prepend=1) == -1)
     ends = np.flatnonzero(np.diff(paused.astype(int), append=1) == 1)
@@ -207,7 +218,7 @@ def _formants(targets_hz: Floats, center_hz: Floats, voice: Voice, prosody: Pros
 
 
 def _smooth(track: Floats, width_s: float) -> Floats:
-    """Averages over a moving window of `width_s`, along the frames `[F, ...]`."""
+    """Average over a moving window of `width_s`, along the frames `[F, ...]`."""
     width = max(1, round(width_s / FRAME_S))
     padded = np.pad(track, [(width // 2, (width - 1) // 2), *[(0, 0)] * (track.ndim - 1)], mode="edge")
     sums = np.cumsum(np.concatenate([np.zeros_like(padded[:1]), padded]), axis=0)

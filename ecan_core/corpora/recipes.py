@@ -1,4 +1,4 @@
-"""How each corpus writes speaker and emotion into its paths.
+"""Describe how each corpus writes speaker and emotion into its paths.
 
 A recipe is one line of knowledge: a pattern for the end of a file's path, and what its emotion codes mean.
 """
@@ -15,7 +15,7 @@ from ecan_core.labels import emotion
 
 @dataclass(frozen=True, kw_only=True)
 class Name:
-    """What a path says about its recording.
+    """Hold what a path says about its recording.
 
     Attributes:
         key: Equal for two copies of one recording, wherever they lie and in whatever format.
@@ -30,7 +30,7 @@ class Name:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The layout of one corpus.
+    """Describe the layout of one corpus.
 
     Attributes:
         layout: The layout as its users know it, for messages.
@@ -52,7 +52,10 @@ class Recipe:
         )
 
     def parse(self, path: Path) -> Name | None:
-        """Reads a path relative to the corpus folder; None where it does not fit the layout."""
+        """Read a path relative to the corpus folder.
+
+        None where it does not fit the layout.
+        """
         text = printable(path.with_suffix(""))
         match = next(filter(None, (expression.search(text) for expression in self._expressions)), None)
         if match is None:

@@ -1,4 +1,4 @@
-"""What the synthetic speakers do when they are moved, and where they are recorded.
+"""Describe how synthetic speakers show emotions, and where they speak.
 
 Source: the directions of `EFFECTS` follow Banse & Scherer, Journal of Personality and Social Psychology 70, 1996,
 and Juslin & Laukka, Psychological Bulletin 129, 2003.
@@ -90,7 +90,7 @@ SPREAD = Prosody(
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What all recordings of one synthetic corpus share.
+    """Hold what all recordings of one synthetic corpus share.
 
     Attributes:
         pitch_hz: Mean pitch of the low and of the high voices.

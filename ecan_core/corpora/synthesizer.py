@@ -1,4 +1,4 @@
-"""A small formant synthesizer: an articulation over time becomes a waveform.
+"""Synthesize a waveform from an articulation over time, by formants.
 
 Source: Fant, Acoustic Theory of Speech Production, 1960; Klatt, Software for a cascade/parallel formant
 synthesizer, JASA 67, 1980.
@@ -32,7 +32,7 @@ _FRICTION_WIDTH_HZ = np.full(1, 2000.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Articulation:
-    """What a voice does, frame by frame; F frames of 10 ms.
+    """Describe what a voice does, in F frames of 10 ms.
 
     Attributes:
         pitch_hz: Rate of the glottal pulses `[F]`.
@@ -60,7 +60,10 @@ class Articulation:
 
 
 def synthesize(articulation: Articulation, generator: np.random.Generator) -> Floats:
-    """Returns the waveform `[F * 160]` at 16 kHz; a plain vowel with voicing 1 has an RMS of about 0.1."""
+    """Return the waveform `[F * 160]` at 16 kHz.
+
+    A plain vowel with voicing 1 has an RMS of about 0.1.
+    """
     num_samples = len(articulation.pitch_hz) * _HOP
     pulses, cycle = _glottal_pulses(articulation, generator)
     noise = generator.standard_normal(num_samples)
@@ -77,7 +80,7 @@ def synthesize(articulation: Articulation, generator: np.random.Generator) -> Fl
 
 
 def _glottal_pulses(articulation: Articulation, generator: np.random.Generator) -> tuple[Floats, Floats]:
-    """Returns an impulse train and the position within the glottal cycle, both `[T]`."""
+    """Return an impulse train and the place in the glottal cycle, `[T]` each."""
     pitch_hz = _to_samples(articulation.pitch_hz)
     phase = np.cumsum(pitch_hz) / SAMPLE_RATE
     num_pulses = int(phase[-1])
@@ -96,14 +99,20 @@ def _glottal_pulses(articulation: Articulation, generator: np.random.Generator) 
 
 
 def _glottal_slope(brightness_hz: Floats) -> Spectra:
-    """Spectrum of one pulse as it leaves the lips `[F, K]`: -12 dB per octave, +6 for the lips, the tilt."""
+    """Return the spectrum of one pulse as it leaves the lips `[F, K]`.
+
+    -12 dB per octave, +6 for the lips, the tilt.
+    """
     tilt = 1 + 1j * _HZ / brightness_hz[:, None]
     slope: Spectra = (_LIPS / (1 + _LIPS) ** 2 / tilt).astype(np.complex64)
     return slope
 
 
 def _vocal_tract(formants_hz: Floats, bandwidths_hz: Floats) -> Spectra:
-    """Response of the tract `[F, K]`: resonators in a row, so that the formants' levels fall into place."""
+    """Return the response of the vocal tract `[F, K]`.
+
+    Resonators stand in a row, so that the formants' levels fall into place.
+    """
     response = np.ones((len(formants_hz), len(_HZ)), dtype=np.complex64)
     for hz, width_hz in zip(formants_hz.T, bandwidths_hz.T, strict=True):
         response *= _resonator(hz, width_hz)
@@ -111,7 +120,7 @@ def _vocal_tract(formants_hz: Floats, bandwidths_hz: Floats) -> Spectra:
 
 
 def _resonator(center_hz: Floats, width_hz: Floats) -> Spectra:
-    """Two-pole resonator `[F, K]` with a gain of one at 0 Hz."""
+    """Return a two-pole resonator `[F, K]` with a gain of one at 0 Hz."""
     radius = np.exp(-np.pi * width_hz / SAMPLE_RATE)
     first = (2 * radius * np.cos(2 * np.pi * center_hz / SAMPLE_RATE)).astype(np.float32)[:, None]
     second = (-(radius**2)).astype(np.float32)[:, None]
@@ -120,7 +129,7 @@ def _resonator(center_hz: Floats, width_hz: Floats) -> Spectra:
 
 
 def _frames(samples: Floats) -> Spectra:
-    """Cuts into Hann frames that overlap by half; returns their spectra `[F, K]`."""
+    """Cut into Hann frames that overlap by half; return spectra `[F, K]`."""
     padded = np.pad(samples, (_HOP // 2, _WINDOW))
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[: len(samples) : _HOP]
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)
@@ -139,6 +148,6 @@ def _overlap_add(spectra: Spectra, num_samples: int) -> Floats:
 
 
 def _to_samples(values: Floats) -> Floats:
-    """Interpolates frames `[F]` to samples `[T]`."""
+    """Interpolate frames `[F]` to samples `[T]`."""
     num_samples = len(values) * _HOP
     return np.interp(np.arange(num_samples), (np.arange(len(values)) + 0.5) * _HOP, values)

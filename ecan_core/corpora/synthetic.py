@@ -1,4 +1,6 @@
-"""Synthetic emotional speech for demonstrations and tests: it sounds like babble and holds no real voice.
+"""Write synthetic emotional speech for demonstrations and tests.
+
+It sounds like babble and holds no real voice.
 
 Two corpora, "harbor" and "valley", differ in voices, vowels, tempo, room, line and noise, and a little in how
 emotions are shown, as real corpora do. Each speaker shows them in an own way and no two utterances are alike,
@@ -30,7 +32,7 @@ _SHOW = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
-    """A voice and its own way to show emotions.
+    """Describe a voice and its own way to show emotions.
 
     Attributes:
         voice: The voice at rest.
@@ -44,7 +46,7 @@ class Speaker:
 
 
 def write_corpus(name: str, folder: Path, *, num_speakers: int, num_per_emotion: int, seed: int) -> Path:
-    """Writes a synthetic corpus as 16 kHz WAV files and a list of their labels.
+    """Write a synthetic corpus as 16 kHz WAV files and a list of their labels.
 
     Args:
         name: One of `SCENES`.
@@ -90,7 +92,7 @@ def _recordings(
 def record(
     syllables: tuple[Syllable, ...], label: str, speaker: Speaker, scene: Scene, generator: np.random.Generator
 ) -> Floats:
-    """Returns one recorded utterance `[T]` at 16 kHz within ±1."""
+    """Return one recorded utterance `[T]` at 16 kHz within ±1."""
     prosody = _prosody(label, speaker, scene, generator)
     articulation = articulate(syllables, np.array(scene.vowels_hz), speaker.voice, prosody, generator)
     return _transmit(synthesize(articulation, generator), scene, generator)
@@ -119,7 +121,7 @@ def _prosody(label: str, speaker: Speaker, scene: Scene, generator: np.random.Ge
 
 
 def _transmit(samples: Floats, scene: Scene, generator: np.random.Generator) -> Floats:
-    """Sends speech `[T]` through the room and over the line."""
+    """Send speech `[T]` through the room and over the line."""
     size = 1 << (len(samples) + SAMPLE_RATE // 2 - 1).bit_length()
     hz = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 1.0)
     seconds = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
@@ -145,7 +147,7 @@ def _transmit(samples: Floats, scene: Scene, generator: np.random.Generator) -> 
 @click.option("--utterances-per-emotion", type=click.IntRange(1, 199), default=8, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def main(name: str, out: Path, speakers: int, utterances_per_emotion: int, seed: int) -> None:
-    """Write a synthetic corpus of emotional babble as WAV files and labels.csv."""
+    """Write a synthetic emotional corpus as WAV files and labels.csv."""
     write_corpus(name, out, num_speakers=speakers, num_per_emotion=utterances_per_emotion, seed=seed)
 
 

@@ -1,4 +1,4 @@
-"""Features that were computed once, in one SQLite file."""
+"""Keep computed features in one SQLite file."""
 
 import sqlite3
 import time
@@ -30,7 +30,7 @@ _BUSY_TIMEOUT_S = 30.0
 
 
 class Extracted(NamedTuple):
-    """What a front end made of one utterance.
+    """Hold what a front end made of one utterance.
 
     Attributes:
         features: [S] or [F, M].
@@ -44,14 +44,16 @@ class Extracted(NamedTuple):
 
 
 class FeatureCache(Closing):
-    """A file of features by key; several processes may share it and any of them may be killed.
+    """Keep features by key in a file.
+
+    Several processes may share it and any of them may be killed.
 
     An entry is there whole or not at all. The cache holds nothing that cannot be computed again: it is always
     safe to delete the file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens the cache and creates its file where there is none.
+        """Open the cache; create its file where there is none.
 
         Args:
             path: The file; its folder is created.
@@ -73,12 +75,15 @@ class FeatureCache(Closing):
 
     @property
     def begun_on(self) -> int:
-        """The day on which the file was made, in days since 1970: nothing in it is older."""
+        """Return the day on which the file was made, in days since 1970.
+
+        Nothing in it is older.
+        """
         ((day,),) = self._run("PRAGMA user_version")
         return int(day)
 
     def load(self, key: str) -> Extracted | None:
-        """Finds the features of a key.
+        """Find the features of a key.
 
         Args:
             key: As given to `store`.
@@ -94,7 +99,9 @@ class FeatureCache(Closing):
         return Extracted(np.frombuffer(content, dtype=np.dtype(dtype)).reshape(shape), duration_s, bool(is_clipped))
 
     def store(self, key: str, extracted: Extracted) -> None:
-        """Keeps the features of a key; returns when they would survive the end of this process.
+        """Store the features of a key durably.
+
+        Once this returns, they survive the end of the process.
 
         Args:
             key: Names the sound and the way it was computed.
@@ -117,11 +124,14 @@ class FeatureCache(Closing):
         )
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._connection.close()
 
     def _check_owner(self) -> bool:
-        """Tells whether the file is still empty, and refuses another program's before anything is written."""
+        """Return whether the file is still empty.
+
+        A file of another program is refused before anything is written.
+        """
         ((owner, num_tables),) = self._run(_OWNER)
         if owner != _APPLICATION_ID and num_tables:
             self.close()

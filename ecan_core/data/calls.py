@@ -1,7 +1,9 @@
-"""Long recordings and calls into utterances: who speaks on which channel, and where.
+"""Cut long recordings and calls into utterances.
 
-What a site may not listen to is left out here, before a feature is computed: the channel of a role that is discarded,
-and a recording that mixes several parties in one channel.
+Finds who speaks on which channel, and where.
+
+What a site may not listen to is left out here, before any feature is computed: a channel whose role is discarded, and
+a recording that mixes several parties in one channel.
 """
 
 import json
@@ -24,12 +26,12 @@ _SHORT_BYTES = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Parties:
-    """Who speaks on which channel of a site's recordings.
+    """Describe who speaks on which channel of a site's recordings.
 
     Attributes:
         roles: Role of each channel, in order.
         discarded: Roles that nobody may listen to.
-        mixed_because: Why a recording with one channel for all of them is used all the same; None refuses it.
+        mixed_because: Reason why a recording with one channel for all of them may be used; None refuses it.
     """
 
     roles: tuple[str, ...]
@@ -38,7 +40,7 @@ class Parties:
 
 
 class Cut(NamedTuple):
-    """What became of a listing.
+    """Hold what became of a listing.
 
     Attributes:
         utterances: In the order of the listing, and in each recording in the order of time.
@@ -56,7 +58,7 @@ def cut_recordings(
     parties: Parties | None = None,
     on_progress: OnProgress | None = None,
 ) -> Cut:
-    """Finds the utterances in what a site lists.
+    """Find the utterances in what a site lists.
 
     Args:
         listed: Recordings, or utterances that are cut already.
@@ -83,7 +85,7 @@ def cut_recordings(
 
 
 class _Piece(NamedTuple):
-    """A part of a recording; what is None is as it was listed."""
+    """Describe a part of a recording; None leaves a fact as it was listed."""
 
     channel: int | None
     role: str | None
@@ -93,28 +95,28 @@ class _Piece(NamedTuple):
 
 @dataclass
 class _Look:
-    """What was found in one recording."""
+    """Hold what was found in one recording."""
 
     pieces: list[_Piece] = field(default_factory=list)
     refused: list[tuple[_Piece, str, str]] = field(default_factory=list)
     num_discarded: int = 0
 
     def refuse(self, piece: _Piece, reason: str, message: str) -> None:
-        """Leave something out."""
+        """Leave out a piece, for a reason."""
         self.refused.append((piece, reason, message))
 
     def to_bytes(self) -> bytes:
-        """For the way back from a worker."""
+        """Return it as bytes, for the way back from a worker."""
         return json.dumps([self.pieces, self.refused, self.num_discarded]).encode()
 
     @classmethod
     def of_refusal(cls, refusal: AudioRefused) -> "_Look":
-        """Of a recording that cannot be looked into."""
+        """Return what stands for a recording that cannot be read."""
         return cls(refused=[(_AS_LISTED, refusal.reason, str(refusal))])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "_Look":
-        """The inverse of `to_bytes`."""
+        """Read what `to_bytes` wrote."""
         pieces, refused, num_discarded = json.loads(data)
         return cls(
             [_Piece(*piece) for piece in pieces],
@@ -138,7 +140,7 @@ def _needs_a_look(utterance: Utterance, parties: Parties | None) -> bool:
 
 
 def _looks(listed: Sequence[Utterance], parties: Parties | None) -> Iterator[_Look]:
-    """Looks into recordings, in forked processes."""
+    """Examine recordings in forked processes."""
 
     def look(order: bytes) -> bytes:
         utterance = listed[int(order)]
@@ -176,14 +178,17 @@ def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -
 
 
 def _unheard(parties: Parties | None) -> frozenset[int]:
-    """The channels of those whom nobody may listen to; none where somebody said why mixing is no harm."""
+    """Return the channels that nobody may listen to.
+
+    There are none where somebody stated why mixing does no harm.
+    """
     if parties is None or parties.mixed_because is not None:
         return frozenset()
     return frozenset(channel for channel, role in enumerate(parties.roles) if role in parties.discarded)
 
 
 class _Owners(NamedTuple):
-    """Whose voice is whose.
+    """Describe which channels may be listened to and which may not.
 
     Attributes:
         kept: Channels that are listened to.
@@ -194,11 +199,13 @@ class _Owners(NamedTuple):
     unheard: frozenset[int]
 
     def leave_out(self, stretch: Stretch, piece: _Piece, levels: Levels, found: _Look) -> bool:
-        """Refuse a piece whose voice belongs to another channel, or might; returns whether it was refused.
+        """Refuse a piece whose voice belongs to another channel, or might.
+
+        Returns whether it was refused.
 
         Args:
             stretch: Where it lies in the levels.
-            piece: As it is told.
+            piece: The piece as it is reported.
             levels: Of all channels, [F, channels].
             found: Notes the refusal.
         """
@@ -221,7 +228,10 @@ class _Owners(NamedTuple):
 def _channels(
     recording: Recording, utterance: Utterance, parties: Parties | None, found: _Look, *, apart: bool
 ) -> list[tuple[int | None, str | None]]:
-    """The channels that may be listened to, with their roles; a channel that is None is the loudest one."""
+    """List the channels that may be listened to, with their roles.
+
+    A channel that is None is the loudest one.
+    """
     if parties is None:
         if utterance.channel is not None or not apart:
             return [(utterance.channel, None)]
@@ -265,7 +275,7 @@ def _cut_channel(recording: Recording, whole: _Piece, levels: Levels, owners: _O
 
 
 def _placed(utterance: Utterance, piece: _Piece) -> Utterance:
-    """The part of a listed recording."""
+    """Return the part of a listed recording as an utterance."""
     changes = {name: value for name, value in piece._asdict().items() if value is not None}
     if not changes:
         return utterance

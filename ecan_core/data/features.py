@@ -1,4 +1,7 @@
-"""Features of many utterances: every file read once, every refusal kept with its reason."""
+"""Compute the features of many utterances, reading each file once.
+
+Every refusal is kept with its reason.
+"""
 
 import json
 import math
@@ -31,7 +34,7 @@ _UTTERANCES_PER_ORDER = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """An utterance that could not be used.
+    """Describe an utterance that could not be used.
 
     Attributes:
         utterance: The one.
@@ -46,7 +49,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureTable:
-    """Utterances and their features, row by row.
+    """Hold utterances and their features, row by row.
 
     Attributes:
         utterances: The usable ones in the order they were listed, N.
@@ -65,11 +68,14 @@ class FeatureTable:
     clipped: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        """Number of usable utterances, N."""
+        """Return the number of usable utterances, N."""
         return len(self.utterances)
 
     def without_copies(self) -> "FeatureTable":
-        """The table with every sound once; the copies are among its refusals."""
+        """Return the table with every sound once.
+
+        The copies are among its refusals.
+        """
         left_out, clipped = frozenset(self.copies), frozenset(self.clipped)
         kept = [row for row in range(len(self)) if row not in left_out]
         message = "The same recording is listed more than once; it counts once."
@@ -85,7 +91,10 @@ class FeatureTable:
         )
 
     def digest(self) -> bytes:
-        """SHA-256 of who speaks and of all features, in their order; the files' names do not count."""
+        """Return the SHA-256 of who speaks and of all features, in order.
+
+        The names of the files do not count.
+        """
         binding = sha256()
         for utterance, array in zip(self.utterances, self.features, strict=True):
             binding.update(json.dumps([utterance.speaker, array.dtype.str, array.shape]).encode())
@@ -94,12 +103,18 @@ class FeatureTable:
 
     @property
     def skipped(self) -> str:
-        """How many utterances were refused and why, such as "3 (2 SILENT, 1 NOT_FOUND)"."""
+        """Tell how many utterances were refused and why.
+
+        The form is "3 (2 SILENT, 1 NOT_FOUND)".
+        """
         return f"{len(self.refusals)} ({_by_reason(self.refusals)})"
 
     @property
     def matrix(self) -> npt.NDArray[np.float32]:
-        """Stacks utterance vectors, [N, S]; frame sequences have no such form."""
+        """Return utterance vectors as a matrix, [N, S].
+
+        Frame sequences have no such form.
+        """
         return np.stack(self.features).astype(np.float32, copy=False)
 
 
@@ -110,7 +125,7 @@ def extract_features(
     on_progress: OnProgress | None = None,
     workers: int | None = None,
 ) -> FeatureTable:
-    """Computes the features of every utterance, or takes them from the cache.
+    """Compute the features of every utterance, or take them from the cache.
 
     Neighbors in the listing that share a file are served together. A file is hashed first, for the cache, and what is
     decoded later must be the same file and unchanged.
@@ -141,7 +156,10 @@ def extract_features(
 
 
 def num_workers(num_utterances: int) -> int:
-    """How many processes to compute with: all cores at hand, but not for work that is done sooner than they start.
+    """Return how many processes to compute with.
+
+    All cores at hand, but fewer for work that is done sooner than they start. One at least, even so: a hostile file
+    kills that one and not this process.
 
     One at least, even so: it is that one which a hostile file kills.
     """
@@ -149,7 +167,7 @@ def num_workers(num_utterances: int) -> int:
 
 
 def feature_key(file_hash: str, utterance: Utterance, front_end: FrontEnd) -> str:
-    """Names the features of one utterance in the cache.
+    """Return the name of an utterance's features in the cache.
 
     Args:
         file_hash: SHA-256 of the file's bytes.
@@ -166,7 +184,7 @@ def _outcomes(
     cache: FeatureCache | None,
     workers: int,
 ) -> Iterator[tuple[str, Outcome]]:
-    """Yields what was heard where, and its features or refusal, of every utterance in order."""
+    """Yield the key of every utterance with its features or refusal, in order."""
     works: deque[_FileWork] = deque()
 
     def orders() -> Iterator[bytes]:
@@ -199,7 +217,7 @@ def _outcomes(
 
 @dataclass(kw_only=True)
 class _FileWork:
-    """The utterances of one file.
+    """Hold the utterances of one file while they are computed.
 
     Attributes:
         group: All of them.
@@ -218,7 +236,7 @@ class _FileWork:
     orders: deque[list[int]]
 
     def take(self, result: bytes | None) -> None:
-        """Note what came back of the first order that is out."""
+        """Take the result of the first pending order."""
         rows = self.orders.popleft()
         if result is None:
             outcomes: list[Outcome] = [lost(self.group[0].path)] * len(rows)
@@ -228,7 +246,7 @@ class _FileWork:
             self.known[row] = outcome
 
     def outcomes(self, cache: FeatureCache | None) -> Iterator[tuple[str, Outcome]]:
-        """Stores what is new and yields every utterance's key and outcome in order."""
+        """Store what is new; yield every utterance's key and outcome in order."""
         for row, (key, outcome) in enumerate(zip(self.keys, self.known, strict=True)):
             assert outcome is not None
             if row in self.new and cache is not None and not isinstance(outcome, AudioRefused):
@@ -237,12 +255,12 @@ class _FileWork:
 
 
 def lost(path: Path) -> AudioRefused:
-    """Why a recording is left out whose reader was killed."""
+    """Return the refusal of a recording whose reader was killed."""
     return AudioRefused("LOST", f"{path} killed the process that read it, for want of memory or time; leave it out.")
 
 
 def _start(group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCache | None) -> _FileWork:
-    """Hashes one file and looks its utterances up."""
+    """Hash one file and look up its utterances in the cache."""
     try:
         identity, file_hash = hashed(group[0].path)
     except AudioRefused as refusal:
@@ -262,7 +280,7 @@ def _start(group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCach
 def _compute(
     group: tuple[Utterance, ...], rows: Sequence[int], identity: Identity, front_end: FrontEnd
 ) -> list[Outcome]:
-    """Decodes utterances of one file and computes their features, in a worker."""
+    """Decode utterances of one file and computes their features, in a worker."""
     path = group[0].path
     changed = AudioRefused("CHANGED", f"{path} was changed while it was read; let the recording end, then run again.")
     try:
@@ -292,7 +310,7 @@ def _compute_one(recording: Recording, utterance: Utterance, front_end: FrontEnd
 
 
 def _to_bytes(outcomes: Sequence[Outcome]) -> bytes:
-    """What a worker gives back: a line that says what there is, then the numbers."""
+    """Write what a worker returns: a line that lists it, then the numbers."""
     said: list[list[Any]] = []
     content = []
     for outcome in outcomes:
@@ -306,7 +324,7 @@ def _to_bytes(outcomes: Sequence[Outcome]) -> bytes:
 
 
 def _from_bytes(result: bytes) -> list[Outcome]:
-    """The inverse of `_to_bytes`."""
+    """Read what `_to_bytes` wrote."""
     said, _, content = result.partition(b"\n")
     outcomes: list[Outcome] = []
     place = 0
@@ -346,7 +364,7 @@ def _table(utterances: Sequence[Utterance], outcomes: Sequence[tuple[str, Outcom
 
 
 def nothing_usable(refusals: Sequence[Refusal], num_discarded: int = 0) -> str:
-    """What is said where no utterance is left."""
+    """Explain that no utterance is left, and why."""
     if not refusals and num_discarded:
         return f"All {num_discarded} channels belong to roles that are discarded; check the roles in the settings."
     if not refusals:

@@ -1,4 +1,4 @@
-"""Finding recordings below a folder."""
+"""Find recordings below a folder."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,9 @@ OTHER_SUFFIXES = frozenset(
 
 
 def find_files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
-    """Yields every file below `folder` with one of the `suffixes`, in any case, in a fixed order.
+    """Yield every file below `folder` with one of the `suffixes`.
+
+    Upper and lower case do not matter, and the order is fixed.
 
     Hidden files and folders are passed over: other systems leave files such as `._call.wav` beside real ones.
 
@@ -40,5 +42,5 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def printable(path: Path) -> str:
-    """Returns the path with forward slashes, and bytes that are not UTF-8 written as escapes."""
+    """Return the path with forward slashes, non-UTF-8 bytes escaped."""
     return path.as_posix().encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,7 @@
-"""What a network reads: the normalized front-end outputs of N utterances, addressed by index."""
+"""Hold what a network reads: normalized front-end outputs.
+
+N utterances, addressed by index.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -13,23 +16,23 @@ MAX_FRAMES = 800
 
 
 class FrameBatch(NamedTuple):
-    """Zero-padded frames ``[B, F, M]`` and their true lengths ``[B]``."""
+    """Hold zero-padded frames ``[B, F, M]`` and true lengths ``[B]``."""
 
     frames: Tensor
     lengths: Tensor
 
 
 class Inputs(Protocol):
-    """N utterances ready for a network."""
+    """Hold N utterances ready for a network."""
 
     def __len__(self) -> int: ...
 
     def batch(self, rows: Tensor) -> Tensor | FrameBatch:
-        """The utterances of the index tensor ``rows`` ``[B]``."""
+        """Return the utterances of the index tensor ``rows`` ``[B]``."""
 
 
 class StatisticsInputs:
-    """Normalized utterance statistics ``[N, S]``."""
+    """Hold normalized utterance statistics ``[N, S]``."""
 
     def __init__(self, statistics: np.ndarray) -> None:
         self._statistics = torch.from_numpy(np.ascontiguousarray(statistics, dtype=np.float32))
@@ -38,12 +41,12 @@ class StatisticsInputs:
         return len(self._statistics)
 
     def batch(self, rows: Tensor) -> Tensor:
-        """Statistics ``[B, S]``."""
+        """Return statistics ``[B, S]``."""
         return self._statistics[rows]
 
 
 class FrameInputs:
-    """Normalized frame sequences, each ``[F, M]`` with its own F."""
+    """Hold normalized frame sequences, each ``[F, M]`` with its own F."""
 
     def __init__(self, sequences: Sequence[np.ndarray]) -> None:
         self._sequences = [torch.from_numpy(_middle(s).astype(np.float32)) for s in sequences]
@@ -52,7 +55,7 @@ class FrameInputs:
         return len(self._sequences)
 
     def batch(self, rows: Tensor) -> FrameBatch:
-        """Frames ``[B, F, M]`` padded to the longest of the batch."""
+        """Return frames ``[B, F, M]`` padded to the longest of the batch."""
         chosen = [self._sequences[row] for row in rows.tolist()]
         lengths = torch.tensor([len(frames) for frames in chosen])
         return FrameBatch(pad_sequence(chosen, batch_first=True), lengths)
@@ -64,5 +67,8 @@ def _middle(frames: np.ndarray) -> np.ndarray:
 
 
 def inputs_of(values: Sequence[np.ndarray]) -> Inputs:
-    """Inputs from normalized front-end outputs: ``[S]`` statistics or ``[F, M]`` frames per utterance."""
+    """Return inputs for a network from normalized front-end outputs.
+
+    Each utterance is ``[S]`` statistics or ``[F, M]`` frames.
+    """
     return StatisticsInputs(np.stack(values)) if values[0].ndim == 1 else FrameInputs(values)

@@ -1,4 +1,4 @@
-"""Speech with its true labels: the source site's side, and evaluation."""
+"""Hold speech with its true labels, for the source and for evaluation."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,10 @@ from ecan_core.utterance import Utterance
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledUtterance:
-    """An utterance and the emotion it was spoken with, a word of `EMOTIONS`."""
+    """Hold an utterance and its emotion, a word of `EMOTIONS`.
+
+    It is the emotion that the utterance was spoken with.
+    """
 
     utterance: Utterance
     label: str
@@ -18,7 +21,7 @@ class LabeledUtterance:
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Labeled utterances that were recorded as one collection.
+    """Hold labeled utterances that were recorded as one collection.
 
     Attributes:
         name: Name of the recipe, or of the folder or list the corpus was read from.
@@ -32,16 +35,19 @@ class Corpus:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The emotions that occur, in the order of `EMOTIONS`."""
+        """Return the emotions that occur, in the order of `EMOTIONS`."""
         present = {labeled.label for labeled in self.utterances}
         return tuple(label for label in EMOTIONS if label in present)
 
     def without_labels(self) -> tuple[Utterance, ...]:
-        """Returns the bare utterances; there is no way back."""
+        """Return the bare utterances, without a way back."""
         return tuple(labeled.utterance for labeled in self.utterances)
 
     def restrict(self, classes: Iterable[str]) -> tuple["Corpus", dict[str, int]]:
-        """Returns the corpus of these classes alone, and how many of each other label were left out."""
+        """Return the corpus of these classes alone, and what was left out.
+
+        What was left out is counted by label.
+        """
         wanted = frozenset(classes)
         kept = tuple(labeled for labeled in self.utterances if labeled.label in wanted)
         others = Counter(labeled.label for labeled in self.utterances if labeled.label not in wanted)

@@ -1,4 +1,4 @@
-"""Lists of utterances as CSV or JSON Lines.
+"""Read lists of utterances as CSV or JSON Lines.
 
 One reader serves both sides. The caller names the columns it may see; every other cell is dropped unread,
 so a target's listing cannot hold a label even where the file has one.
@@ -24,7 +24,7 @@ _LONGEST_HEADER = 2**16  # bytes that are looked at to tell the encoding
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a list, reduced to the columns that may be seen.
+    """Hold one line of a list, reduced to the columns that may be seen.
 
     Attributes:
         where: File and line, for messages.
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A list of utterances.
+    """Hold a list of utterances.
 
     Attributes:
         rows: In the order of the file.
@@ -51,7 +51,7 @@ class Table:
 
 
 def read_table(path: Path, extra: Collection[str] = ()) -> Table:
-    """Reads a list of utterances.
+    """Read a list of utterances.
 
     Paths in the list are relative to the list. The files themselves are not opened.
 
@@ -106,7 +106,10 @@ def _row(where: str, cells: dict[str, str], folder: Path) -> Row:
 
 
 def _identifier(file: str, channel: int | None, start_s: float | None, end_s: float | None) -> str:
-    """Names a part of a file as a media fragment does: `call.wav#channel=1&t=2.5,4.0`."""
+    """Name a part of a file as a media fragment does.
+
+    An example is `call.wav#channel=1&t=2.5,4.0`.
+    """
     fragment = []
     if channel is not None:
         fragment.append(f"channel={channel}")

@@ -1,4 +1,4 @@
-"""What a target site points at: recordings without labels."""
+"""List what a target site points at: recordings without labels."""
 
 import glob
 import os
@@ -15,7 +15,7 @@ _SUFFIXES = AUDIO_SUFFIXES | OTHER_SUFFIXES
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The utterances that a path stands for.
+    """Hold the utterances that a path stands for.
 
     Attributes:
         utterances: In a fixed order that does not depend on the file system.
@@ -28,7 +28,7 @@ class Listing:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """Whose recordings are not looked at.
+    """Name the people and files whose recordings are not read.
 
     Attributes:
         speakers: Names of voices.
@@ -39,17 +39,17 @@ class LeftOut:
     files: tuple[str, ...] = ()
 
     def covers(self, path: Path, speaker: str | None) -> bool:
-        """Whether a recording, or a stretch of it, is left out."""
+        """Return whether a recording, or a stretch of it, is left out."""
         return speaker in self.speakers or whole_path(path) in self.files
 
 
 def whole_path(path: Path) -> str:
-    """A path from the root on, without `..`; links stay as they are."""
+    """Return a path from the root on, without `..`; links stay."""
     return os.path.normpath(path.absolute())
 
 
 def list_utterances(path: Path, left_out: LeftOut = LeftOut()) -> Listing:
-    """Lists recordings without opening them.
+    """List recordings without opening them.
 
     Of a list only the columns `file` or `path`, `speaker`, `channel`, `start` and `end` are read. A file
     that is listed but cannot be decoded is refused later, with its reason, not here.
@@ -71,7 +71,9 @@ def list_utterances(path: Path, left_out: LeftOut = LeftOut()) -> Listing:
 
 
 def roots(path: Path) -> tuple[Path, ...]:
-    """Which files and folders must be within reach to list a path and to read what it lists.
+    """Return the files and folders that must be readable for a path.
+
+    They are needed to list the path and to read what it lists.
 
     Args:
         path: As for `list_utterances`.
@@ -110,7 +112,7 @@ def _nothing_at(path: Path) -> UsageFault:
 
 
 def _fixed(pattern: Path) -> Path:
-    """The folder in which a pattern is searched."""
+    """Return the folder in which a pattern is searched."""
     return next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
 
 

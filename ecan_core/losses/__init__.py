@@ -1,1 +1,1 @@
-"""The terms of the adaptation objective (method E7-E11)."""
+"""Compute the terms of the adaptation objective (method E7-E11)."""

@@ -1,4 +1,4 @@
-"""Diversity: keep the predictions of a mini-batch spread over all classes."""
+"""Keep the predictions of a mini-batch spread over all classes."""
 
 import math
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def diversity_loss(scores: Tensor) -> Tensor:
-    """Divergence of the mean prediction from the uniform distribution.
+    """Return the divergence of the mean prediction from uniform.
 
     ``KL(p || u) = sum_c p_c log p_c + log C`` with ``p`` the mean row of ``scores``: 0 when all classes are
     predicted equally often, ``log C`` when one class takes everything.
@@ -25,7 +25,7 @@ def diversity_loss(scores: Tensor) -> Tensor:
 
 
 def mean_entropy(scores: Tensor) -> Tensor:
-    """Mean Shannon entropy of the rows of ``scores`` ``[B, C]`` in nats.
+    """Return the mean Shannon entropy of rows ``[B, C]`` in nats.
 
     Source: the certainty half of information maximization (SHOT, Liang et al. 2020).
     """
@@ -33,5 +33,5 @@ def mean_entropy(scores: Tensor) -> Tensor:
 
 
 def entropy(scores: Tensor) -> Tensor:
-    """Shannon entropy ``[B]`` of each row of ``scores`` ``[B, C]`` in nats."""
+    """Return the Shannon entropy ``[B]`` of each row ``[B, C]`` in nats."""
     return -(scores * scores.clamp_min(1e-12).log()).sum(dim=1)

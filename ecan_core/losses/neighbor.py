@@ -1,8 +1,10 @@
-"""Nearest-neighbor contrastive learning: pull every utterance towards its neighbors in the memory bank.
+"""Pull every utterance towards its nearest neighbors in the bank.
+
+This is nearest-neighbor contrastive learning.
 
 Five forms are selectable, because the paper's own text was not at hand (docs/method.md):
 
-``ncl-1``  InfoNCE over the feature bank, one logarithm per neighbor
+``ncl-1``  InfoNCE over the embedding bank, one logarithm per neighbor
 ``ncl-2``  the same with the neighbors summed inside the logarithm
 ``ncl-3``  attraction and dispersion of scores (AaD)
 ``ncl-4``  like ``ncl-1`` with negatives from the mini-batch alone
@@ -18,7 +20,7 @@ from ecan_core.banks import MemoryBanks
 
 
 class Neighborhood(NamedTuple):
-    """Where the utterances of a mini-batch stand in the feature bank.
+    """Describe where a mini-batch's utterances lie in the embedding bank.
 
     Attributes:
         indices: bank rows of the mini-batch ``[B]``.
@@ -35,7 +37,7 @@ def neighborhood(features: Tensor, indices: Tensor, banks: MemoryBanks, num_neig
     """Find the K nearest bank rows of each utterance (E6).
 
     Args:
-        features: unit-length features ``[B, D]``, with gradient.
+        features: unit-length embeddings ``[B, D]``, with gradient.
         indices: bank rows of these utterances ``[B]``.
         banks: memory banks of the N target utterances.
         num_neighbors: K; all others where there are fewer.
@@ -47,9 +49,11 @@ def neighborhood(features: Tensor, indices: Tensor, banks: MemoryBanks, num_neig
 
 
 def instance_loss(hood: Neighborhood, temperature: float) -> Tensor:
-    """NCL-1: mean over neighbors k of ``-log softmax_j(f_i . F_j / temperature)[k]``, j over the bank but i.
+    """Compute NCL-1: contrast each neighbor with the whole bank.
 
-    Equal features everywhere give ``log(N - 1)``.
+    The mean over neighbors k of ``-log softmax_j(f_i . F_j / temperature)[k]``, j over the bank but i.
+
+    Equal embeddings everywhere give ``log(N - 1)``.
 
     Source: method E7 (its formula is a guess from secondary sources).
     """
@@ -58,7 +62,9 @@ def instance_loss(hood: Neighborhood, temperature: float) -> Tensor:
 
 
 def summed_instance_loss(hood: Neighborhood, temperature: float) -> Tensor:
-    """NCL-2: ``-log`` of the softmax mass that lies on the K neighbors together.
+    """Compute NCL-2: contrast the K neighbors together with the whole bank.
+
+    ``-log`` of the softmax mass that lies on them.
 
     Source: method section 1, rival NCL-2.
     """
@@ -67,10 +73,12 @@ def summed_instance_loss(hood: Neighborhood, temperature: float) -> Tensor:
 
 
 def batch_instance_loss(features: Tensor, hood: Neighborhood, temperature: float) -> Tensor:
-    """NCL-4: each neighbor against the other utterances of the mini-batch as its only negatives.
+    """Compute NCL-4: contrast each neighbor with the mini-batch alone.
+
+    Its other utterances are the only negatives.
 
     Args:
-        features: unit-length features of the mini-batch ``[B, D]``.
+        features: unit-length embeddings of the mini-batch ``[B, D]``.
         hood: their neighborhood.
         temperature: softmax temperature.
 
@@ -83,7 +91,9 @@ def batch_instance_loss(features: Tensor, hood: Neighborhood, temperature: float
 
 
 def score_loss(scores: Tensor, hood: Neighborhood, banks: MemoryBanks, dispersion: float) -> Tensor:
-    """NCL-3: agree with the neighbors' scores, disagree with the rest of the mini-batch.
+    """Compute NCL-3: agree with the neighbors' scores, disagree with the rest.
+
+    The rest is that of the mini-batch.
 
     ``-sum_k p_i . s_k + dispersion * sum_{m != i} p_i . p_m``, mean over i.
 
@@ -101,7 +111,9 @@ def score_loss(scores: Tensor, hood: Neighborhood, banks: MemoryBanks, dispersio
 
 
 def filtered_score_loss(scores: Tensor, hood: Neighborhood, banks: MemoryBanks, dispersion: float) -> Tensor:
-    """NCL-5: like NCL-3, but neighbors of neighbors are no negatives and i is compared through its neighbors.
+    """Compute NCL-5: like NCL-3, but spare the neighbors of neighbors.
+
+    They are no negatives, and i is compared through its neighbors.
 
     ``-sum_k p_i . s_k + dispersion * sum_{m != i} w_im mean_k s_k . p_m`` with ``w_im = 0`` when m is a
     neighbor of one of i's neighbors.

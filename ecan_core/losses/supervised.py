@@ -1,18 +1,20 @@
-"""Supervised contrastive learning on pseudo-labels: separate the classes in feature space."""
+"""Separate the classes of embeddings, contrasting pseudo-labels."""
 
 import torch
 from torch import Tensor
 
 
 def supervised_contrastive_loss(features: Tensor, pseudo_labels: Tensor, temperature: float) -> Tensor:
-    """SCL-1: utterances of one pseudo-class attract each other within the mini-batch.
+    """Compute SCL-1: attract utterances of one pseudo-class to each other.
+
+    All of them are in the mini-batch.
 
     For every anchor i with positives ``P(i)`` (same pseudo-label, not itself): the mean over P(i) of
     ``-log softmax_{a != i}(f_i . f_a / temperature)``; anchors without positives do not count. Without any
-    positive pair the loss is 0; equal features give ``log(B - 1)``.
+    positive pair the loss is 0; equal embeddings give ``log(B - 1)``.
 
     Args:
-        features: unit-length features ``[B, D]``.
+        features: unit-length embeddings ``[B, D]``.
         pseudo_labels: class indices ``[B]``.
         temperature: softmax temperature.
 
@@ -27,7 +29,7 @@ def supervised_contrastive_loss(features: Tensor, pseudo_labels: Tensor, tempera
 def bank_supervised_contrastive_loss(
     similarity: Tensor, pseudo_labels: Tensor, bank_labels: Tensor, temperature: float
 ) -> Tensor:
-    """SCL-2: as SCL-1 with the whole feature bank as the contrast set.
+    """Compute SCL-2: contrast like SCL-1, but with the whole embedding bank.
 
     Args:
         similarity: cosine similarity to the bank ``[B, N]``, the own row ``-inf`` (``Neighborhood.similarity``).

@@ -1,4 +1,4 @@
-"""The registry of networks that a bundle can carry."""
+"""Register the networks that a bundle can carry."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ FEATURE_DIM = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network's identity: its name in the bundle, the front end it reads and its encoder."""
+    """Identify a network: its name in the bundle, front end and encoder."""
 
     name: str
     front_end: str
@@ -27,7 +27,7 @@ ARCHITECTURES = {
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture called ``name`` in a bundle."""
+    """Return the architecture called ``name`` in a bundle."""
     for candidate in ARCHITECTURES.values():
         if candidate.name == name:
             return candidate
@@ -37,7 +37,7 @@ def architecture(name: str) -> Architecture:
 def build_network(
     arch: Architecture, *, input_dim: int, num_classes: int, normalization: str, seed: int = 0
 ) -> Network:
-    """A freshly initialized network.
+    """Build a freshly initialized network.
 
     Args:
         arch: which network.

@@ -1,4 +1,4 @@
-"""Encoders: from a front end's output to one vector per utterance."""
+"""Encode a front end's output as one vector per utterance."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,10 @@ from ecan_core.data.inputs import FrameBatch
 
 
 class StatisticsEncoder(nn.Module):
-    """One hidden layer on utterance statistics: ``[B, S] -> [B, E]``."""
+    """Encode utterance statistics by one layer: ``[B, S] -> [B, E]``.
+
+    It is a hidden layer.
+    """
 
     def __init__(self, input_dim: int, *, width: int = 256, dropout: float = 0.3) -> None:
         super().__init__()
@@ -23,7 +26,9 @@ class StatisticsEncoder(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """Temporal convolutions on frames with mean and deviation pooling: ``[B, F, M] -> [B, E]``.
+    """Encode frames by temporal convolutions: ``[B, F, M] -> [B, E]``.
+
+    Mean and deviation pool the frames.
 
     Source: the x-vector network (Snyder et al. 2018), much reduced. Every frame is normalized over its channels
     where the original has batch normalization, so that no statistics of the corpus are kept.
@@ -53,12 +58,18 @@ class FrameEncoder(nn.Module):
 
 
 def _normalize_frames(hidden: Tensor) -> Tensor:
-    """Zero mean and unit deviation over the channels of every frame of ``[B, channels, F]``."""
+    """Normalize every frame over its channels, ``[B, channels, F]``.
+
+    Each frame gets zero mean and unit deviation.
+    """
     return functional.layer_norm(hidden.transpose(1, 2), hidden.shape[1:2]).transpose(1, 2)
 
 
 def _moments(hidden: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation ``[B, channels]`` over the frames marked in ``inside`` ``[B, 1, F]``."""
+    """Return mean and deviation ``[B, channels]`` over marked frames.
+
+    They are marked in ``inside`` ``[B, 1, F]``.
+    """
     count = inside.sum(dim=2)
     mean = (hidden * inside).sum(dim=2) / count
     variance = (((hidden - mean[..., None]) * inside) ** 2).sum(dim=2) / count

@@ -1,4 +1,4 @@
-"""The network: encoder, bottleneck and a head that compares directions."""
+"""Define the network: encoder, bottleneck and a cosine head."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,14 +14,19 @@ from ecan_core.normalize import CLAMP, moments_of
 
 
 class NetOutput(NamedTuple):
-    """Unit-length features ``[B, D]`` and logits ``[B, C]``."""
+    """Hold unit-length embeddings ``[B, D]`` and logits ``[B, C]``.
+
+    The field of the embeddings is called ``features``.
+    """
 
     features: Tensor
     logits: Tensor
 
 
 class Network(nn.Module):
-    """Encoder, bottleneck (the *features* are its output, at unit length) and head.
+    """Chain encoder, bottleneck and head.
+
+    The bottleneck's output at unit length is the *embedding*.
 
     No layer collects statistics of the data it sees, so the weights and biases are the whole model.
     """
@@ -36,7 +41,10 @@ class Network(nn.Module):
         self.head = CosineHead(feature_dim, num_classes)
 
     def forward(self, batch: Tensor | FrameBatch) -> NetOutput:
-        """Features and logits of a batch of statistics ``[B, S]`` or of frames ``[B, F, M]``."""
+        """Return embeddings and logits of a batch.
+
+        The batch holds statistics ``[B, S]`` or frames ``[B, F, M]``.
+        """
         if self.standardize is not None:
             batch = self.standardize(batch)
         features = functional.normalize(self.bottleneck(self.encoder(batch)), dim=1)
@@ -44,7 +52,9 @@ class Network(nn.Module):
 
 
 class Standardize(nn.Module):
-    """Center and scale the inputs by the source's own statistics (``--normalize none`` alone).
+    """Center and scale the inputs by the source's own statistics.
+
+    Only a network trained with ``--normalize none`` does so.
 
     With corpus or speaker normalization each side normalizes by its own statistics and nothing of the kind
     crosses.
@@ -59,13 +69,13 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(input_dim))
 
     def fit(self, values: Sequence[np.ndarray]) -> None:
-        """Take center and scale from front-end outputs, each ``[S]`` or ``[F, M]``."""
+        """Take center and scale from front-end outputs, ``[S]`` or ``[F, M]``."""
         moments = moments_of(values)
         self.center.copy_(torch.from_numpy(moments.center))
         self.scale.copy_(torch.from_numpy(moments.scale))
 
     def forward(self, batch: Tensor | FrameBatch) -> Tensor | FrameBatch:
-        """Standardize ``[B, S]`` or the frames ``[B, F, M]``, clamped like normalized inputs."""
+        """Standardize ``[B, S]`` or ``[B, F, M]``, clamped like other inputs."""
         if isinstance(batch, FrameBatch):
             return FrameBatch(self._apply_to(batch.frames), batch.lengths)
         return self._apply_to(batch)
@@ -75,7 +85,9 @@ class Standardize(nn.Module):
 
 
 class CosineHead(nn.Module):
-    """Linear classifier of unit features whose rows all have one length: ``LENGTH * cosine + bias``.
+    """Classify unit embeddings by ``LENGTH * cosine + bias``.
+
+    All rows of the weight have one length.
 
     Neither a feature nor a class can grow certain by growing long, so that information maximization has to turn
     features towards a class; with free lengths it harms across corpora (docs/method.md).
@@ -89,9 +101,9 @@ class CosineHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def rows(self) -> Tensor:
-        """The effective weight rows ``[C, D]``."""
+        """Return the effective weight rows ``[C, D]``."""
         return self.LENGTH * functional.normalize(self.direction, dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of unit features ``[B, D]``."""
+        """Return logits ``[B, C]`` of unit embeddings ``[B, D]``."""
         return functional.linear(features, self.rows(), self.bias)

@@ -1,4 +1,4 @@
-"""A network's weights as plain arrays: the only way in and out.
+"""Copy a network's weights in and out as plain arrays; the only way.
 
 What is not listed here (optimizer state, memory banks) has no way out.
 """
@@ -27,7 +27,9 @@ def to_arrays(network: Network) -> Arrays:
 
 @torch.no_grad()
 def load_arrays(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
-    """Overwrite a network's weights with ``arrays``; names and shapes must be exactly its own.
+    """Overwrite a network's weights with ``arrays``.
+
+    Names and shapes must be exactly its own.
 
     Raises:
         ModelError: a tensor is missing, unknown or of another shape.
@@ -44,7 +46,10 @@ def load_arrays(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def snapshot(network: Network) -> Arrays:
-    """Copy all that a network is, bit for bit, for a run that may be killed; what leaves is `to_arrays`."""
+    """Copy a network bit for bit, for a run that may be killed.
+
+    What leaves the site is `to_arrays`.
+    """
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
 
 
@@ -54,7 +59,7 @@ def restore(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _tensors(network: Network) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor that is stored as it is, under its name in a bundle."""
+    """Yield every tensor that is stored as it is, by its bundle name."""
     if network.standardize is not None:
         yield "input.center", network.standardize.center
         yield "input.scale", network.standardize.scale

@@ -1,4 +1,6 @@
-"""The gRPC service that hands a bundle over: messages, limits, refusals and mutually pinned channels.
+"""Hand a bundle over by gRPC.
+
+Messages, limits, refusals and mutually pinned channels.
 
 Whatever speaks gRPC imports it after this package, so the library is set up in this one place: its own log, which
 would print addresses and paths on stderr, is silenced, and TLS 1.2 is left without any cipher suite that could be

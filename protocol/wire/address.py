@@ -1,4 +1,7 @@
-"""Network addresses as people write them: ``HOST:PORT``, with brackets around an IPv6 host."""
+"""Read network addresses as ``HOST:PORT``.
+
+An IPv6 host stands in brackets.
+"""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ _MAX_PORT = 65535
 
 @dataclass(frozen=True)
 class Address:
-    """Where a source listens; says nothing about who listens there."""
+    """Hold where a source listens; says nothing about who listens there."""
 
     host: str
     port: int

@@ -1,8 +1,8 @@
-"""Both ends of the connection: TLS 1.3 where each side accepts exactly one certificate of the other.
+"""Connect by TLS 1.3; each side accepts one certificate of the other.
 
-There is no certificate authority and no name to trust. The source requires a certificate out of the sites'
-requests. The target first asks what certificate the source shows, checks that the identity it trusts has
-endorsed it, and then accepts that certificate alone.
+There is no certificate authority and no trusted name. The source requires a certificate from the sites' requests.
+The target first fetches the certificate that the source shows, checks that the identity it trusts has endorsed it,
+and then accepts that certificate alone.
 """
 
 import contextlib
@@ -58,15 +58,15 @@ _CHANNEL_OPTIONS = (
 
 
 class TlsIdentity(Protocol):
-    """What TLS needs of a site: its key and the certificate that it shows."""
+    """Hold what TLS needs of a site: its key and its certificate."""
 
     @property
     def tls_key_pem(self) -> bytes:
-        """The private key, PEM."""
+        """Return the private key, PEM."""
 
     @property
     def certificate_pem(self) -> bytes:
-        """The certificate, PEM."""
+        """Return the certificate, PEM."""
 
 
 def start_server(
@@ -107,7 +107,9 @@ def start_server(
 
 
 def trusted_certificate(address: Address, trusted: bytes, timeout_s: float) -> bytes:
-    """The certificate that the source shows, once it has proved to be endorsed by the identity that we trust.
+    """Return the source's certificate, once the trusted identity vouches.
+
+    It must be endorsed by the identity that we trust.
 
     Args:
         address: where the source listens.
@@ -144,7 +146,7 @@ def trusted_certificate(address: Address, trusted: bytes, timeout_s: float) -> b
 def pinned_channel(
     address: Address, identity: TlsIdentity, certificate: bytes, trusted: bytes
 ) -> Iterator[grpc.Channel]:
-    """A channel that reaches the holder of one certificate and nobody else.
+    """Open a channel to the holder of one certificate and nobody else.
 
     Args:
         address: where the source listens.
@@ -165,7 +167,9 @@ def pinned_channel(
 
 
 def shown_certificate(address: Address, timeout_s: float) -> bytes:
-    """The certificate that whoever listens there shows, DER: by a handshake that believes nothing and only greets.
+    """Return the certificate that a listener shows, DER.
+
+    It makes a handshake that believes nothing and sends nothing but the greeting.
 
     Raises:
         ConnectionFault: nobody listens, or not by TLS 1.3.
@@ -202,7 +206,7 @@ def shown_certificate(address: Address, timeout_s: float) -> bytes:
 
 
 def _bind_fault(address: Address) -> ConnectionFault:
-    """Why the address cannot be bound, which gRPC does not tell."""
+    """Explain why the address cannot be bound; gRPC does not tell."""
     why = "the port is in use"
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]

@@ -1,4 +1,6 @@
-"""How sealed bytes are cut for the wire: chunks of one size, counted from the start of the file.
+"""Cut sealed bytes for the wire into chunks of one size.
+
+Counted from the start of the file.
 
 The bytes of a Chunk message follow from its offset and its data, so neither side runs protobuf over them: the
 source writes the few bytes in front of the data, the target says beforehand which they must be.
@@ -14,22 +16,31 @@ _DATA_TAG = b"\x12"  # field 2, bytes
 
 
 def is_chunk_start(offset: int, size: int) -> bool:
-    """Whether a download of `size` bytes may go on from `offset`."""
+    """Return whether a download may go on from ``offset``.
+
+    ``size`` is the length of the file in bytes.
+    """
     return 0 <= offset < size and offset % CHUNK_BYTES == 0
 
 
 def whole_chunks(num_bytes: int) -> int:
-    """The bytes of `num_bytes` that lie in complete chunks: from there a download goes on."""
+    """Return the bytes of ``num_bytes`` that lie in complete chunks.
+
+    A download goes on from there.
+    """
     return num_bytes - num_bytes % CHUNK_BYTES
 
 
 def chunk_length(offset: int, size: int) -> int:
-    """The bytes of the chunk at `offset` of `size` bytes; 0 at the end."""
+    """Return the length in bytes of the chunk at ``offset``; 0 at the end.
+
+    ``size`` is the length of the file in bytes.
+    """
     return min(CHUNK_BYTES, size - offset)
 
 
 def chunk_message(offset: int, data: bytes | memoryview) -> bytes:
-    """The canonical bytes of a Chunk message.
+    """Return the canonical bytes of a Chunk message.
 
     Args:
         offset: bytes from the start of the file.
@@ -39,7 +50,9 @@ def chunk_message(offset: int, data: bytes | memoryview) -> bytes:
 
 
 def chunk_data(message: bytes, offset: int, num_bytes: int) -> memoryview:
-    """The data of the Chunk message that must come next; a view into the message, without a copy.
+    """Return the data of the Chunk message that must come next.
+
+    It is a view into the message, without a copy.
 
     Args:
         message: what came.
@@ -58,13 +71,16 @@ def chunk_data(message: bytes, offset: int, num_bytes: int) -> memoryview:
 
 
 def _head(offset: int, num_bytes: int) -> bytes:
-    """What stands before the data; an offset of 0 is not written, as protobuf has it."""
+    """Return the bytes before the data; protobuf omits an offset of 0."""
     written = _OFFSET_TAG + _varint(offset) if offset else b""
     return written + _DATA_TAG + _varint(num_bytes)
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits per byte, the lowest first; all but the last byte have their top bit set."""
+    """Encode seven bits per byte, the lowest first.
+
+    All but the last byte have their top bit set.
+    """
     digits = bytearray()
     while value > 0x7F:
         digits.append(value & 0x7F | 0x80)

@@ -1,4 +1,6 @@
-"""Canonical protobuf: one message has one byte string, so a message can carry nothing but its fields.
+"""Encode protobuf canonically: one message has one byte string.
+
+A message can thus carry nothing but its fields.
 
 Plain protobuf keeps unknown fields, accepts a field twice, in any order, and numbers in longer forms than
 needed; each of these is room for bytes that no schema shows. No field is longer than the table in
@@ -17,7 +19,7 @@ M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message) -> bytes:
-    """The canonical bytes of a message.
+    """Return the canonical bytes of a message.
 
     Raises:
         Malformed: a field is beyond its limit.
@@ -27,7 +29,9 @@ def encode(message: Message) -> bytes:
 
 
 def decoder(message_type: type[M]) -> Callable[[bytes], M]:
-    """A parser of `message_type` that refuses every byte string but the canonical one.
+    """Make a parser of ``message_type`` for canonical bytes alone.
+
+    It refuses every other byte string.
 
     Returns:
         A function from bytes to the message, raising `Malformed`: NOT_CANONICAL, or LENGTH or OFFSET where a field

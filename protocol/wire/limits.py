@@ -1,4 +1,4 @@
-"""How large everything on the wire may be: each field of each message, and each message as a whole.
+"""Limit the size of every field and message on the wire.
 
 One table for both sites. A field that is not in it cannot be sent or read, so nobody adds one in passing.
 """

@@ -1,4 +1,4 @@
-"""Headers and trailers: gRPC lets either side add any; here nobody may.
+"""Refuse headers and trailers: gRPC lets either side add any.
 
 They would cross beside the messages, in no schema and with no limit but their size.
 """

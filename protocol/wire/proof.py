@@ -1,4 +1,6 @@
-"""Proof that who opens a grant holds the site's receipt key, here and now, on this very pair of certificates.
+"""Prove that whoever opens a grant holds the site's receipt key.
+
+The proof holds for this moment and this very pair of certificates.
 
 TLS proves the certificates' keys. This proves the identity behind the target's, and cannot be carried over to
 another grant, another source or another connection's nonce.
@@ -72,6 +74,6 @@ def check_proof(
 
 
 def _payload(grant: bytes, nonce: bytes, server_certificate: bytes, client_certificate: bytes) -> bytes:
-    """All parts have a fixed length, so their concatenation can be read in one way only."""
+    """Join the parts; all have a fixed length, so the result is unambiguous."""
     certificates = (hashlib.sha256(certificate).digest() for certificate in (server_certificate, client_certificate))
     return b"".join((grant, nonce, *certificates))

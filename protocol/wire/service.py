@@ -1,4 +1,6 @@
-"""The source's end of every call: who may call, how a message is read, how a fault looks from outside.
+"""Serve every call at the source.
+
+Who may call, how a message is read, how a fault looks from outside.
 
 The four methods are plain functions of messages that raise `ProtocolError`; what is the same for all of
 them is written here once.
@@ -52,7 +54,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """A site that may call: what its certificate must show beside the key.
+    """Describe a site that may call, and what its certificate must show.
+
+    The certificate must also hold the site's key.
 
     Attributes:
         fingerprint: the site's, 32 bytes.
@@ -69,7 +73,7 @@ Pins = Mapping[bytes, Pin]
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """An admitted call.
+    """Describe an admitted call.
 
     Attributes:
         site: fingerprint of the site at the other end, 32 bytes: the only source of its rights.
@@ -85,13 +89,13 @@ class Call:
 
 
 class Release(Protocol):
-    """What a source answers; each method raises `ProtocolError` to refuse."""
+    """Answer as a source does; each method raises `ProtocolError` to refuse."""
 
     def open(self, request: OpenRequest, call: Call) -> Offer:
         """Name the bundle of a grant."""
 
     def fetch(self, request: FetchRequest, call: Call) -> Iterator[bytes]:
-        """Stream the bundle, as the bytes of Chunk messages; see `protocol.wire.chunks`."""
+        """Stream the bundle as Chunk messages, see `protocol.wire.chunks`."""
 
     def ack(self, request: AckRequest, call: Call) -> AckReply:
         """Take the receipt."""
@@ -101,7 +105,7 @@ class Release(Protocol):
 
 
 def pins(requests: Iterable[SiteRequest]) -> dict[bytes, Pin]:
-    """Who may call: the sites of some requests and nobody else."""
+    """Return who may call: the sites of some requests and nobody else."""
     found = {}
     for request in requests:
         certificate = x509.load_pem_x509_certificate(request.certificate)
@@ -112,7 +116,7 @@ def pins(requests: Iterable[SiteRequest]) -> dict[bytes, Pin]:
 
 
 def release_handler(release: Release, sites: Pins) -> "grpc.GenericRpcHandler[bytes, bytes]":
-    """The gRPC side of the service.
+    """Make the gRPC side of the service.
 
     Args:
         release: answers the calls.
@@ -132,10 +136,12 @@ def release_handler(release: Release, sites: Pins) -> "grpc.GenericRpcHandler[by
 
 @dataclass(frozen=True)
 class _Admission:
-    """What every call passes first. gRPC hands over and takes raw bytes, so nothing is decoded before it.
+    """Admit calls: every call passes here first.
 
-    To gRPC every request is a stream, though it has one message: of any other, gRPC would wait for the message itself,
-    with a thread and as long as the peer likes, before it asked here whether the peer may call.
+    gRPC hands over and takes raw bytes, so nothing is decoded before it.
+
+    Every request is declared to gRPC as a stream, though it has one message. Otherwise gRPC would itself wait for the
+    message, with a thread and as long as the peer likes, before it asked here whether the peer may call.
     """
 
     sites: Pins
@@ -166,7 +172,7 @@ class _Admission:
 
     @contextlib.contextmanager
     def _admitted(self, context: grpc.ServicerContext) -> Iterator[Call]:
-        """Take one of the site's places, for as long as the call has a thread."""
+        """Take one of the site's places while the call has a thread."""
         call = self._admit(context)
         with self._counting:
             if self._running[call.site] >= CALLS_PER_SITE:
@@ -192,7 +198,10 @@ class _Admission:
         )
 
     def _identify(self, context: grpc.ServicerContext) -> tuple[x509.Certificate, bytes]:
-        """Whose certificate is at the other end; TLS has checked already that the peer holds its key."""
+        """Identify the certificate at the other end.
+
+        TLS has already checked that the peer holds its key.
+        """
         peer: Mapping[str, Any] = context.auth_context()
         shown = peer.get("x509_pem_cert", ())
         if (
@@ -209,7 +218,10 @@ class _Admission:
 
 
 def _only_message(messages: Iterator[bytes], call: Call) -> bytes:
-    """The message of a call, and that it is the only one; the call is cut if it is not here in time."""
+    """Return the message of a call, and check that it is the only one.
+
+    The call is cut if it does not arrive in time.
+    """
     patience = threading.Timer(MESSAGE_PATIENCE_S, call.cut)
     patience.daemon = True
     patience.start()

@@ -1,4 +1,6 @@
-"""Which faults a peer may hear of: one table, so that nothing free ever crosses as an error text.
+"""Decide which faults a peer may hear of.
+
+One table, so that no free text ever crosses as an error.
 
 A fault leaves the source as its gRPC status and one fixed sentence; the target looks the sentence up in the
 same table and never shows a text that it does not know.
@@ -22,7 +24,7 @@ from protocol.errors import (
 
 @dataclass(frozen=True)
 class PublicFault:
-    """How a fault looks to the peer.
+    """Describe how a fault looks to the peer.
 
     Attributes:
         status: the gRPC status.
@@ -127,13 +129,13 @@ _BY_SENTENCE = {fault.sentence: (code, fault) for code, fault in PUBLIC_FAULTS.i
 
 
 def public_fault(code: Code) -> PublicFault:
-    """What a peer hears of a fault with this code."""
+    """Return what a peer hears of a fault with this code."""
     return PUBLIC_FAULTS.get(code, PUBLIC_FAULTS[Code.INTERNAL])
 
 
 @contextlib.contextmanager
 def explained_faults(peer: str) -> Iterator[None]:
-    """Turns what gRPC raises in the block into an error of ours.
+    """Turn what gRPC raises in the block into an error of ours.
 
     Args:
         peer: how to call the peer in messages, such as its address.

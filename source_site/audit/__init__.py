@@ -1,1 +1,4 @@
-"""The leakage audit: what an attacker could learn about single utterances and speakers from the file that leaves."""
+"""Audit leakage: what an attacker could learn from the released file.
+
+About single utterances and about speakers.
+"""

@@ -1,4 +1,7 @@
-"""Audit a trained run: train networks as it was trained, attack them and the very file that would leave."""
+"""Audit a trained run with networks that are trained alike.
+
+They are attacked, and so is the very file that would leave.
+"""
 
 import hashlib
 import time
@@ -134,10 +137,10 @@ def audit_run(
 
 
 def refuse_copies(material: Material) -> None:
-    """See that members and others are different utterances.
+    """Refuse a corpus in which too many utterances are copies.
 
-    Who was left out of a network's training and whose copy was in looks like a member that is none, so that attacks
-    seem weaker than they are.
+    If an utterance was left out of a network's training and its copy was in, it looks like a member without being one.
+    Attacks would then seem weaker than they are.
 
     Raises:
         Refused: more than `MAX_COPIES` of the utterances are copies of others.
@@ -160,7 +163,7 @@ def read_trained_material(
     cache_path: Path | None,
     narrator: Narrator,
 ) -> Material:
-    """Read the corpora of a run again, and see that they are the same.
+    """Read the corpora of a run again, and check that they are the same.
 
     Raises:
         UsageFault: they are others.
@@ -182,7 +185,7 @@ def read_trained_material(
 
 
 def released_network(run: StoredRun, material: Material) -> tuple[Network, bytes]:
-    """The network as a bundle would hold it, and its weights there."""
+    """Return the network as a bundle would hold it, and its weights there."""
     facts = run.facts
     network = build_network(
         architecture(facts.arch),
@@ -195,13 +198,19 @@ def released_network(run: StoredRun, material: Material) -> tuple[Network, bytes
 
 
 def capacity_of(material: Material) -> Capacity:
-    """What a network's file could carry, against the corpus it was trained on."""
+    """Return what a network's file could carry, against its corpus.
+
+    The corpus is the one that it was trained on.
+    """
     most = capacity(material.arch.name, len(material.classes), material.normalization)
     return Capacity(num_bytes=most.num_bytes, share_of_speech=round(share_of_speech(most.bits, material.hours), 4))
 
 
 def attack_procedure(shadows: Shadows, material: Material) -> list[Attack]:
-    """Attacks on networks that were trained as the released one was, one after the other."""
+    """Attack networks that were trained as the released one was.
+
+    One after the other.
+    """
     logits, labels, members = shadows.logits, material.labels, shadows.members
     ratios = lira_scores(logits, labels, members)
     hardest = atypical(logits, labels)
@@ -221,10 +230,10 @@ def attack_procedure(shadows: Shadows, material: Material) -> list[Attack]:
 
 
 def attack_released(network: Network, shadows: Shadows, nearly_whole: Shadows, material: Material) -> Attack:
-    """LiRA on the file itself.
+    """Attack the file itself by LiRA.
 
-    All of the corpus are its members. The others are utterances that a network was not trained on, though it was on
-    nearly all: it recognizes speech as well as the file does.
+    All utterances of the corpus are members. For comparison each is also asked of a network that was trained on nearly
+    all of the corpus but not on this utterance, and so recognizes speech as well as the file does.
     """
     references = (shadows.logits, material.labels, shadows.members)
     own = lira_scores_of(run_network(network, material.inputs()).logits.numpy(), *references)
@@ -236,7 +245,7 @@ def attack_released(network: Network, shadows: Shadows, nearly_whole: Shadows, m
 
 
 def easiest(shadows: Shadows, material: Material, *, count: int = 20) -> tuple[Exposed, ...]:
-    """The utterances that give their membership away most."""
+    """Return the utterances that give their membership away most."""
     odds = confidences(shadows.logits, material.labels)
     scores = lira_scores(shadows.logits, material.labels, shadows.members)
     areas = [

@@ -1,4 +1,6 @@
-"""How well an attack tells members from others, with intervals: area under the ROC curve, and hits at few false alarms.
+"""Measure how well an attack tells members from others, with intervals.
+
+Area under the ROC curve, and hits at few false alarms.
 
 Scores of many models are pooled: ``scores[k, n]`` is how much an attack believes that utterance n was in the training
 of model k, and ``members[k, n]`` whether it was. The models share their utterances, so a resample draws utterances and
@@ -19,20 +21,20 @@ NUM_RESAMPLES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A figure and its two-sided 95 % interval."""
+    """Hold a figure and its two-sided 95 % interval."""
 
     value: float
     low: float
     high: float
 
     def holds(self, value: float) -> bool:
-        """Whether a value lies in the interval."""
+        """Return whether a value lies in the interval."""
         return self.low <= value <= self.high
 
 
 @dataclass(frozen=True, kw_only=True)
 class Separation:
-    """How well scores separate members from others.
+    """Describe how well scores separate members from others.
 
     Attributes:
         auc: area under the ROC curve; 0.5 is chance.
@@ -74,7 +76,7 @@ def separation(scores: np.ndarray, members: np.ndarray, *, seed: int = 0) -> Sep
 
 
 def clopper_pearson(hits: float, trials: int) -> tuple[float, float]:
-    """The exact two-sided 95 % interval of a binomial share.
+    """Return the exact two-sided 95 % interval of a binomial share.
 
     Source: Clopper & Pearson, Biometrika 26 (1934).
     Differs: nothing.
@@ -90,7 +92,7 @@ def clopper_pearson(hits: float, trials: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Roc:
-    """Scores in falling order, equal ones together.
+    """Hold scores in falling order, equal ones together.
 
     Attributes:
         utterances: the column of each score, best first.
@@ -116,24 +118,30 @@ class Roc:
 
     @property
     def num_members(self) -> int:
-        """Number of members' scores."""
+        """Return the number of members' scores."""
         return int(self.members.sum())
 
     @property
     def area(self) -> float:
-        """Area under the curve."""
+        """Return the area under the curve."""
         alarms, hits = self.curve(np.ones(1 + self.utterances.max()))
         return float(np.trapezoid(hits, alarms))
 
     def points(self, *, count: int = 80) -> tuple[tuple[float, ...], ...]:
-        """False and true alarms as shares at some thresholds, close together where false alarms are few."""
+        """Return false and true alarms as shares at some thresholds.
+
+        They are close together where false alarms are few.
+        """
         alarms, hits = self.curve(np.ones(1 + self.utterances.max()))
         rates = np.r_[0.0, np.geomspace(max(alarms[1:][alarms[1:] > 0].min(), 1e-5), 1.0, count)]
         places = np.unique(np.searchsorted(alarms, rates, side="right") - 1)
         return tuple((round(float(alarms[one]), 6), round(float(hits[one]), 6)) for one in places)
 
     def curve(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """False and true alarms as shares, each threshold one point, with every utterance weighted ``[N]``."""
+        """Return false and true alarms as shares, one point per threshold.
+
+        Every utterance is weighted ``[N]``.
+        """
         weight = weights[self.utterances]
         hits = np.add.reduceat(weight * self.members, self.starts).cumsum()
         alarms = np.add.reduceat(weight * ~self.members, self.starts).cumsum()

@@ -1,7 +1,9 @@
-"""Canaries: utterances with a wrong label, put into a training by the toss of a coin, and whether one can tell.
+"""Plant canaries and measure whether one can tell they were there.
 
-The same coins audit a promise of differential privacy: whoever guesses more of them right than epsilon allows has
-shown that the promise does not hold.
+A canary is an utterance with a wrong label, put into a training by the toss of a coin.
+
+The same coins test a promise of differential privacy: whoever guesses more of them right than epsilon allows has shown
+that the promise does not hold.
 """
 
 import math
@@ -24,7 +26,7 @@ NUM_NETWORKS = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """Which utterances are canaries, and in which network each is.
+    """Plan which utterances are canaries, and in which network each is.
 
     Attributes:
         rows: the canaries, M indices.
@@ -37,13 +39,16 @@ class Plan:
     coins: np.ndarray
 
     def material(self, material: Material) -> Material:
-        """The corpus with the wrong labels."""
+        """Return the corpus with the wrong labels."""
         labels = material.labels.copy()
         labels[self.rows] = self.labels
         return replace(material, labels=labels)
 
     def trained(self, num_utterances: int) -> np.ndarray:
-        """Which network is trained on which utterance, bool ``[T, N]``: all but the canaries that lost the toss."""
+        """Return which network is trained on which utterance, bool ``[T, N]``.
+
+        All but the canaries that lost the toss.
+        """
         chosen = np.ones((len(self.coins), num_utterances), dtype=bool)
         chosen[:, self.rows] = self.coins
         return chosen
@@ -65,7 +70,7 @@ def plan_canaries(labels: np.ndarray, num_classes: int, *, seed: int) -> Plan:
 
 
 def look_at_canaries(plan: Plan, logits: np.ndarray, references: Shadows, *, delta: float, seed: int) -> Canaries:
-    """Measure how exposed canaries are, and what their coins say about a promise.
+    """Measure how exposed canaries are, and test a promise by their coins.
 
     Args:
         plan: the canaries.
@@ -94,7 +99,9 @@ def look_at_canaries(plan: Plan, logits: np.ndarray, references: Shadows, *, del
 
 
 def exposures(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Exposure in bits of each canary that was in: minus the logarithm of its rank's share among those that were not.
+    """Return the exposure in bits of each canary that was in.
+
+    It is minus the logarithm of the canary's rank as a share among those that were not in.
 
     Source: exposure (Carlini et al., "The secret sharer", 2019).
     Differs: the candidates are canaries that were drawn alike and left out by a coin.
@@ -105,7 +112,7 @@ def exposures(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
 
 
 def guess(scores: np.ndarray, coins: np.ndarray) -> tuple[int, int]:
-    """Guess the coins of the highest quarter of the scores as in and of the lowest as out.
+    """Guess the coins: the highest quarter of scores in, the lowest out.
 
     Returns:
         How many were guessed, and how many of them right.
@@ -117,7 +124,9 @@ def guess(scores: np.ndarray, coins: np.ndarray) -> tuple[int, int]:
 
 
 def least_epsilon(count: int, guesses: int, right: int, delta: float) -> float:
-    """The least epsilon that a training with so many right guesses can have, at 95 % confidence.
+    """Return the least epsilon of a training with so many right guesses.
+
+    The bound holds at 95 % confidence.
 
     Source: Steinke, Nasr & Jagielski, "Privacy auditing with one (1) training run", 2023, theorem 5.2.
     Differs: nothing.
@@ -143,7 +152,10 @@ def least_epsilon(count: int, guesses: int, right: int, delta: float) -> float:
 
 
 def _probability(count: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
-    """Largest probability of so many right guesses under a promise."""
+    """Return the largest probability of so many right guesses.
+
+    The promise is assumed to hold.
+    """
     share = 1 / (1 + math.exp(-epsilon))
     tail = float(binom.sf(right - 1, guesses, share))
     worst = total = 0.0
@@ -154,7 +166,10 @@ def _probability(count: int, guesses: int, right: int, epsilon: float, delta: fl
 
 
 def _mean_exposure(scores: np.ndarray, coins: np.ndarray, every: np.ndarray, seed: int) -> Estimate:
-    """The mean over all networks, with an interval from resamples of the canaries."""
+    """Return the mean exposure over all networks with an interval.
+
+    The interval is from resamples of the canaries.
+    """
     random = np.random.default_rng(seed)
     means = []
     for _ in range(NUM_RESAMPLES):

@@ -1,4 +1,7 @@
-"""The commands of ``ecan-source`` that look at a trained model. Heavy imports happen inside the command."""
+"""Define the commands of ``ecan-source`` that examine a trained model.
+
+Heavy imports happen inside the command.
+"""
 
 import json
 from pathlib import Path
@@ -32,19 +35,19 @@ cache_option = click.option(
     show_default=True,
     help="Networks to train for the attacks.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**20), default=0, show_default=True, help="Of the audit.")
+@click.option("--seed", type=click.IntRange(0, 2**20), default=0, show_default=True, help="Seed of the audit.")
 @cache_option
 @format_option
 @quiet_option
 def audit(
     run_dir: Path, corpora: tuple[str, ...], num_models: int, seed: int, cache: Path | None, form: str, quiet: bool
 ) -> None:
-    """Attack the model as those would who get it, and write audit.json and audit.html beside it.
+    """Attack the model as its receivers could, and report the leakage.
 
-    Trains networks as the model was trained, each on a random half of the corpus, and measures how well attacks tell
-    which utterances were in. Its first line is a smoke alarm: whether the loss alone tells them, without other
-    networks. An audit that was interrupted goes on where it was. The report stays here: it says which weights it is
-    about, and nobody else gets it.
+    Writes audit.json and audit.html beside the model. Trains networks as the model was trained, each on a random half
+    of the corpus, and measures how well attacks find the utterances of the training. The first line of the report is
+    a smoke alarm: whether the loss alone finds them, without other networks. An interrupted audit continues when you
+    run the command again. The report stays on this machine and names the weights it is about.
     """
     from dataclasses import asdict
 
@@ -79,8 +82,8 @@ def audit(
 @click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
 @corpora_option
 @click.option("--config", type=existing_file, help="YAML with training settings; default: those of the run.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the training; default: that of the run.")
-@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="To compute with.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the training; default: that of the run.")
+@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads to compute with.")
 @cache_option
 @format_option
 @quiet_option
@@ -94,11 +97,11 @@ def reproduce(
     form: str,
     quiet: bool,
 ) -> None:
-    """Train the model again, as a second person, and compare the bytes that would leave.
+    """Train the model again and compare the bytes that would leave.
 
-    The same corpora, settings, seed and threads on the same kind of processor give the same bytes; then nothing is in
-    them that the person who trained could have hidden there. Otherwise the command says what differs and ends with
-    exit code 11.
+    Run this as a second person. The same corpora, settings, seed and threads on the same kind of processor give the
+    same bytes; then the first person cannot have hidden anything in them. Otherwise the command says what differs and
+    ends with exit code 11.
     """
     from dataclasses import asdict
 
@@ -129,10 +132,11 @@ def reproduce(
 @click.option("--out", type=folder, required=True, help="Folder for the files.")
 @quiet_option
 def cards(run_dir: Path, out: Path, quiet: bool) -> None:
-    """Write a model card, a data sheet and a machine-learning bill of materials (CycloneDX 1.6).
+    """Write a model card, a data sheet and a machine-learning BOM.
 
-    They are written from the run and its audit, and may go beside a bundle: of the corpus they say no more than a
-    manifest does. What the tool does not know is left open for you to fill in.
+    The bill of materials (BOM) has the form CycloneDX 1.6. All three are written from the run and its audit. They may
+    be sent with a bundle: they say no more about the corpus than its manifest does. Fill in the parts that the tool
+    cannot know.
     """
     from source_site.cards import write_cards
 

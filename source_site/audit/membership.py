@@ -1,4 +1,4 @@
-"""Attacks that ask of one utterance: was it in the training?
+"""Attack single utterances: find out whether they were in the training.
 
 All read the logits ``[K, N, C]`` of K models on N utterances, of which each model was trained on about half
 (``members`` ``[K, N]``), and give scores ``[K, N]`` that are higher for likelier members. Each model is the target
@@ -16,7 +16,7 @@ MIN_DEVIATION = 1e-3
 
 
 def confidences(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Log odds of the true class: ``log p_y / (1 - p_y)``.
+    """Return log odds of the true class: ``log p_y / (1 - p_y)``.
 
     Source: LiRA's logit scaling (Carlini et al., 2022, section V-B).
     Differs: nothing.
@@ -31,7 +31,9 @@ def confidences(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def loss_scores(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Minus the cross-entropy: the attack that has no reference and flatters a model; a smoke alarm, never a gate.
+    """Return minus the cross-entropy: a smoke alarm, never a gate.
+
+    This attack has no reference and flatters a model.
 
     Source: Yeom et al., 2018.
     Differs: no threshold is chosen; the whole ROC curve is looked at.
@@ -41,7 +43,9 @@ def loss_scores(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def lira_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Log likelihood ratio of an utterance's confidence under models with and without it.
+    """Return log likelihood ratios of an utterance's confidence.
+
+    They compare models with and without the utterance.
 
     Source: LiRA, online (Carlini et al., "Membership inference attacks from first principles", 2022).
     Differs: the models that are targets are each other's references; an utterance is asked once, as it was trained
@@ -51,7 +55,9 @@ def lira_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> 
 
 
 def lira_scores_of(target: np.ndarray, logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """`lira_scores` of one more model, which is none of the references, on each utterance ``[N]``.
+    """Score one more model like `lira_scores` on each utterance ``[N]``.
+
+    It is none of the references.
 
     Args:
         target: its logits ``[N, C]``.
@@ -66,7 +72,9 @@ def lira_scores_of(target: np.ndarray, logits: np.ndarray, labels: np.ndarray, m
 
 
 def rmia_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Share of the utterances outside whose likelihood a model has raised less.
+    """Return the share of outside utterances that a model has raised less.
+
+    It compares likelihoods.
 
     Source: RMIA, online (Zarifzadeh et al., "Low-cost high-power membership inference attacks", 2024).
     Differs: the population is the corpus's own utterances that the model was not trained on; the factor gamma is 1, for
@@ -85,14 +93,20 @@ def rmia_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> 
 
 
 def _likelihood_ratios(odds: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Log likelihood ratios ``[K, N]`` of figures under the other models with and without an utterance."""
+    """Return log likelihood ratios ``[K, N]`` under the other models.
+
+    They compare the figures of models with and without an utterance.
+    """
     inside, outside = (_left_out(odds, chosen) for chosen in (members, ~members))
     scores: np.ndarray = _log_density(odds, *inside) - _log_density(odds, *outside)
     return scores
 
 
 def _left_out(odds: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation ``[K, N]`` over the chosen models, without the model itself and its counterpart."""
+    """Return mean and deviation ``[K, N]`` over the chosen models.
+
+    The model itself and its counterpart are left out.
+    """
     count = len(odds) // 2 - 1
     mean = _others(np.where(chosen, odds, 0.0)) / count
     variance = (_others(np.where(chosen, odds**2, 0.0)) / count - mean**2) * count / (count - 1)
@@ -106,7 +120,7 @@ def _others(values: np.ndarray) -> np.ndarray:
 
 
 def _moments(odds: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation ``[N]`` over the chosen models."""
+    """Return mean and deviation ``[N]`` over the chosen models."""
     known = np.where(chosen, odds, np.nan)
     mean: np.ndarray = np.nanmean(known, axis=0)
     return mean, _deviation(np.nanvar(known, axis=0, ddof=1), len(odds))
@@ -120,13 +134,15 @@ def _deviation(variance: np.ndarray, num_models: int) -> np.ndarray:
 
 
 def _log_density(odds: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Log of the normal density, without its constant."""
+    """Return the log of the normal density, without its constant."""
     density: np.ndarray = -(((odds - mean) / deviation) ** 2) / 2 - np.log(deviation)
     return density
 
 
 def label_only_scores(hits: np.ndarray, members: np.ndarray, num_copies: int) -> np.ndarray:
-    """LiRA's ratio of how often a model names the true class under noise; it reads labels and no scores.
+    """Return LiRA's ratio of how often a model is right under noise.
+
+    It reads labels and no scores.
 
     Source: label-only attacks (Choquette-Choo et al., 2021): how far an utterance lies from the decision boundary.
     Differs: noise on the normalized inputs takes the place of boundary search, and the share of hits is compared with
@@ -143,7 +159,9 @@ def label_only_scores(hits: np.ndarray, members: np.ndarray, num_copies: int) ->
 def quantile_scores(
     logits: np.ndarray, labels: np.ndarray, members: np.ndarray, vectors: np.ndarray, *, seed: int = 0
 ) -> np.ndarray:
-    """How far an utterance's confidence lies above what a regression expects of one that was not trained on.
+    """Return how far a confidence lies above that of a non-member.
+
+    The latter is what a regression expects of an utterance that was not trained on.
 
     The attacker trains no network; he fits a normal distribution, given the input, to half of the utterances that a
     model was not trained on. Those he has used get NaN.
@@ -177,7 +195,9 @@ def quantile_scores(
 
 
 def atypical(logits: np.ndarray, labels: np.ndarray, *, share: float = 0.05) -> np.ndarray:
-    """The utterances that pull hardest at all models together, as indices, at least one.
+    """Return the utterances that pull hardest at all models together.
+
+    They are returned as indices, at least one.
 
     They are those with the largest gradient of the loss with respect to the logits, ``|p - y|``. Which model was
     trained on which is not looked at: a choice by what models without an utterance say would itself be a finding.
@@ -189,7 +209,10 @@ def atypical(logits: np.ndarray, labels: np.ndarray, *, share: float = 0.05) -> 
 
 
 def _ridge(inner: np.ndarray, outer: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions for all, and what is left of the fitted ones when each is predicted from the others."""
+    """Predict all by ridge regression, and each fitted one by the others.
+
+    Returns the predictions and what is left of the fitted ones.
+    """
     center = wanted.mean()
     inverse = np.linalg.inv(inner + np.eye(len(inner)))
     weights = inverse @ (wanted - center)

@@ -1,4 +1,6 @@
-"""The audit's report as one page to read: it stays at the source, and it names utterances by pseudonym alone.
+"""Format the audit's report as one page to read.
+
+It stays at the source, and it names utterances by pseudonym alone.
 
 One self-contained page without scripts and without references to anything outside it. Every value is escaped.
 """
@@ -20,7 +22,7 @@ _DASHES = ("2 3", "", "7 3", "9 3 2 3", "4 2", "1 2", "12 3")
 
 
 def format_html(report: AuditReport) -> str:
-    """The report as a page."""
+    """Return the report as a page."""
     tier = highest_tier(report)
     return _PAGE.substitute(
         tone="bad" if tier == 0 else "good",
@@ -86,7 +88,7 @@ def _figure(found: Estimate, form: str) -> str:
 
 
 def _curves(attacks: Sequence[Attack]) -> str:
-    """True against false alarms, both on logarithmic axes."""
+    """Draw true against false alarms, both on logarithmic axes."""
     parts = []
     for power in range(round(math.log10(_LOWEST)), 1):
         rate = 10.0**power
@@ -110,7 +112,7 @@ def _curves(attacks: Sequence[Attack]) -> str:
 
 
 def _canaries(report: AuditReport) -> str:
-    """How exposed canaries are, as a histogram in bits."""
+    """Draw a histogram of how exposed canaries are, in bits."""
     told = report.canaries
     if told is None:
         return "<p>None were planted.</p>"
@@ -148,7 +150,7 @@ def _worst(report: AuditReport) -> str:
 
 
 def _place(x: float, y: float) -> tuple[float, float]:
-    """Where rates lie on the page."""
+    """Return where rates lie on the page."""
     across = 1 - math.log10(max(x, _LOWEST)) / math.log10(_LOWEST)
     up = 1 - math.log10(max(y, _LOWEST)) / math.log10(_LOWEST)
     return _LEFT + across * (_WIDTH - _LEFT - 10), (_HEIGHT - _BOTTOM) - up * (_HEIGHT - _BOTTOM - 12)

@@ -1,4 +1,7 @@
-"""Reconstruction: inputs that a network is surest of, and whether they lie nearer to what it was trained on."""
+"""Reconstruct inputs that a network is surest of.
+
+The audit tells whether they lie nearer to what the network was trained on than to other speech.
+"""
 
 import numpy as np
 import torch
@@ -48,7 +51,9 @@ def try_reconstruction(
 
 
 def judge(nearest: np.ndarray, members: np.ndarray, *, seed: int, num_draws: int = 2000) -> Reconstruction:
-    """Compare how many reconstructions lie next to a member with what other halves would show.
+    """Compare how many reconstructions lie next to a member with chance.
+
+    Chance is what other halves would show.
 
     Args:
         nearest: index of the utterance next to each reconstruction ``[J, R]``.
@@ -82,7 +87,7 @@ def _network(material: Material, row: np.ndarray, recipe: Recipe, index: int, se
 
 
 def _inverted(network: Network, vectors: torch.Tensor) -> torch.Tensor:
-    """Inputs that a network is surest of ``[C * STARTS, S]``."""
+    """Return inputs that a network is surest of ``[C * STARTS, S]``."""
     classes = torch.arange(network.head.bias.shape[0]).repeat(STARTS)
     with seeded(0):
         found = (0.1 * torch.randn(len(classes), vectors.shape[1])).requires_grad_()
@@ -95,7 +100,10 @@ def _inverted(network: Network, vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _nearest(found: torch.Tensor, vectors: torch.Tensor) -> np.ndarray:
-    """The utterance whose direction is most like each reconstruction's ``[R]``."""
+    """Return the utterance most like each reconstruction ``[R]``.
+
+    The one whose direction is most like it.
+    """
     unit = torch.nn.functional.normalize
     nearest: np.ndarray = (unit(found, dim=1) @ unit(vectors, dim=1).T).argmax(dim=1).numpy()
     return nearest

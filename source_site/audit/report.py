@@ -1,4 +1,7 @@
-"""What an audit has found: ``audit.json`` beside the run. It stays at the source and is about one file, by its hash."""
+"""Hold what an audit has found: ``audit.json`` beside the run.
+
+It stays at the source and is about one file, by its hash.
+"""
 
 import json
 from collections.abc import Iterator
@@ -20,13 +23,13 @@ PROCEDURE, RELEASED = "procedure", "released file"
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """One attack and what it achieved.
+    """Describe one attack and what it achieved.
 
     Attributes:
         name: the attack.
         target: `PROCEDURE` or `RELEASED`.
         measured: how well it separates members from others; None if that cannot be measured.
-        note: why not, or what else is to be known, as half a sentence.
+        note: why it cannot, or another remark, as half a sentence.
         roc: false and true alarms as shares, some points of the curve.
     """
 
@@ -39,7 +42,7 @@ class Attack:
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What the file could carry at most, whoever trained it.
+    """Describe what the file could carry at most, whoever trained it.
 
     Attributes:
         num_bytes: in bytes.
@@ -52,7 +55,7 @@ class Capacity:
 
 @dataclass(frozen=True, kw_only=True)
 class Canaries:
-    """What canaries have shown.
+    """Describe what canaries have shown.
 
     Attributes:
         count: canaries of each network.
@@ -77,7 +80,7 @@ class Canaries:
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """What reconstructions have shown.
+    """Describe what reconstructions have shown.
 
     Attributes:
         networks: networks that were inverted.
@@ -94,7 +97,7 @@ class Reconstruction:
 
 @dataclass(frozen=True, kw_only=True)
 class Exposed:
-    """An utterance that is easy to find.
+    """Describe an utterance that is easy to find.
 
     Attributes:
         pseudonym: the beginning of its digest in ``training.json``.
@@ -109,7 +112,7 @@ class Exposed:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditReport:
-    """What an audit has found.
+    """Hold what an audit has found.
 
     Attributes:
         weights_sha256: SHA-256 of the weights as the bundle holds them, in hexadecimal.
@@ -178,7 +181,7 @@ def load_report(folder: Path) -> AuditReport:
 
 
 def lines(report: AuditReport) -> Iterator[str]:
-    """The report as a person reads it on a terminal."""
+    """Yield the report in lines for a person on a terminal."""
     yield f"weights    {report.weights_sha256}"
     yield f"corpus     {report.num_utterances} utterances of {report.num_speakers} speakers"
     yield f"networks   {report.num_models}, each on a random half"
@@ -214,5 +217,5 @@ def lines(report: AuditReport) -> Iterator[str]:
 
 
 def _cell(found: Estimate, form: str) -> str:
-    """A figure and its interval."""
+    """Format a figure and its interval."""
     return f"{found.value:{form}} ({found.low:{form}}-{found.high:{form}})"

@@ -1,4 +1,6 @@
-"""Networks that are trained as the released one was, on random halves of the corpus, and what they answer.
+"""Train networks on random halves of the corpus for an audit.
+
+They are trained as the released one was. Their answers are kept.
 
 Each is trained by the function that trains the released network, then quantized and put in canonical order as a
 bundle would hold it. What is kept of one is its answers alone, one file per network, so an audit that was killed goes
@@ -39,7 +41,7 @@ _FIRST_SEED = 1_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shadows:
-    """K networks and their answers about N utterances.
+    """Hold the answers of K networks about N utterances.
 
     Attributes:
         members: which network was trained on which utterance, bool ``[K, N]``.
@@ -55,12 +57,18 @@ class Shadows:
 
 
 def random_halves(num_models: int, num_utterances: int, *, seed: int) -> np.ndarray:
-    """Which model is trained on which utterance, bool ``[K, N]``: a coin for each utterance and each two models."""
+    """Draw which model is trained on which utterance, bool ``[K, N]``.
+
+    Each utterance and each two models share one toss of a coin.
+    """
     return with_counterparts(np.random.default_rng(seed).random((num_models // 2, num_utterances)) < 0.5)
 
 
 def with_counterparts(members: np.ndarray) -> np.ndarray:
-    """After each model its counterpart, which is trained on what that one is not: bool ``[J, N]`` to ``[2 J, N]``."""
+    """Add each model's counterpart, bool ``[J, N]`` to ``[2 J, N]``.
+
+    It is trained on what the model is not, and comes right after it.
+    """
     return np.stack([members, ~members], axis=1).reshape(-1, members.shape[1])
 
 
@@ -74,7 +82,9 @@ def train_shadows(
     on_progress: OnProgress | None = None,
     workers: int | None = None,
 ) -> Shadows:
-    """Train one network per row of ``members``, or take its answers from an earlier run.
+    """Train one network per row of ``members``, or load its answers.
+
+    They are loaded from an earlier run.
 
     Args:
         material: all utterances.
@@ -121,7 +131,9 @@ def train_shadows(
 
 
 def left_out_parts(num_models: int, num_utterances: int, *, parts: int = 8, seed: int) -> np.ndarray:
-    """Models that are trained on nearly everything, bool ``[J, N]``: each leaves one part out, and the parts change.
+    """Divide the corpus for models that leave out one part each.
+
+    The result is bool ``[J, N]``. They are trained on nearly everything, and the parts change.
 
     Args:
         num_models: J; as many rounds as it takes, each with every part left out once.
@@ -135,13 +147,13 @@ def left_out_parts(num_models: int, num_utterances: int, *, parts: int = 8, seed
 
 
 def job_seed(seed: int, index: int) -> int:
-    """The seed of an audit's network."""
+    """Return the seed of an audit's network."""
     return _FIRST_SEED * (1 + seed) + index
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Job:
-    """One network: its number, the utterances it is trained on, the seed of the audit."""
+    """Describe a network to train: number, utterances, seed of the audit."""
 
     index: int
     rows: np.ndarray
@@ -153,7 +165,10 @@ class _Job:
 
 
 def _answer(material: Material, job: _Job, recipe: Recipe) -> np.ndarray:
-    """What a network says: its logits, and as a last column how many noisy copies it names right ``[N, C + 1]``."""
+    """Return what a network answers, ``[N, C + 1]``.
+
+    These are its logits and, in the last column, how many noisy copies it names right.
+    """
     network = fit_network(material, job.rows, recipe, seed=job.own_seed, noise_key=job.own_seed)
     quantize_network(network, material.arch.name, len(material.classes), material.normalization)
     logits = run(network, material.inputs()).logits.numpy()
@@ -161,7 +176,10 @@ def _answer(material: Material, job: _Job, recipe: Recipe) -> np.ndarray:
 
 
 def noisy_hits(network: Network, material: Material) -> np.ndarray:
-    """How many noisy copies of each utterance a network names right ``[N]``; every network hears the same noise."""
+    """Count the noisy copies that a network names right ``[N]``.
+
+    Each utterance has its count, and every network hears the same noise.
+    """
     random = np.random.default_rng(_NOISE_SEED)
     hits = np.zeros(len(material), dtype=np.int64)
     for copy in range(_num_copies(material)):
@@ -176,7 +194,7 @@ def _num_copies(material: Material) -> int:
 
 
 def _key(material: Material, job: _Job, recipe: Recipe) -> str:
-    """Names the answers of one network by all that they depend on."""
+    """Name the answers of one network by all that they depend on."""
     what = {
         "utterances": material.digests,
         "labels": material.labels.tolist(),
@@ -199,7 +217,7 @@ def _to_bytes(logits: np.ndarray) -> bytes:
 
 
 def _load(path: Path, material: Material) -> np.ndarray | None:
-    """Answers of an earlier run; None where there are none that can be used."""
+    """Load answers of an earlier run; None where none can be used."""
     if not path.is_file():
         return None
     try:

@@ -1,4 +1,7 @@
-"""Attacks on speakers: was this person's speech in the training, asked with recordings that were not."""
+"""Attack speakers: find out whether they were in the training.
+
+The attacker asks with recordings that were not.
+"""
 
 from collections.abc import Sequence
 
@@ -17,7 +20,10 @@ ENROLMENT = 4
 
 
 def enrolled(speakers: Sequence[str | None]) -> np.ndarray:
-    """Which utterances are the attacker's, bool ``[N]``: every fourth of each known speaker."""
+    """Mark the attacker's utterances, bool ``[N]``.
+
+    Every fourth of each known speaker.
+    """
     seen: dict[str | None, int] = {}
     chosen = np.zeros(len(speakers), dtype=bool)
     for row, speaker in enumerate(speakers):
@@ -27,7 +33,7 @@ def enrolled(speakers: Sequence[str | None]) -> np.ndarray:
 
 
 def halves_of_speakers(speakers: Sequence[str | None], num_models: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which model knows which speaker.
+    """Draw which model knows which speaker.
 
     Returns:
         Whether a model knows an utterance's speaker, and whether it is trained on the utterance, both bool ``[K, N]``.
@@ -46,7 +52,7 @@ def halves_of_speakers(speakers: Sequence[str | None], num_models: int, *, seed:
 def attack_speakers(
     logits: np.ndarray, labels: np.ndarray, knows: np.ndarray, speakers: Sequence[str | None]
 ) -> Attack:
-    """LiRA on a speaker's enrolment, averaged.
+    """Attack speakers by LiRA on their enrollment, averaged.
 
     Args:
         logits: answers of models that were trained on halves of the speakers ``[K, N, C]``.
@@ -74,5 +80,5 @@ def attack_speakers(
 
 
 def no_speakers() -> Attack:
-    """What is said where nobody knows who speaks."""
+    """Return the attack's entry where nobody knows who speaks."""
     return Attack(name=NAME, target=PROCEDURE, measured=None, note="fewer than two speakers are known")

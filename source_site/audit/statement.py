@@ -1,4 +1,7 @@
-"""What a manifest says of an audit: upper ends of intervals, rounded up, and nothing else than this."""
+"""State in a manifest what an audit has found.
+
+It states the upper ends of intervals, rounded up, and nothing else.
+"""
 
 import math
 from typing import Any
@@ -19,7 +22,7 @@ MOST_DELTA = 15
 
 
 def state(report: AuditReport, tier: int, verdict: str) -> AuditFields:
-    """The fields of a manifest for an audit.
+    """Return the fields of a manifest for an audit.
 
     Args:
         report: what it has found.
@@ -42,5 +45,8 @@ def state(report: AuditReport, tier: int, verdict: str) -> AuditFields:
 
 
 def _rounded_up(steps: float) -> int:
-    """The next whole step; what lies on one but for the last bits of a float is that one."""
+    """Round up to the next whole step.
+
+    A value that is a whole step but for the last bits of a float stays that step.
+    """
     return math.ceil(round(steps, 6))

@@ -1,7 +1,9 @@
-"""Tiers: what an audit must have shown before a model may leave, by how delicate the corpus is.
+"""Define tiers: what an audit must show before a model may leave.
 
-Bars hold for the upper ends of the 95 % intervals, so a corpus that is too small to show that it is safe does not
-pass; what cannot be measured fails. Only tier 0 asks for nothing.
+The more sensitive the corpus, the higher the tier.
+
+Bars hold for the upper ends of the 95 % intervals, so a corpus that is too small to prove safety does not pass. A
+figure that cannot be measured fails. Only tier 0 asks for nothing.
 """
 
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ CHANCE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """The most that an attack may achieve; None asks for nothing.
+    """Set the most that an attack may achieve; None asks for nothing.
 
     Attributes:
         auc: area under the ROC curve.
@@ -35,7 +37,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Tier:
-    """What a tier asks for.
+    """Describe what a tier asks for.
 
     Attributes:
         name: whom it is for.
@@ -100,7 +102,7 @@ ASKED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One bar that a model does not clear.
+    """Describe one bar that a model does not clear.
 
     Attributes:
         code: the word for it.
@@ -112,7 +114,10 @@ class Finding:
 
 
 def findings(report: AuditReport, tier: int) -> Iterator[Finding]:
-    """Every bar of a tier that an audit does not clear; none at tier 0."""
+    """Yield every bar of a tier that an audit does not clear.
+
+    None at tier 0.
+    """
     if tier == 0:
         return
     asked = ASKED[tier]
@@ -142,7 +147,7 @@ def findings(report: AuditReport, tier: int) -> Iterator[Finding]:
 
 
 def _broken(report: AuditReport, tier: int) -> Iterator[Finding]:
-    """What canaries and inversions have shown."""
+    """Yield what canaries and inversions have shown."""
     canaries, inverted, promised = report.canaries, report.reconstruction, report.promise
     if canaries and promised and promised.unit == "utterance" and canaries.epsilon_low > promised.epsilon:
         yield Finding(
@@ -166,7 +171,10 @@ def _broken(report: AuditReport, tier: int) -> Iterator[Finding]:
 
 
 def alarm(report: AuditReport) -> str:
-    """The smoke alarm, at every tier: can whoever has the file find members without a network of his own?"""
+    """Raise the smoke alarm, at every tier.
+
+    It goes off if whoever has the file can find members without training a network.
+    """
     tried = {(one.name, one.target): one for one in report.attacks}
     for finding in _over(tried.get(_SMOKE), _SMOKE, _CONSENTED):
         return finding.why
@@ -174,12 +182,12 @@ def alarm(report: AuditReport) -> str:
 
 
 def highest_tier(report: AuditReport) -> int:
-    """The strictest tier whose bars a model clears."""
+    """Return the strictest tier whose bars a model clears."""
     return max(tier for tier in TIERS if not any(findings(report, tier)))
 
 
 def require_tier(report: AuditReport, tier: int) -> None:
-    """See that a model may leave at a tier.
+    """Refuse a model that may not leave at a tier.
 
     Raises:
         Refused: it does not clear a bar; the first is named, and how many more there are.
@@ -195,7 +203,7 @@ def require_tier(report: AuditReport, tier: int) -> None:
 
 
 def audit_of(run_dir: Path, run: StoredRun) -> AuditReport:
-    """The audit of a run.
+    """Return the audit of a run.
 
     Raises:
         Refused: there is none, or it is about other weights.
@@ -211,7 +219,7 @@ def audit_of(run_dir: Path, run: StoredRun) -> AuditReport:
 
 
 def require_weights(report: AuditReport, weights_sha256: bytes) -> None:
-    """See that an audit is about the very weights of a bundle.
+    """Refuse an audit that is about other weights than a bundle's.
 
     Raises:
         Refused: it is about others.

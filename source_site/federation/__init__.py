@@ -1,1 +1,4 @@
-"""Several source sites train one network, each on its own labelled speech: Flower carries what they exchange."""
+"""Train one network at several source sites.
+
+Each trains on its own labelled speech, and Flower carries what they exchange.
+"""

@@ -1,6 +1,8 @@
-"""The commands of ``ecan-source federate``. Heavy imports happen inside the command that needs them."""
+"""Define the commands of ``ecan-source federate``.
 
-import json
+Heavy imports happen inside the command that needs them.
+"""
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +15,10 @@ from source_site.commands import (
     existing_folder,
     folder,
     format_option,
-    keys_option,
     quiet_option,
     recipes_and_paths,
     tell_trained,
 )
-
-APP = Path(__file__).with_name("app")
-ROLLOUT_APP = Path(__file__).with_name("rollout_app")
-"""The Flower apps."""
 
 if TYPE_CHECKING:
     from source_site.federation.plan import Plan
@@ -34,7 +31,7 @@ plan_options = [
         help="YAML with the plan that the sites agreed on.",
     ),
     click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all sites share."),
-    click.option("--secure", is_flag=True, help="Learn the sum of the sites' networks alone; takes three sites."),
+    click.option("--secure", is_flag=True, help="Learn only the sum of the sites' networks; needs three sites."),
     click.option(
         "--private",
         "epsilon",
@@ -42,43 +39,13 @@ plan_options = [
         metavar="EPSILON",
         help="Let each site train with differential privacy.",
     ),
-    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the random numbers."),
+    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the random numbers."),
 ]
 
 
 @click.group(epilog="Example: ecan-source federate try --site emodb=/data/emodb --site ravdess=/data/ravdess --out run")
 def federate() -> None:
     """Train one network at several sites; no speech leaves any of them."""
-
-
-@click.command(epilog="Example: ecan-source rollout --federation fleet --listen 10.0.0.1:7500 --keys keys --node a.pub")
-@click.option("--federation", "link_dir", type=existing_folder, required=True, help="Folder of `federate keys`.")
-@click.option("--listen", required=True, metavar="HOST:PORT", help="Where the nodes reach this source.")
-@keys_option
-@click.option(
-    "--node", "nodes", type=existing_file, multiple=True, required=True, help="A node's public key; repeat it."
-)
-@click.option("--home", type=folder, help="Where Flower keeps its files; default: a folder beside the answers.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="JSON Lines: the answers.")
-@quiet_option
-def rollout(
-    link_dir: Path, listen: str, keys_dir: Path, nodes: tuple[Path, ...], home: Path | None, out: Path, quiet: bool
-) -> None:
-    """Bring every open grant to the node of the site that it is sealed to; each is closed by a signed receipt.
-
-    Issue the grants with `ecan-source grant`. What is not answered stays open; run the command again.
-    """
-    from protocol.engine import coordinator
-
-    narrator = Narrator(quiet=quiet)
-    with coordinator(link_dir, listen, home or out.with_name(out.name + ".flower")) as link:
-        for public in nodes:
-            link.register(public)
-        narrator.say(f"waiting for {len(nodes)} nodes at {listen}")
-        settings = {"keys": keys_dir.resolve(), "out": out.resolve(), "nodes": len(nodes)}
-        link.wait(link.start(ROLLOUT_APP, settings))
-    answers = [json.loads(line) for line in out.read_text().splitlines()]
-    narrator.say(f"{sum(answer['closed'] for answer in answers)} of {len(answers)} grants are closed by a receipt")
 
 
 def with_plan(command: "click.decorators.FC") -> "click.decorators.FC":
@@ -116,7 +83,10 @@ def try_plan(
     form: str,
     quiet: bool,
 ) -> None:
-    """Try a plan out with all sites in one process; the app is the one that Flower runs between sites."""
+    """Try a plan out with all sites in one process.
+
+    The rules that hold between sites hold here as well.
+    """
     from ecan_core.seeding import one_thread
     from source_site.federation.trial import run_trial
 
@@ -137,10 +107,13 @@ def try_plan(
 @coordinator_options
 @quiet_option
 def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
-    """Make the coordinator's TLS key and the certificate that its sites know it by."""
-    from protocol import engine
+    """Make the TLS key and certificate of a federation's coordinator.
 
-    engine.prepare_coordinator(out, host, announce=Narrator(quiet=quiet).say)
+    The sites know the coordinator by the certificate.
+    """
+    from protocol.federation.coordinator_keys import prepare_coordinator
+
+    prepare_coordinator(out, host, announce=Narrator(quiet=quiet).say)
 
 
 @federate.command(
@@ -149,7 +122,14 @@ def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
 )
 @click.option("--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `federate keys` made.")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the sites reach the coordinator.")
-@click.option("--node", "nodes", type=existing_file, multiple=True, required=True, help="A node's key; repeat it.")
+@click.option(
+    "--node",
+    "nodes",
+    type=existing_file,
+    multiple=True,
+    required=True,
+    help="A node's public key file; may be repeated.",
+)
 @with_plan
 @click.option("--home", type=folder, help="Where Flower keeps its files; default: a folder beside the model.")
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
@@ -169,18 +149,30 @@ def serve(
     form: str,
     quiet: bool,
 ) -> None:
-    """Coordinate a federation: wait for the sites whose nodes are named, train with them, write the model."""
-    from protocol.engine import coordinator
-    from source_site.store import load_run
+    """Coordinate a federation and write its model.
+
+    The command waits for the sites whose nodes are named, and trains with them.
+
+    Only the calls of these nodes are answered, and nothing that anybody sends is run.
+    """
+    from protocol.federation.node_keys import load_public
+    from protocol.federation.quiet import keep_quiet
+    from protocol.files import make_private_folder
 
     plan = plan_from(config, classes, secure=secure, epsilon=epsilon, seed=seed, min_sites=len(nodes))
-    narrator = Narrator(quiet=quiet)
-    with coordinator(keys_dir, listen, home or out.with_name(out.name + ".flower")) as link:
-        for public in nodes:
-            link.register(public)
+    narrator, folder_of_link = Narrator(quiet=quiet), home or out.with_name(out.name + ".flower")
+    make_private_folder(folder_of_link)
+    keep_quiet(folder_of_link)
+    from protocol.federation.superlink import superlink  # reads these variables
+    from source_site.federation.coordinator import federate as train_with
+    from source_site.federation.coordinator import write_outcome
+
+    publics = [load_public(node) for node in nodes]
+    with superlink(keys_dir, listen, publics, folder_of_link / "superlink.log") as grid:
         narrator.say(f"waiting for {len(nodes)} sites at {listen}")
-        link.wait(link.start(APP, {"plan": plan.to_text(), "out": out.resolve()}))
-    tell(load_run(out).facts, out, form, narrator)
+        outcome = train_with(grid, plan)
+    write_outcome(outcome, out)
+    tell(outcome.facts, out, form, narrator)
 
 
 @federate.command(
@@ -189,26 +181,38 @@ def serve(
 )
 @node_options
 @click.option("--site", "corpus", required=True, metavar="RECIPE=PATH", help="This site's labelled corpus.")
-@click.option("--relabel", default="", metavar="A=B,...", help="What labels count as, such as calm=neutral.")
-@click.option("--secure", is_flag=True, help="Take part in secure aggregation alone.")
+@click.option("--relabel", default="", metavar="A=B,...", help="Rename labels, such as calm=neutral.")
+@click.option("--secure", is_flag=True, help="Take part only in masked sums.")
 @click.option(
-    "--max-epsilon", type=click.FloatRange(0.1, 100.0), default=None, help="Take part for such a promise alone."
+    "--max-epsilon",
+    type=click.FloatRange(0.1, 100.0),
+    help="Most epsilon of each utterance, over all answers of this node.",
+)
+@click.option(
+    "--max-runs", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Most runs to take part in."
 )
 @quiet_option
-def join(link: dict[str, Any], corpus: str, relabel: str, secure: bool, max_epsilon: float | None, quiet: bool) -> None:
-    """Take part in federations of one coordinator until interrupted. No plan can change what is said here."""
-    from protocol import engine
+def join(
+    link: dict[str, Any],
+    corpus: str,
+    relabel: str,
+    secure: bool,
+    max_epsilon: float | None,
+    max_runs: int,
+    quiet: bool,
+) -> None:
+    """Take part in a coordinator's federations until interrupted.
+
+    No plan can change what is said here.
+
+    What this node has answered stands in a book beside its key, which no restart forgets.
+    """
+    from source_site.federation.joining import join_federation
+    from source_site.federation.member import Rules
 
     [(recipe, path)] = recipes_and_paths([corpus])
-    site = {
-        "recipe": recipe,
-        "path": path.resolve(),
-        "cache": (link["home"] / "features.cache").resolve(),
-        "relabel": relabel,
-        "secure": secure,
-        "max_epsilon": max_epsilon or 0.0,
-    }
-    engine.join(site, **link, announce=Narrator(quiet=quiet).say)
+    rules = Rules(secure=secure, max_epsilon=max_epsilon or 0.0, max_runs=max_runs)
+    join_federation(recipe, path, relabel, rules, link, Narrator(quiet=quiet).say, quiet=quiet)
 
 
 def plan_from(
@@ -220,7 +224,9 @@ def plan_from(
     seed: int | None,
     min_sites: int | None = None,
 ) -> "Plan":
-    """The plan of a command line: the file's, and over it the options that were given.
+    """Return the plan of a command line.
+
+    It is the file's, with the options over it.
 
     Raises:
         SettingsError: a setting of it is unknown or out of range.

@@ -1,8 +1,12 @@
-"""What a consortium agrees on before it trains: one plan, the same at every site, as plain data in one record."""
+"""Agree on a plan before a consortium trains: one record for all sites.
+
+It is plain data, the same at every site.
+"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,7 +19,7 @@ from ecan_core.model.weights import restore, snapshot
 from ecan_core.settings import parse_settings
 from ecan_core.train import TrainSettings
 from protocol.architecture import model_shapes
-from protocol.engine import FEWEST_FOR_SECRECY
+from protocol.federation.masking import FEWEST_FOR_SECRECY
 
 Arrays = dict[str, np.ndarray]
 EVERYBODY, HEARD = "all/", "heard/"
@@ -25,7 +29,7 @@ held out, by which the recognition rate is estimated."""
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a consortium agrees on.
+    """Hold what a consortium agrees on.
 
     Attributes:
         classes: the classes to learn; none takes those that every site has.
@@ -35,9 +39,9 @@ class Plan:
         local_epochs: passes over a site's corpus in a round.
         strategy: ``fedavg`` averages; ``fedprox`` also holds each site near the others while it trains.
         proximal: how strongly (FedProx's mu).
-        secure: the coordinator learns the sum of the sites' networks alone (SecAgg+).
+        secure: the coordinator learns the sum of the sites' networks alone.
         min_sites: a round begins with so many sites.
-        patience_s: how long a round waits for the sites that it began with; it goes on without those that died.
+        patience_s: how long a round waits for a site that died.
         estimate: whether the recognition rate on speakers that were held out is estimated.
         epsilon: what each site promises its utterances; 0 trains as usual.
         seed: seed of initialization, shuffling and dropout.
@@ -66,16 +70,19 @@ class Plan:
 
     @property
     def mu(self) -> float:
-        """Weight of the proximal term."""
+        """Return the weight of the proximal term."""
         return self.proximal if self.strategy == "fedprox" else 0.0
 
     @property
     def is_estimated(self) -> bool:
-        """Whether a second network is trained for the recognition rate: a private plan would pay for it twice."""
+        """Whether a second network is trained for the recognition rate.
+
+        A private plan would pay for it twice.
+        """
         return self.estimate and not self.epsilon
 
     def to_text(self) -> str:
-        """The plan as one line of JSON."""
+        """Return the plan as one line of JSON."""
         return json.dumps(asdict(self))
 
     @staticmethod
@@ -95,7 +102,7 @@ class Plan:
 
 
 def fresh_network(plan: Plan, num_classes: int) -> Network:
-    """The network that every site starts from."""
+    """Build the network that every site starts from."""
     arch = ARCHITECTURES[plan.encoder]
     input_dim = model_shapes(arch.name, num_classes, plan.normalization)["encoder.0.weight"][1]
     return build_network(
@@ -104,7 +111,7 @@ def fresh_network(plan: Plan, num_classes: int) -> Network:
 
 
 def network_of(plan: Plan, num_classes: int, arrays: Mapping[str, np.ndarray]) -> Network:
-    """A network with weights that came from elsewhere.
+    """Build a network with weights that came from elsewhere.
 
     Raises:
         SettingsError: they are of another network.
@@ -118,21 +125,28 @@ def network_of(plan: Plan, num_classes: int, arrays: Mapping[str, np.ndarray]) -
 
 
 def first_arrays(plan: Plan, num_classes: int) -> Arrays:
-    """What the first round starts from: the networks that are trained side by side."""
+    """Return what the first round starts from.
+
+    These are the networks that are trained side by side.
+    """
     start = snapshot(fresh_network(plan, num_classes))
     return named(start, EVERYBODY) | (named(start, HEARD) if plan.is_estimated else {})
 
 
-def array_names(plan: Plan, num_classes: int) -> list[str]:
-    """Names of what a round exchanges, in their order where only the order is sent."""
-    return list(first_arrays(plan, num_classes))
+@lru_cache(maxsize=8)
+def array_shapes(plan: Plan, num_classes: int) -> Mapping[str, tuple[int, ...]]:
+    """Return the names and shapes of what a round exchanges: float32 arrays."""
+    return {name: array.shape for name, array in first_arrays(plan, num_classes).items()}
 
 
 def part(arrays: Mapping[str, np.ndarray], name: str) -> Arrays:
-    """The weights of one of the networks in ``arrays``, by their names in it."""
+    """Return the weights of one of several networks, by their names in it.
+
+    ``arrays`` holds those of all networks.
+    """
     return {key.removeprefix(name): value for key, value in arrays.items() if key.startswith(name)}
 
 
 def named(arrays: Mapping[str, np.ndarray], name: str) -> Arrays:
-    """The weights of a network, named as those of one among several."""
+    """Name the weights of a network as those of one among several."""
     return {name + key: value for key, value in arrays.items()}

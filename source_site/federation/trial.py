@@ -1,22 +1,33 @@
-"""A federation whose sites all live in this process."""
+"""Run a federation whose sites all live in this process.
+
+The rules are those of any other federation.
+"""
 
 import logging
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from protocol.in_process import InProcessGrid, context_of
-from source_site.federation.client import app
-from source_site.federation.coordinator import federate, write_outcome
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from protocol.federation.answers import Answers
+from protocol.federation.book import Book
+from protocol.federation.in_process import InProcessGrid
+from protocol.federation.masking import Roster
+from source_site.federation.coordinator import Outcome, federate, write_outcome
+from source_site.federation.member import Member, Rules, speech_of
+from source_site.federation.orders import Site
 from source_site.federation.plan import Plan
+from source_site.federation.tasks import carry_out
 from source_site.store import RunFacts
 
 
-def run_trial(sites: Sequence[tuple[str, Path]], plan: Plan, out: Path) -> RunFacts:
+def run_trial(corpora: Sequence[tuple[str, Path]], plan: Plan, out: Path) -> RunFacts:
     """Train as a federation would and write the run folder.
 
     Args:
-        sites: recipe and path of each site's corpus.
+        corpora: recipe and path of each site's corpus.
         plan: what the sites agreed on.
         out: run folder.
 
@@ -25,12 +36,57 @@ def run_trial(sites: Sequence[tuple[str, Path]], plan: Plan, out: Path) -> RunFa
         AudioError: the sites share fewer than two classes.
         SettingsError: a site refused the plan, or its training diverged.
     """
-    logging.getLogger("flwr").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as caches:
-        described = [
-            {"recipe": recipe, "path": str(path), "cache": str(Path(caches) / str(number))}
-            for number, (recipe, path) in enumerate(sites)
+        sites = [
+            Site(recipe=recipe, path=path, cache=Path(caches) / str(number), speech=speech_of(recipe, path))
+            for number, (recipe, path) in enumerate(corpora)
         ]
-        outcome = federate(InProcessGrid(app, described), context_of(0, {}), plan)
+        outcome = federate_here(sites, plan)
     write_outcome(outcome, out)
     return outcome.facts
+
+
+def federate_here(sites: Sequence[Site], plan: Plan, rules: Rules | None = None) -> Outcome:
+    """Train one network for sites of this process.
+
+    Their books last as long as that takes.
+
+    Args:
+        sites: their corpora.
+        plan: what the sites agreed on.
+        rules: what each site insists on.
+    """
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as home:
+        return federate(InProcessGrid([one.answer for one in members(sites, plan, rules or Rules(), Path(home))]), plan)
+
+
+def members(sites: Sequence[Site], plan: Plan, rules: Rules, home: Path) -> list[Member]:
+    """Make a member of each site, with a node key and a book of its own.
+
+    Nothing is contained.
+
+    Args:
+        sites: their corpora.
+        plan: what the sites agreed on, which says whether they mask.
+        rules: what each site insists on.
+        home: folder for their books and their work.
+    """
+    keys = [ec.generate_private_key(ec.SECP384R1()) for _ in sites]
+    publics = [key.public_key() for key in keys]
+    return [
+        Member(
+            site,
+            rules,
+            home=home / str(number),
+            answers=Answers(
+                Book.create(home / str(number) / "book", {"site": number}, "a trial", int(time.time())),
+                home / str(number),
+                Roster(publics[number], [*publics[:number], *publics[number + 1 :]]) if plan.secure else None,
+                keys[number],
+            ),
+            carry_out=carry_out,
+            announce=lambda _: None,
+        )
+        for number, site in enumerate(sites)
+    ]

@@ -1,15 +1,17 @@
-"""What a site does where several sites adapt one model together. Flower is not known here; what is returned leaves.
+"""Answer a coordinator for a target site.
 
-This process holds the site's settings and has a way out, so it opens no recording: every round is a sealed process,
-whose one file passes the gate of `protocol.update` before anything is returned.
+The site's own rules and its own book decide. No recording is opened here.
+
+Every round is a contained process, whose one file passes the gate of `protocol.federation.update` before it is
+written into the book and leaves.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from safetensors.numpy import save
@@ -19,28 +21,40 @@ from ecan_core.data.unlabeled import LeftOut
 from ecan_core.narrator import Narrator
 from ecan_core.plan import AdaptSettings
 from ecan_core.settings import parse_settings
+from protocol.containment.launcher import carry_out_contained
+from protocol.containment.walls import Conditions
 from protocol.errors import Code, Refused
+from protocol.federation.answers import Answers
+from protocol.federation.messages import KEYS, Answer, Question
+from protocol.federation.update import LEFT, MAX_UPDATE_BYTES, check_update, keep_copy, refuse_foreign, refuse_spent
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.trust import VerifiedBundle
-from protocol.update import LEFT, MAX_UPDATE_BYTES, check_update, keep_copy, refuse_foreign, refuse_spent
 from target_site.acceptance import open_accepted
 from target_site.approval import require_approval
 from target_site.commands import log_of
-from target_site.containment import Conditions
 from target_site.locks import writing_alone
 from target_site.model_folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
-from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings
-from target_site.seal import carry_out_sealed
+from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings, task_of
 from target_site.site_policy import SitePolicy, Together, read_policy
 
+WEIGHTS, ARCH, CLASSES = "weights", "arch", "classes"
+"""What a site tells of its model: which release, and the form of an update of it."""
+END = "query.end"
+"""Kind of the question that ends a run."""
+LARGEST = 1.0
+"""No weight changes by more in a round."""
+MOST_RUNS = 10_000
+"""What limits a site is how many updates of a model may leave it; runs alone let nothing leave."""
+SEEDS = 1000
+"""Seeds of rounds lie so far apart that no two runs share one."""
 METHOD = "shot-im"
 """What sites adapt by together: one network, which needs no memory bank (docs/federation.md has the figures)."""
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
-    """How this site's operator set its node up; no round can change it.
+class Setting:
+    """Hold how this site's operator set its node up; no round can change it.
 
     Attributes:
         keys: this site's keys, among which copies of what left are kept.
@@ -49,6 +63,7 @@ class Member:
         config: the site's rules, which say what may leave.
         out: folder of the adapted model.
         normalization: as ``--normalize``; empty decides by the model and the list.
+        accepted: why somebody accepts that the process is not contained; None if nobody does.
     """
 
     keys: Path
@@ -57,41 +72,51 @@ class Member:
     config: Path
     out: Path
     normalization: str = ""
+    accepted: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What a coordinator asks for: nothing but when and how long to adapt.
+    """Hold what a coordinator asks for: when and how long to adapt.
+
+    It can ask for nothing else.
 
     Attributes:
         weights: digest of the released weights, in hexadecimal, that all sites have.
+        rounds: how many there are in the run.
         number: of the round, from 1.
         epochs: passes over the site's recordings.
-        seed: seed of shuffling and dropout.
+        seed: of the run's shuffling and dropout.
     """
 
     weights: str
+    rounds: int
     number: int
     epochs: int
     seed: int
 
     def __post_init__(self) -> None:
-        positive(self, "number", "epochs")
+        positive(self, "rounds", "number", "epochs")
         non_negative(self, "seed")
 
     @staticmethod
-    def parse(question: Mapping[str, Any]) -> "Round":
-        """Read a question; what Flower adds to it is left out.
+    def parse(question: Question) -> "Round":
+        """Read a question; what Flower and the masking add to it is left out.
 
         Raises:
             SettingsError: a part of it is missing or out of range.
         """
-        known = {name: question[name] for name in Round.__dataclass_fields__ if name in question}
+        known = {name: question.fields[name] for name in Round.__dataclass_fields__ if name in question.fields}
         return parse_settings(Round, known, "the round")
+
+    @property
+    def plan(self) -> str:
+        """Return what a run is bound to, as text."""
+        return f"{self.weights} {self.rounds} rounds of {self.epochs} epochs, seed {self.seed}"
 
 
 class Terms(NamedTuple):
-    """What a site takes part on."""
+    """Hold what a site takes part on."""
 
     policy: SitePolicy
     together: Together
@@ -99,45 +124,127 @@ class Terms(NamedTuple):
 
     @property
     def weights(self) -> bytes:
-        """Digest of the released weights, which all sites have though each has a bundle of its own."""
+        """Return the digest of the released weights.
+
+        All sites have these weights in bundles of their own.
+        """
         return self.bundle.manifest.weights_sha256
 
     @property
     def form(self) -> tuple[str, int]:
-        """Architecture and number of classes."""
+        """Return architecture and number of classes."""
         return self.bundle.manifest.arch, len(self.bundle.manifest.classes)
 
 
-def terms_of(member: Member) -> Terms:
-    """What a site takes part on, looked up anew for every question.
+def terms_of(setting: Setting) -> Terms:
+    """Look up what a site takes part on, anew for every question.
 
     Raises:
         Refused: its rules let nothing leave, or it has not approved the bundle, or the source has withdrawn it.
         Unauthentic: it did not accept the bundle.
         SettingsError: a rule is unknown or out of range.
     """
-    policy = read_policy(member.config)
+    policy = read_policy(setting.config)
     if policy.together is None:
         raise Refused(
             Code.POLICY,
-            f"{member.config} lets no update leave this site; add `together: {{rounds: 5}}` if it may adapt a model "
+            f"{setting.config} lets no update leave this site; add `together: {{rounds: 5}}` if it may adapt a model "
             "together with other sites.",
         )
-    bundle = open_accepted(member.bundle, keys_dir=member.keys)
+    bundle = open_accepted(setting.bundle, keys_dir=setting.keys)
     if policy.approval == "required":
-        require_approval(member.bundle, bundle, purpose=policy.purpose)
-    refuse_among_recordings(member.out, member.out / CACHE_FILE, member.audio)
+        require_approval(setting.bundle, bundle, purpose=policy.purpose)
+    refuse_among_recordings(setting.out, setting.out / CACHE_FILE, setting.audio)
     return Terms(policy, policy.together, bundle)
 
 
-def adapt_round(member: Member, wanted: Round, change: Arrays, *, secure: bool) -> Arrays:
+class Member:
+    """Answer for one site.
+
+    Args:
+        setting: how its operator set it up.
+        answers: what it has answered so far.
+        announce: tells a person.
+    """
+
+    def __init__(self, setting: Setting, *, answers: Answers, announce: Callable[[str], None]) -> None:
+        self._setting, self._answers, self._announce = setting, answers, announce
+
+    def answer(self, question: Question) -> Answer:
+        """Answer one question.
+
+        Raises:
+            Refused: the site's rules or its book forbid it, or what was made is no update.
+            SettingsError: the question is incomplete.
+        """
+        answers = {"query": self._model, KEYS: self._answers.offer, "train": self._round, END: self._end}
+        if question.kind not in answers:
+            raise Refused(Code.PROTOCOL, f"Nobody asks a target site for {question.kind!r}; see who asks this.")
+        return answers[question.kind](question)
+
+    def _model(self, question: Question) -> Answer:
+        terms = terms_of(self._setting)
+        arch, num_classes = terms.form
+        return Answer(fields={WEIGHTS: terms.weights.hex(), ARCH: arch, CLASSES: num_classes})
+
+    def _round(self, question: Question) -> Answer:
+        terms, wanted = terms_of(self._setting), Round.parse(question)
+        self._answers.require_masked(question, required=terms.together.secure)
+        self._begin(question, wanted, terms)
+        step = self._answers.round(question, wanted.number)
+        if step.is_answered:
+            given = self._answers.given(step.run, step.number)
+            return self._answers.leave(question, step, given.arrays, largest=LARGEST)
+        self._refuse_spent(terms)
+        update = adapt_round(self._setting, terms, wanted, question.arrays)
+        self._answers.write_down(step, Answer(arrays=update), noise_multiplier=0.0, steps=1)
+        return self._answers.leave(question, step, update, largest=LARGEST)
+
+    def _end(self, question: Question) -> Answer:
+        terms, wanted = terms_of(self._setting), Round.parse(question)
+        step = self._answers.last(question, "end")
+        if not step.is_answered:
+            self._announce(f"verdict: {conclude(self._setting, terms, wanted, question.arrays)}")
+            self._answers.write_down(step, Answer(), noise_multiplier=0.0, steps=0)
+        return Answer(fields={WEIGHTS: terms.weights.hex()})
+
+    def _begin(self, question: Question, wanted: Round, terms: Terms) -> None:
+        """Bind the run to its terms, or check that it still has them."""
+        if wanted.weights != terms.weights.hex():
+            raise Refused(Code.POLICY, "The sites have different models; give all of them the same release.")
+        budget = terms.together.rounds
+        if self._answers.is_begun(question, wanted.plan, (), wanted.rounds, max_runs=MOST_RUNS):
+            return
+        if self._answers.count_about(wanted.weights) + wanted.rounds > budget:
+            raise Refused(
+                Code.POLICY,
+                f"{wanted.rounds} updates are asked for and {budget} of this model may leave the site in all; raise "
+                "`rounds` under `together` in the site's settings, or ask for fewer.",
+            )
+        refuse_foreign(question.arrays, *terms.form, longest=0.0)
+        self._answers.begin(question, wanted.plan, (), wanted.rounds, number=wanted.number, about=wanted.weights)
+        self._announce(f"run {question.run} begins: {wanted.rounds} rounds of {wanted.epochs} epochs")
+
+    def _refuse_spent(self, terms: Terms) -> None:
+        """Refuse another update of a model whose budget is spent.
+
+        The book and the copies are counted.
+        """
+        refuse_spent(self._setting.keys, terms.weights, budget=terms.together.rounds)
+        if self._answers.count_about(terms.weights.hex()) >= terms.together.rounds:
+            raise Refused(
+                Code.POLICY, "As many updates of this model have left as the site allows; adapt alone from here on."
+            )
+
+
+def adapt_round(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> Arrays:
     """Adapt the common model on this site's recordings for a round.
 
     Args:
-        member: the site.
+        setting: the site.
+        terms: what it takes part on.
         wanted: the round.
         change: how all rounds so far have changed the released weights.
-        secure: whether what is returned will be masked.
 
     Returns:
         The update: how this site would change the weights next. A copy of it is kept.
@@ -145,77 +252,73 @@ def adapt_round(member: Member, wanted: Round, change: Arrays, *, secure: bool) 
     Raises:
         Refused: the site's rules forbid it, its budget is used up, or what was made is no update.
     """
-    terms = terms_of(member)
-    if terms.together.secure and not secure:
-        raise Refused(Code.POLICY, "This site takes part in secure aggregation alone; leave out --plain.")
-    refuse_spent(member.keys, terms.weights, budget=terms.together.rounds)
-    order = RoundOrder(adapt=_order(member, terms, wanted), longest=terms.together.longest)
-    with _carried_out(member, terms, order, wanted, change, rounds=wanted.number - 1) as noted:
-        data = read_bounded(member.out / UPDATE, MAX_UPDATE_BYTES)
-        (member.out / UPDATE).unlink()
+    order = RoundOrder(adapt=_order(setting, terms, wanted), longest=terms.together.longest)
+    with _carried_out(setting, terms, order, wanted, change, rounds=wanted.number - 1) as noted:
+        data = read_bounded(setting.out / UPDATE, MAX_UPDATE_BYTES)
+        (setting.out / UPDATE).unlink()
         update = check_update(data, *terms.form, terms.together.longest)
-        copy = keep_copy(member.keys, terms.weights, data, budget=terms.together.rounds)
+        copy = keep_copy(setting.keys, terms.weights, data, budget=terms.together.rounds)
         noted |= {"left": copy.name, "bytes": len(data), "sha256": sha256(data).hexdigest()}
     return update
 
 
-def conclude(member: Member, wanted: Round, change: Arrays) -> str:
-    """Make the common model this site's own, if it does good; returns the verdict, which stays here.
+def conclude(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> str:
+    """Make the common model this site's own, if it does good.
+
+    Returns the verdict, which stays here.
 
     Args:
-        member: the site.
+        setting: the site.
+        terms: what it takes part on.
         wanted: the last round.
         change: how all rounds have changed the released weights.
 
     Raises:
         Refused: the site's rules forbid it, or the change is none of this model.
     """
-    terms = terms_of(member)
-    order = ConcludeOrder(adapt=_order(member, terms, wanted), rounds=wanted.number)
-    with _carried_out(member, terms, order, wanted, change, rounds=wanted.number) as noted:
-        finish_replacement(member.out)
+    order = ConcludeOrder(adapt=_order(setting, terms, wanted), rounds=wanted.number)
+    with _carried_out(setting, terms, order, wanted, change, rounds=wanted.number) as noted:
+        finish_replacement(setting.out)
     return str(noted["verdict"])
 
 
 @contextmanager
 def _carried_out(
-    member: Member, terms: Terms, order: RoundOrder | ConcludeOrder, wanted: Round, change: Arrays, *, rounds: int
+    setting: Setting, terms: Terms, order: RoundOrder | ConcludeOrder, wanted: Round, change: Arrays, *, rounds: int
 ) -> Iterator[dict[str, object]]:
-    """Have an order carried out by a sealed process, and look after what it made while nobody else can write there.
+    """Have an order carried out by a contained process, alone in its folder.
 
     The change is what so many rounds have come to.
     """
-    if wanted.weights != terms.weights.hex():
-        raise Refused(Code.POLICY, "The sites have different models; give all of them the same release.")
     refuse_foreign(change, *terms.form, longest=min(rounds, terms.together.rounds) * terms.together.longest)
     narrator = Narrator(quiet=True)
-    with writing_alone(member.keys / LEFT), writing_alone(member.out):
-        finish_replacement(member.out)
+    with writing_alone(setting.keys / LEFT), writing_alone(setting.out):
+        finish_replacement(setting.out)
         for place in order.writable:
             make_private_folder(place)
-        (member.out / UPDATE).unlink(missing_ok=True)
-        write_atomic(member.out / CHANGE, save(change))
-        audit_log = log_of(member.out, narrator)
-        facts = {"bundle_sha256": order.adapt.sha256, "audio": audit_log.pseudonym(member.audio)}
+        (setting.out / UPDATE).unlink(missing_ok=True)
+        write_atomic(setting.out / CHANGE, save(change))
+        audit_log = log_of(setting.out, narrator)
+        facts = {"bundle_sha256": order.adapt.sha256, "audio": audit_log.pseudonym(setting.audio)}
         with audit_log.recorded("together", round=wanted.number, **facts) as noted:
-            conditions = Conditions(least=terms.policy.least_level)
-            noted |= carry_out_sealed(order, conditions=conditions, narrator=narrator, quiet=True)
+            conditions = Conditions(least=terms.policy.least_level, accepted=setting.accepted)
+            noted |= carry_out_contained(task_of(order), conditions=conditions, announce=narrator.say, quiet=True)
             yield noted
-        (member.out / CHANGE).unlink()
+        (setting.out / CHANGE).unlink()
 
 
-def _order(member: Member, terms: Terms, wanted: Round) -> AdaptOrder:
+def _order(setting: Setting, terms: Terms, wanted: Round) -> AdaptOrder:
     return AdaptOrder(
-        bundle=member.bundle,
+        bundle=setting.bundle,
         sha256=terms.bundle.digest.hex(),
-        audio=member.audio,
+        audio=setting.audio,
         parties=terms.policy.parties,
-        out=member.out,
-        normalization=member.normalization or None,
+        out=setting.out,
+        normalization=setting.normalization or None,
         method=METHOD,
         settings=AdaptSettings(epochs=wanted.epochs),
-        seed=wanted.seed,
+        seed=SEEDS * wanted.seed + wanted.number,
         least_confidence=terms.policy.least_confidence,
-        cache=member.out / CACHE_FILE,
+        cache=setting.out / CACHE_FILE,
         left_out=LeftOut(),
     )

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from protocol.containment import launcher
 from protocol.sandbox import landlock_abi
-from target_site import seal
 from tests.ecan_core.audio.sounds import syllables
 from tests.ecan_core.audio.test_wav import REFUSED, SOUND, chunk, fmt, riff
 from tests.hostile.test_containment import infect
@@ -236,7 +236,7 @@ def test_row_a21_a_recording_that_is_changed_meanwhile_is_refused(model, tmp_pat
         """,
     )
     growing = calls / "growing.wav"
-    monkeypatch.setattr(seal, "print", lambda text, **_: _grow_when_hashed(text, growing), raising=False)
+    monkeypatch.setattr(launcher, "print", lambda text, **_: _grow_when_hashed(text, growing), raising=False)
     result = predict(model, calls, tmp_path / "out")
     assert result.code == 0, result.stderr
     assert reasons(tmp_path / "out") == {"growing.wav": "CHANGED"}

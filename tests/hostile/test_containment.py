@@ -1,6 +1,6 @@
 """Rows C08 and C10 to C15, C22 of the hostile corpus: what tries to get out of the process that reads recordings.
 
-The attacks run as a dependency's code would: inside the sealed process, while recordings are open.
+The attacks run as a dependency's code would: inside the contained process, while recordings are open.
 """
 
 import json
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from protocol.containment import launcher
+from protocol.containment.probes import WAYS_OUT
 from protocol.sandbox import landlock_abi
-from target_site import seal
-from target_site.probes import WAYS_OUT
 from tests.support import cli
 from tests.support.models import save_untrained
 from tests.support.speech import synthesize
@@ -30,12 +30,13 @@ import sys
 root = sys.argv[-1]
 root in sys.path or sys.path.insert(0, root)
 from protocol import sandbox
-from target_site import sealed
+from dataclasses import replace
+from target_site import contained
 {before}
-load = sealed._load
-def infected_load(command):
-    carry_out = load(command)
-    def infected(order, containment, narrator):
+load = contained._load
+def infected_load(command, values, quiet):
+    work = load(command, values, quiet)
+    def infected(containment):
         import ctypes, errno, os, resource, socket, subprocess, threading
         def outcome(attempt):
             try:
@@ -44,9 +45,9 @@ def infected_load(command):
                 return errno.errorcode.get(error.errno, "OSError")
             return "ok"
 {attack}
-        return carry_out(order, containment, narrator)
-    return infected
-sealed._load = infected_load
+        return work.carry_out(containment)
+    return replace(work, carry_out=infected)
+contained._load = infected_load
 """
 
 ANOTHER_SYSTEM = "import types; sandbox.sys = types.SimpleNamespace(**vars(sys) | {'platform': 'darwin'})"
@@ -70,9 +71,9 @@ def predict(site: Path, out: Path, *more: object) -> cli.Result:
 
 
 def infect(monkeypatch, attack: str = "", before: str = "") -> None:
-    """Run code in the sealed process: before its walls are built, and while recordings are open."""
+    """Run code in the contained process: before its walls are built, and while recordings are open."""
     code = INFECTED.format(before=before, attack=textwrap.indent(textwrap.dedent(attack) or "pass", " " * 8))
-    monkeypatch.setattr(seal, "_START", f"exec({code!r})\n{seal._START}")
+    monkeypatch.setattr(launcher, "_START", f"exec({code!r})\n{launcher._START}")
 
 
 def summary_of(out: Path) -> dict:
@@ -98,7 +99,7 @@ def test_every_way_out_is_open_before_and_none_afterwards(site, tmp_path):
         name for name, before in led_out.items() if before
     }
     assert (containment["attempts"], containment["accepted"]) == (0, None)
-    assert f"sealed at level {containment['level']} of 3" in result.stderr
+    assert f"contained at level {containment['level']} of 3" in result.stderr
 
 
 def test_c08_variables_that_steer_a_process_do_not_reach_it(site, tmp_path):
@@ -136,7 +137,7 @@ def lacking(what: str, site: Path, out: Path, *more: object) -> subprocess.Compl
 def test_c10_without_namespaces_it_runs_at_level_2_and_says_so(site, tmp_path):
     done = lacking("namespaces", site, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "sealed at level 2 of 3" in done.stderr
+    assert "contained at level 2 of 3" in done.stderr
     assert summary_of(tmp_path)["containment"]["level"] == 2
 
 
@@ -164,7 +165,7 @@ def test_c10_another_system_has_no_walls(site, tmp_path, monkeypatch):
 
 
 def test_c10_the_reminder_comes_again_and_again(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(seal, "BANNER_EVERY_S", 0.05)
+    monkeypatch.setattr(launcher, "BANNER_EVERY_S", 0.05)
     infect(monkeypatch, before=ANOTHER_SYSTEM, attack="import time; time.sleep(0.5)")
     result = predict(site, tmp_path, "--accept-uncontained", "a test")
     assert result.stderr.count("UNCONTAINED: recordings are being read") > 2
@@ -190,25 +191,25 @@ def test_c11_a_wall_that_does_not_hold_is_found_before_a_recording_is_opened(sit
 
 def test_c11_a_listener_that_is_reached_after_all_is_an_alarm(site, tmp_path, monkeypatch):
     blind = """
-from target_site import containment, probes
+from protocol.containment import probes, walls
 def blind(plant):
     results = probes.attempt_all(plant)
     return results if plant.tcp == first else dict.fromkeys(results, False)
-containment.attempt_all = lambda plant: blind(plant)
+walls.attempt_all = lambda plant: blind(plant)
 first = None
 def remember(plant, attempt_all=probes.attempt_all):
     global first
     first = first or plant.tcp
     results = attempt_all(plant)
     return results if plant.tcp == first else dict.fromkeys(results, False)
-containment.attempt_all = remember
+walls.attempt_all = remember
 sandbox._restrict_calls = lambda *_, **__: True
 sandbox.probe_denied = lambda *_, **__: None
 """
     infect(monkeypatch, before=blind)
     result = predict(site, tmp_path)
     assert result.code == 15
-    assert "the sealed process reached a UNIX socket" in result.refusal()
+    assert "the contained process reached a UNIX socket" in result.refusal()
 
 
 # --- while recordings are open -------------------------------------------------------------------------------
@@ -292,7 +293,7 @@ def test_ways_around_python_end_at_the_kernel(site, tmp_path, monkeypatch, attac
 def test_c15_a_32_bit_call_costs_the_process_its_life(site, tmp_path, monkeypatch):
     if os.uname().machine != "x86_64":
         pytest.skip("this processor has no 32-bit calls")
-    infect(monkeypatch, "from target_site import probes; probes._old_socket()")
+    infect(monkeypatch, "from protocol.containment import probes; probes._old_socket()")
     result = predict(site, tmp_path)
     assert result.code == 1
     assert "was ended by SIGSYS" in result.refusal()
@@ -326,7 +327,7 @@ def test_c22_a_crash_leaves_no_core_file(site, tmp_path, monkeypatch):
 # --- the process that watches --------------------------------------------------------------------------------
 
 
-def test_what_the_sealed_process_says_is_heard_where_standard_error_is_a_socket(site, tmp_path):
+def test_what_the_contained_process_says_is_heard_where_standard_error_is_a_socket(site, tmp_path):
     ours, theirs = socket.socketpair()
     heard = []
 
@@ -341,10 +342,10 @@ def test_what_the_sealed_process_says_is_heard_where_standard_error_is_a_socket(
     listening.join(10)
     ours.close()
     assert done.returncode == 0
-    assert b"sealed at level" in b"".join(heard)
+    assert b"contained at level" in b"".join(heard)
 
 
-def test_the_sealed_process_ends_with_the_one_that_started_it(site, tmp_path):
+def test_the_contained_process_ends_with_the_one_that_started_it(site, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", _slow(), *map(str, predicting(site, tmp_path))],
         stderr=subprocess.PIPE,
@@ -354,13 +355,13 @@ def test_the_sealed_process_ends_with_the_one_that_started_it(site, tmp_path):
     for line in process.stderr:
         if line.startswith("attack: "):
             break
-    sealed = int(line.removeprefix("attack: "))
+    contained = int(line.removeprefix("attack: "))
     process.kill()
     process.wait()
     with process.stderr:
         process.stderr.read()  # ends when nobody holds it any more
     deadline = time.monotonic() + 10
-    while not _has_ended(sealed):
+    while not _has_ended(contained):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -375,5 +376,6 @@ def _has_ended(process: int) -> bool:
 def _slow() -> str:
     attack = "print('attack:', os.getpid(), file=sys.stderr, flush=True); import time; time.sleep(60)"
     code = INFECTED.format(before="", attack=textwrap.indent(attack, " " * 8))
-    start = f"exec({code!r})\n{seal._START}"
-    return f"from target_site import cli, seal; seal._START = {start!r}; cli.main()"
+    start = f"exec({code!r})\n{launcher._START}"
+    imports = "from protocol.containment import launcher; from target_site import cli"
+    return f"{imports}; launcher._START = {start!r}; cli.main()"

@@ -1,4 +1,4 @@
-"""Three source sites and a coordinator as real processes of Flower's engine, with TLS and node keys, on loopback."""
+"""Three source sites and a coordinator as real processes over Flower, with TLS and node keys, on loopback."""
 
 import json
 from contextlib import ExitStack
@@ -10,9 +10,9 @@ from tests.support import cli
 from tests.support.engine import (
     LINK_PORT,
     PATIENCE_S,
-    RUNTIME_PORT,
     assert_silent,
     end,
+    is_of_engine,
     kill_whole,
     started,
     wait_for,
@@ -25,24 +25,23 @@ pytestmark = [pytest.mark.journey, pytest.mark.slow, pytest.mark.timeout(1800)]
 ADDRESS = f"127.0.0.1:{LINK_PORT}"
 
 
-def test_three_sites_train_though_one_dies_a_stranger_is_refused_and_nobody_else_is_called(tmp_path):
+def test_three_sites_train_masked_and_private_though_one_dies_and_nobody_else_is_called(tmp_path):
     corpora = [
         synthesize(tmp_path / str(number), name, seed=number)
         for number, name in enumerate(("harbor", "valley", "harbor"))
     ]
     assert cli.source("federate", "keys", "--host", "127.0.0.1", "--out", tmp_path / "keys").code == 0
-    (tmp_path / "plan.yaml").write_text("rounds: 2\nlocal_epochs: 1\npatience_s: 60\n")
+    (tmp_path / "plan.yaml").write_text("rounds: 2\nlocal_epochs: 1\npatience_s: 300\nsecure: true\nepsilon: 8\n")
 
     def joining(number: int, corpus: Path, patience_s: float = 120):
         return (
             *("federate", "join", "--to", ADDRESS, "--ca", tmp_path / "keys" / "ca.crt"),
-            *("--key", tmp_path / f"{number}.key", "--site", f"csv={corpus}"),
-            *("--home", tmp_path / f"home{number}", "--runtime-port", RUNTIME_PORT + number),
-            *("--patience", patience_s),
+            *("--key", tmp_path / f"{number}.key", "--site", f"csv={corpus}", "--home", tmp_path / f"home{number}"),
+            *("--patience", patience_s, "--secure", "--max-epsilon", 8),
         )
 
     for number in range(4):
-        made = cli.source(*joining(number, corpora[0]))
+        made = cli.source(*joining(number, corpora[number % 3]))
         assert made.code == 0
         assert f"{number}.pub" in made.stderr
     nodes = [word for number in range(3) for word in ("--node", tmp_path / f"{number}.pub")]
@@ -51,17 +50,20 @@ def test_three_sites_train_though_one_dies_a_stranger_is_refused_and_nobody_else
         def run(*words: object):
             return running.enter_context(started(host, "ecan-source", *words))
 
+        def member(number: int):
+            peers = [word for other in range(3) if other != number for word in ("--peer", tmp_path / f"{other}.pub")]
+            return run(*joining(number, corpora[number]), *peers)
+
         serving = run(
             *("federate", "serve", "--keys", tmp_path / "keys", "--listen", ADDRESS, *nodes),
             *("--config", tmp_path / "plan.yaml", "--out", tmp_path / "run", "--format", "json"),
         )
-        wait_for(lambda: (tmp_path / "run.flower" / "run.toml").exists() or serving.poll() is not None, "the SuperLink")
-        sites = [run(*joining(number, corpus)) for number, corpus in enumerate(corpora)]
+        sites = [member(number) for number in range(3)]
         stranger = run(*joining(3, corpora[0], patience_s=0))
         environments = running.enter_context(watched([serving, *sites]))
-        wait_for(lambda: (tmp_path / "home1" / "features.cache").exists(), "the first round at site 1")
+        wait_for(lambda: (tmp_path / "home1" / "answer.frame").exists(), "the first round at site 1")
         kill_whole(sites[1])
-        again = run(*joining(1, corpora[1]))
+        again = member(1)
         told, said = serving.communicate(timeout=PATIENCE_S)
         log = (tmp_path / "run.flower" / "superlink.log").read_text(errors="replace")
         assert serving.returncode == 0, said + log[-6000:]
@@ -69,12 +71,11 @@ def test_three_sites_train_though_one_dies_a_stranger_is_refused_and_nobody_else
         assert stranger.returncode == 4, said
         assert "error: ended from outside" in end(again)
         assert again.returncode == 143
-    assert_silent(environments, at_least=8)
+    assert_silent({number: told for number, told in environments.items() if is_of_engine(told)}, at_least=1)
     assert capture.outside == {}
-    assert capture.ports() <= {LINK_PORT, *range(RUNTIME_PORT, RUNTIME_PORT + 4)}
-    assert LINK_PORT in capture.ports()
+    assert f"6 127.0.0.1:{LINK_PORT}" in capture.loopback
     facts = json.loads(told)
-    assert facts["num_utterances"] == sum(len(path.read_text().splitlines()) - 1 for path in corpora)
+    assert 1 <= facts["num_utterances"] < 10_000, "with noise"
     exported(tmp_path)
 
 

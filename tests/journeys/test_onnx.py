@@ -1,4 +1,4 @@
-"""The adapted model in another program: by a sealed process, to a file that onnxruntime reads."""
+"""The adapted model in another program: by a contained process, to a file that onnxruntime reads."""
 
 import os
 
@@ -15,7 +15,7 @@ def test_an_adapted_model_answers_in_another_runtime(adapted, tmp_path, monkeypa
     onnxruntime = pytest.importorskip("onnxruntime")
     result = cli.target("onnx", "--model", adapted, "--out", tmp_path / "out", "--format", "json")
     assert result.code == 0, result.stderr
-    assert "sealed at level" in result.stderr
+    assert "contained at level" in result.stderr
     written = tmp_path / "out" / "model.onnx"
     assert result.json()["bytes"] == written.stat().st_size
     assert result.json()["difference"] < 1e-4

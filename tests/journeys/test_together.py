@@ -1,24 +1,29 @@
-"""Three sites adapt one model together: the Flower app with all of them in one process, their sealed processes real."""
+"""Three sites adapt one model together, with all of them in one process; contained ones are real."""
 
 import json
+import time
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors.numpy import load
 
-from protocol import update as updates
 from protocol.errors import Refused
-from protocol.in_process import InProcessGrid, context_of
-from source_site.federation.rollout import roll_out
+from protocol.federation import update as updates
+from protocol.federation.answers import Answers
+from protocol.federation.book import Book
+from protocol.federation.in_process import InProcessGrid
+from protocol.federation.masking import Roster
+from protocol.federation.messages import Question
 from target_site.adapted import load_adapted
-from target_site.federation.member import Member, Round, adapt_round, terms_of
-from target_site.federation.node import app
-from target_site.federation.together import Plan, adapt_together, client
+from target_site.federation.coordinator import TogetherPlan, adapt_together
+from target_site.federation.joining import SUBJECT
+from target_site.federation.member import Member, Round, Setting, adapt_round, terms_of
 from tests.source_site.runs import FACTS, write_run
 from tests.support import cli
-from tests.support.engine import LINK_PORT, PATIENCE_S, RUNTIME_PORT, assert_silent, started, wait_for, watched
+from tests.support.engine import LINK_PORT, PATIENCE_S, assert_silent, is_of_engine, started, watched
 from tests.support.lone_host import captured, lone_host
 from tests.support.speech import synthesize
 
@@ -35,28 +40,54 @@ def ward(tmp_path_factory):
     work = tmp_path_factory.mktemp("ward")
     write_run(work / "run")
     trust = cli.source("keys", "init", "--out", work / "keys").stdout.strip()
-    requests, fleet, members = [], [], []
+    settings = []
     for number in range(3):
         site = work / f"site{number}"
         site.mkdir()
         cli.target("request", "--keys", site / "keys", "--out", site / "site.request")
-        requests += ["--request", site / "site.request"]
-        fleet.append({"keys": str(site / "keys"), "trust": trust, "out": str(site)})
+        exported = cli.source(
+            *("export", "--model", work / "run", "--keys", work / "keys", "--request", site / "site.request"),
+            *("--file", site / "carried.ecan"),
+        )
+        assert exported.code == 0, exported.stderr
+        received = cli.target(
+            *("receive", "--keys", site / "keys", "--from", site / "carried.ecan", "--trust", trust),
+            *("--out", site / "model.ecan"),
+        )
+        assert received.code == 0, received.stderr
         audio = synthesize(site / "audio", "harbor", speakers=2, utterances=1, seed=number)
         rules = cli.site_rules(site / "site.yaml", rules=RULES)
-        members.append(
-            Member(keys=site / "keys", bundle=site / "model.ecan", audio=audio, config=rules, out=site / "adapted")
+        settings.append(
+            Setting(keys=site / "keys", bundle=site / "model.ecan", audio=audio, config=rules, out=site / "adapted")
         )
-    assert cli.source("grant", "--model", work / "run", "--keys", work / "keys", *requests).code == 0
-    assert all(one.closed for one in roll_out(InProcessGrid(app, fleet), work / "keys", num_nodes=3))
-    return members
+    return settings
 
 
 @pytest.fixture(scope="module")
-def adapted(ward):
+def members(ward):
+    """The same with node keys and books, and rosters that name each other."""
+    keys = [ec.generate_private_key(ec.SECP384R1()) for _ in ward]
+    publics = [key.public_key() for key in keys]
+    return [
+        Member(
+            setting,
+            answers=Answers(
+                Book.create(setting.out.with_name("node.book"), SUBJECT, "a test", int(time.time())),
+                setting.out.with_name("node-home"),
+                Roster(publics[number], [*publics[:number], *publics[number + 1 :]]),
+                keys[number],
+            ),
+            announce=lambda _: None,
+        )
+        for number, setting in enumerate(ward)
+    ]
+
+
+@pytest.fixture(scope="module")
+def adapted(ward, members):
     """The same after they have adapted in secret, in one round."""
-    grid = InProcessGrid(client, [{name: str(value) for name, value in vars(member).items()} for member in ward])
-    assert adapt_together(grid, context_of(0, {}), Plan(rounds=1, epochs=1)) == 3
+    grid = InProcessGrid([member.answer for member in members])
+    assert adapt_together(grid, TogetherPlan(rounds=1, epochs=1)) == 3
     return ward
 
 
@@ -87,7 +118,7 @@ def test_inspect_lists_what_left_every_site(adapted):
 
 def test_what_is_returned_is_the_copy_to_the_bit_and_holds_nothing_of_a_recording(adapted):
     member = more_allowed(adapted[1])
-    returned = adapt_round(member, wanted(member), NO_CHANGE, secure=True)
+    returned = adapt_round(member, terms_of(member), wanted(member), NO_CHANGE)
     _, copy = updates.updates_left(member.keys, bytes.fromhex(wanted(member).weights))
     data = copy.read_bytes()
     assert returned.keys() == NO_CHANGE.keys()
@@ -102,10 +133,13 @@ def test_what_is_returned_is_the_copy_to_the_bit_and_holds_nothing_of_a_recordin
     assert lengths == {len(data)}, "as many bytes whatever was heard"
 
 
-def test_a_site_whose_budget_is_used_up_lets_nothing_more_leave(adapted):
-    with pytest.raises(Refused, match="1 updates of this model have left"):
-        adapt_round(adapted[0], wanted(adapted[0]), NO_CHANGE, secure=True)
-    assert len(updates.updates_left(adapted[0].keys, digest(adapted[0]))) == 1
+def test_a_site_whose_budget_is_used_up_lets_nothing_more_leave(adapted, members):
+    with pytest.raises(Refused, match="1 of this model may leave the site in all"):
+        members[0].answer(asked(adapted[0], run=2, offers="00"))
+    for copy in updates.updates_left(adapted[0].keys, digest(adapted[0])):
+        copy.unlink()
+    with pytest.raises(Refused, match="1 of this model may leave the site in all"):
+        members[0].answer(asked(adapted[0], run=2, offers="00"))
 
 
 def test_a_model_that_was_made_together_is_not_made_again_by_one_site(adapted):
@@ -118,16 +152,16 @@ def test_a_model_that_was_made_together_is_not_made_again_by_one_site(adapted):
     assert "made together with other sites" in done.refusal()
 
 
-def test_a_site_takes_no_part_on_other_terms(ward):
-    member = ward[2]
-    with pytest.raises(Refused, match="secure aggregation alone"):
-        adapt_round(member, wanted(member), NO_CHANGE, secure=False)
+def test_a_site_takes_no_part_on_other_terms(ward, members):
+    with pytest.raises(Refused, match="masked sums alone"):
+        members[2].answer(asked(ward[2], run=3))
     with pytest.raises(Refused, match="different models"):
-        adapt_round(more_allowed(member), replace(wanted(member), weights="00" * 32), NO_CHANGE, secure=True)
+        members[2].answer(asked(ward[2], run=3, offers="00", weights="00" * 32))
+    setting = more_allowed(ward[2])
     made_up = NO_CHANGE | {"head.bias": np.ones(FORM[1], np.float32)}
     for change in (NO_CHANGE | {"bank": np.zeros(3, np.float32)}, made_up):
         with pytest.raises(Refused, match="no sum of updates"):
-            adapt_round(more_allowed(member), wanted(member), change, secure=True)
+            adapt_round(setting, terms_of(setting), wanted(setting), change)
 
 
 def test_a_site_whose_rules_say_nothing_of_it_does_not_join(ward, tmp_path):
@@ -153,7 +187,7 @@ def test_two_sites_adapt_together_through_the_engine_and_nobody_else_is_called(w
             *("together", "join", "--to", ADDRESS, "--ca", tmp_path / "ward" / "ca.crt"),
             *("--key", tmp_path / f"{number}.key", "--keys", member.keys, "--bundle", member.bundle),
             *("--audio", member.audio, "--config", member.config, "--out", tmp_path / f"adapted{number}"),
-            *("--home", tmp_path / f"home{number}", "--runtime-port", RUNTIME_PORT + number),
+            *("--home", tmp_path / f"home{number}"),
         )
 
     for number in range(2):
@@ -168,24 +202,24 @@ def test_two_sites_adapt_together_through_the_engine_and_nobody_else_is_called(w
                 *("--rounds", 1, "--epochs", 1, "--home", tmp_path / "serving", "--format", "json"),
             )
         )
-        wait_for(lambda: (tmp_path / "serving" / "run.toml").exists() or serving.poll() is not None, "the SuperLink")
         sites = [running.enter_context(started(host, "ecan-target", *joining(number))) for number in range(2)]
         environments = running.enter_context(watched([serving, *sites]))
         told, said = serving.communicate(timeout=PATIENCE_S)
         assert serving.returncode == 0, said + (tmp_path / "serving" / "superlink.log").read_text()[-6000:]
     assert json.loads(told) == {"sites": 2, "have_the_model": 2}
     assert [load_adapted(tmp_path / f"adapted{number}").receipt["together"] for number in range(2)] == [1, 1]
-    assert_silent({number: told for number, told in environments.items() if is_of_engine(told)}, at_least=6)
+    assert_silent({number: told for number, told in environments.items() if is_of_engine(told)}, at_least=1)
     assert capture.outside == {}
 
 
-def is_of_engine(environment: list[str]) -> bool:
-    """Whether a process was started by Flower; the sealed ones get none of its environment."""
-    return any(variable.startswith("FLWR_") for variable in environment)
+def asked(setting, *, run: int, offers: str = "", **changes) -> Question:
+    """The question for a first round."""
+    fields = asdict(replace(wanted(setting), **changes)) | ({"offers": offers} if offers else {})
+    return Question(run=run, kind="train", fields=fields, arrays=NO_CHANGE)
 
 
 def wanted(member) -> Round:
-    return Round(weights=digest(member).hex(), number=1, epochs=1, seed=1)
+    return Round(weights=digest(member).hex(), rounds=1, number=1, epochs=1, seed=1)
 
 
 def digest(member) -> bytes:
@@ -193,7 +227,7 @@ def digest(member) -> bytes:
     return terms_of(member).weights
 
 
-def more_allowed(member, also: str = "") -> Member:
+def more_allowed(member, also: str = "") -> Setting:
     """The site with a larger budget, and perhaps another rule of what may leave."""
     rules = member.config.with_name("more.yaml")
     rules.write_text(member.config.read_text().replace("rounds: 1\n", f"rounds: 9\n  {also}\n"))

@@ -1,18 +1,24 @@
 """Each wall is tried from inside, in a process of its own; the same attempts must succeed before it stands."""
 
+import functools
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
+from datetime import UTC, datetime
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from protocol import sandbox
 from protocol.errors import ContainmentFault
-from protocol.sandbox import landlock_abi, probe_denied
+from protocol.federation.coordinator_keys import make_coordinator_keys
+from protocol.sandbox import Network, landlock_abi, probe_denied
 from tests.support import old_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +28,7 @@ PRELUDE = """
 import ctypes, errno, fcntl, json, mmap, os, resource, signal, socket, struct, subprocess, sys, threading
 from pathlib import Path
 from protocol import sandbox
-from protocol.sandbox import confine, probe_denied, code_paths
+from protocol.sandbox import Network, confine, probe_denied, code_paths
 
 place = Path(sys.argv[1])
 readable, writable, removable, outside = (place / name for name in ("readable", "writable", "removable", "outside"))
@@ -247,7 +253,7 @@ def outcomes(place, request):
 attempts = {{{attempts}}}
 before = {{name: outcome(attempt) for name, attempt in attempts.items()}}
 sandbox.landlock_abi = lambda: {request.param}
-confine(sockets=False, **folders)
+confine(network=Network.NONE, **folders)
 after = {{name: outcome(attempt) for name, attempt in attempts.items()}}
 print(json.dumps([before, after]))
 """
@@ -269,13 +275,13 @@ def test_what_a_process_needs_still_works_behind_the_walls(outcomes, name):
 
 def test_a_file_can_be_removed_where_that_is_allowed(place):
     (place / "removable" / "file").write_bytes(b"some")
-    result("confine(sockets=False, **folders); (removable / 'file').unlink(); print(1)", place)
+    result("confine(network=Network.NONE, **folders); (removable / 'file').unlink(); print(1)", place)
     assert not (place / "removable" / "file").exists()
 
 
 def test_every_call_on_the_list_is_refused_as_if_it_had_no_permission(place):
     code = """
-confine(sockets=False, **folders)
+confine(network=Network.NONE, **folders)
 never = [name for name in sandbox._NEVER if name in call]
 print(json.dumps({name: outcome(lambda: raw(name, -1, 0, 0, 0, 0)) for name in never}))
 """
@@ -292,7 +298,7 @@ def test_the_list_is_refused_by_the_filter_and_not_by_the_kernel(place):
 
 def test_calls_that_hide_their_flags_do_not_exist(place):
     code = """
-confine(sockets=False, **folders)
+confine(network=Network.NONE, **folders)
 print(json.dumps([outcome(lambda: raw(number, 0, 0, 0, 0)) for number in sandbox._HIDDEN.values()]))
 """
     assert result(code, place) == ["ENOSYS", "ENOSYS"]
@@ -300,12 +306,12 @@ print(json.dumps([outcome(lambda: raw(number, 0, 0, 0, 0)) for number in sandbox
 
 @pytest.mark.parametrize("end", ["os.abort()", "os.kill(os.getpid(), signal.SIGABRT)"])
 def test_a_process_can_still_end_itself(place, end):
-    assert child(f"confine(sockets=False, **folders); {end}", place).returncode == -signal.SIGABRT
+    assert child(f"confine(network=Network.NONE, **folders); {end}", place).returncode == -signal.SIGABRT
 
 
 def test_a_child_that_is_forked_behind_the_walls_signals_not_even_itself(place):
     code = """
-confine(sockets=False, **folders)
+confine(network=Network.NONE, **folders)
 in_a_child(lambda: os.kill(os.getpid(), 0))()
 """
     assert "PermissionError" in child(code, place).stderr
@@ -314,7 +320,7 @@ in_a_child(lambda: os.kill(os.getpid(), 0))()
 def test_calls_of_another_kind_of_program_kill_the_process(place):
     if os.uname().machine != "x86_64":
         pytest.skip("only x86_64 has calls of two other kinds")
-    x32 = child("confine(sockets=False, **folders); raw(0x40000000 | 39)", place)
+    x32 = child("confine(network=Network.NONE, **folders); raw(0x40000000 | 39)", place)
     assert x32.returncode == -signal.SIGSYS
     # mov eax, 20; int 0x80; ret: getpid as a 32-bit program calls it
     foreign = """
@@ -324,13 +330,13 @@ call_it = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buf
 """
     if child(foreign + "call_it()", place).returncode != 0:
         pytest.skip("this kernel does not run 32-bit programs")
-    assert child(foreign + "confine(sockets=False, **folders); call_it()", place).returncode == -signal.SIGSYS
+    assert child(foreign + "confine(network=Network.NONE, **folders); call_it()", place).returncode == -signal.SIGSYS
 
 
 def test_a_socket_that_was_there_before_is_closed(place):
     code = """
 open_before = [outcome(lambda: os.fstat(one.fileno())) for one in control]
-confine(sockets=False, **folders)
+confine(network=Network.NONE, **folders)
 print(json.dumps([open_before, [outcome(lambda: os.fstat(one.fileno())) for one in control]]))
 """
     assert result(code, place) == [["ok", "ok"], ["EBADF", "EBADF"]]
@@ -355,7 +361,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as planted:
     outside = Path(".")
     before = attempts()
 os.unlink("datagrams")
-confine(sockets=False, **folders)
+confine(network=Network.NONE, **folders)
 print(json.dumps([before, attempts()]))
 """
     assert result(code, place) == [["ok"] * 5, ["EPERM"] * 5]
@@ -363,7 +369,7 @@ print(json.dumps([before, attempts()]))
 
 def test_no_core_is_dumped_nobody_looks_in_and_no_rights_are_gained(place):
     code = """
-confine(sockets=False, **folders)
+confine(network=Network.NONE, **folders)
 print(json.dumps([resource.getrlimit(resource.RLIMIT_CORE), sandbox._prctl(3), sandbox._prctl(39)]))
 """
     assert result(code, place) == [[0, 0], 0, 1]
@@ -413,7 +419,7 @@ import pty, termios
 main, terminal = pty.openpty()
 os.dup2(main, 0)
 terminal = os.dup2(terminal, 2)
-confine(sockets=False, **folders)
+confine(network=Network.NONE, **folders)
 print(json.dumps([outcome(lambda: fcntl.ioctl(terminal, termios.TIOCSTI, b"x")),
                   outcome(lambda: fcntl.ioctl(terminal, 0x541C, b"x")),
                   outcome(lambda: fcntl.ioctl(terminal, termios.TIOCGWINSZ, b"12345678"))]))
@@ -439,8 +445,8 @@ attempts = [listen, call_out, call_out_by_sending, *(lambda kind=kind: made(*kin
     (socket.AF_INET6, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_UNIX, socket.SOCK_STREAM),
     (socket.AF_NETLINK, socket.SOCK_RAW)))]
 before = [outcome(attempt) for attempt in attempts]
-confine(sockets=True, **folders)
-probe_denied([outside], sockets=True)
+confine(network=Network.SERVE, **folders)
+probe_denied([outside], network=Network.SERVE)
 print(json.dumps([before, [outcome(attempt) for attempt in attempts]]))
 """
     before, after = result(code, place)
@@ -448,33 +454,210 @@ print(json.dumps([before, [outcome(attempt) for attempt in attempts]]))
     assert after == ["ok", "EPERM", "EPERM", "ok", "EPERM", "EPERM", "EPERM"]
 
 
+@pytest.fixture
+def ports():
+    """Two ports of the loopback interface that answer."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        yield one.getsockname()[1], other.getsockname()[1]
+
+
+CALLER = """
+def call(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
+def call_by_sending(port):
+    with socket.socket() as caller:
+        caller.sendto(b"x", socket.MSG_FASTOPEN, ("127.0.0.1", port))
+def call_by_opening_fast(port):
+    with socket.socket() as caller:
+        caller.setsockopt(socket.IPPROTO_TCP, 30, 1)  # TCP_FASTOPEN_CONNECT
+        caller.connect(("127.0.0.1", port))
+def call_by_mptcp(port):
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as caller:
+        caller.connect(("127.0.0.1", port))
+def listen():
+    with socket.create_server(("127.0.0.1", 0)):
+        pass
+def listen_anywhere():
+    with socket.socket() as listener:
+        listener.listen()
+"""
+
+
+def test_a_caller_reaches_its_one_port_and_neither_listens_nor_uses_other_sockets(place, ports):
+    code = f"""{CALLER}
+attempts = {{
+    "call": lambda: call({ports[0]}),
+    "call in a thread": in_a_thread(lambda: call({ports[0]})),
+    "read inside": lambda: read(readable / "file"),
+    "call elsewhere": lambda: call({ports[1]}),
+    "call elsewhere in a child": in_a_child(lambda: call({ports[1]})),
+    "call elsewhere by opening fast": lambda: call_by_opening_fast({ports[1]}),
+    "call by sending": lambda: call_by_sending({ports[0]}),
+    "listen": listen,
+    "listen anywhere": listen_anywhere,
+    "bind": lambda: socket.socket().bind(("127.0.0.1", 0)),
+    "UDP": lambda: made(socket.AF_INET, socket.SOCK_DGRAM),
+    "UNIX": lambda: made(socket.AF_UNIX, socket.SOCK_STREAM),
+    "pair": lambda: [one.close() for one in socket.socketpair()],
+    "netlink": lambda: made(socket.AF_NETLINK, socket.SOCK_RAW),
+    "read outside": lambda: read(outside / "secret"),
+    "run": lambda: subprocess.run(["/bin/true"]),
+}}
+before = [outcome(attempt) for attempt in attempts.values()]
+confine(network=Network.call({ports[0]}), **folders)
+probe_denied([outside], network=Network.call({ports[0]}))
+print(json.dumps([before, {{name: outcome(attempt) for name, attempt in attempts.items()}}]))
+"""
+    before, after = result(code, place)
+    assert set(before) == {"ok"}
+    elsewhere = "EACCES" if landlock_abi() >= sandbox.PORTS_SINCE else "ok"
+    assert [after.pop(name) for name in ("call", "call in a thread", "read inside")] == ["ok"] * 3
+    assert {after.pop(name) for name in [*after] if name.startswith("call elsewhere")} == {elsewhere}
+    assert after.pop("read outside") == "EACCES"
+    assert set(after.values()) == {"EPERM"}
+
+
+def test_a_stream_that_is_not_tcp_is_refused_to_whoever_has_a_network(place, ports):
+    code = f"""{CALLER}
+before = outcome(lambda: call_by_mptcp({ports[1]}))
+confine(network=Network.call({ports[0]}), **folders)
+print(json.dumps([before, outcome(lambda: call_by_mptcp({ports[1]}))]))
+"""
+    before, after = result(code, place)
+    if before != "ok":
+        pytest.skip("this kernel has no MPTCP")
+    assert after == "EPERM"
+
+
+def test_a_kernel_that_knows_no_ports_lets_a_caller_call_any_but_nothing_else(place, ports):
+    code = f"""{CALLER}
+sandbox.landlock_abi = lambda: 3
+confine(network=Network.call({ports[0]}), **folders)
+probe_denied([outside], network=Network.call({ports[0]}))
+attempts = [lambda: call({ports[0]}), lambda: call({ports[1]}), listen, lambda: read(outside / "secret")]
+print(json.dumps([outcome(attempt) for attempt in attempts]))
+"""
+    assert result(code, place) == ["ok", "ok", "EPERM", "EACCES"]
+
+
+def test_a_caller_that_is_not_held_to_its_port_is_found(place, ports):
+    if landlock_abi() < sandbox.PORTS_SINCE:
+        pytest.skip("this kernel knows no ports")
+    code = f"""
+sandbox._BIND_TCP = sandbox._CONNECT_TCP = 0
+sandbox._allow_calls = lambda *_: None
+confine(network=Network.call({ports[0]}), **folders)
+try:
+    probe_denied([outside], network=Network.call({ports[0]}))
+except sandbox.ContainmentFault as fault:
+    print(json.dumps(str(fault)))
+"""
+    assert "could call another port" in str(result(code, place))
+
+
+def test_a_caller_speaks_https_from_several_threads(place, tmp_path):
+    make_coordinator_keys(tmp_path, "127.0.0.1", datetime.now(UTC))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=place / "readable")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        code = f"""
+import httpx, ssl
+from concurrent.futures import ThreadPoolExecutor
+address, keys = "https://127.0.0.1:{server.server_port}/", Path({str(tmp_path)!r})
+confine(network=Network.call({server.server_port}), **folders | {{"readable": [*folders["readable"], keys]}})
+with httpx.Client(verify=ssl.create_default_context(cafile=keys / "ca.crt"), trust_env=False) as client:
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(client.get, [address] * 12))
+print(json.dumps([answer.status_code for answer in answers]))
+"""
+        try:
+            assert result(code, place) == [200] * 12
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@pytest.mark.parametrize(
+    "kind", ["AF_UNIX, socket.SOCK_STREAM", "AF_UNIX, socket.SOCK_DGRAM", "AF_INET, socket.SOCK_DGRAM"]
+)
+def test_a_standard_stream_that_could_be_pointed_elsewhere_is_a_fault_where_there_is_a_network(place, kind):
+    code = f"""
+loose = socket.socket(socket.{kind})
+os.dup2(loose.fileno(), 0)
+for network in (Network.SERVE, Network.call(443)):
+    try:
+        confine(network=network, **folders)
+    except sandbox.ContainmentFault as fault:
+        print(json.dumps(str(fault)))
+"""
+    done = child(code, place)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Standard stream 0 is a socket that could be pointed elsewhere") == 2
+
+
+def test_a_standard_stream_to_a_log_stays_where_it_is(place, ports):
+    code = f"""{CALLER}
+ours, theirs = socket.socketpair()
+os.dup2(ours.fileno(), 0); os.dup2(theirs.fileno(), 2)
+confine(network=Network.call({ports[0]}), **folders)
+stream = socket.socket(fileno=2)
+print(json.dumps([outcome(lambda: stream.connect(str(outside / "socket"))), outcome(lambda: call({ports[0]}))]))
+"""
+    assert result(code, place) == ["EISCONN", "ok"]
+
+
+@pytest.mark.parametrize("name", ["socketpair", "bind", "listen", "accept4"])
+def test_a_call_that_a_caller_could_make_after_all_is_found(place, name):
+    code = f"""
+confine(network=Network.call(443), **folders)
+probe_denied([], network=Network.call(443))
+true, asked = sandbox._syscall, (sandbox._NEVER | sandbox._SERVING)[{name!r}][column]
+def let_through(called, *given):
+    if called == asked:
+        ctypes.set_errno(errno.EBADF)
+        return -1
+    return true(called, *given)
+sandbox._syscall = let_through
+try:
+    probe_denied([], network=Network.call(443))
+except sandbox.ContainmentFault as fault:
+    print(json.dumps(str(fault)))
+"""
+    assert "The walls do not hold" in str(result(code, place))
+
+
 def test_the_probes_themselves_fail_before_the_walls_stand(place):
     for paths in ([place / "outside" / "secret"], [place / "outside"]):
         with pytest.raises(ContainmentFault, match="within reach") as caught:
-            probe_denied(paths, sockets=True)
+            probe_denied(paths, network=Network.SERVE)
         assert caught.value.exit_code == 15
     assert sorted(path.name for path in (place / "outside").iterdir()) == ["cut", "secret", "socket"]
-    for sockets in (True, False):
+    for network in (Network.SERVE, Network.NONE, Network.call(443)):
         with pytest.raises(ContainmentFault, match="socket"):
-            probe_denied([], sockets=sockets)
+            probe_denied([], network=network)
 
 
 def test_every_call_that_is_probed_would_be_answered_otherwise_without_walls(place):
     code = """
 print(json.dumps([[name, outcome(lambda: raw(number, *arguments))]
-                  for name, number, arguments in sandbox._forbidden_calls()]))
+                  for name, number, arguments in sandbox._forbidden_calls(Network.NONE)]))
 """
     answers = result(code, place)
     assert len(answers) >= 14
     assert {answer for _, answer in answers}.isdisjoint({"EPERM", "ok"})
 
 
-@pytest.mark.parametrize("index", range(len(list(sandbox._forbidden_calls()))))
+@pytest.mark.parametrize("index", range(len(list(sandbox._forbidden_calls(Network.NONE)))))
 def test_one_call_that_is_not_refused_is_a_gap(place, index):
     code = f"""
-what, number, arguments = list(sandbox._forbidden_calls())[{index}]
-confine(sockets=False, **folders)
-probe_denied([], sockets=False)
+what, number, arguments = list(sandbox._forbidden_calls(Network.NONE))[{index}]
+confine(network=Network.NONE, **folders)
+probe_denied([], network=Network.NONE)
 true = sandbox._syscall
 def let_through(called, *given):
     if called == number:
@@ -483,7 +666,7 @@ def let_through(called, *given):
     return true(called, *given)
 sandbox._syscall = let_through
 try:
-    probe_denied([], sockets=False)
+    probe_denied([], network=Network.NONE)
 except sandbox.ContainmentFault as fault:
     print(json.dumps(what in str(fault)))
 """
@@ -494,17 +677,17 @@ def test_a_file_that_can_be_opened_for_neither_is_within_reach(place, monkeypatc
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, flags, *more: real(path, flags, *more) if flags & 3 == 3 else deny())
     with pytest.raises(ContainmentFault, match="within reach"):
-        probe_denied([place / "outside" / "secret"], sockets=True)
+        probe_denied([place / "outside" / "secret"], network=Network.SERVE)
 
 
 def test_the_probes_pass_behind_the_walls_and_find_a_gap_in_them(place):
     code = """
-confine(sockets=False, **folders)
-probe_denied([outside, outside / "secret", outside / "missing", Path("/"), Path.home()], sockets=False)
+confine(network=Network.NONE, **folders)
+probe_denied([outside, outside / "secret", outside / "missing", Path("/"), Path.home()], network=Network.NONE)
 gaps = []
 for gap in (readable, readable / "file", writable, removable):
     try:
-        probe_denied([outside, gap], sockets=False)
+        probe_denied([outside, gap], network=Network.NONE)
     except sandbox.ContainmentFault as fault:
         gaps.append(str(gap) in str(fault))
 print(json.dumps(gaps))
@@ -517,7 +700,7 @@ def test_a_process_with_a_second_thread_is_not_confined_by_halves(place):
 stop = threading.Event()
 threading.Thread(target=stop.wait).start()
 try:
-    confine(sockets=False, **folders)
+    confine(network=Network.NONE, **folders)
 except sandbox.ContainmentFault as fault:
     print(json.dumps(str(fault)))
 stop.set()
@@ -528,7 +711,7 @@ stop.set()
 def test_a_folder_that_is_missing_is_a_fault(place):
     code = """
 try:
-    confine(sockets=False, readable=[place / "nothing"])
+    confine(network=Network.NONE, readable=[place / "nothing"])
 except sandbox.ContainmentFault as fault:
     print(json.dumps(str(fault)))
 """
@@ -538,7 +721,7 @@ except sandbox.ContainmentFault as fault:
 def test_a_kernel_without_landlock_is_refused_with_the_remedy(place):
     code = """
 try:
-    confine(sockets=False, **folders)
+    confine(network=Network.NONE, **folders)
 except sandbox.ContainmentFault as fault:
     print(json.dumps([fault.exit_code, str(fault)]))
 """
@@ -557,7 +740,7 @@ def test_the_manual_names_the_same_kernel():
 
 def test_where_it_is_not_required_the_layers_that_there_are_are_built(place):
     code = """
-walls = confine(sockets=False, required=False, **folders)
+walls = confine(network=Network.NONE, required=False, **folders)
 print(json.dumps([walls.landlock_abi, walls.seccomp, walls.holds, outcome(lambda: read(outside / "secret")),
                   outcome(lambda: made(socket.AF_INET, socket.SOCK_STREAM))]))
 """
@@ -569,7 +752,7 @@ def test_an_unknown_processor_is_refused(place):
 import platform
 platform.machine = lambda: "pdp11"
 try:
-    confine(sockets=False, **folders)
+    confine(network=Network.NONE, **folders)
 except sandbox.ContainmentFault as fault:
     print(json.dumps(str(fault)))
 """
@@ -580,7 +763,9 @@ def test_the_two_processors_have_a_number_for_every_call():
     tables = (
         sandbox._NEVER,
         sandbox._SOCKET,
-        sandbox._SOCKET_USE,
+        sandbox._CALLING,
+        sandbox._SERVING,
+        sandbox._SENDING,
         sandbox._CLONE,
         sandbox._IOCTL,
         sandbox._FCNTL,

@@ -1,4 +1,4 @@
-"""Commands that run Flower's programs, on a host of their own whose every packet is seen."""
+"""Commands that use Flower, on a host of their own whose every packet is seen."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ from pathlib import Path
 from tests.support.two_hosts import Host
 
 PATIENCE_S = 800.0
-LINK_PORT, RUNTIME_PORT = 7500, 9100
-"""Of the SuperLink, and of the first node's own processes; a host of a test's own has all ports free."""
+LINK_PORT = 7500
+"""Of the coordinator; a host of a test's own has all ports free."""
 SILENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 """What the environment of every process has to say."""
 
@@ -99,6 +99,11 @@ def assert_silent(environments: dict[int, list[str]], *, at_least: int) -> None:
     assert len(environments) >= at_least
     for told in environments.values():
         assert all(f"{name}={value}" in told for name, value in SILENT.items())
+
+
+def is_of_engine(environment: list[str]) -> bool:
+    """Whether a process uses Flower; contained ones get none of its environment, and know nobody to call."""
+    return any(variable.startswith("FLWR_") for variable in environment)
 
 
 def wait_for(happened: Callable[[], bool], what: str) -> None:

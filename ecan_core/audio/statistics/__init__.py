@@ -1,4 +1,4 @@
-"""Utterance statistics: what a whole utterance sounds like, in one vector.
+"""Measure what a whole utterance sounds like, in one vector.
 
 Each family of measures is a function that reads the utterance's contours and notes names and values in a tally.
 Statistics are taken over energy-active frames and do not depend on the level of the recording. Where a measure has
@@ -34,7 +34,7 @@ FAMILIES = (
 
 
 def utterance_statistics(samples: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Measures one utterance.
+    """Measure one utterance.
 
     Args:
         samples: Sound at 16 kHz, not silent, at any level, [T].
@@ -50,6 +50,6 @@ def utterance_statistics(samples: npt.NDArray[np.float32]) -> dict[str, float]:
 
 @cache
 def statistic_names() -> tuple[str, ...]:
-    """Names the statistics in order."""
+    """Return the names of the statistics in order."""
     noise = np.random.default_rng(0).normal(size=8000).astype(np.float32)
     return tuple(utterance_statistics(noise))

@@ -1,4 +1,7 @@
-"""Resonances of the vocal tract, read off the peaks of a linear-prediction spectrum."""
+"""Measure the resonances of the vocal tract (formants).
+
+They are read off the peaks of a linear-prediction spectrum.
+"""
 
 from functools import cache
 
@@ -19,7 +22,10 @@ _PRE_EMPHASIS = 0.97
 
 
 def formants(contours: Contours, tally: Tally) -> None:
-    """Notes frequency, sharpness and level of the first three formants of voiced frames."""
+    """Note frequency, sharpness and level of the first three formants.
+
+    Voiced frames count.
+    """
     spectrum = _prediction_spectrum(contours.power[contours.voiced_or_active])
     peaks = _peaks(spectrum)
     for number in range(1, _NUM_FORMANTS + 1):
@@ -37,7 +43,7 @@ def formants(contours: Contours, tally: Tally) -> None:
 
 
 def _peaks(spectrum: Curve) -> npt.NDArray[np.bool_]:
-    """Marks local maxima above the lowest frequency, [frames, points]."""
+    """Mark local maxima above the lowest frequency, [frames, points]."""
     peaks = np.zeros(spectrum.shape, dtype=np.bool_)
     middle = spectrum[:, 1:-1]
     peaks[:, 1:-1] = (middle > spectrum[:, :-2]) & (middle >= spectrum[:, 2:])
@@ -46,7 +52,7 @@ def _peaks(spectrum: Curve) -> npt.NDArray[np.bool_]:
 
 
 def _prediction_spectrum(power: Curve) -> Curve:
-    """Computes the all-pole envelope of power spectra in dB.
+    """Compute the all-pole envelope of power spectra in dB.
 
     The autocorrelation comes from the pre-emphasized power spectrum below 5.5 kHz, as if the sound had been
     sampled at 11 kHz; Levinson's recursion runs over all frames at once.
@@ -63,7 +69,7 @@ def _prediction_spectrum(power: Curve) -> Curve:
 
 
 def _levinson(correlation: Curve) -> Curve:
-    """Solves for the prediction polynomials of all frames.
+    """Solve for the prediction polynomials of all frames.
 
     Args:
         correlation: Autocorrelations, [order + 1, frames].
@@ -84,7 +90,9 @@ def _levinson(correlation: Curve) -> Curve:
 
 @cache
 def _transforms() -> tuple[Curve, Curve, Curve]:
-    """Fourier transforms as matrices: so few coefficients need no fast ones.
+    """Return Fourier transforms as matrices.
+
+    There are so few coefficients that a fast transform is not needed.
 
     Returns:
         From power to autocorrelation after pre-emphasis, [order + 1, bins]; from a polynomial to the real and the

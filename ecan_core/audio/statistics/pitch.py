@@ -1,4 +1,4 @@
-"""Melody: how high, how wide, how it moves."""
+"""Measure the melody: how high, how wide, how it moves."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ _EDGE = 8  # frames at the start and end of a melody
 
 
 def distribution(contours: Contours, tally: Tally) -> None:
-    """Notes where the pitch lies, how far it reaches and how fast it moves."""
+    """Note where the pitch lies, how far it reaches and how fast it moves."""
     voiced, active = contours.voiced, contours.active
     pitch = contours.semitones[voiced]
     tally.distribution("pitch", pitch, (5, 10, 25, 50, 75, 90, 95))
@@ -30,7 +30,10 @@ def distribution(contours: Contours, tally: Tally) -> None:
 
 
 def contour(contours: Contours, tally: Tally) -> None:
-    """Notes the course of pitch, energy and brightness from the start to the end of the utterance."""
+    """Note the course of pitch, energy and brightness.
+
+    The course runs from the start to the end of the utterance.
+    """
     span = contours.span
     pitch, voiced = contours.semitones[span], contours.voiced[span]
     energy, active = contours.energy_db[span], contours.active[span]
@@ -48,7 +51,10 @@ def contour(contours: Contours, tally: Tally) -> None:
 
 
 def _course(basis: Curve, curve: Curve, mask: Mask) -> Curve:
-    """Fits Legendre polynomials, [F, 4], over the masked frames of a span and tells all weights but the first, [3]."""
+    """Return the Legendre weights of a curve but the first, [3].
+
+    The polynomials ``basis`` are [F, 4]; the masked frames of a span count.
+    """
     if mask.sum() < 2 * _SHORTEST_RUN:
         return np.zeros(3)
     basis, values = basis[mask], curve[mask] - median(curve[mask])
@@ -58,7 +64,7 @@ def _course(basis: Curve, curve: Curve, mask: Mask) -> Curve:
 
 
 def _place_of_peak(curve: Curve, mask: Mask) -> float:
-    """Tells where the maximum lies, from -1 at the start to 1 at the end of a span."""
+    """Return the place of the maximum: -1 at the start to 1 at the end."""
     if not mask.any():
         return 0.0
     rows = np.flatnonzero(mask)
@@ -66,7 +72,10 @@ def _place_of_peak(curve: Curve, mask: Mask) -> float:
 
 
 def _movements(contours: Contours, tally: Tally) -> None:
-    """Notes rise, in semitones per second, and arch of the pitch within voiced runs."""
+    """Note rise and arch of the pitch within voiced runs.
+
+    The rise is in semitones per second.
+    """
     start, stop = runs(contours.voiced).T
     start, stop = np.compress(stop - start >= _SHORTEST_RUN, [start, stop], axis=1)
     pitch = contours.semitones
@@ -82,13 +91,13 @@ def _movements(contours: Contours, tally: Tally) -> None:
 
 
 def _sums(curve: Curve, start: npt.NDArray[np.intp], stop: npt.NDArray[np.intp]) -> Curve:
-    """Sums a curve over stretches of frames, [stretches]."""
+    """Sum a curve over stretches of frames, [stretches]."""
     total = np.append(0, np.cumsum(curve, dtype=np.float64))
     sums: Curve = total[stop] - total[start]
     return sums
 
 
 def companions(contours: Contours, tally: Tally) -> None:
-    """Notes how pitch, energy and brightness go together in voiced frames."""
+    """Note how pitch, energy and brightness go together when voiced."""
     curves = np.column_stack([contours.semitones, contours.energy_db, contours.cepstra[:, :2]])
     tally.numbers("companion", correlations(curves[contours.voiced_or_active]))

@@ -1,4 +1,4 @@
-"""Loudness over time: dynamics, modulation, syllables and pauses."""
+"""Measure loudness over time: dynamics, modulation, syllables, pauses."""
 
 import numpy as np
 
@@ -13,14 +13,14 @@ _MODULATION_HZ = (0.5, 2, 4, 6, 9, 13, 20)
 
 
 def energy(contours: Contours, tally: Tally) -> None:
-    """Notes dynamics below the loudest frame and the speed of loudness."""
+    """Note dynamics below the loudest frame and the speed of loudness."""
     tally.distribution("energy", contours.energy_db[contours.active], (5, 10, 25, 50, 75, 90))
     speed = slopes(contours.energy_db)[contours.span]
     tally.distribution("energy.slope", speed, (5, 25, 75, 95))
 
 
 def modulation(contours: Contours, tally: Tally) -> None:
-    """Notes at which rates loudness goes up and down."""
+    """Note at which rates loudness goes up and down."""
     loudness = np.maximum(contours.energy_db[contours.span], _FLOOR_DB)
     rates, power = _modulation_spectrum(loudness)
     shares = power / (power.sum() + 1e-9)
@@ -30,7 +30,7 @@ def modulation(contours: Contours, tally: Tally) -> None:
 
 
 def _modulation_spectrum(curve: Curve) -> tuple[Curve, Curve]:
-    """Computes power per modulation rate between 0.5 and 20 Hz.
+    """Compute power per modulation rate between 0.5 and 20 Hz.
 
     Args:
         curve: Loudness in dB, [F].
@@ -47,7 +47,7 @@ def _modulation_spectrum(curve: Curve) -> tuple[Curve, Curve]:
 
 
 def timing(contours: Contours, tally: Tally) -> None:
-    """Notes length, voiced stretches, pauses and syllables."""
+    """Note length, voiced stretches, pauses and syllables."""
     span = contours.span
     duration_s = (span.stop - span.start) / FRAMES_PER_S
     tally.number("duration", np.log(duration_s))
@@ -75,7 +75,10 @@ def _pauses(contours: Contours, duration_s: float, tally: Tally) -> None:
 
 
 def _syllables(contours: Contours, duration_s: float, tally: Tally) -> None:
-    """Notes rate, evenness and prominence of loudness maxima, which stand for syllables."""
+    """Note rate, evenness and prominence of the syllables.
+
+    Maxima of loudness stand for syllables.
+    """
     loudness = _smooth(np.maximum(contours.energy_db, _FLOOR_DB), 7)
     middle = loudness[1:-1]
     is_nucleus = (middle > loudness[:-2]) & (middle >= loudness[2:]) & (middle > _NUCLEUS_DB)
@@ -94,7 +97,7 @@ def _syllables(contours: Contours, duration_s: float, tally: Tally) -> None:
 
 
 def _smooth(curve: Curve, width: int) -> Curve:
-    """Averages over `width` frames with a bell-shaped weight, [F]."""
+    """Average over `width` frames with a bell-shaped weight, [F]."""
     weights = np.hanning(width + 2)[1:-1]
     padded = np.pad(curve, width // 2, mode="edge")
     return np.convolve(padded, weights / weights.sum(), "valid")

@@ -1,4 +1,4 @@
-"""Shape of the spectrum: envelope, cepstra, balance between regions."""
+"""Measure the spectrum: envelope, cepstra, balance between regions."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ _LINES_HZ = ((0, 500), (500, 1500), (1500, 5000))
 
 
 def envelope(contours: Contours, tally: Tally) -> None:
-    """Notes mean, deviation and liveliness of mel bands."""
+    """Note mean, deviation and liveliness of mel bands."""
     bands = contours.mel_bands(_NUM_BANDS)
     active = contours.active
     tally.numbers("band.mean", bands[active].mean(axis=0))
@@ -28,7 +28,7 @@ def envelope(contours: Contours, tally: Tally) -> None:
 
 
 def cepstrum(contours: Contours, tally: Tally) -> None:
-    """Notes distribution and speed of mel cepstra."""
+    """Note distribution and speed of mel cepstra."""
     cepstra, active = contours.cepstra, contours.active
     low = cepstra[:, :_NUM_LOW_CEPSTRA]
     first = slopes(cepstra)
@@ -40,7 +40,10 @@ def cepstrum(contours: Contours, tally: Tally) -> None:
 
 
 def _travel(curves: Curve, active: Mask) -> Curve:
-    """Averages how far curves move in `_LONG_STEP` frames of speech, [columns]."""
+    """Average how far curves move in `_LONG_STEP` frames, [columns].
+
+    Frames of speech count.
+    """
     both = active[_LONG_STEP:] & active[:-_LONG_STEP]
     if not both.any():
         return np.zeros(curves.shape[1])
@@ -49,7 +52,7 @@ def _travel(curves: Curve, active: Mask) -> Curve:
 
 
 def cepstral_correlations(contours: Contours, tally: Tally) -> None:
-    """Notes which cepstra move together, and which of their slopes.
+    """Note which cepstra move together, and which of their slopes.
 
     They describe how the mouth moves and barely depend on voice or microphone, which shift cepstra as a whole.
     """
@@ -59,7 +62,7 @@ def cepstral_correlations(contours: Contours, tally: Tally) -> None:
 
 
 def moments(contours: Contours, tally: Tally) -> None:
-    """Notes center, width, roll-off, flatness and flux of the spectrum."""
+    """Note center, width, roll-off, flatness and flux of the spectrum."""
     power = contours.power[contours.active, 2:]
     frequencies = BIN_HZ * np.arange(2, 2 + power.shape[1], dtype=np.float32)
     total = power.sum(axis=1) + 1e-30
@@ -81,13 +84,16 @@ def moments(contours: Contours, tally: Tally) -> None:
 
 
 def _first_above(collected: Curve, share: float) -> npt.NDArray[np.intp]:
-    """Finds the bin at which the collected power exceeds a share, [F]."""
+    """Find the bin at which the collected power exceeds a share, [F]."""
     bins: npt.NDArray[np.intp] = np.minimum(np.count_nonzero(collected < share, axis=1), collected.shape[1] - 1)
     return bins
 
 
 def tilt(contours: Contours, tally: Tally) -> None:
-    """Notes the balance of low and high regions, which follows vocal effort."""
+    """Note the balance of low and high regions.
+
+    It follows vocal effort.
+    """
     voice, rest = contours.voiced_or_active, contours.voiceless_or_active
     for name, curve in _balances(contours).items():
         tally.moments(f"tilt.{name}", curve[voice])
@@ -95,7 +101,10 @@ def tilt(contours: Contours, tally: Tally) -> None:
 
 
 def _balances(contours: Contours) -> dict[str, Curve]:
-    """Compares regions of the spectrum frame by frame, in dB or dB per kHz, [F] each."""
+    """Compare regions of the spectrum frame by frame, [F] each.
+
+    The results are in dB, or in dB per kHz.
+    """
     level = dict(zip(_REGIONS_HZ, contours.levels(_groups()).T, strict=True))
     slope = dict(zip(_LINES_HZ, (contours.decibels @ _lines()).T, strict=True))
     below, above = (contours.decibels[:, region(*limits)].max(axis=1) for limits in ((60, 2000), (2000, 5000)))
@@ -113,7 +122,7 @@ def _balances(contours: Contours) -> dict[str, Curve]:
 
 @cache
 def _groups() -> Curve:
-    """Tells which bins belong to each of the regions, [bins, regions]."""
+    """Mark the bins that belong to each of the regions, [bins, regions]."""
     groups = np.zeros((NUM_FFT // 2 + 1, len(_REGIONS_HZ)), dtype=np.float32)
     for column, limits in enumerate(_REGIONS_HZ):
         groups[region(*limits), column] = 1
@@ -122,7 +131,10 @@ def _groups() -> Curve:
 
 @cache
 def _lines() -> Curve:
-    """Weights that give the slope of the spectrum's straight line within regions, in dB per kHz, [bins, regions]."""
+    """Return the weights that give a region's slope, [bins, regions].
+
+    The slope is that of the spectrum's straight line within the region, in dB per kHz.
+    """
     lines = np.zeros((NUM_FFT // 2 + 1, len(_LINES_HZ)))
     for column, limits in enumerate(_LINES_HZ):
         bins = region(*limits)

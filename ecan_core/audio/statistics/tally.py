@@ -1,4 +1,4 @@
-"""Names and values of statistics, written down together so that they cannot drift apart."""
+"""Collect statistics as names with values, so that both stay together."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -13,7 +13,7 @@ DECILES = (10, 50, 90)
 
 
 class Tally:
-    """Collects named numbers in the order in which they are given.
+    """Collect named numbers in the order in which they are given.
 
     A curve may be empty, for instance pitch where nobody spoke with a voice: it then counts as `absent`. All curves
     are described together when the values are asked for, since many are short and few are long.
@@ -26,7 +26,7 @@ class Tally:
 
     @property
     def values(self) -> dict[str, float]:
-        """Every number by its name."""
+        """Return every number by its name."""
         if self._for_moments:
             means, deviations = moments([*self._for_moments.values()])
             self._values.update(zip((f"{name}.mean" for name in self._for_moments), means.tolist(), strict=True))
@@ -40,29 +40,29 @@ class Tally:
         return self._values
 
     def number(self, name: str, value: float | np.floating[Any]) -> None:
-        """Notes one number."""
+        """Note one number."""
         self._values[name] = float(value)
 
     def numbers(self, name: str, values: Curve) -> None:
-        """Notes a list of numbers as `name.00`, `name.01` and so on."""
+        """Note a list of numbers as `name.00`, `name.01` and so on."""
         self._values.update(zip(_numbered(name, len(values)), values.tolist(), strict=True))
 
     def moments(self, name: str, curve: Curve, absent: float = 0.0) -> None:
-        """Notes mean and standard deviation."""
+        """Note mean and standard deviation."""
         self.number(f"{name}.mean", absent)
         self.number(f"{name}.std", 0.0)
         if len(curve):
             self._for_moments[name] = curve
 
     def quantiles(self, name: str, curve: Curve, percents: Sequence[int] = DECILES, absent: float = 0.0) -> None:
-        """Notes quantiles as `name.q05`, `name.q50` and so on."""
+        """Note quantiles as `name.q05`, `name.q50` and so on."""
         for percent in percents:
             self.number(f"{name}.q{percent:02d}", absent)
         if len(curve):
             self._for_quantiles[name] = curve, percents
 
     def distribution(self, name: str, curve: Curve, percents: Sequence[int] = DECILES, absent: float = 0.0) -> None:
-        """Notes mean, standard deviation and quantiles."""
+        """Note mean, standard deviation and quantiles."""
         self.moments(name, curve, absent)
         self.quantiles(name, curve, percents, absent)
 
@@ -73,7 +73,7 @@ def _numbered(name: str, count: int) -> tuple[str, ...]:
 
 
 def moments(curves: Sequence[Curve]) -> tuple[Curve, Curve]:
-    """Takes mean and standard deviation of curves of any lengths.
+    """Take mean and standard deviation of curves of any lengths.
 
     Args:
         curves: At least one value in each, [F].
@@ -90,7 +90,9 @@ def moments(curves: Sequence[Curve]) -> tuple[Curve, Curve]:
 
 
 def quantiles(curves: Sequence[Curve], percents: Sequence[Sequence[int]]) -> Curve:
-    """Reads quantiles off sorted curves of any lengths, with straight lines between their values.
+    """Read quantiles off curves of any lengths.
+
+    Values between the sorted ones are interpolated by straight lines.
 
     Args:
         curves: At least one value in each, [F].
@@ -112,7 +114,7 @@ def quantiles(curves: Sequence[Curve], percents: Sequence[Sequence[int]]) -> Cur
 
 
 def median(curve: Curve) -> float:
-    """Takes the median, 0 where there is nothing."""
+    """Return the median, 0 where there is nothing."""
     if not len(curve):
         return 0.0
     ordered = np.sort(curve)
@@ -120,7 +122,7 @@ def median(curve: Curve) -> float:
 
 
 def correlations(curves: Curve) -> Curve:
-    """Correlates every pair of columns.
+    """Correlate every pair of columns.
 
     Args:
         curves: At least one row, [F, columns].

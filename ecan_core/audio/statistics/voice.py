@@ -1,4 +1,4 @@
-"""Voice quality: breathy, pressed, rough or clear."""
+"""Measure the voice's quality: breathy, pressed, rough or clear."""
 
 from functools import cache
 
@@ -18,7 +18,10 @@ _ROUGHNESS_HZ = (14, 30, 55, 90, 140, 250)
 
 
 def clearness(contours: Contours, tally: Tally) -> None:
-    """Notes how far harmonics stand out of noise, by correlation and by cepstrum."""
+    """Note how far harmonics stand out, by correlation and by cepstrum.
+
+    They stand out of noise.
+    """
     voiced, active = contours.voiced, contours.active
     share = np.clip(contours.prosody.harmonicity[voiced], 1e-3, 0.999)
     tally.distribution("hnr", 10 * np.log10(share / (1 - share)))
@@ -28,7 +31,9 @@ def clearness(contours: Contours, tally: Tally) -> None:
 
 
 def _cepstral_peak(power: Curve) -> Curve:
-    """Measures by how much the pitch stands out of the cepstrum's straight line, [F].
+    """Measure how far the pitch stands out of the cepstrum, [F].
+
+    It is compared with the cepstrum's straight line.
 
     Source: Hillenbrand et al., "Acoustic correlates of breathy vocal quality", 1994.
     """
@@ -45,7 +50,10 @@ def _cepstral_peak(power: Curve) -> Curve:
 
 
 def perturbation(contours: Contours, tally: Tally) -> None:
-    """Notes how unsteady pitch and loudness are from frame to frame and loudness from period to period."""
+    """Note how unsteady pitch and loudness are.
+
+    Both are compared from frame to frame, and loudness also from period to period.
+    """
     voiced = contours.voiced
     inner = voiced[2:] & voiced[1:-1] & voiced[:-2]
     jitter = np.abs(np.diff(contours.semitones, n=2))[inner]
@@ -57,7 +65,9 @@ def perturbation(contours: Contours, tally: Tally) -> None:
 
 
 def _period_levels(contours: Contours) -> Curve:
-    """Measures the energy of four consecutive pitch periods around each voiced frame's center, in dB.
+    """Measure the energy of four pitch periods around each frame, in dB.
+
+    The periods are consecutive, the frames are the voiced ones.
 
     Returns:
         One row per period, one column per voiced frame, [4, frames].
@@ -73,7 +83,9 @@ def _period_levels(contours: Contours) -> Curve:
 
 
 def roughness(contours: Contours, tally: Tally) -> None:
-    """Notes how strongly loudness trembles at 14 to 250 Hz: screams and harsh voices do at 30 to 150 Hz.
+    """Note how strongly loudness trembles at 14 to 250 Hz.
+
+    Screams and harsh voices tremble at 30 to 150 Hz.
 
     Source: Arnal et al., "Human screams occupy a privileged niche in the communication soundscape", 2015.
     """
@@ -89,7 +101,10 @@ def roughness(contours: Contours, tally: Tally) -> None:
 
 
 def _envelope_windows(contours: Contours) -> Curve:
-    """Cuts the logarithmic energy of 2 ms steps into windows around active frames, [windows, 64]."""
+    """Cut logarithmic energy into windows around frames, [windows, 64].
+
+    Energy is taken in steps of 2 ms, windows around active frames.
+    """
     sound = contours.centered
     count = len(sound) // _ENVELOPE_HOP
     energy = np.square(sound[: count * _ENVELOPE_HOP]).reshape(count, _ENVELOPE_HOP).sum(axis=1)

@@ -1,1 +1,1 @@
-"""Messages by package and version, where protobuf expects them."""
+"""Hold the messages by package and version, as protobuf expects them."""

@@ -1,1 +1,4 @@
-"""Version 1 of the messages: the schema and what `make stubs` generates from it."""
+"""Hold version 1 of the messages.
+
+The schema lies here, and what `make stubs` generates from it.
+"""

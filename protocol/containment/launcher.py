@@ -1,0 +1,240 @@
+"""Have a task carried out in a contained process, and watch over it.
+
+This process holds what the contained one must not: keys, a network. It opens no recording.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from stat import S_ISSOCK
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+import click
+
+from protocol.containment.contained_process import Instructions
+from protocol.containment.probes import Listeners
+from protocol.containment.walls import Conditions, Level
+from protocol.errors import Code, ContainmentFault, ProtocolError
+
+BANNER_EVERY_S = 60.0
+_START = (
+    "import sys; root = sys.argv.pop(); root in sys.path or sys.path.insert(0, root); "
+    "from importlib import import_module; import_module(sys.argv.pop()).main()"
+)
+"""Run by an isolated interpreter, which finds this very code and nothing that the environment names."""
+_ROOT = str(Path(__file__).resolve().parents[2])
+_PASSED_ON = frozenset(
+    {
+        *("PATH", "HOME", "TMPDIR", "LANG", "LANGUAGE", "TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "ECAN_DEBUG"),
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "XDG_CACHE_HOME", "MPLCONFIGDIR"),
+    }
+)
+_STEERING = ("LD_", "GLIBC_TUNABLES", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+"""How the names of variables begin that change what a process runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Describe what a site wants to have done behind walls.
+
+    Attributes:
+        program: the site's module, by its dotted name, whose ``main`` is the contained process; it calls
+            `contained_process.carry_out_order`.
+        command: what kind of order it is, in the site's words.
+        order: what is to be done, as JSON values and paths.
+    """
+
+    program: str
+    command: str
+    order: Mapping[str, Any]
+
+
+def carry_out_contained(
+    task: Task, *, conditions: Conditions, announce: Callable[[str], None], quiet: bool
+) -> dict[str, Any]:
+    """Carry out a task in a process that has no way out.
+
+    Args:
+        task: what is to be done; all that it names is readable to this process's user.
+        conditions: what is demanded of the containment.
+        announce: tells a person.
+        quiet: whether the contained process says nothing but errors.
+
+    Returns:
+        What the site's program says of the outcome.
+
+    Raises:
+        ContainmentFault: something got out, or tried to: what was made is kept and says so.
+        ProtocolError: the process was killed.
+        click.exceptions.Exit: it failed, and has said why.
+    """
+    surroundings, dropped = surroundings_of(os.environ)
+    if dropped:
+        announce(f"not passed on to the process that reads recordings: {', '.join(dropped)}")
+    with (
+        closing(Listeners()) as control,
+        closing(Listeners()) as listeners,
+        TemporaryDirectory(prefix="ecan-") as scratch,
+    ):
+        instructions = Instructions(
+            parent=os.getpid(),
+            command=task.command,
+            order=task.order,
+            quiet=quiet,
+            scratch=Path(scratch),
+            conditions=conditions,
+            control=control.plant,
+            plant=listeners.plant,
+        )
+        told = _run(task.program, instructions, surroundings, announce)
+        if (heard := listeners.heard()) and told["containment"]["level"] > Level.NONE:
+            raise ContainmentFault(
+                Code.PROBE,
+                f"The walls do not hold: the contained process reached {', '.join(heard)}; stop using this machine for "
+                "recordings, and report it with the kernel's version.",
+            )
+    if told["attempts"]:
+        raise ContainmentFault(
+            Code.CONTAINMENT,
+            f"{told['attempts']} attempts to reach a network or to start a program were blocked while recordings were "
+            "open; the result is kept and says so, find out which package did it (`pip list`) before you use it.",
+        )
+    return dict(told["outcome"])
+
+
+def surroundings_of(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Split an environment into what is passed on and what is not.
+
+    Args:
+        environment: the variables of this process.
+
+    Returns:
+        The variables that a contained process gets, and the names of dangerous ones that it does not get.
+    """
+    passed_on = {
+        name: value for name, value in environment.items() if name in _PASSED_ON or name.startswith(("LC_", "ECAN_"))
+    }
+    dropped = sorted(
+        name
+        for name in environment.keys() - passed_on.keys()
+        if name.startswith(_STEERING) or name.lower().endswith("_proxy")
+    )
+    return passed_on, dropped
+
+
+def _run(
+    program: str, instructions: Instructions, surroundings: Mapping[str, str], announce: Callable[[str], None]
+) -> dict[str, Any]:
+    """Start the contained process and gather what it tells."""
+    told: dict[str, Any] = {}
+    with _started(program, surroundings) as process, _shown(process.stderr), _reminded(told, announce):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError), process.stdin as channel:
+            channel.write(json.dumps(asdict(instructions), default=str).encode())
+        for line in process.stdout:
+            told |= json.loads(line)
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        raise ProtocolError(
+            Code.INTERNAL,
+            f"The process that reads recordings was ended by {name}, perhaps for want of memory; "
+            "run the same command again to go on.",
+        )
+    if process.returncode:
+        raise click.exceptions.Exit(process.returncode)
+    return told
+
+
+@contextmanager
+def _started(program: str, surroundings: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a fresh interpreter that ends with the block.
+
+    It ends also if the block is left by Ctrl-C.
+    """
+    with _deaf_to_interruption():
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _START, program, _ROOT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if _is_plain_stderr() else subprocess.PIPE,
+            env=dict(surroundings),
+        )
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+@contextmanager
+def _deaf_to_interruption() -> Iterator[None]:
+    """Ignore Ctrl-C here and in what is started: this process alone answers.
+
+    What is started meanwhile ignores it too.
+    """
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which has to look after itself
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_plain_stderr() -> bool:
+    """Return whether standard error may be handed on.
+
+    A service's is often a socket, which is a way out.
+    """
+    try:
+        return sys.stderr.fileno() == 2 and not S_ISSOCK(os.fstat(2).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _shown(stream: IO[bytes] | None) -> Iterator[None]:
+    """Show what is said on a stream until it ends."""
+    if stream is None:
+        yield
+        return
+
+    def show() -> None:
+        for line in stream:
+            print(line.decode(errors="replace"), end="", file=sys.stderr, flush=True)
+
+    showing = threading.Thread(target=show, daemon=True)
+    showing.start()
+    yield
+    showing.join()
+
+
+@contextmanager
+def _reminded(told: Mapping[str, Any], announce: Callable[[str], None]) -> Iterator[None]:
+    """Warn repeatedly while recordings are read without containment."""
+    is_over = threading.Event()
+
+    def remind() -> None:
+        while not is_over.wait(BANNER_EVERY_S):
+            if reason := told.get("containment", {}).get("accepted"):
+                announce(f"UNCONTAINED: recordings are being read by a process that could reach others ({reason})")
+
+    reminding = threading.Thread(target=remind, daemon=True)
+    reminding.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        reminding.join()

@@ -1,1 +1,0 @@
-"""The Flower app of ECAN-SER; see `source_site.federation`."""

@@ -1,0 +1,97 @@
+"""Describe what a federation's contained process is to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+QUESTION_FILE, ANSWER_FILE = "question.safetensors", "answer.safetensors"
+"""Arrays that come into a folder of work and go out of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Describe the corpus that a site brings in.
+
+    Attributes:
+        recipe: how it is laid out.
+        path: where it lies.
+        cache: where front-end outputs are kept between rounds.
+        speech: the list and the folders that its recordings lie in.
+        relabel: what its labels are to count as, such as ``calm=neutral,excitement=happiness``.
+    """
+
+    recipe: str
+    path: Path
+    cache: Path
+    speech: tuple[Path, ...] = ()
+    relabel: str = ""
+
+    @property
+    def meaning(self) -> dict[str, str]:
+        """Return what labels count as."""
+        pairs = [pair.partition("=") for pair in self.relabel.split(",") if pair]
+        return {before.strip(): after.strip() for before, _, after in pairs}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountOrder:
+    """Count a site's utterances and the classes that it has speech of.
+
+    Attributes:
+        site: whose.
+    """
+
+    site: Site
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """Return the files and folders that are read."""
+        return self.site.speech
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """Return the folders that are written into."""
+        return (self.site.cache.parent,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundOrder(CountOrder):
+    """Train the networks of a round a little further.
+
+    Attributes:
+        plan: the plan that the run is bound to, as text.
+        classes: class names in the order of the head's rows.
+        number: of the round, from 1.
+        utterances: of the whole site, by which what is promised to each of them is counted.
+        work: folder with the networks to start from; it gets those that were trained.
+    """
+
+    plan: str
+    classes: tuple[str, ...]
+    number: int
+    utterances: int
+    work: Path
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """Return the folders that are written into."""
+        return (self.work, *super().writable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TallyOrder(RoundOrder):
+    """Count a site's speech, and test the network of the last round.
+
+    It is tested on the speakers that were held out. The folder of work holds that network, or nothing where the plan
+    estimates no rate.
+    """
+
+
+Order = CountOrder | RoundOrder | TallyOrder
+ORDERS: Mapping[str, type[Order]] = {"count": CountOrder, "round": RoundOrder, "tally": TallyOrder}
+"""Every kind of order by its name."""
+
+
+def name_of(order: Order) -> str:
+    """Return the name of an order's kind."""
+    return next(name for name, kind in ORDERS.items() if type(order) is kind)

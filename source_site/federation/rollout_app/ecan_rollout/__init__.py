@@ -1,1 +1,0 @@
-"""The Flower app of a roll-out; see `source_site.federation.rollout` and `target_site.federation.node`."""

@@ -1,5 +1,0 @@
-"""What a target runs: the ClientApp that is installed there."""
-
-from target_site.federation.node import app
-
-__all__ = ["app"]
