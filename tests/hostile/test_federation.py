@@ -545,6 +545,7 @@ class Masking:
         self.site = federation.sites[number]
         self.run = federation.coordinator.begin()
         self._public = load_public(federation.work / f"{number}.pub")
+        self.weights = self.site.ask(self.run, "query", {}).fields.get("weights", "")
 
     def keys(self, step: str, *, run: str = "", stranger: bool = False) -> list[RoundKey]:
         """Make fresh keys of the peers for a step."""
@@ -742,8 +743,7 @@ def ward(federation) -> Masking:
 
 def wanted(ward: Masking, **changes: Any) -> dict[str, Any]:
     """Return the fields of an honest round 1 of two."""
-    weights = ward.site.ask(ward.run, "query", {}).fields["weights"]
-    return {"weights": weights, "rounds": 2, "number": 1, "epochs": 1, "seed": 1, **changes}
+    return {"weights": ward.weights, "rounds": 2, "number": 1, "epochs": 1, "seed": 1, **changes}
 
 
 def change_of(length: float) -> dict[str, np.ndarray]:
