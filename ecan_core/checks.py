@@ -21,6 +21,11 @@ def at_least(settings: object, name: str, least: int) -> None:
     _check(settings, (name,), lambda value: value >= least, f"{least} or more")
 
 
+def at_most(settings: object, name: str, most: int) -> None:
+    """Refuse a value above ``most``."""
+    _check(settings, (name,), lambda value: value <= most, f"{most} or less")
+
+
 def fraction(settings: object, *names: str) -> None:
     """Refuse values outside [0, 1)."""
     _check(settings, names, lambda value: 0 <= value < 1, "at least 0 and below 1")

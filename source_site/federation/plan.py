@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from ecan_core.checks import at_least, non_negative, positive
+from ecan_core.checks import at_least, at_most, non_negative, positive
 from ecan_core.errors import SettingsError
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
@@ -22,6 +22,8 @@ from protocol.architecture import model_shapes
 from protocol.federation.masking import FEWEST_FOR_SECRECY
 
 Arrays = dict[str, np.ndarray]
+MOST_ROUNDS, MOST_EPOCHS = 1000, 1000
+"""A site is kept busy for so long by one run at most, and by one round of it."""
 EVERYBODY, HEARD = "all/", "heard/"
 """The two networks that are trained side by side: the one that leaves, and one that never hears the speakers who are
 held out, by which the recognition rate is estimated."""
@@ -66,6 +68,8 @@ class Plan:
     def __post_init__(self) -> None:
         positive(self, "rounds", "local_epochs", "patience_s")
         non_negative(self, "proximal", "epsilon", "seed")
+        at_most(self, "rounds", MOST_ROUNDS)
+        at_most(self, "local_epochs", MOST_EPOCHS)
         at_least(self, "min_sites", FEWEST_FOR_SECRECY if self.secure else 2)
 
     @property

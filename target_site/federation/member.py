@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import save
 
-from ecan_core.checks import non_negative, positive
+from ecan_core.checks import at_most, non_negative, positive
 from ecan_core.data.unlabeled import LeftOut
 from ecan_core.narrator import Narrator
 from ecan_core.plan import AdaptSettings
@@ -43,6 +43,8 @@ END = "query.end"
 """Kind of the question that ends a run."""
 LARGEST = 1.0
 """No weight changes by more in a round."""
+MOST_EPOCHS = 1000
+"""A site is kept busy for so long by one round at most."""
 MOST_RUNS = 10_000
 """What limits a site is how many updates of a model may leave it; runs alone let nothing leave."""
 SEEDS = 1000
@@ -97,6 +99,7 @@ class Round:
 
     def __post_init__(self) -> None:
         positive(self, "rounds", "number", "epochs")
+        at_most(self, "epochs", MOST_EPOCHS)
         non_negative(self, "seed")
 
     @staticmethod

@@ -337,7 +337,16 @@ ROWS = [
     Row("nested bomb in the plan", "SettingsError", fields(plan='{"classes":' + "[" * 30_000 + "]" * 30_000 + "}")),
     Row("a number of ten thousand digits", "SettingsError", fields(plan='{"rounds":' + "9" * 10_000 + "}")),
     Row("plan of no rounds", "SettingsError", plan(rounds=0)),
-    Row("plan of a million rounds", "RANGE", plan(rounds=1_000_000)),
+    Row(
+        "plan of a million rounds",
+        "SettingsError",
+        fields(plan=OPEN.to_text().replace('rounds": 1', 'rounds": 1000000')),
+    ),
+    Row(
+        "epochs without end",
+        "SettingsError",
+        fields(plan=OPEN.to_text().replace('epochs": 1,', 'epochs": 1000000000,')),
+    ),
     Row("plan of NaN epsilon", "SettingsError", fields(plan=OPEN.to_text().replace('epsilon": 0.0', 'epsilon": NaN'))),
     Row("negative epsilon", "SettingsError", plan(epsilon=-1.0)),
     Row("unknown encoder", "SettingsError", plan(encoder="../../etc/passwd")),
