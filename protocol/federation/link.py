@@ -23,7 +23,7 @@ from protocol.federation.answers import Answers
 from protocol.federation.book import Book
 from protocol.federation.masking import Roster
 from protocol.federation.messages import FAILED, REFUSED, Answer, Question, answer_frame, read_question
-from protocol.federation.node import Instructions, start_code
+from protocol.federation.node import LET_IN, Instructions, start_code
 from protocol.federation.node_keys import load_node_key, load_public, make_node_key, pem_of
 from protocol.federation.quiet import quiet_environment
 from protocol.federation.stopping import ending_in_order
@@ -131,17 +131,21 @@ def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Call
         ContainmentFault: the node cannot be walled in, or its walls do not hold.
     """
     make_private_folder(link.home)
+    with ending_in_order():
+        _keep_attending(link, answer, unseen, announce)
+
+
+def _keep_attending(link: Link, answer: Answering, unseen: Sequence[Path], announce: Callable[[str], None]) -> None:
     turned_away = time.monotonic()
     while True:
-        started = time.monotonic()
-        with ending_in_order(), _node(link, unseen) as (process, questions, answers):
+        with _node(link, unseen) as (process, questions, answers):
             _say_walls(questions.readline(), link, announce)
-            has_answered = _answer_all(questions, answers, answer, announce)
+            was_let_in = questions.readline() == LET_IN
+            _answer_all(questions, answers, answer, announce)
             code = process.wait()
-        ended = time.monotonic()
-        if has_answered or ended - started > link.patience_s:  # it was let in: the coordinator ended, or began anew
-            turned_away = ended
-        elif ended - turned_away > link.patience_s:
+        if was_let_in:  # so the coordinator ended, or began anew
+            turned_away = time.monotonic()
+        elif time.monotonic() - turned_away > link.patience_s:
             raise ConnectionFault(
                 Code.CONNECTION,
                 f"The node ended with code {code} (see {link.home / 'node.log'}); check the address, ca.crt, and that "
@@ -150,15 +154,12 @@ def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Call
         time.sleep(RESTART_S)
 
 
-def _answer_all(questions: BinaryIO, answers: BinaryIO, answer: Answering, announce: Callable[[str], None]) -> bool:
-    """Answer all that a node brings; return whether it brought anything."""
-    has_answered = False
+def _answer_all(questions: BinaryIO, answers: BinaryIO, answer: Answering, announce: Callable[[str], None]) -> None:
+    """Answer what a node brings until it ends."""
     with suppress(BrokenPipeError):  # the node ended while this site was at work: the coordinator asks again
         while (question := read_question(questions)) is not None:
-            has_answered = True
             answers.write(answer_frame(answered(question, answer, announce)))
             answers.flush()
-    return has_answered
 
 
 def answered(question: Question, answer: Answering, announce: Callable[[str], None]) -> Answer:

@@ -26,6 +26,8 @@ from protocol.federation.quiet import keep_quiet, require_quiet
 
 MAX_MEMORY_BYTES = 4 << 30
 POLL_S = 0.5
+LET_IN = b"let in\n"
+"""What is said once the coordinator knows this node."""
 _TASK = 1
 
 
@@ -68,6 +70,7 @@ def main() -> NoReturn:
     key = serialization.load_pem_private_key(told.key.encode(), None)
     assert isinstance(key, EllipticCurvePrivateKey)
     with connect(told.address, False, told.ca.encode(), (key, key.public_key())) as connection:
+        questions.write(LET_IN)
         _attend(connection, questions, answers)
     sys.exit(0)
 
