@@ -145,8 +145,23 @@ def refuse_withdrawn(keys_dir: Path, issuer: bytes, records: Iterable[GrantRecor
             )
 
 
-def renew_revocations(keys_dir: Path, old: Identity, new: Identity) -> None:
-    """Sign the list anew for the keys that take over; one that they have signed already stays as it is.
+def last_list(keys_dir: Path, old: Identity, new: Identity) -> int:
+    """Return the number of the last list that the old keys have signed; the new ones' first list is one higher.
+
+    Raises:
+        Unauthentic: the list is signed by neither.
+    """
+    data = _read_list(revocations_file(keys_dir))
+    if data is None:
+        return 0
+    try:
+        return open_revocations(data, old.fingerprint).version
+    except Unauthentic:  # a rotation that was killed has renewed it
+        return open_revocations(data, new.fingerprint).version - 1
+
+
+def renew_revocations(keys_dir: Path, old: Identity, new: Identity, *, now_s: int) -> None:
+    """Sign the next list, which names the same, for the keys that take over; one of their own stays as it is.
 
     Raises:
         Unauthentic: the list is signed by neither.
@@ -159,7 +174,9 @@ def renew_revocations(keys_dir: Path, old: Identity, new: Identity) -> None:
         try:
             open_revocations(data, new.fingerprint)
         except Unauthentic:
-            write_atomic(path, sign_revocations(open_revocations(data, old.fingerprint), new.signing_key), 0o644)
+            before = open_revocations(data, old.fingerprint)
+            after = replace(before, version=before.version + 1, day=now_s // SECONDS_PER_DAY)
+            write_atomic(path, sign_revocations(after, new.signing_key), 0o644)
 
 
 def _withdraw(

@@ -25,7 +25,7 @@ from protocol.weights import Buffer
 from target_site.checkpoints import SignedCheckpoint, keep_checkpoint
 from target_site.keys import load_keys, own_fingerprint
 from target_site.request import REQUESTS, requested_grants
-from target_site.trust_state import KnownSource, TrustState, load_trust_state, update_trust_state
+from target_site.trust_state import KnownSource, TrustState, load_trust_state, refuse_future, update_trust_state
 
 Announce = Callable[[str], None]
 
@@ -63,9 +63,10 @@ class Site:
 
         Raises:
             Unauthentic: it is not signed by the source.
-            Refused: a newer one is known, or it withdraws the source's key.
+            Refused: a newer one is known, it leaps ahead or is from the future, or it withdraws the source's key.
         """
         newest = open_revocations(revocations, self.source) if revocations else None
+        refuse_future(newest, self.today)
         update_trust_state(self.keys_dir, lambda state: state.learned(self.source, newest)).follow(self.source)
 
     def refuse_withdrawn(self, statement: bytes) -> None:

@@ -134,7 +134,7 @@ def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str,
     """
     from target_site.trust_commands import update_from_file
 
-    outcome = update_from_file(keys_dir, statement, source)
+    outcome = update_from_file(keys_dir, statement, source, today=today())
     if form == "json":
         click.echo(json.dumps(outcome))
     Narrator(quiet=quiet).say(str(outcome["said"]))
@@ -153,17 +153,24 @@ def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str,
     required=True,
     help="Number of its latest release, as its operator says; 0 if there is none yet.",
 )
+@click.option(
+    "--list",
+    "newest_list",
+    type=click.IntRange(0, 0xFFFF),
+    help="Number of its newest revocation list, as its operator says, 0 for none; default: what is known here.",
+)
 @format_option
 @quiet_option
-def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: bool) -> None:
+def trust_reset(keys_dir: Path, source: str, release: int, newest_list: int | None, form: str, quiet: bool) -> None:
     """Begin anew with one source after this site's memory was lost, or after its ledger had to be restored.
 
-    Ask the source's operator for the number of the latest release first: older ones will be refused. Then run
+    Ask the source's operator for the number of the latest release first: older ones will be refused. Where somebody
+    else has signed lists in its name, ask for the number of its newest one too. Then run
     `ecan-target trust update` with the source's public/succession, if there is one, and its public/revocations.
     """
     from target_site.trust_commands import reset_by_hand
 
-    outcome = reset_by_hand(keys_dir, source, release)
+    outcome = reset_by_hand(keys_dir, source, release, newest_list)
     if form == "json":
         click.echo(json.dumps(outcome))
     Narrator(quiet=quiet).say(str(outcome["said"]))

@@ -19,6 +19,7 @@ from target_site.trust_state import (
     KnownSource,
     TrustState,
     load_trust_state,
+    refuse_future,
     reset_trust,
     update_trust_state,
 )
@@ -49,13 +50,14 @@ def format_text(sources: list[dict[str, Any]]) -> str:
     return "\n".join(line for source in sources for line in _lines(source))
 
 
-def update_from_file(keys_dir: Path, path: Path, trust: str | None) -> dict[str, object]:
+def update_from_file(keys_dir: Path, path: Path, trust: str | None, *, today: int) -> dict[str, object]:
     """Learn a revocation list or a succession statement that was carried by hand.
 
     Args:
         keys_dir: the target's keys.
         path: the signed statement.
         trust: the source, if nothing is known of it yet: its fingerprint or the path of its ``identity.pem``.
+        today: days since 1970.
 
     Returns:
         What was learned, and a sentence about it.
@@ -82,12 +84,12 @@ def update_from_file(keys_dir: Path, path: Path, trust: str | None) -> dict[str,
             Code.PAYLOAD_TYPE,
             f"{path} is neither a revocation list nor a succession statement; ask the source for one of them.",
         )
-    change, outcome = learn(data, issuer)
+    change, outcome = learn(data, issuer, today)
     update_trust_state(keys_dir, change)
     return {"source": issuer.hex(), **outcome}
 
 
-def reset_by_hand(keys_dir: Path, trust: str, release: int) -> dict[str, object]:
+def reset_by_hand(keys_dir: Path, trust: str, release: int, newest_list: int | None = None) -> dict[str, object]:
     """Begin anew with one source, see `reset_trust`.
 
     Raises:
@@ -95,15 +97,18 @@ def reset_by_hand(keys_dir: Path, trust: str, release: int) -> dict[str, object]
     """
     own_fingerprint(keys_dir)
     issuer = trusted_fingerprint(trust)
-    reset_trust(keys_dir, issuer, release)
+    reset_trust(keys_dir, issuer, release, newest_list)
     name = f"{issuer.hex()[:16]}..."
     rule = f"releases of {name} before {release} are refused" if release else f"any release of {name} may come"
+    if newest_list is not None:
+        rule += f", its revocation lists begin with {newest_list}" if newest_list else ", and it has withdrawn nothing"
     said = f"{rule} from now on; run {THEN_UPDATE}"
-    return {"source": issuer.hex(), "release": release, "said": said}
+    return {"source": issuer.hex(), "release": release, "list": newest_list, "said": said}
 
 
-def _learn_revocations(data: bytes, issuer: bytes) -> tuple[Change, dict[str, object]]:
+def _learn_revocations(data: bytes, issuer: bytes, today: int) -> tuple[Change, dict[str, object]]:
     newest = open_revocations(data, issuer)
+    refuse_future(newest, today)
     said = (
         f"list {newest.version} of {_EPOCH + timedelta(days=newest.day)}: {len(newest.weights)} models and "
         f"{len(newest.keys)} keys are withdrawn"
@@ -117,7 +122,7 @@ def _learn_revocations(data: bytes, issuer: bytes) -> tuple[Change, dict[str, ob
     }
 
 
-def _learn_succession(data: bytes, issuer: bytes) -> tuple[Change, dict[str, object]]:
+def _learn_succession(data: bytes, issuer: bytes, _: int) -> tuple[Change, dict[str, object]]:
     statement = open_succession(data, issuer)
     said = f"{issuer.hex()[:16]}... has handed over to {statement.new.hex()}, which is trusted in its place"
     return (lambda state: state.succeeded(statement)), {
@@ -131,6 +136,7 @@ def _learn_succession(data: bytes, issuer: bytes) -> tuple[Change, dict[str, obj
 _READERS = {
     revocations.PAYLOAD_TYPE: _learn_revocations,
     succession.PAYLOAD_TYPE: _learn_succession,
+    succession.OLD_PAYLOAD_TYPE: _learn_succession,
 }
 
 
