@@ -108,6 +108,19 @@ def revoke_key(keys_dir: Path, key: bytes, *, now_s: int, passphrase: bytes | No
     return replace(withdrawal, denied=denied)
 
 
+def renew_list(keys_dir: Path, *, now_s: int, passphrase: bytes | None = None) -> Withdrawal:
+    """Sign the present list with today's date, or a first one that names nothing.
+
+    Its number stays, for it names the same. Sites that ask for a list of the last days (`oldest_revocations_days`)
+    go on with it.
+
+    Raises:
+        KeyFault: the keys are missing, damaged or locked.
+        StorageFault: the list cannot be read or written.
+    """
+    return _withdraw(keys_dir, load_keys(keys_dir, passphrase), now_s=now_s, renews=True)
+
+
 def withdrawn(keys_dir: Path, issuer: bytes) -> frozenset[bytes]:
     """What the source has withdrawn: digests of weights and fingerprints of keys.
 
@@ -186,6 +199,7 @@ def _withdraw(
     weights: frozenset[bytes] = frozenset(),
     keys: frozenset[bytes] = frozenset(),
     now_s: int,
+    renews: bool = False,
 ) -> Withdrawal:
     path = revocations_file(keys_dir)
     with _alone(keys_dir):
@@ -193,8 +207,9 @@ def _withdraw(
         before = Revocations(version=0, day=0, weights=frozenset(), keys=frozenset())
         if data is not None:
             before = open_revocations(data, identity.fingerprint)
+        names_more = not (weights | keys <= before.revoked)
         after = Revocations(
-            version=before.version + 1,
+            version=before.version + int(names_more or data is None),
             day=now_s // SECONDS_PER_DAY,
             weights=before.weights | weights,
             keys=before.keys | keys,
@@ -204,7 +219,7 @@ def _withdraw(
                 f"the list names {MAX_REVOKED} already; rotate the keys and revoke the old one, which withdraws all "
                 "that it has signed"
             )
-        is_new = after.revoked != before.revoked
+        is_new = names_more or renews
         if is_new:
             write_atomic(path, sign_revocations(after, identity.signing_key), 0o644)
         return Withdrawal(revocations=after if is_new else before, is_new=is_new, denied=(), file=path)

@@ -71,13 +71,16 @@ def receive(
     """Fetch the model from its source, verify it, and acknowledge it.
 
     A killed download goes on where it was when the same command runs again. With --config, a model that left its source
-    at a lower tier than the site's rules ask for is neither kept nor acknowledged.
+    at a lower tier than the site's rules ask for is neither kept nor acknowledged, nor is one of a source whose newest
+    revocation list is older than they allow.
     """
     from protocol.passphrase import passphrase_for
+    from protocol.trust import USUAL_AUDIT
     from target_site.receive import receive as receive_bundle
-    from target_site.site_policy import audit_terms
+    from target_site.site_policy import read_policy
 
     narrator = Narrator(quiet=quiet)
+    policy = None if config is None else read_policy(config)
     verified = receive_bundle(
         source,
         keys_dir,
@@ -87,7 +90,8 @@ def receive(
         announce=narrator.say,
         timeout_s=timeout_s,
         replace=replace,
-        audit=audit_terms(config),
+        audit=policy.audit if policy else USUAL_AUDIT,
+        oldest_list_days=policy.oldest_revocations_days if policy else None,
         passphrase=passphrase_for(keys_dir),
     )
     log_of(keys_dir, narrator).append(
@@ -281,8 +285,11 @@ def log_verify(folder: Path, head: str | None, form: str) -> None:
 @click.option("--out", type=any_path, default=Path(), help="Where models are to be written; default: here.")
 @click.option("--from", "source", metavar="HOST:PORT", help="Try the way to this source, and call nobody else.")
 @click.option("--trust", metavar="FINGERPRINT|FILE", help="The source's fingerprint or its identity.pem.")
+@config_option
 @format_option
-def doctor(keys_dir: Path | None, out: Path, source: str | None, trust: str | None, form: str) -> None:
+def doctor(
+    keys_dir: Path | None, out: Path, source: str | None, trust: str | None, config: Path | None, form: str
+) -> None:
     """Find what keeps this site from working, and say how to mend it.
 
     Changes nothing. The exit code is that of the first fault, 0 if there is none.
@@ -294,7 +301,7 @@ def doctor(keys_dir: Path | None, out: Path, source: str | None, trust: str | No
 
     findings = []
     for finding in examine(
-        Circumstances(keys_dir=keys_dir, out=out, source=source, trust=trust, now=datetime.now(UTC))
+        Circumstances(keys_dir=keys_dir, out=out, source=source, trust=trust, config=config, now=datetime.now(UTC))
     ):
         findings.append(finding)
         if form == "text":

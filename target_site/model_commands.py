@@ -103,6 +103,7 @@ def adapt(
     settings = policy.adaptation if policy else AdaptSettings()
     check_settings(method, settings)
     verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
+    _refuse_stale(policy, keys_dir, verified.manifest.issuer.hex())
     if policy is None or policy.approval == "required":
         approval = require_approval(bundle, verified, purpose=policy.purpose if policy else None)
         narrator.say(f"approved by {approval.by} for {approval.purpose}")
@@ -178,6 +179,7 @@ def predict(
     facts = read_facts(model_dir)
     if keys_dir is not None:
         refuse_withdrawn(keys_dir, facts["receipt"])
+    _refuse_stale(policy, keys_dir, str(facts["receipt"].get("issuer", "")))
     refuse_among_recordings(out, cache or model_dir / CACHE_FILE, audio)
     with writing_alone(out):
         order = PredictOrder(
@@ -476,6 +478,15 @@ def _policy(config: Path | None) -> "SitePolicy | None":
     from target_site.site_policy import read_policy
 
     return None if config is None else read_policy(config)
+
+
+def _refuse_stale(policy: "SitePolicy | None", keys_dir: Path | None, issuer: str) -> None:
+    """Refuse a source of which this site has heard nothing for longer than its rules allow."""
+    from target_site.freshness import refuse_stale
+
+    if policy is not None and policy.oldest_revocations_days is not None:
+        oldest_days = policy.oldest_revocations_days
+        refuse_stale(keys_dir, bytes.fromhex(issuer), oldest_days=oldest_days, today=today())
 
 
 def _carry_out(

@@ -5,6 +5,7 @@ is not fetched again, and a receipt that was not acknowledged is handed in once 
 docs/decisions/0004-once-over-grpc.md.
 """
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def receive(
     timeout_s: float,
     replace: bool = False,
     audit: AuditTerms = USUAL_AUDIT,
+    oldest_list_days: int | None = None,
     passphrase: bytes | None = None,
 ) -> VerifiedBundle:
     """Receive a sealed bundle, open and verify it, and write it with this site's receipt beside it.
@@ -62,6 +64,7 @@ def receive(
         timeout_s: how long all of it may take, in seconds.
         replace: whether something else at ``out`` may be overwritten.
         audit: what this site asks of the audit of a model.
+        oldest_list_days: how old the source's newest revocation list may be; None for any age.
         passphrase: opens the keys if they are encrypted.
 
     Raises:
@@ -74,6 +77,7 @@ def receive(
         StorageFault: a file cannot be written, or another run is downloading to ``out``.
     """
     site = open_site(keys_dir, trust, today, announce, audit, passphrase)
+    site = dataclasses.replace(site, oldest_list_days=oldest_list_days)
     deadline = Deadline(timeout_s)
     by_hand = Path(source).exists()
     address = None if by_hand else _address(source)
@@ -106,6 +110,7 @@ def _address(source: str) -> Address:
 
 def _read_carried(path: Path, site: Site, out: Path, replace: bool, announce: Announce) -> VerifiedBundle:
     """Receive a file; a copy of ours is what is opened, for its medium may vanish."""
+    site.refuse_stale()
     head, digest = _head_and_digest(path)
     if not head.startswith(MAGIC):
         outline(head)  # says what it is instead
@@ -137,6 +142,7 @@ def _receive_from(
             with connect(address, site.identity, site.source, deadline) as source:
                 is_there = True
                 site.learn(source.trust())
+                site.refuse_stale()
                 pauses = pauses if in_contact else iter(PAUSES_S)
                 in_contact = True
                 return _take_delivery(source, site, out, replace)

@@ -59,6 +59,8 @@ class SitePolicy:
         least_level: The lowest level of containment at which recordings are read.
         least_tier: The lowest tier that a model may have left its source at; docs/leakage.md.
         accept_overridden: Whether a model is taken whose audit failed, if its source has overridden that.
+        oldest_revocations_days: How old the newest revocation list of a source may be for its models to be received and
+            used; None for any age.
         retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
         least_confidence: The model abstains where it is less sure.
         adaptation: How to adapt.
@@ -73,6 +75,7 @@ class SitePolicy:
     least_level: int = int(DEFAULT_LEAST)
     least_tier: int = 0
     accept_overridden: bool = False
+    oldest_revocations_days: int | None = None
     retention_days: int | None = None
     least_confidence: float = LEAST_CONFIDENCE
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
@@ -87,8 +90,9 @@ class SitePolicy:
             raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
         if self.least_tier not in TIERS:
             raise SettingsError(f"least_tier is {self.least_tier}, but must be 0, 1 or 2")
-        if self.retention_days is not None:
-            at_least(self, "retention_days", 1)
+        for days in ("oldest_revocations_days", "retention_days"):
+            if getattr(self, days) is not None:
+                at_least(self, days, 1)
         fraction(self, "least_confidence")
         fraction(self.adaptation, "learning_rate")
         for role in self.channels:

@@ -146,6 +146,7 @@ def _listed(source: KnownSource, checkpoint: Path, *, was_lost: bool) -> dict[st
         "release": source.release,
         "weights_sha256": _shown(source.weights),
         "revocation_list": None if was_lost and not source.version else source.version,
+        "revocation_day": str(_EPOCH + timedelta(days=source.day)) if source.day else None,
         "revoked_weights": sorted(digest.hex() for digest in source.revoked_weights),
         "revoked_keys": sorted(key.hex() for key in source.revoked_keys),
         "ledger_entry": source.seq,
@@ -160,9 +161,10 @@ def _shown(digest: bytes) -> str | None:
 
 
 def _lines(source: dict[str, Any]) -> list[str]:
+    of_day = f" of {source['revocation_day']}" if source["revocation_day"] else ""
     withdrawn = (
         f"{len(source['revoked_weights'])} models, {len(source['revoked_keys'])} keys "
-        f"(list {source['revocation_list'] or 'none'})"
+        f"(list {source['revocation_list'] or 'none'}{of_day})"
     )
     if source["revocation_list"] is None:
         withdrawn = "was reset; revocation list not known yet"
