@@ -59,7 +59,7 @@ cache_option = click.option(
 )
 @config_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
+@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle; sign.")
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @uncontained_option
@@ -91,12 +91,14 @@ def adapt(
     from ecan_core.errors import AdaptationReverted
     from ecan_core.plan import AdaptSettings, check_settings
     from ecan_core.select import Verdict
+    from protocol.passphrase import passphrase_for
     from protocol.trust import USUAL_AUDIT
     from target_site.acceptance import open_accepted
     from target_site.approval import require_approval
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement
     from target_site.orders import LEAST_CONFIDENCE, AdaptOrder, refuse_among_recordings
+    from target_site.own_model import sign_model
 
     narrator = Narrator(quiet=quiet)
     policy = _policy(config)
@@ -114,6 +116,7 @@ def adapt(
             "and that the source has not withdrawn the model since"
         )
     refuse_among_recordings(out, cache or out / CACHE_FILE, audio)
+    passphrase = None if keys_dir is None else passphrase_for(keys_dir)
     with writing_alone(out):
         finish_replacement(out)
         order = AdaptOrder(
@@ -133,6 +136,8 @@ def adapt(
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
             outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            if keys_dir is not None:
+                sign_model(out, keys_dir, passphrase)
             finish_replacement(out)
             noted |= outcome
     verdict, reason = outcome["verdict"], outcome["reason"]
@@ -150,7 +155,9 @@ def adapt(
 @click.command(epilog="Example: ecan-target predict --model adapted --audio recordings/ --out predictions")
 @model_option
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
+@click.option(
+    "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
+)
 @config_option
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
@@ -173,11 +180,13 @@ def predict(
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, read_facts
     from target_site.orders import LEAST_CONFIDENCE, PredictOrder, refuse_among_recordings
+    from target_site.own_model import require_own_model
 
     narrator = Narrator(quiet=quiet)
     policy = _policy(config)
     facts = read_facts(model_dir)
     if keys_dir is not None:
+        require_own_model(model_dir, keys_dir)
         refuse_withdrawn(keys_dir, facts["receipt"])
     _refuse_stale(policy, keys_dir, str(facts["receipt"].get("issuer", "")))
     refuse_among_recordings(out, cache or model_dir / CACHE_FILE, audio)
@@ -231,7 +240,9 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
 
 @click.command(epilog="Example: ecan-target onnx --model adapted --out exported")
 @model_option
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
+@click.option(
+    "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
+)
 @click.option("--out", type=folder, required=True, help="Folder for model.onnx.")
 @uncontained_option
 @format_option
@@ -249,12 +260,14 @@ def onnx(model_dir: Path, keys_dir: Path | None, out: Path, accepted: str | None
     from target_site.locks import writing_alone
     from target_site.model_folder import read_facts
     from target_site.orders import OnnxOrder
+    from target_site.own_model import require_own_model
 
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
         raise UsageFault(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
     narrator = Narrator(quiet=quiet)
     facts = read_facts(model_dir)
     if keys_dir is not None:
+        require_own_model(model_dir, keys_dir)
         refuse_withdrawn(keys_dir, facts["receipt"])
     with writing_alone(out):
         audit_log = log_of(model_dir, narrator)
@@ -336,6 +349,7 @@ def forget(
     from target_site.forget import certify, count_heard, remove_traces
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts, weights_digest
+    from target_site.own_model import sign_model
 
     if not (speakers or files):
         raise click.UsageError("nobody is named; give --speaker or --file")
@@ -361,6 +375,7 @@ def forget(
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
             remove_traces(model_dir, order.cache, predictions)
             outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            sign_model(model_dir, keys_dir, passphrase)
             certificate = certify(
                 model_dir,
                 keys_dir,

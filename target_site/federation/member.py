@@ -21,6 +21,7 @@ from ecan_core.plan import AdaptSettings
 from ecan_core.settings import parse_settings
 from protocol.errors import Code, Refused
 from protocol.files import make_private_folder, read_bounded, write_atomic
+from protocol.key_files import is_locked
 from protocol.trust import VerifiedBundle
 from protocol.update import LEFT, MAX_UPDATE_BYTES, check_update, keep_copy, refuse_foreign, refuse_spent
 from target_site.acceptance import open_accepted
@@ -30,6 +31,7 @@ from target_site.containment import Conditions
 from target_site.locks import writing_alone
 from target_site.model_folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
 from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings
+from target_site.own_model import sign_model
 from target_site.seal import carry_out_sealed
 from target_site.site_policy import SitePolicy, Together, read_policy
 
@@ -173,6 +175,8 @@ def conclude(member: Member, wanted: Round, change: Arrays) -> str:
     terms = terms_of(member)
     order = ConcludeOrder(adapt=_order(member, terms, wanted), rounds=wanted.number)
     with _carried_out(member, terms, order, wanted, change, rounds=wanted.number) as noted:
+        if not is_locked(member.keys):
+            sign_model(member.out, member.keys, None)
         finish_replacement(member.out)
     return str(noted["verdict"])
 
