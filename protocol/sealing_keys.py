@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from protocol.errors import Code, Malformed
+from protocol.locked_keys import BEGINS, lock, unlock
 
 PUBLIC_KEY_BYTES = 1184 + 32
 
@@ -80,6 +80,8 @@ class SealingKey:
             ValueError: it is something else, or the passphrase is wrong.
             TypeError: it is encrypted and there is no passphrase, or the other way around.
         """
+        if pem.startswith(BEGINS):
+            pem, passphrase = unlock(pem, passphrase), None
         second = pem.find(_PEM_BEGINS, 1)
         if pem.count(_PEM_BEGINS) != 2 or not pem.startswith(_PEM_BEGINS):
             raise ValueError("not the two halves of a sealing key")
@@ -103,10 +105,10 @@ class SealingKey:
 
     def pem(self, passphrase: bytes | None = None) -> bytes:
         """The private pair as text, encrypted if there is a passphrase."""
-        encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
-        return b"".join(
-            half.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption) for half in (self.mlkem, self.x25519)
+        pem = b"".join(
+            half.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) for half in (self.mlkem, self.x25519)
         )
+        return pem if passphrase is None else lock(pem, passphrase)
 
 
 def _refuse_other_encoding(point: bytes) -> None:
