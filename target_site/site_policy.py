@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecan_core.checks import at_least, fraction, one_of, positive
+from ecan_core.checks import at_least, fraction, positive
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
@@ -82,10 +82,6 @@ class SitePolicy:
     together: Together | None = None
 
     def __post_init__(self) -> None:
-        if self.purpose not in PROHIBITED_PURPOSES:
-            one_of(self, "purpose", PURPOSES)
-        if self.subjects not in AT_WORK:
-            one_of(self, "subjects", SUBJECTS)
         if self.least_level not in list(Level):
             raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
         if self.least_tier not in TIERS:
@@ -122,7 +118,7 @@ def read_policy(path: Path) -> SitePolicy:
     Raises:
         UsageFault: there is no such file.
         SettingsError: a setting is unknown, missing or out of range.
-        Refused: the purpose or the subjects are prohibited, or others may change the file.
+        Refused: the purpose or the subjects are prohibited or unknown, or others may change the file.
     """
     if path.exists() and path.stat().st_mode & 0o022:
         raise Refused(
@@ -130,6 +126,7 @@ def read_policy(path: Path) -> SitePolicy:
         )
     policy = parse_settings(SitePolicy, read_yaml(path), str(path))
     refuse_prohibited(policy.purpose, policy.subjects)
+    refuse_unknown(policy.purpose, policy.subjects)
     return policy
 
 
@@ -154,4 +151,17 @@ def refuse_prohibited(purpose: str, subjects: str | None = None) -> None:
                 Code.POLICY,
                 f"Emotion recognition for {said!r} is prohibited (EU AI Act, Article 5(1)(f): people at work and in "
                 "education); use it for care, research or service to callers, and leave such voices out.",
+            )
+
+
+def refuse_unknown(purpose: str, subjects: str | None = None) -> None:
+    """Refuse what nobody has looked at: a purpose or subjects that this version does not know.
+
+    Raises:
+        Refused: one of them is unknown.
+    """
+    for what, said, known in (("purpose", purpose, PURPOSES), ("kind of subjects", subjects, SUBJECTS)):
+        if said not in (None, *known):
+            raise Refused(
+                Code.POLICY, f"{said!r} is no {what} that this version knows; name one of {', '.join(known)}."
             )
