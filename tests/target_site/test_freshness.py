@@ -1,6 +1,5 @@
 """A site that is not told of newer withdrawals stops, if its rules say so (`oldest_revocations_days`)."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from protocol.errors import Code, Refused, Unauthentic
 from protocol.identity import Role
 from protocol.revocations import Revocations, sign_revocations
-from source_site.revoke import renew_list
 from target_site.commands import today
 from target_site.freshness import refuse_stale
 from target_site.trust_state import TrustState, create_trust_state, update_trust_state
@@ -108,62 +106,6 @@ def test_doctor_calls_a_list_too_old_that_the_rules_call_too_old(site):
     result = cli.target("doctor", "--keys", keys, "--config", config)
     assert "fault revocation lists: The newest revocation list" in result.stdout
     assert "ecan-source revoke --renew" in result.stdout
-
-
-def test_a_source_renews_its_list_and_the_site_goes_on(tmp_path, site):
-    keys, _ = site
-    source = tmp_path / "source"
-    assert cli.source("keys", "init", "--out", source).code == 0
-    for _ in range(2):
-        done = cli.source("revoke", "--keys", source, "--renew", "--format", "json")
-        assert (done.code, done.json()["version"]) == (0, 1), done.stderr
-    told = cli.target(
-        *("trust", "update", "--keys", keys, "--statement", done.json()["file"]),
-        *("--trust", source / "identity.pem"),
-    )
-    assert told.code == 0, told.stderr
-    listed = cli.target("trust", "show", "--keys", keys, "--format", "json").json()
-    assert sorted(entry["revocation_list"] for entry in listed) == [1, 1]
-    assert "0 days old" in cli.target("doctor", "--keys", keys).stdout
-
-
-@pytest.mark.parametrize("words", [(), ("--renew", "--release", 1), ("--renew", "--key", "ab" * 32)])
-def test_a_renewal_stands_alone(tmp_path, words):
-    cli.source("keys", "init", "--out", tmp_path / "source")
-    assert cli.source("revoke", "--keys", tmp_path / "source", *words).code == 2
-
-
-def test_a_model_of_a_silent_source_is_not_received_adapted_or_used(crossing, adapted, tmp_path):
-    keys, source = tmp_path / "keys", tmp_path / "source-keys"
-    shutil.copytree(crossing.target_keys, keys)
-    shutil.copytree(crossing.source_keys, source)
-    config = cli.site_rules(tmp_path / "site.yaml", rules="approval: not-needed\noldest_revocations_days: 30\n")
-    said = ("--keys", keys, "--config", config)
-    heard = (*("--audio", crossing.target_labels), "--cache", crossing.work / "target.cache")
-    commands = (
-        (
-            "receive",
-            "--from",
-            crossing.sealed,
-            "--trust",
-            crossing.fingerprint,
-            "--out",
-            tmp_path / "model.ecan",
-            *said,
-        ),
-        ("adapt", "--bundle", crossing.bundle, "--method", "none", "--out", tmp_path / "adapted", *said, *heard),
-        ("predict", "--model", adapted, "--out", tmp_path / "predicted", *said, *heard),
-    )
-    for words in commands:
-        refused = cli.target(*words)
-        assert (refused.code, "no revocation list" in refused.refusal()) == (11, True), refused.stderr
-    assert not (tmp_path / "model.ecan").exists()
-    statement = renew_list(source, now_s=today() * 86_400).file
-    assert cli.target("trust", "update", "--keys", keys, "--statement", statement).code == 0
-    for words in commands:
-        assert cli.target(*words).code == 0
-    without_keys = [word for word in commands[2] if word not in ("--keys", keys)]
-    assert "give --keys" in cli.target(*without_keys).refusal()
 
 
 def test_a_future_list_is_refused_by_hand(tmp_path, site):

@@ -1,14 +1,11 @@
 """An adapted model is used as it was made here, or not at all."""
 
-import shutil
-
 import pytest
 
 from protocol.errors import Code, Unauthentic
 from target_site.adapted import load_adapted
 from target_site.model_folder import FACTS, SIGNATURE
 from target_site.own_model import require_own_model, sign_model
-from tests.support import cli
 from tests.support.models import save_untrained
 from tests.support.sites import new_site
 
@@ -64,39 +61,3 @@ def test_the_signature_of_another_site_does_not_count(model, tmp_path):
     with pytest.raises(Unauthentic) as caught:
         require_own_model(model, new_site().write(tmp_path / "others"))
     assert caught.value.code is Code.KEY_UNKNOWN
-
-
-def test_the_signature_of_another_model_does_not_count(model, keys, adapted):
-    shutil.copy(adapted / SIGNATURE, model / SIGNATURE)
-    with pytest.raises(Unauthentic):
-        require_own_model(model, keys)
-
-
-@pytest.mark.parametrize("command", ["predict", "evaluate", "onnx"])
-def test_no_command_uses_a_model_with_a_changed_weight(command, crossing, adapted, tmp_path):
-    if command == "onnx":
-        pytest.importorskip("onnxscript")
-    model = tmp_path / "model"
-    shutil.copytree(adapted, model)
-    change_last_byte(model / "weights.safetensors")
-    heard = ("--cache", tmp_path / "features.cache")
-    words = {
-        "predict": ("--audio", crossing.target_labels, "--out", tmp_path / "out", *heard),
-        "evaluate": ("--labels", crossing.target_labels, *heard),
-        "onnx": ("--out", tmp_path / "out"),
-    }
-    refused = cli.target(command, "--model", model, *words[command])
-    assert refused.code == 10
-    assert "[DIGEST]" in refused.refusal()
-
-
-def test_with_keys_only_what_they_signed_is_used(crossing, adapted, tmp_path):
-    model = tmp_path / "model"
-    shutil.copytree(adapted, model)
-    words = ("predict", "--model", model, "--audio", crossing.target_labels, "--keys", crossing.target_keys)
-    rest = ("--cache", crossing.work / "target.cache", "--out", tmp_path / "out")
-    assert cli.target(*words, *rest).code == 0
-    (model / SIGNATURE).unlink()
-    refused = cli.target(*words, *rest)
-    assert refused.code == 10
-    assert "[SIG_MISSING]" in refused.refusal()
