@@ -64,7 +64,9 @@ cache_option = click.option(
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the random numbers."
 )
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
+@click.option(
+    "--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle, and sign with them."
+)
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @uncontained_option
@@ -95,18 +97,21 @@ def adapt(
     from ecan_core.errors import AdaptationReverted
     from ecan_core.plan import AdaptSettings, check_settings
     from ecan_core.select import Verdict
+    from protocol.passphrase import passphrase_for
     from protocol.trust import USUAL_AUDIT
     from target_site.acceptance import open_accepted
     from target_site.approval import require_approval
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement
     from target_site.orders import LEAST_CONFIDENCE, AdaptOrder, refuse_among_recordings
+    from target_site.own_model import sign_model
 
     narrator = Narrator(quiet=quiet)
     policy = _policy(config)
     settings = policy.adaptation if policy else AdaptSettings()
     check_settings(method, settings)
     verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
+    _refuse_stale(policy, keys_dir, verified.manifest.issuer.hex())
     if policy is None or policy.approval == "required":
         approval = require_approval(bundle, verified, purpose=policy.purpose if policy else None)
         narrator.say(f"approved by {approval.by} for {approval.purpose}")
@@ -117,6 +122,7 @@ def adapt(
             "and that the source has not withdrawn the model since"
         )
     refuse_among_recordings(out, cache or out / CACHE_FILE, audio)
+    passphrase = None if keys_dir is None else passphrase_for(keys_dir)
     with writing_alone(out):
         finish_replacement(out)
         order = AdaptOrder(
@@ -136,6 +142,8 @@ def adapt(
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
             outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            if keys_dir is not None:
+                sign_model(out, keys_dir, passphrase)
             finish_replacement(out)
             noted |= outcome
     verdict, reason = outcome["verdict"], outcome["reason"]
@@ -153,7 +161,9 @@ def adapt(
 @click.command(epilog="Example: ecan-target predict --model adapted --audio recordings/ --out predictions")
 @model_option
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
+@click.option(
+    "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
+)
 @config_option
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
@@ -180,12 +190,15 @@ def predict(
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, read_facts
     from target_site.orders import LEAST_CONFIDENCE, PredictOrder, refuse_among_recordings
+    from target_site.own_model import require_own_model
 
     narrator = Narrator(quiet=quiet)
     policy = _policy(config)
     facts = read_facts(model_dir)
     if keys_dir is not None:
+        require_own_model(model_dir, keys_dir)
         refuse_withdrawn(keys_dir, facts["receipt"])
+    _refuse_stale(policy, keys_dir, str(facts["receipt"].get("issuer", "")))
     refuse_among_recordings(out, cache or model_dir / CACHE_FILE, audio)
     with writing_alone(out):
         order = PredictOrder(
@@ -240,7 +253,9 @@ def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | 
 
 @click.command(epilog="Example: ecan-target onnx --model adapted --out exported")
 @model_option
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
+@click.option(
+    "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
+)
 @click.option("--out", type=folder, required=True, help="Folder for model.onnx.")
 @uncontained_option
 @format_option
@@ -259,12 +274,14 @@ def onnx(model_dir: Path, keys_dir: Path | None, out: Path, accepted: str | None
     from target_site.locks import writing_alone
     from target_site.model_folder import read_facts
     from target_site.orders import OnnxOrder
+    from target_site.own_model import require_own_model
 
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
         raise UsageFault(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
     narrator = Narrator(quiet=quiet)
     facts = read_facts(model_dir)
     if keys_dir is not None:
+        require_own_model(model_dir, keys_dir)
         refuse_withdrawn(keys_dir, facts["receipt"])
     with writing_alone(out):
         audit_log = log_of(model_dir, narrator)
@@ -349,6 +366,7 @@ def forget(
     from target_site.forget import certify, count_heard, remove_traces
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts, weights_digest
+    from target_site.own_model import sign_model
 
     if not (speakers or files):
         raise click.UsageError("nobody is named; give --speaker or --file")
@@ -374,6 +392,7 @@ def forget(
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
             remove_traces(model_dir, order.cache, predictions)
             outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            sign_model(model_dir, keys_dir, passphrase)
             certificate = certify(
                 model_dir,
                 keys_dir,
@@ -492,6 +511,15 @@ def _policy(config: Path | None) -> "SitePolicy | None":
     from target_site.site_policy import read_policy
 
     return None if config is None else read_policy(config)
+
+
+def _refuse_stale(policy: "SitePolicy | None", keys_dir: Path | None, issuer: str) -> None:
+    """Refuse a source whose revocation list is older than the rules allow."""
+    from target_site.freshness import refuse_stale
+
+    if policy is not None and policy.oldest_revocations_days is not None:
+        oldest_days = policy.oldest_revocations_days
+        refuse_stale(keys_dir, bytes.fromhex(issuer), oldest_days=oldest_days, today=today())
 
 
 def _carry_out(

@@ -28,6 +28,7 @@ from protocol.federation.answers import Answers
 from protocol.federation.messages import KEYS, Answer, Question
 from protocol.federation.update import LEFT, MAX_UPDATE_BYTES, check_update, keep_copy, refuse_foreign, refuse_spent
 from protocol.files import make_private_folder, read_bounded, write_atomic
+from protocol.key_files import is_locked
 from protocol.trust import VerifiedBundle
 from target_site.acceptance import open_accepted
 from target_site.approval import require_approval
@@ -35,6 +36,7 @@ from target_site.commands import log_of
 from target_site.locks import writing_alone
 from target_site.model_folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
 from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings, task_of
+from target_site.own_model import sign_model
 from target_site.site_policy import SitePolicy, Together, read_policy
 
 WEIGHTS, ARCH, CLASSES = "weights", "arch", "classes"
@@ -278,6 +280,8 @@ def conclude(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> s
     """
     order = ConcludeOrder(adapt=_order(setting, terms, wanted), rounds=wanted.number)
     with _carried_out(setting, terms, order, wanted, change, rounds=wanted.number) as noted:
+        if not is_locked(setting.keys):
+            sign_model(setting.out, setting.keys, None)
         finish_replacement(setting.out)
     return str(noted["verdict"])
 
