@@ -151,7 +151,7 @@ def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Call
 
 
 def _answer_all(questions: BinaryIO, answers: BinaryIO, answer: Answering, announce: Callable[[str], None]) -> bool:
-    """Answer what a node brings until it ends; returns whether it brought anything."""
+    """Answer all that a node brings; return whether it brought anything."""
     has_answered = False
     with suppress(BrokenPipeError):  # the node ended while this site was at work: the coordinator asks again
         while (question := read_question(questions)) is not None:

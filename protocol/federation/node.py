@@ -144,7 +144,7 @@ def _attend(connection: Any, questions: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _frame_of(come: Any, node: int, pull: Any, confirm: Any) -> bytes:
-    """Fetch what a message holds, all of which is data; nothing is returned of what is no question."""
+    """Fetch a message as a frame; return no byte of what is no question."""
     from flwr.supercore.run import RunNotRunningException
     from flwr.supercore.task_identity import TaskIdentity
 

@@ -152,7 +152,7 @@ class Member:
         return self._answers.leave(question, step, {COUNTS: counts}, largest=LARGEST_COUNT * COUNT_UNIT)
 
     def _terms(self, question: Question) -> Terms:
-        """Read what a run is to be bound to, and refuse what this site takes no part in."""
+        """Read a run's terms, and refuse those that this site does not accept."""
         plan, names = Plan.from_text(_plan_of(question)), str(question.fields.get(CLASSES, ""))
         self._accept(plan, question)
         return Terms(plan, check_classes(names.split(",")))
