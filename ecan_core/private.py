@@ -102,6 +102,25 @@ def train_private(
                 parameter.sub_(rate * mean / (1 - _MOMENTUM**number) / deviation)
 
 
+def hide_first_weights(network: Network, noise_key: int) -> None:
+    """Shuffle a fresh network's weights and their signs in secret, in place.
+
+    A seed has 31 bits and torch draws from 32 of them, so whoever is given the network could try them all, and would
+    know the weights that the training began with. The draws do not overlap with those of the noise.
+
+    Args:
+        network: a fresh network.
+        noise_key: 128 secret bits.
+    """
+    draw = np.random.Generator(np.random.Philox(key=noise_key).jumped())
+    with torch.no_grad():
+        for parameter in network.parameters():
+            hidden = draw.permutation(parameter.numpy().ravel())
+            if parameter.dim() > 1:  # the others are no draws around 0
+                hidden = hidden * draw.choice(np.array([-1.0, 1.0], np.float32), hidden.size)
+            parameter.copy_(torch.from_numpy(hidden.reshape(tuple(parameter.shape))))
+
+
 def clipped_sums(
     network: Network, codes: Tensor, labels: Tensor, clip: float, *, speakers: Tensor | None = None
 ) -> list[Tensor]:

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -30,6 +29,7 @@ from cryptography.x509.oid import NameOID
 
 from protocol import signing
 from protocol.errors import Code, Unauthentic
+from protocol.locked_keys import lock
 from protocol.sealing_keys import SealingKey
 
 MAX_CERTIFICATE_BYTES = 4096
@@ -222,8 +222,8 @@ def endorsed_fingerprint(certificate: bytes) -> bytes:
 
 def private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
     """Return a private key as PEM, encrypted if there is a passphrase."""
-    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem if passphrase is None else lock(pem, passphrase)
 
 
 def server_name(fingerprint: bytes) -> str:

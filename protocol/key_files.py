@@ -14,6 +14,7 @@ from typing import TypeVar
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from protocol import signing
@@ -30,6 +31,7 @@ from protocol.identity import (
     private_pem,
     read_public,
 )
+from protocol.locked_keys import BEGINS, unlock
 from protocol.sealing_keys import SealingKey
 
 SIGNING_KEY_FILE = "signing.key"
@@ -46,7 +48,8 @@ PRIVATE_FILES = (TLS_KEY_FILE, ONLINE_KEY_FILE, SEALING_KEY_FILE, SIGNING_KEY_FI
 SERVER_FILES = (PUBLIC_FILE, TLS_KEY_FILE, ONLINE_ENDORSEMENT_FILE, ONLINE_KEY_FILE)
 """All that `load_server_identity` reads."""
 
-_ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+_ENCRYPTED = (BEGINS, b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+"""How an encrypted key begins: as it is written, and as earlier builds wrote it."""
 
 _Key = TypeVar("_Key")
 
@@ -180,7 +183,7 @@ def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     Raises:
         KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
     """
-    key = load_private_key(path, passphrase, load_pem_private_key)
+    key = load_private_key(path, passphrase, read_pem)
     if not isinstance(key, Ed25519PrivateKey):
         raise _damaged(path)
     return key
@@ -217,6 +220,22 @@ def load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes
         raise _damaged(path) from error
 
 
+def read_pem(data: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
+    """Read a private key that is plain or encrypted in either form.
+
+    Args:
+        data: the file's bytes.
+        passphrase: opens it; None if it is plain.
+
+    Raises:
+        ValueError: it is damaged, or the passphrase is wrong.
+        TypeError: a passphrase is missing, or given for a plain key.
+    """
+    if data.startswith(BEGINS):
+        return load_pem_private_key(unlock(data, passphrase), None)
+    return load_pem_private_key(data, passphrase)
+
+
 def refuse_exposed(path: Path) -> None:
     """Refuse a private key file that others can access.
 
@@ -236,7 +255,7 @@ def mixed_keys(folder: Path) -> KeyFault:
 
 def _load_certified_key(folder: Path, passphrase: bytes | None) -> tuple[PublicIdentity, ec.EllipticCurvePrivateKey]:
     """Load a folder's certificate with its private key."""
-    tls_key = load_private_key(folder / TLS_KEY_FILE, passphrase, load_pem_private_key)
+    tls_key = load_private_key(folder / TLS_KEY_FILE, passphrase, read_pem)
     public = load_public(folder)
     if not isinstance(tls_key, ec.EllipticCurvePrivateKey):
         raise _damaged(folder / TLS_KEY_FILE)

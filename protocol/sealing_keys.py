@@ -4,7 +4,7 @@ The pair is the target's. This module says how both halves are written down.
 
 What is sealed to a pair stays closed while either half holds, so neither a quantum computer nor a flaw in the
 younger algorithm alone opens it. Raw public keys are the two public keys one after the other; a private file is
-their two PKCS8 texts one after the other, as the library writes and encrypts them.
+their two PKCS8 texts one after the other, encrypted together (`protocol.locked_keys`) if there is a passphrase.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from protocol.errors import Code, Malformed
+from protocol.locked_keys import BEGINS, lock, unlock
 
 PUBLIC_KEY_BYTES = 1184 + 32
 
@@ -84,6 +84,8 @@ class SealingKey:
             ValueError: it is something else, or the passphrase is wrong.
             TypeError: it is encrypted and there is no passphrase, or the other way around.
         """
+        if pem.startswith(BEGINS):
+            pem, passphrase = unlock(pem, passphrase), None
         second = pem.find(_PEM_BEGINS, 1)
         if pem.count(_PEM_BEGINS) != 2 or not pem.startswith(_PEM_BEGINS):
             raise ValueError("not the two halves of a sealing key")
@@ -107,10 +109,10 @@ class SealingKey:
 
     def pem(self, passphrase: bytes | None = None) -> bytes:
         """Return the private pair as text, encrypted if there is a passphrase."""
-        encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
-        return b"".join(
-            half.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption) for half in (self.mlkem, self.x25519)
+        pem = b"".join(
+            half.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) for half in (self.mlkem, self.x25519)
         )
+        return pem if passphrase is None else lock(pem, passphrase)
 
 
 def _refuse_other_encoding(point: bytes) -> None:

@@ -557,6 +557,7 @@ def close(keys_dir: Path, request_path: Path, receipt_path: Path, quiet: bool) -
 @keys_option
 @click.option("--release", type=click.IntRange(1, 0xFFFF), help="Number of the release, as `ledger list` shows it.")
 @click.option("--key", "key", metavar="FINGERPRINT", help="Fingerprint of a stolen key; `keys show --all` lists them.")
+@click.option("--renew", is_flag=True, help="Withdraw nothing more; sign the list with today's date.")
 @click.option("--unknown", is_flag=True, help="Withdraw even a key that does not belong to this source.")
 @click.option(
     "--yes", is_flag=True, help="Withdraw even the present release key; then nothing can be exported with it."
@@ -564,29 +565,34 @@ def close(keys_dir: Path, request_path: Path, receipt_path: Path, quiet: bool) -
 @format_option
 @quiet_option
 def revoke(
-    keys_dir: Path, release: int | None, key: str | None, unknown: bool, yes: bool, form: str, quiet: bool
+    keys_dir: Path, release: int | None, key: str | None, renew: bool, unknown: bool, yes: bool, form: str, quiet: bool
 ) -> None:
-    """Withdraw a release or a key for all targets.
+    """Withdraw a release or a key for all targets, or renew the list.
 
     Adds an entry to the signed list that targets see whenever they receive something. Open grants of a withdrawn
     release are denied at once. If the present release key is withdrawn, all open grants are denied. A target that is
-    never online gets the list by hand, see `ecan-target trust update`.
+    never online gets the list by hand, see `ecan-target trust update`. Sites may refuse a source whose list is old:
+    renew it every month with --renew, which withdraws nothing more.
     """
     from protocol.passphrase import passphrase_for
-    from source_site.revoke import revoke_key, revoke_release
+    from source_site.revoke import renew_list, revoke_key, revoke_release
 
     now_s, passphrase = int(time.time()), passphrase_for(keys_dir)
-    if release is not None and key is None:
+    if (release is not None) + (key is not None) + renew != 1:
+        raise click.UsageError("give one of --release NUMBER, --key FINGERPRINT and --renew")
+    if renew:
+        withdrawal = renew_list(keys_dir, now_s=now_s, passphrase=passphrase)
+    elif release is not None:
         withdrawal = revoke_release(keys_dir, release, now_s=now_s, passphrase=passphrase)
-    elif key is not None and release is None:
+    else:
+        assert key is not None
         fingerprint = _key_to_withdraw(keys_dir, key, passphrase, unknown=unknown, yes=yes)
         withdrawal = revoke_key(keys_dir, fingerprint, now_s=now_s, passphrase=passphrase)
-    else:
-        raise click.UsageError("give either --release NUMBER or --key FINGERPRINT")
     narrator = Narrator(quiet=quiet)
     if form == "json":
         click.echo(json.dumps(withdrawal.summary()))
-    narrator.say(f"{'withdrawn by' if withdrawal.is_new else 'already on'} list {withdrawal.revocations.version}")
+    done = "renewed as" if renew else "withdrawn by" if withdrawal.is_new else "already on"
+    narrator.say(f"{done} list {withdrawal.revocations.version}")
     for record in withdrawal.denied:
         narrator.say(f"the grant {record.grant.hex()} is denied: no further byte of it leaves")
     if key is not None:

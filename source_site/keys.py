@@ -223,8 +223,7 @@ def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = Non
                 write_identity(create_identity(Role.SOURCE, now), staged, passphrase)
             new = load_keys(staged, passphrase)
             retired = _retire(keys_dir)
-            _publish_succession(keys_dir, retired, new, passphrase)
-            _renew_revocations(keys_dir, retired, new, passphrase)
+            _hand_over(keys_dir, load_keys(retired, passphrase), new, retired, now)
             _copy_keys(staged, keys_dir)
         ledger = open_ledger(keys_dir)
         denied = ledger.deny_open(now_s=int(now.timestamp()))
@@ -344,24 +343,25 @@ def _retire(keys_dir: Path) -> Path:
     return retired
 
 
-def _publish_succession(keys_dir: Path, retired: Path, new: Identity, passphrase: bytes | None) -> None:
-    from protocol.succession import sign_succession
-
-    old = load_keys(retired, passphrase)
-    statement = sign_succession(old.signing_key, new.signing_key, int(retired.name))
-    make_private_folder(keys_dir / PUBLIC)
-    write_atomic(retired / SUCCESSION_FILE, statement, 0o644)  # outlives the next rotation
-    write_atomic(succession_file(keys_dir), statement, 0o644)
-
-
-def _renew_revocations(keys_dir: Path, retired: Path, new: Identity, passphrase: bytes | None) -> None:
-    """Sign the revocation list with the new key.
+def _hand_over(keys_dir: Path, old: Identity, new: Identity, retired: Path, now: datetime) -> None:
+    """Publish the succession, and the revocation list under the new key.
 
     Who trusts the new key alone must still learn what the old one has withdrawn.
     """
-    from source_site.revoke import renew_revocations
+    from protocol.succession import sign_succession
+    from source_site.revoke import last_list, renew_revocations
 
-    renew_revocations(keys_dir, load_keys(retired, passphrase), new)
+    statement = sign_succession(
+        old.signing_key,
+        new.signing_key,
+        int(retired.name),
+        last_list=last_list(keys_dir, old, new),
+        last_release=max((record.release for record in open_ledger(keys_dir).records()), default=0),
+    )
+    make_private_folder(keys_dir / PUBLIC)
+    write_atomic(retired / SUCCESSION_FILE, statement, 0o644)  # outlives the next rotation
+    write_atomic(succession_file(keys_dir), statement, 0o644)
+    renew_revocations(keys_dir, old, new, now_s=int(now.timestamp()))
 
 
 def _copy_keys(origin: Path, folder: Path) -> None:

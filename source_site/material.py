@@ -24,7 +24,7 @@ from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays, to_arrays
 from ecan_core.narrator import Narrator
 from ecan_core.normalize import fit_normalizer, require_speakers
-from ecan_core.private import PrivateSettings, train_private
+from ecan_core.private import PrivateSettings, hide_first_weights, train_private
 from ecan_core.train import TrainSettings, train
 from protocol import weights
 
@@ -164,7 +164,8 @@ def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: i
         rows: indices of those to train on.
         recipe: how to train.
         seed: seed of initialization, shuffling and dropout.
-        noise_key: 128 bits that a private training draws its noise from; secret if the network leaves.
+        noise_key: 128 bits that a private training draws its first weights and its noise from; secret if the network
+            leaves.
 
     Raises:
         SettingsError: the training diverged, or private training does not go with the normalization.
@@ -183,6 +184,7 @@ def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: i
     if recipe.private is None:
         train(network, inputs_of(chosen), labels, recipe.settings, seed=seed)
     else:
+        hide_first_weights(network, noise_key)
         speakers = torch.from_numpy(material.speaker_numbers[rows])
         train_private(network, inputs_of(chosen), labels, recipe.private, noise_key=noise_key, speakers=speakers)
     return network

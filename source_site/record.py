@@ -6,6 +6,7 @@ It stays at the source. It names no file, speaker or utterance, but whoever hold
 which utterances were trained on.
 """
 
+import hashlib
 import json
 import platform
 from collections.abc import Iterator
@@ -17,11 +18,13 @@ import torch
 
 from ecan_core.errors import ModelError, SettingsError
 from ecan_core.settings import parse_settings
+from protocol.errors import ProtocolError
 from protocol.files import read_bounded, write_atomic
 from source_site.material import Material, Recipe
 from source_site.store import Promise, StoredRun, damaged_run
 
 RECORD_FILE = "training.json"
+NOISE_KEY_FILE = "noise.key"
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 
 
@@ -54,7 +57,8 @@ class TrainingRecord:
         encoder: short name of the architecture.
         recipe: how it was trained.
         promise: what a private training promises.
-        noise_key: what its noise was drawn from, in hexadecimal; whoever knows it can take the noise away.
+        noise_key: SHA-256 of what a private training drew its first weights and its noise from, in hexadecimal;
+            empty for another one. Whoever knows the key can take the noise away, so it lies in a file of its own.
         seed: seed of the training.
         circumstances: what it ran with.
         utterances: `Material.digests`.
@@ -89,6 +93,42 @@ def save_record(folder: Path, record: TrainingRecord) -> None:
         StorageFault: the folder cannot be written.
     """
     write_atomic(folder / RECORD_FILE, json.dumps(asdict(record), indent=2).encode())
+
+
+def save_noise_key(folder: Path, noise_key: int) -> None:
+    """Write the secret that a private training draws from.
+
+    Without the file nobody can repeat the run.
+
+    Raises:
+        StorageFault: the folder cannot be written.
+    """
+    write_atomic(folder / NOISE_KEY_FILE, f"{noise_key:032x}".encode())
+
+
+def load_noise_key(folder: Path, record: TrainingRecord) -> int:
+    """Read what a training drew from; 0 for one that was not private.
+
+    Raises:
+        ModelError: the file is gone, or of another training.
+    """
+    if record.recipe.private is None:
+        return 0
+    try:
+        text = read_bounded(folder / NOISE_KEY_FILE, 32)
+        if _digest_of(int(text, 16)) == record.noise_key:
+            return int(text, 16)
+    except (ProtocolError, ValueError) as fault:
+        raise _no_noise_key(folder) from fault
+    raise _no_noise_key(folder)
+
+
+def _no_noise_key(folder: Path) -> ModelError:
+    return ModelError(f"{folder / NOISE_KEY_FILE} is gone or of another training, so it cannot be done again.")
+
+
+def _digest_of(noise_key: int) -> str:
+    return hashlib.sha256(f"{noise_key:032x}".encode()).hexdigest()
 
 
 def load_record(folder: Path, run: StoredRun) -> TrainingRecord:
@@ -145,7 +185,7 @@ def record_of(
         encoder=encoder,
         recipe=recipe,
         promise=promise,
-        noise_key=f"{noise_key:032x}",
+        noise_key="" if recipe.private is None else _digest_of(noise_key),
         seed=seed,
         circumstances=present_circumstances(),
         utterances=material.digests,

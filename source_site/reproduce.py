@@ -19,7 +19,7 @@ from ecan_core.narrator import Narrator
 from ecan_core.train import TrainSettings
 from source_site.audit.audit import released_network
 from source_site.material import fit_network, quantize_network, read_material
-from source_site.record import differences, load_record, record_of
+from source_site.record import differences, load_noise_key, load_record, record_of
 from source_site.store import load_run
 
 
@@ -84,7 +84,7 @@ def reproduce(
     record = load_record(run_dir, run)
     recipe = record.recipe if settings is None else replace(record.recipe, settings=settings)
     seed = record.seed if seed is None else seed
-    noise_key = int(record.noise_key, 16)
+    noise_key = load_noise_key(run_dir, record)
     material = read_material(
         corpora,
         classes=run.facts.classes,

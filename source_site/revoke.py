@@ -113,6 +113,19 @@ def revoke_key(keys_dir: Path, key: bytes, *, now_s: int, passphrase: bytes | No
     return replace(withdrawal, denied=denied)
 
 
+def renew_list(keys_dir: Path, *, now_s: int, passphrase: bytes | None = None) -> Withdrawal:
+    """Sign the present list with today's date.
+
+    If there is none, sign a first one that names nothing. The number stays, because the list names the same. Sites
+    that ask for a list of the last days (`oldest_revocations_days`) go on with it.
+
+    Raises:
+        KeyFault: the keys are missing, damaged or locked.
+        StorageFault: the list cannot be read or written.
+    """
+    return _withdraw(keys_dir, load_keys(keys_dir, passphrase), now_s=now_s, renews=True)
+
+
 def withdrawn(keys_dir: Path, issuer: bytes) -> frozenset[bytes]:
     """Return what the source has withdrawn.
 
@@ -154,10 +167,27 @@ def refuse_withdrawn(keys_dir: Path, issuer: bytes, records: Iterable[GrantRecor
             )
 
 
-def renew_revocations(keys_dir: Path, old: Identity, new: Identity) -> None:
-    """Sign the list again for the keys that take over.
+def last_list(keys_dir: Path, old: Identity, new: Identity) -> int:
+    """Return the number of the last list that the old keys have signed.
 
-    A list that they have signed already stays as it is.
+    The first list of the new keys has the next number.
+
+    Raises:
+        Unauthentic: the list is signed by neither.
+    """
+    data = _read_list(revocations_file(keys_dir))
+    if data is None:
+        return 0
+    try:
+        return open_revocations(data, old.fingerprint).version
+    except Unauthentic:  # a rotation that was killed has renewed it
+        return open_revocations(data, new.fingerprint).version - 1
+
+
+def renew_revocations(keys_dir: Path, old: Identity, new: Identity, *, now_s: int) -> None:
+    """Sign the next list for the keys that take over.
+
+    It names the same. A list that they have signed already stays as it is.
 
     Raises:
         Unauthentic: the list is signed by neither.
@@ -170,7 +200,9 @@ def renew_revocations(keys_dir: Path, old: Identity, new: Identity) -> None:
         try:
             open_revocations(data, new.fingerprint)
         except Unauthentic:
-            write_atomic(path, sign_revocations(open_revocations(data, old.fingerprint), new.signing_key), 0o644)
+            before = open_revocations(data, old.fingerprint)
+            after = replace(before, version=before.version + 1, day=now_s // SECONDS_PER_DAY)
+            write_atomic(path, sign_revocations(after, new.signing_key), 0o644)
 
 
 def _withdraw(
@@ -180,6 +212,7 @@ def _withdraw(
     weights: frozenset[bytes] = frozenset(),
     keys: frozenset[bytes] = frozenset(),
     now_s: int,
+    renews: bool = False,
 ) -> Withdrawal:
     path = revocations_file(keys_dir)
     with _alone(keys_dir):
@@ -187,8 +220,9 @@ def _withdraw(
         before = Revocations(version=0, day=0, weights=frozenset(), keys=frozenset())
         if data is not None:
             before = open_revocations(data, identity.fingerprint)
+        names_more = not (weights | keys <= before.revoked)
         after = Revocations(
-            version=before.version + 1,
+            version=before.version + int(names_more or data is None),
             day=now_s // SECONDS_PER_DAY,
             weights=before.weights | weights,
             keys=before.keys | keys,
@@ -198,7 +232,7 @@ def _withdraw(
                 f"the list names {MAX_REVOKED} already; rotate the keys and revoke the old one, which withdraws all "
                 "that it has signed"
             )
-        is_new = after.revoked != before.revoked
+        is_new = names_more or renews
         if is_new:
             write_atomic(path, sign_revocations(after, identity.signing_key), 0o644)
         return Withdrawal(revocations=after if is_new else before, is_new=is_new, denied=(), file=path)

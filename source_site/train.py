@@ -19,7 +19,7 @@ from ecan_core.predict import predict_scores
 from ecan_core.train import TrainSettings
 from source_site.material import Material, Recipe, fit_network, quantize_network, read_material
 from source_site.privacy import MIN_SPEAKERS, promise, settings_for, usual_delta
-from source_site.record import record_of, save_record
+from source_site.record import record_of, save_noise_key, save_record
 from source_site.store import Promise, RunFacts, load_run, save_run
 
 HELD_OUT_SHARE = 4
@@ -81,6 +81,7 @@ def train_run(
     if epsilon is not None:
         recipe, promised = _private_recipe(recipe, material, epsilon, unit)
         noise_key = secrets.randbits(128)
+        save_noise_key(out, noise_key)
     narrator.say("estimating the recognition rate on held-out speakers")
     rows = held_out_rows(material.speakers, labels, seed)
     heard = hold_out(material, rows, recipe, seed=seed) if len(rows) else None

@@ -29,9 +29,10 @@ from protocol.revocations import open_revocations
 from protocol.trust import ANY_AUDIT, Anchor, AuditTerms, VerifiedBundle, verify
 from protocol.weights import Buffer
 from target_site.checkpoints import SignedCheckpoint, keep_checkpoint
+from target_site.freshness import refuse_stale
 from target_site.keys import load_keys, own_fingerprint
 from target_site.request import REQUESTS, requested_grants
-from target_site.trust_state import KnownSource, TrustState, load_trust_state, update_trust_state
+from target_site.trust_state import KnownSource, TrustState, load_trust_state, refuse_future, update_trust_state
 
 Announce = Callable[[str], None]
 
@@ -60,6 +61,7 @@ class Site:
         grants: what it asked for, the latest first.
         today: days since 1970.
         audit: what it asks of the audit of a model.
+        oldest_list_days: how old the source's newest revocation list may be; None for any age.
     """
 
     keys_dir: Path
@@ -68,6 +70,14 @@ class Site:
     grants: tuple[bytes, ...]
     today: int
     audit: AuditTerms
+    oldest_list_days: int | None = None
+
+    def refuse_stale(self) -> None:
+        """Refuse a source whose newest revocation list here is too old.
+
+        See `target_site.freshness`.
+        """
+        refuse_stale(self.keys_dir, self.source, oldest_days=self.oldest_list_days, today=self.today)
 
     def learn(self, revocations: bytes) -> None:
         """Remember the revocation list that the source shows.
@@ -76,9 +86,10 @@ class Site:
 
         Raises:
             Unauthentic: it is not signed by the source.
-            Refused: a newer one is known, or it withdraws the source's key.
+            Refused: a newer one is known, it leaps ahead or is from the future, or it withdraws the source's key.
         """
         newest = open_revocations(revocations, self.source) if revocations else None
+        refuse_future(newest, self.today)
         update_trust_state(self.keys_dir, lambda state: state.learned(self.source, newest)).follow(self.source)
 
     def refuse_withdrawn(self, statement: bytes) -> None:

@@ -3,9 +3,11 @@
 Never a memory bank.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ from ecan_core.model.weights import Arrays, to_arrays
 from ecan_core.normalize import Moments, Normalizer
 from ecan_core.rounds import Ear, Preparation
 from ecan_core.voices import Voices
+from protocol.errors import Code, Unauthentic
 from protocol.files import read_bounded, write_atomic
 from target_site.load import ModelCard
 from target_site.model_folder import FACTS, FORMAT, MAX_BYTES, VOICES, WEIGHTS, damaged, file_of_model, read_facts
+
+SOURCE = "source.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +61,13 @@ class AdaptedModel:
 def save_adapted(folder: Path, model: AdaptedModel) -> None:
     """Write the model into a new folder, ``adapted.json`` last.
 
-    The folder is from `target_site.model_folder.new_model`.
+    The folder is from `target_site.model_folder.new_model`. ``adapted.json`` holds the digests of the other files.
     """
-    ear = model.preparation.ear
     normalizers = {"normalizer": model.preparation.normalizer, "unadapted": model.unadapted.normalizer}
+    files = _files(model, normalizers)
     facts = {
         "format": FORMAT,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "card": asdict(model.card),
         "normalizers": {
             name: {"mode": item.mode, "speakers": sorted(item.speakers), "trust": item.trust}
@@ -70,14 +76,20 @@ def save_adapted(folder: Path, model: AdaptedModel) -> None:
         "temperature": model.temperature,
         "receipt": model.receipt,
     }
-    write_atomic(folder / WEIGHTS, save(_side_by_side(model.weights)))
-    write_atomic(folder / "source.safetensors", save(model.received_weights))
-    for name, normalizer in normalizers.items():
-        write_atomic(folder / f"{name}.safetensors", save(_statistics(normalizer)))
+    for name, data in files.items():
+        write_atomic(folder / name, data)
+    write_atomic(folder / FACTS, json.dumps(facts, indent=2).encode())
+
+
+def _files(model: AdaptedModel, normalizers: Mapping[str, Normalizer]) -> dict[str, bytes]:
+    """Return the content of a model's files by name, but ``adapted.json``."""
+    files = {WEIGHTS: save(_side_by_side(model.weights)), SOURCE: save(model.received_weights)}
+    files |= {f"{name}.safetensors": save(_statistics(normalizer)) for name, normalizer in normalizers.items()}
+    ear = model.preparation.ear
     if ear is not None:
         networks = _side_by_side([to_arrays(network) for network in ear.networks])
-        write_atomic(folder / VOICES, save(networks | asdict(ear.voices)))
-    write_atomic(folder / FACTS, json.dumps(facts, indent=2).encode())
+        files[VOICES] = save(networks | asdict(ear.voices))
+    return files
 
 
 def load_adapted(folder: Path) -> AdaptedModel:
@@ -86,20 +98,21 @@ def load_adapted(folder: Path) -> AdaptedModel:
     Raises:
         UsageFault: there is no finished adaptation in ``folder``.
         ModelError: its files are damaged or of another version.
+        Unauthentic: a file was changed since it was written.
     """
     facts = read_facts(folder)
     try:
+        tensors = partial(_tensors, folder, facts["files"])
         card = ModelCard(**facts["card"] | {"classes": tuple(facts["card"]["classes"])})
         normalizers = {
-            name: _normalizer(_tensors(folder, f"{name}.safetensors"), **how)
-            for name, how in facts["normalizers"].items()
+            name: _normalizer(tensors(f"{name}.safetensors"), **how) for name, how in facts["normalizers"].items()
         }
         normalizer = normalizers["normalizer"]
         return AdaptedModel(
             card=card,
-            weights=_apart(_tensors(folder, WEIGHTS)),
-            received_weights=_tensors(folder, "source.safetensors"),
-            preparation=Preparation(normalizer=normalizer, ear=_load_ear(folder, card, normalizer)),
+            weights=_apart(tensors(WEIGHTS)),
+            received_weights=tensors(SOURCE),
+            preparation=Preparation(normalizer=normalizer, ear=_load_ear(tensors, card, normalizer)),
             unadapted=Preparation(normalizer=normalizers["unadapted"]),
             temperature=float(facts["temperature"]),
             receipt=facts["receipt"],
@@ -126,10 +139,10 @@ def _normalizer(statistics: Arrays, mode: str, speakers: list[str], trust: float
     return Normalizer(mode=mode, corpus=corpus, speakers=dict(zip(speakers, rest, strict=True)), trust=trust)
 
 
-def _load_ear(folder: Path, card: ModelCard, normalizer: Normalizer) -> Ear | None:
+def _load_ear(read: Callable[[str], Arrays], card: ModelCard, normalizer: Normalizer) -> Ear | None:
     if normalizer.mode != "voice":
         return None
-    tensors = _tensors(folder, VOICES)
+    tensors = read(VOICES)
     voices = Voices(**{field.name: tensors.pop(field.name) for field in fields(Voices)})
     networks = tuple(card.build(weights) for weights in _apart(tensors))
     return Ear(networks=networks, corpus=normalizer.by_corpus(), voices=voices)
@@ -149,6 +162,10 @@ def _apart(tensors: Arrays) -> tuple[Arrays, ...]:
     return tuple(members[index] for index in range(len(members)))
 
 
-def _tensors(folder: Path, name: str) -> Arrays:
-    arrays: Arrays = load(read_bounded(file_of_model(folder, name), MAX_BYTES))
+def _tensors(folder: Path, digests: Mapping[str, str], name: str) -> Arrays:
+    """Read a file of the model, if it is the one that was written."""
+    data = read_bounded(file_of_model(folder, name), MAX_BYTES)
+    if hashlib.sha256(data).hexdigest() != digests[name]:
+        raise Unauthentic(Code.DIGEST, f"{folder / name} was changed since the model was made; adapt again.")
+    arrays: Arrays = load(data)
     return arrays

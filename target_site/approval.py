@@ -15,7 +15,7 @@ from protocol.errors import Code, Refused, StorageFault, Unauthentic
 from protocol.files import read_bounded, write_atomic
 from protocol.trust import VerifiedBundle
 from target_site.keys import load_keys
-from target_site.site_policy import PURPOSES, refuse_prohibited
+from target_site.site_policy import PURPOSES, refuse_prohibited, refuse_unknown
 
 PAYLOAD_TYPE = "application/vnd.ecan.approval.v1+json"
 MAX_APPROVAL_BYTES = 4096
@@ -66,14 +66,13 @@ def approve(
     """Put a person's name to a bundle that this site accepted.
 
     Raises:
-        UsageFault: the name is empty or too long, or the purpose is unknown.
-        Refused: the purpose is prohibited.
+        UsageFault: the name is empty or too long.
+        Refused: the purpose is prohibited or unknown.
         KeyFault: the keys cannot be read.
         StorageFault: it cannot be written.
     """
     refuse_prohibited(purpose)
-    if purpose not in PURPOSES:
-        raise UsageFault(f"{purpose!r} is no purpose that this version knows; name one of {', '.join(PURPOSES)}.")
+    refuse_unknown(purpose)
     if not 0 < len(by.strip()) <= MAX_NAME or not by.isprintable():
         raise UsageFault(f"--by takes a person's name of at most {MAX_NAME} letters; give one.")
     key = load_keys(keys_dir, passphrase).signing_key

@@ -86,13 +86,16 @@ def receive(
     """Fetch the model from its source, verify it, and acknowledge it.
 
     To continue an interrupted download, run the same command again. With --config, a model is neither kept nor
-    acknowledged if it left its source at a lower tier than the site's rules ask for.
+    acknowledged if it left its source at a lower tier than the site's rules ask for, or if the newest revocation list
+    of its source is older than they allow.
     """
     from protocol.passphrase import passphrase_for
+    from protocol.trust import USUAL_AUDIT
     from target_site.receive import receive as receive_bundle
-    from target_site.site_policy import audit_terms
+    from target_site.site_policy import read_policy
 
     narrator = Narrator(quiet=quiet)
+    policy = None if config is None else read_policy(config)
     verified = receive_bundle(
         source,
         keys_dir,
@@ -102,7 +105,8 @@ def receive(
         announce=narrator.say,
         timeout_s=timeout_s,
         replace=replace,
-        audit=audit_terms(config),
+        audit=policy.audit if policy else USUAL_AUDIT,
+        oldest_list_days=policy.oldest_revocations_days if policy else None,
         passphrase=passphrase_for(keys_dir),
     )
     log_of(keys_dir, narrator).append(
@@ -148,7 +152,7 @@ def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str,
     """
     from target_site.trust_commands import update_from_file
 
-    outcome = update_from_file(keys_dir, statement, source)
+    outcome = update_from_file(keys_dir, statement, source, today=today())
     if form == "json":
         click.echo(json.dumps(outcome))
     Narrator(quiet=quiet).say(str(outcome["said"]))
@@ -167,18 +171,25 @@ def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str,
     required=True,
     help="Number of its latest release, as its operator says; 0 if there is none yet.",
 )
+@click.option(
+    "--list",
+    "newest_list",
+    type=click.IntRange(0, 0xFFFF),
+    help="Number of its newest revocation list, as its operator says, 0 for none; default: what is known here.",
+)
 @format_option
 @quiet_option
-def trust_reset(keys_dir: Path, source: str, release: int, form: str, quiet: bool) -> None:
+def trust_reset(keys_dir: Path, source: str, release: int, newest_list: int | None, form: str, quiet: bool) -> None:
     """Reset what this site remembers of one source.
 
     Use this after this site's memory was lost, or after the source had to restore its ledger. First ask the source's
-    operator for the number of the latest release: older ones will be refused. Afterwards run `ecan-target trust
-    update` with the source's public/succession, if there is one, and its public/revocations.
+    operator for the number of the latest release: older ones will be refused. If somebody else has signed lists in the
+    source's name, also ask for the number of its newest list. Afterwards run `ecan-target trust update` with the
+    source's public/succession, if there is one, and its public/revocations.
     """
     from target_site.trust_commands import reset_by_hand
 
-    outcome = reset_by_hand(keys_dir, source, release)
+    outcome = reset_by_hand(keys_dir, source, release, newest_list)
     if form == "json":
         click.echo(json.dumps(outcome))
     Narrator(quiet=quiet).say(str(outcome["said"]))
@@ -303,8 +314,11 @@ def log_verify(folder: Path, head: str | None, form: str) -> None:
 @click.option("--out", type=any_path, default=Path(), help="Folder for models, to check the disk; default: this one.")
 @click.option("--from", "source", metavar="HOST:PORT", help="Also check the way to this source; calls nobody else.")
 @click.option("--trust", metavar="FINGERPRINT|FILE", help="The source's fingerprint or its identity.pem.")
+@config_option
 @format_option
-def doctor(keys_dir: Path | None, out: Path, source: str | None, trust: str | None, form: str) -> None:
+def doctor(
+    keys_dir: Path | None, out: Path, source: str | None, trust: str | None, config: Path | None, form: str
+) -> None:
     """Find what keeps this site from working, and tell how to fix it.
 
     Changes nothing. The exit code is that of the first fault, or 0 if there is none.
@@ -316,7 +330,7 @@ def doctor(keys_dir: Path | None, out: Path, source: str | None, trust: str | No
 
     findings = []
     for finding in examine(
-        Circumstances(keys_dir=keys_dir, out=out, source=source, trust=trust, now=datetime.now(UTC))
+        Circumstances(keys_dir=keys_dir, out=out, source=source, trust=trust, config=config, now=datetime.now(UTC))
     ):
         findings.append(finding)
         if form == "text":

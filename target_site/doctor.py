@@ -25,6 +25,7 @@ from ecan_core.console import without_foreign
 from ecan_core.errors import EcanError
 from protocol import sandbox
 from protocol.errors import Code, ConnectionFault, ContainmentFault, KeyFault, ProtocolError, StorageFault, Unauthentic
+from protocol.grants import SECONDS_PER_DAY
 from protocol.wire.address import Address, parse_address
 
 MIN_FREE_BYTES = 256 << 20
@@ -71,6 +72,7 @@ class Circumstances:
         out: where models are to be written.
         source: HOST:PORT of a source; None leaves the network out.
         trust: the source's fingerprint or its identity file; None takes any source.
+        config: the site's rules; None for none.
         now: the time that this machine believes in.
     """
 
@@ -78,7 +80,13 @@ class Circumstances:
     out: Path = Path()
     source: str | None = None
     trust: str | None = None
+    config: Path | None = None
     now: datetime
+
+    @property
+    def today(self) -> int:
+        """Return the present day, in days since 1970."""
+        return int(self.now.timestamp()) // SECONDS_PER_DAY
 
 
 class Note(NamedTuple):
@@ -297,6 +305,29 @@ def _clock(circumstances: Circumstances) -> str:
     return f"{now:%Y-%m-%d %H:%M} UTC, within the life of this site's certificate"
 
 
+def _revocations(circumstances: Circumstances) -> str:
+    """Tell how old the newest revocation list of every source is.
+
+    A list that the rules call too old is a fault.
+    """
+    from target_site.freshness import age_of_list, refuse_stale
+    from target_site.site_policy import read_policy
+    from target_site.trust_state import NONE, load_trust_state
+
+    assert circumstances.keys_dir is not None
+    try:
+        state, today = load_trust_state(circumstances.keys_dir), circumstances.today
+    except Unauthentic:
+        return "not known: see the keys"
+    oldest = None if circumstances.config is None else read_policy(circumstances.config).oldest_revocations_days
+    said = []
+    for source in (one for one in state.sources if one.successor == NONE):
+        refuse_stale(circumstances.keys_dir, source.issuer, oldest_days=oldest, today=today)
+        age = age_of_list(state, source.issuer, today)
+        said.append(f"{source.issuer.hex()[:16]}... {'none seen' if age is None else f'{age} days old'}")
+    return ", ".join(said) or "nothing was received from any source yet"
+
+
 # The way to the source. ----------------------------------------------------------------------------------------------
 
 
@@ -387,7 +418,7 @@ _LOCAL: tuple[tuple[str, Check], ...] = (
     ("kernel", _kernel),
     ("disk", _disk),
 )
-_OF_KEYS: tuple[tuple[str, Check], ...] = (("keys", _keys), ("clock", _clock))
+_OF_KEYS: tuple[tuple[str, Check], ...] = (("keys", _keys), ("clock", _clock), ("revocation lists", _revocations))
 _OF_NETWORK: tuple[tuple[str, Check], ...] = (
     ("proxies", _proxies),
     ("source's name", _name),

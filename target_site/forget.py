@@ -9,6 +9,7 @@ signed certificate says which model replaced which.
 
 from pathlib import Path
 
+from ecan_core.data.cache import is_feature_cache
 from ecan_core.data.unlabeled import LeftOut
 from ecan_core.errors import UsageFault
 from protocol import canonical, signing
@@ -54,6 +55,7 @@ def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> No
         predictions: folders that `predict` wrote.
 
     Raises:
+        UsageFault: ``cache`` is no feature cache.
         StorageFault: something cannot be removed, or is in use.
     """
     remove_features(cache)
@@ -71,7 +73,13 @@ def remove_features(cache: Path) -> None:
     """Remove a feature cache, and the files that SQLite keeps beside it.
 
     Nobody else may use it.
+
+    Raises:
+        UsageFault: it is another file, or a link.
+        StorageFault: it cannot be removed.
     """
+    if (cache.exists() or cache.is_symlink()) and not is_feature_cache(cache):
+        raise UsageFault(f"{cache} is no feature cache, so it stays; name the --cache that `adapt` was given.")
     try:
         for suffix in _OF_SQLITE:
             cache.with_name(cache.name + suffix).unlink(missing_ok=True)

@@ -39,6 +39,9 @@ uncontained_option = click.option(
 model_option = click.option(
     "--model", "model_dir", type=existing_folder, required=True, help="Folder that `adapt` made."
 )
+own_keys_option = click.option(
+    "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
+)
 cache_option = click.option(
     "--cache", type=any_path, help="File that keeps features between runs; default: inside the model's folder."
 )
@@ -64,7 +67,9 @@ cache_option = click.option(
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the random numbers."
 )
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
+@click.option(
+    "--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle, and sign with them."
+)
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @uncontained_option
@@ -95,18 +100,21 @@ def adapt(
     from ecan_core.errors import AdaptationReverted
     from ecan_core.plan import AdaptSettings, check_settings
     from ecan_core.select import Verdict
+    from protocol.passphrase import passphrase_for
     from protocol.trust import USUAL_AUDIT
     from target_site.acceptance import open_accepted
     from target_site.approval import require_approval
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement
     from target_site.orders import LEAST_CONFIDENCE, AdaptOrder, refuse_among_recordings
+    from target_site.own_model import sign_model
 
     narrator = Narrator(quiet=quiet)
     policy = _policy(config)
     settings = policy.adaptation if policy else AdaptSettings()
     check_settings(method, settings)
     verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
+    _refuse_stale(policy, keys_dir, verified.manifest.issuer.hex())
     if policy is None or policy.approval == "required":
         approval = require_approval(bundle, verified, purpose=policy.purpose if policy else None)
         narrator.say(f"approved by {approval.by} for {approval.purpose}")
@@ -117,6 +125,7 @@ def adapt(
             "and that the source has not withdrawn the model since"
         )
     refuse_among_recordings(out, cache or out / CACHE_FILE, audio)
+    passphrase = None if keys_dir is None else passphrase_for(keys_dir)
     with writing_alone(out):
         finish_replacement(out)
         order = AdaptOrder(
@@ -136,6 +145,8 @@ def adapt(
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
             outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            if keys_dir is not None:
+                sign_model(out, keys_dir, passphrase)
             finish_replacement(out)
             noted |= outcome
     verdict, reason = outcome["verdict"], outcome["reason"]
@@ -153,7 +164,7 @@ def adapt(
 @click.command(epilog="Example: ecan-target predict --model adapted --audio recordings/ --out predictions")
 @model_option
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
+@own_keys_option
 @config_option
 @cache_option
 @click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
@@ -176,16 +187,13 @@ def predict(
     Writes one line per utterance with its class and its scores. Recordings that cannot be used are listed with the
     reason.
     """
-    from target_site.acceptance import refuse_withdrawn
     from target_site.locks import writing_alone
-    from target_site.model_folder import CACHE_FILE, read_facts
+    from target_site.model_folder import CACHE_FILE
     from target_site.orders import LEAST_CONFIDENCE, PredictOrder, refuse_among_recordings
 
     narrator = Narrator(quiet=quiet)
     policy = _policy(config)
-    facts = read_facts(model_dir)
-    if keys_dir is not None:
-        refuse_withdrawn(keys_dir, facts["receipt"])
+    _require_usable(model_dir, policy, keys_dir)
     refuse_among_recordings(out, cache or model_dir / CACHE_FILE, audio)
     with writing_alone(out):
         order = PredictOrder(
@@ -211,41 +219,62 @@ def predict(
 @click.command(epilog="Example: ecan-target evaluate --model adapted --labels labels.csv --format json")
 @model_option
 @click.option("--labels", type=existing_file, required=True, help="CSV with the columns file, label, speaker.")
+@own_keys_option
+@config_option
 @cache_option
 @uncontained_option
 @format_option
 @quiet_option
-def evaluate(model_dir: Path, labels: Path, cache: Path | None, accepted: str | None, form: str, quiet: bool) -> None:
+def evaluate(
+    model_dir: Path,
+    labels: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
     """Measure the adapted model on labelled recordings.
 
     The labels change nothing in the model.
     """
     from target_site.evaluation import format_text
     from target_site.locks import writing_alone
-    from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts
+    from target_site.model_folder import CACHE_FILE, finish_replacement
     from target_site.orders import EvaluateOrder, refuse_among_recordings
 
     narrator = Narrator(quiet=quiet)
-    read_facts(model_dir)
+    policy = _policy(config)
+    _require_usable(model_dir, policy, keys_dir)
     refuse_among_recordings(model_dir, cache or model_dir / CACHE_FILE, labels)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
         order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
-            evaluation = _carry_out(order, None, accepted, narrator, quiet=quiet)
+            evaluation = _carry_out(order, policy, accepted, narrator, quiet=quiet)
             noted["utterances"] = evaluation["n"]
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
 
 
 @click.command(epilog="Example: ecan-target onnx --model adapted --out exported")
 @model_option
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that the source has not withdrawn the model.")
+@own_keys_option
+@config_option
 @click.option("--out", type=folder, required=True, help="Folder for model.onnx.")
 @uncontained_option
 @format_option
 @quiet_option
-def onnx(model_dir: Path, keys_dir: Path | None, out: Path, accepted: str | None, form: str, quiet: bool) -> None:
+def onnx(
+    model_dir: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    out: Path,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
     """Write the adapted model as an ONNX file for other programs.
 
     The file takes features, which the front end computes of an utterance, and not sound; it answers with calibrated
@@ -255,21 +284,18 @@ def onnx(model_dir: Path, keys_dir: Path | None, out: Path, accepted: str | None
     from importlib.util import find_spec
 
     from ecan_core.errors import UsageFault
-    from target_site.acceptance import refuse_withdrawn
     from target_site.locks import writing_alone
-    from target_site.model_folder import read_facts
     from target_site.orders import OnnxOrder
 
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
         raise UsageFault(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
     narrator = Narrator(quiet=quiet)
-    facts = read_facts(model_dir)
-    if keys_dir is not None:
-        refuse_withdrawn(keys_dir, facts["receipt"])
+    policy = _policy(config)
+    _require_usable(model_dir, policy, keys_dir)
     with writing_alone(out):
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("onnx", out=audit_log.pseudonym(out)):
-            outcome = _carry_out(OnnxOrder(model=model_dir, out=out), None, accepted, narrator, quiet=quiet)
+            outcome = _carry_out(OnnxOrder(model=model_dir, out=out), policy, accepted, narrator, quiet=quiet)
     if form == "json":
         click.echo(json.dumps(outcome))
     narrator.say(f"scores differ from the model's by at most {outcome['difference']:.1e}: {out / 'model.onnx'}")
@@ -349,6 +375,7 @@ def forget(
     from target_site.forget import certify, count_heard, remove_traces
     from target_site.locks import writing_alone
     from target_site.model_folder import CACHE_FILE, finish_replacement, read_facts, weights_digest
+    from target_site.own_model import sign_model
 
     if not (speakers or files):
         raise click.UsageError("nobody is named; give --speaker or --file")
@@ -374,6 +401,7 @@ def forget(
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
             remove_traces(model_dir, order.cache, predictions)
             outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            sign_model(model_dir, keys_dir, passphrase)
             certificate = certify(
                 model_dir,
                 keys_dir,
@@ -492,6 +520,28 @@ def _policy(config: Path | None) -> "SitePolicy | None":
     from target_site.site_policy import read_policy
 
     return None if config is None else read_policy(config)
+
+
+def _require_usable(model_dir: Path, policy: "SitePolicy | None", keys_dir: Path | None) -> None:
+    """Refuse a model that is not this site's own, or not to be used now."""
+    from target_site.acceptance import refuse_withdrawn
+    from target_site.model_folder import read_facts
+    from target_site.own_model import require_own_model
+
+    receipt = read_facts(model_dir)["receipt"]
+    if keys_dir is not None:
+        require_own_model(model_dir, keys_dir)
+        refuse_withdrawn(keys_dir, receipt)
+    _refuse_stale(policy, keys_dir, str(receipt.get("issuer", "")))
+
+
+def _refuse_stale(policy: "SitePolicy | None", keys_dir: Path | None, issuer: str) -> None:
+    """Refuse a source whose revocation list is older than the rules allow."""
+    from target_site.freshness import refuse_stale
+
+    if policy is not None and policy.oldest_revocations_days is not None:
+        oldest_days = policy.oldest_revocations_days
+        refuse_stale(keys_dir, bytes.fromhex(issuer), oldest_days=oldest_days, today=today())
 
 
 def _carry_out(

@@ -16,12 +16,13 @@ from typing import Any
 from ecan_core.errors import ModelError, UsageFault
 from protocol.files import cannot_write, make_private_folder, read_bounded
 
-FORMAT = 3
+FORMAT = 4
 MAX_BYTES = 1 << 30
 FACTS = "adapted.json"
 WEIGHTS = "weights.safetensors"
 VOICES = "voices.safetensors"
 EVALUATION = "evaluation.json"
+SIGNATURE = "adapted.signature"
 CACHE_FILE = "features.cache"
 UNFINISHED = ".unfinished"
 REPLAY = ".replay"
@@ -29,7 +30,7 @@ CHANGE, UPDATE = ".change.safetensors", ".update.safetensors"
 """Where several sites adapt one model: what has come of it so far, and how this site would go on."""
 
 _INCOMING = ".incoming"
-_NOT_IN_EVERY_MODEL = (VOICES, EVALUATION)
+_NOT_IN_EVERY_MODEL = (VOICES, EVALUATION, SIGNATURE)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ is not fetched again, and a receipt that was not acknowledged is handed in once 
 docs/decisions/0004-once-over-grpc.md.
 """
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable
@@ -50,6 +51,7 @@ def receive(
     timeout_s: float,
     replace: bool = False,
     audit: AuditTerms = USUAL_AUDIT,
+    oldest_list_days: int | None = None,
     passphrase: bytes | None = None,
 ) -> VerifiedBundle:
     """Receive a sealed bundle, unseal it, verify it and write it.
@@ -66,6 +68,7 @@ def receive(
         timeout_s: how long all of it may take, in seconds.
         replace: whether something else at ``out`` may be overwritten.
         audit: what this site asks of the audit of a model.
+        oldest_list_days: how old the source's newest revocation list may be; None for any age.
         passphrase: opens the keys if they are encrypted.
 
     Raises:
@@ -78,6 +81,7 @@ def receive(
         StorageFault: a file cannot be written, or another run is downloading to ``out``.
     """
     site = open_site(keys_dir, trust, today, announce, audit, passphrase)
+    site = dataclasses.replace(site, oldest_list_days=oldest_list_days)
     deadline = Deadline(timeout_s)
     by_hand = Path(source).exists()
     address = None if by_hand else _address(source)
@@ -113,6 +117,7 @@ def _read_carried(path: Path, site: Site, out: Path, replace: bool, announce: An
 
     The copy is opened, because the file's medium may vanish.
     """
+    site.refuse_stale()
     head, digest = _head_and_digest(path)
     if not head.startswith(MAGIC):
         outline(head)  # says what it is instead
@@ -144,6 +149,7 @@ def _receive_from(
             with connect(address, site.identity, site.source, deadline) as source:
                 is_there = True
                 site.learn(source.trust())
+                site.refuse_stale()
                 pauses = pauses if in_contact else iter(PAUSES_S)
                 in_contact = True
                 return _take_delivery(source, site, out, replace)

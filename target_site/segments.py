@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ecan_core.data.cells import guarded
 from ecan_core.data.features import FeatureTable
 from ecan_core.errors import UsageFault
 from ecan_core.utterance import Utterance
@@ -114,7 +115,7 @@ def write_segments(folder: Path, segments: Sequence[Segment], classes: Sequence[
 def as_csv(segments: Sequence[Segment], classes: Sequence[str]) -> str:
     """Format one row per segment below a row of names.
 
-    One column per class.
+    One column per class. No name is a formula (`ecan_core.data.cells`).
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -124,8 +125,8 @@ def as_csv(segments: Sequence[Segment], classes: Sequence[str]) -> str:
     )
     for one in segments:
         channel = "" if one.channel is None else one.channel
-        place = [one.recording, channel, one.role or "", one.begin_ms, one.end_ms]
-        found = [one.speaker or "", one.label, f"{one.confidence:.4f}", "yes" if one.abstained else "no"]
+        place = [guarded(one.recording), channel, one.role or "", one.begin_ms, one.end_ms]
+        found = [guarded(one.speaker or ""), one.label, f"{one.confidence:.4f}", "yes" if one.abstained else "no"]
         writer.writerow([*place, *found, *(f"{one.scores[name]:.4f}" for name in classes)])
     return text.getvalue()
 

@@ -16,6 +16,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from ecan_core.data.cells import guarded
 from ecan_core.data.unlabeled import whole_path
 from ecan_core.errors import UsageFault
 from protocol.files import write_atomic
@@ -59,5 +60,6 @@ def write_sheet(path: Path, segments: Sequence[Segment]) -> None:
     for one in segments:
         channel = "" if one.channel is None else one.channel
         times = (f"{one.begin_ms / 1000:.3f}", f"{one.end_ms / 1000:.3f}")
-        writer.writerow([whole_path(Path(one.recording)), channel, *times, one.speaker or "", ""])
+        recording = guarded(str(whole_path(Path(one.recording))))
+        writer.writerow([recording, channel, *times, guarded(one.speaker or ""), ""])
     write_atomic(path, text.getvalue().encode(errors="surrogateescape"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecan_core.checks import at_least, fraction, one_of, positive
+from ecan_core.checks import at_least, fraction, positive
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
 from ecan_core.plan import AdaptSettings
@@ -61,6 +61,8 @@ class SitePolicy:
         least_level: The lowest level of containment at which recordings are read.
         least_tier: The lowest tier that a model may have left its source at; docs/leakage.md.
         accept_overridden: Whether a model is taken whose audit failed, if its source has overridden that.
+        oldest_revocations_days: How old the newest revocation list of a source may be for its models to be received and
+            used; None for any age.
         retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
         least_confidence: The model abstains where it is less sure.
         adaptation: How to adapt.
@@ -75,22 +77,20 @@ class SitePolicy:
     least_level: int = int(DEFAULT_LEAST)
     least_tier: int = 0
     accept_overridden: bool = False
+    oldest_revocations_days: int | None = None
     retention_days: int | None = None
     least_confidence: float = LEAST_CONFIDENCE
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
     together: Together | None = None
 
     def __post_init__(self) -> None:
-        if self.purpose not in PROHIBITED_PURPOSES:
-            one_of(self, "purpose", PURPOSES)
-        if self.subjects not in AT_WORK:
-            one_of(self, "subjects", SUBJECTS)
         if self.least_level not in list(Level):
             raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
         if self.least_tier not in TIERS:
             raise SettingsError(f"least_tier is {self.least_tier}, but must be 0, 1 or 2")
-        if self.retention_days is not None:
-            at_least(self, "retention_days", 1)
+        for days in ("oldest_revocations_days", "retention_days"):
+            if getattr(self, days) is not None:
+                at_least(self, days, 1)
         fraction(self, "least_confidence")
         fraction(self.adaptation, "learning_rate")
         for role in self.channels:
@@ -123,7 +123,7 @@ def read_policy(path: Path) -> SitePolicy:
     Raises:
         UsageFault: there is no such file.
         SettingsError: a setting is unknown, missing or out of range.
-        Refused: the purpose or the subjects are prohibited, or others may change the file.
+        Refused: the purpose or the subjects are prohibited or unknown, or others may change the file.
     """
     if path.exists() and path.stat().st_mode & 0o022:
         raise Refused(
@@ -131,6 +131,7 @@ def read_policy(path: Path) -> SitePolicy:
         )
     policy = parse_settings(SitePolicy, read_yaml(path), str(path))
     refuse_prohibited(policy.purpose, policy.subjects)
+    refuse_unknown(policy.purpose, policy.subjects)
     return policy
 
 
@@ -155,4 +156,19 @@ def refuse_prohibited(purpose: str, subjects: str | None = None) -> None:
                 Code.POLICY,
                 f"Emotion recognition for {said!r} is prohibited (EU AI Act, Article 5(1)(f): people at work and in "
                 "education); use it for care, research or service to callers, and leave such voices out.",
+            )
+
+
+def refuse_unknown(purpose: str, subjects: str | None = None) -> None:
+    """Refuse a purpose or subjects that this version does not know.
+
+    Nobody has looked at them.
+
+    Raises:
+        Refused: one of them is unknown.
+    """
+    for what, said, known in (("purpose", purpose, PURPOSES), ("kind of subjects", subjects, SUBJECTS)):
+        if said not in (None, *known):
+            raise Refused(
+                Code.POLICY, f"{said!r} is no {what} that this version knows; name one of {', '.join(known)}."
             )

@@ -19,6 +19,7 @@ from target_site.trust_state import (
     KnownSource,
     TrustState,
     load_trust_state,
+    refuse_future,
     reset_trust,
     update_trust_state,
 )
@@ -51,13 +52,14 @@ def format_text(sources: list[dict[str, Any]]) -> str:
     return "\n".join(line for source in sources for line in _lines(source))
 
 
-def update_from_file(keys_dir: Path, path: Path, trust: str | None) -> dict[str, object]:
+def update_from_file(keys_dir: Path, path: Path, trust: str | None, *, today: int) -> dict[str, object]:
     """Learn a revocation list or a succession that came by hand.
 
     Args:
         keys_dir: the target's keys.
         path: the signed statement.
         trust: the source, if nothing is known of it yet: its fingerprint or the path of its ``identity.pem``.
+        today: days since 1970.
 
     Returns:
         What was learned, and a sentence about it.
@@ -84,12 +86,12 @@ def update_from_file(keys_dir: Path, path: Path, trust: str | None) -> dict[str,
             Code.PAYLOAD_TYPE,
             f"{path} is neither a revocation list nor a succession statement; ask the source for one of them.",
         )
-    change, outcome = learn(data, issuer)
+    change, outcome = learn(data, issuer, today)
     update_trust_state(keys_dir, change)
     return {"source": issuer.hex(), **outcome}
 
 
-def reset_by_hand(keys_dir: Path, trust: str, release: int) -> dict[str, object]:
+def reset_by_hand(keys_dir: Path, trust: str, release: int, newest_list: int | None = None) -> dict[str, object]:
     """Begin anew with one source, see `reset_trust`.
 
     Raises:
@@ -97,15 +99,18 @@ def reset_by_hand(keys_dir: Path, trust: str, release: int) -> dict[str, object]
     """
     own_fingerprint(keys_dir)
     issuer = trusted_fingerprint(trust)
-    reset_trust(keys_dir, issuer, release)
+    reset_trust(keys_dir, issuer, release, newest_list)
     name = f"{issuer.hex()[:16]}..."
     rule = f"releases of {name} before {release} are refused" if release else f"any release of {name} may come"
+    if newest_list is not None:
+        rule += f", its revocation lists begin with {newest_list}" if newest_list else ", and it has withdrawn nothing"
     said = f"{rule} from now on; run {THEN_UPDATE}"
-    return {"source": issuer.hex(), "release": release, "said": said}
+    return {"source": issuer.hex(), "release": release, "list": newest_list, "said": said}
 
 
-def _learn_revocations(data: bytes, issuer: bytes) -> tuple[Change, dict[str, object]]:
+def _learn_revocations(data: bytes, issuer: bytes, today: int) -> tuple[Change, dict[str, object]]:
     newest = open_revocations(data, issuer)
+    refuse_future(newest, today)
     said = (
         f"list {newest.version} of {_EPOCH + timedelta(days=newest.day)}: {len(newest.weights)} models and "
         f"{len(newest.keys)} keys are withdrawn"
@@ -119,7 +124,7 @@ def _learn_revocations(data: bytes, issuer: bytes) -> tuple[Change, dict[str, ob
     }
 
 
-def _learn_succession(data: bytes, issuer: bytes) -> tuple[Change, dict[str, object]]:
+def _learn_succession(data: bytes, issuer: bytes, _: int) -> tuple[Change, dict[str, object]]:
     statement = open_succession(data, issuer)
     said = f"{issuer.hex()[:16]}... has handed over to {statement.new.hex()}, which is trusted in its place"
     return (lambda state: state.succeeded(statement)), {
@@ -133,6 +138,7 @@ def _learn_succession(data: bytes, issuer: bytes) -> tuple[Change, dict[str, obj
 _READERS = {
     revocations.PAYLOAD_TYPE: _learn_revocations,
     succession.PAYLOAD_TYPE: _learn_succession,
+    succession.OLD_PAYLOAD_TYPE: _learn_succession,
 }
 
 
@@ -142,6 +148,7 @@ def _listed(source: KnownSource, checkpoint: Path, *, was_lost: bool) -> dict[st
         "release": source.release,
         "weights_sha256": _shown(source.weights),
         "revocation_list": None if was_lost and not source.version else source.version,
+        "revocation_day": str(_EPOCH + timedelta(days=source.day)) if source.day else None,
         "revoked_weights": sorted(digest.hex() for digest in source.revoked_weights),
         "revoked_keys": sorted(key.hex() for key in source.revoked_keys),
         "ledger_entry": source.seq,
@@ -156,9 +163,10 @@ def _shown(digest: bytes) -> str | None:
 
 
 def _lines(source: dict[str, Any]) -> list[str]:
+    of_day = f" of {source['revocation_day']}" if source["revocation_day"] else ""
     withdrawn = (
         f"{len(source['revoked_weights'])} models, {len(source['revoked_keys'])} keys "
-        f"(list {source['revocation_list'] or 'none'})"
+        f"(list {source['revocation_list'] or 'none'}{of_day})"
     )
     if source["revocation_list"] is None:
         withdrawn = "was reset; revocation list not known yet"

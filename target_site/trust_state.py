@@ -25,12 +25,18 @@ from protocol.manifest import Manifest
 from protocol.revocations import Revocations
 from protocol.statements import CheckpointFields
 from protocol.succession import MAX_NUMBER, Succession
-from protocol.trust import Anchor
+from protocol.trust import CLOCK_TOLERANCE_DAYS, Anchor
 
 STATE_FILE = "trust.state"
 LOCK_FILE = "trust.lock"
 MAX_STATE_BYTES = 1 << 20
 MAX_SOURCES = 64
+
+MAX_LIST_STEP = 64
+"""How many revocation lists a site may have missed: a higher number would lock all later ones out."""
+MAX_FIRST_LIST = 256
+"""The highest number of the first list that a site hears of; an honest source, whose every list withdraws something
+more, does not come this far."""
 
 NONE = bytes(32)
 """No digest at all; nobody knows anything whose SHA-256 it is."""
@@ -42,8 +48,8 @@ THEN_UPDATE = (
 """What is left to do after a reset."""
 
 _WHAT = "trust state"
-_HEAD: canonical.Schema = {"v": canonical.OneOf((1,)), "lost": canonical.Int(0, 1), "check": canonical.Hex(32)}
-_SOURCE: canonical.Schema = {
+_HEAD: canonical.Schema = {"v": canonical.OneOf((1, 2)), "lost": canonical.Int(0, 1), "check": canonical.Hex(32)}
+_OLD_SOURCE: canonical.Schema = {
     "issuer": canonical.Hex(32),
     "release": canonical.Int(0, 0xFFFF),
     "weights": canonical.Hex(32),
@@ -55,6 +61,7 @@ _SOURCE: canonical.Schema = {
     "successor": canonical.Hex(32),
     "number": canonical.Int(0, MAX_NUMBER),
 }
+_SOURCE: canonical.Schema = {**_OLD_SOURCE, "day": canonical.Int(0, 0xFFFF), "is_doubted": canonical.Int(0, 1)}
 _SETS = ("revoked_weights", "revoked_keys")
 
 
@@ -75,6 +82,9 @@ class KnownSource:
         head: digest of the ledger's chain at that entry.
         successor: fingerprint of the key that it handed over to.
         number: the hand-over by which this key became the source's.
+        day: day of the newest revocation list, in days since 1970.
+        is_doubted: whether the list was not the source's own, as a person or the heir says: what it named stays
+            withdrawn until the next list takes its place.
     """
 
     issuer: bytes
@@ -87,6 +97,20 @@ class KnownSource:
     head: bytes = NONE
     successor: bytes = NONE
     number: int = 0
+    day: int = 0
+    is_doubted: bool = False
+
+    def goes_on_after(self, last_list: int) -> "KnownSource":
+        """Return the same source with the list that is said to be its last.
+
+        A later one was not its own.
+        """
+        return replace(self, version=last_list, day=0, is_doubted=True)
+
+    def without_list(self) -> "KnownSource":
+        """Return the same source as one that has withdrawn nothing."""
+        none = frozenset[bytes]()
+        return replace(self, version=0, revoked_weights=none, revoked_keys=none, day=0, is_doubted=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,41 +221,58 @@ class TrustState:
         """Remember a source's revocation list, None if it says that it has none.
 
         Raises:
-            Refused: the key has a successor or was withdrawn, or the list takes back what is known.
+            Refused: the key has a successor or was withdrawn, or the list takes back what is known or leaps ahead.
         """
         known = self.of(issuer)
+        self._refuse_silenced(known)
+        _refuse_other_number(known, 0 if newest is None else newest.version)
+        if newest is None:
+            return self
+        _refuse_other_content(known, newest)
+        return self._settled(issuer)._with(
+            replace(
+                known,
+                version=newest.version,
+                revoked_weights=newest.weights,
+                revoked_keys=newest.keys,
+                day=newest.day if newest.version > known.version else max(known.day, newest.day),
+                is_doubted=False,
+            )
+        )
+
+    def day_of_list(self, issuer: bytes) -> int | None:
+        """Return the day of a source's newest revocation list; None for no list.
+
+        Only the list of the key that the source has today counts.
+        """
+        known = self.of(self._last_of(issuer))
+        return known.day or None
+
+    def _refuse_silenced(self, known: KnownSource) -> None:
+        """Refuse the lists of a key that has a successor or was withdrawn."""
         if known.successor != NONE:  # whoever stole the old key could withdraw its heir
             raise Refused(
                 Code.ROLLBACK,
-                f"{issuer.hex()} has handed over to {known.successor.hex()}, and only the heir's lists count; "
+                f"{known.issuer.hex()} has handed over to {known.successor.hex()}, and only the heir's lists count; "
                 "ask the source for the newest one.",
             )
-        if issuer in self.revoked(issuer):
+        if known.issuer in self.revoked(known.issuer):
             raise Refused(
                 Code.REVOKED,
-                f"The list is signed by {issuer.hex()}, which was withdrawn; ask the source's operator for the "
+                f"The list is signed by {known.issuer.hex()}, which was withdrawn; ask the source's operator for the "
                 "fingerprint of the new key.",
             )
-        version = 0 if newest is None else newest.version
-        if version < known.version:
-            raise Refused(
-                Code.ROLLBACK,
-                f"The source shows revocation list {version or 'none'}, but list {known.version} is known here; "
-                "tell its operator that an old copy is in use.",
-            )
-        if newest is None:
-            return self
-        if version == known.version and newest.revoked != known.revoked_weights | known.revoked_keys:
-            raise Refused(
-                Code.ROLLBACK, f"There are two revocation lists with the number {version}; tell the source's operator."
-            )
-        if not (newest.weights >= known.revoked_weights and newest.keys >= known.revoked_keys):
-            raise Refused(
-                Code.ROLLBACK,
-                f"Revocation list {version} leaves out what list {known.version} named, and lists are not shortened; "
-                "tell the source's operator.",
-            )
-        return self._with(replace(known, version=version, revoked_weights=newest.weights, revoked_keys=newest.keys))
+
+    def _settled(self, issuer: bytes) -> "TrustState":
+        """Return this memory without the doubted lists of a key's predecessors.
+
+        The key's own list is here now and takes their place.
+        """
+        state = self
+        for source in self.sources:
+            if source.is_doubted and source.issuer != issuer and self._last_of(source.issuer) == issuer:
+                state = state._with(source.without_list())
+        return state
 
     def succeeded(self, succession: Succession) -> "TrustState":
         """Remember that a source handed over to a new key.
@@ -259,16 +300,13 @@ class TrustState:
         if succession.number <= old.number or self._last_of(new) == old.issuer:
             raise Refused(Code.ROLLBACK, "The statement is older than what is known here; ask for the newest one.")
         heir = next((source for source in self.sources if source.issuer == new), KnownSource(issuer=new))
-        release = max((old, heir), key=lambda source: source.release)
-        lists = max((old, heir), key=lambda source: source.version)
+        release = max((_released(old, succession.last_release), heir), key=lambda source: source.release)
         ledger = max((old, heir), key=lambda source: source.seq)
+        old, heir = _handed_lists(old, heir, succession.last_list)
         heir = replace(
             heir,
             release=release.release,
             weights=release.weights,
-            version=lists.version,
-            revoked_weights=lists.revoked_weights,
-            revoked_keys=lists.revoked_keys,
             seq=ledger.seq,
             head=ledger.head,
             number=succession.number,
@@ -301,12 +339,20 @@ class TrustState:
             return self  # another run saw more meanwhile; whether this one follows on it shows with the next receipt
         return self._with(replace(known, seq=checkpoint.seq, head=checkpoint.head))
 
-    def reset(self, issuer: bytes, release: int) -> "TrustState":
+    def reset(self, issuer: bytes, release: int, newest_list: int | None = None) -> "TrustState":
         """Reset what is remembered of a source, on a person's word.
 
         What it has withdrawn stays withdrawn.
+
+        Args:
+            issuer: fingerprint of the source's release key.
+            release: number of its latest release.
+            newest_list: number of its newest revocation list, which takes the place of what is known; 0 if it has
+                none, None to go on from the list that is known here.
         """
         known = self.of(issuer) if self.knows(issuer) else KnownSource(issuer=issuer)
+        if newest_list is not None:
+            known = known.goes_on_after(newest_list - 1) if newest_list else known.without_list()
         return self._with(replace(known, release=release, weights=NONE, seq=0, head=NONE))
 
     def _last_of(self, issuer: bytes) -> bytes:
@@ -322,6 +368,79 @@ class TrustState:
                 Code.POLICY, f"This site knows {MAX_SOURCES} sources already; use a keys folder of its own for more."
             )
         return replace(self, sources=tuple(sorted([*others, known], key=lambda source: source.issuer)))
+
+
+def _refuse_other_number(known: KnownSource, version: int) -> None:
+    """Refuse an older list, and one whose number leaps far ahead.
+
+    After such a leap no later list could come.
+    """
+    if version < known.version:
+        raise Refused(
+            Code.ROLLBACK,
+            f"The source shows revocation list {version or 'none'}, but list {known.version} is known here; "
+            "tell its operator that an old copy is in use.",
+        )
+    if version > (known.version + MAX_LIST_STEP if known.version else MAX_FIRST_LIST):
+        raise Refused(
+            Code.FAST_FORWARD,
+            f"The source shows revocation list {version} and list {known.version or 'none'} is known here; ask its "
+            "operator for the number of the newest, and if that is right, run `ecan-target trust reset` with --list.",
+        )
+
+
+def _refuse_other_content(known: KnownSource, newest: Revocations) -> None:
+    """Refuse a second list of one number, and one that takes something back."""
+    is_same = not known.is_doubted and newest.revoked == known.revoked_weights | known.revoked_keys
+    if newest.version == known.version and not is_same:
+        raise Refused(
+            Code.ROLLBACK,
+            f"There are two revocation lists with the number {newest.version}; tell the source's operator.",
+        )
+    is_longer = newest.weights >= known.revoked_weights and newest.keys >= known.revoked_keys
+    if not (known.is_doubted or is_longer):
+        raise Refused(
+            Code.ROLLBACK,
+            f"Revocation list {newest.version} leaves out what list {known.version} named, and lists are not "
+            "shortened; tell the source's operator.",
+        )
+
+
+def refuse_future(newest: Revocations | None, today: int) -> None:
+    """Refuse a list whose day has not come, which would never seem old.
+
+    Raises:
+        Refused: its day lies further ahead than clocks differ.
+    """
+    if newest is not None and newest.day > today + CLOCK_TOLERANCE_DAYS:
+        raise Refused(
+            Code.NOT_YET,
+            f"The revocation list is from day {newest.day} and today is day {today}; check both clocks.",
+        )
+
+
+def _released(old: KnownSource, last_release: int | None) -> KnownSource:
+    """Return the old key without the releases that the source did not make."""
+    if last_release is None or old.release <= last_release:
+        return old
+    return replace(old, release=last_release, weights=NONE)
+
+
+def _handed_lists(old: KnownSource, heir: KnownSource, last_list: int | None) -> tuple[KnownSource, KnownSource]:
+    """Return both keys of a hand-over with the lists that count.
+
+    An heir begins its lists after the old key's last one, whatever a thief of the old key has signed beyond. What
+    such a list named stays withdrawn until the heir's own list is here; after a statement of version 1, which does
+    not tell the last list, the heir inherits it.
+    """
+    if last_list is None:
+        names = ("version", "revoked_weights", "revoked_keys", "day", "is_doubted")
+        later = max((old, heir), key=lambda source: source.version)
+        return old, replace(heir, **{name: getattr(later, name) for name in names})
+    if old.version > last_list:
+        is_settled = last_list == 0 or heir.version > last_list
+        old = old.without_list() if is_settled else old.goes_on_after(last_list)
+    return old, heir if heir.version > last_list else replace(heir, version=last_list)
 
 
 def create_trust_state(keys_dir: Path) -> None:
@@ -381,7 +500,7 @@ def update_trust_state(keys_dir: Path, change: Callable[[TrustState], TrustState
         return after
 
 
-def reset_trust(keys_dir: Path, issuer: bytes, release: int) -> TrustState:
+def reset_trust(keys_dir: Path, issuer: bytes, release: int, newest_list: int | None = None) -> TrustState:
     """Reset one source, as a person says.
 
     Makes a memory that can be read again.
@@ -390,20 +509,21 @@ def reset_trust(keys_dir: Path, issuer: bytes, release: int) -> TrustState:
         keys_dir: the target's keys.
         issuer: fingerprint of the source's release key.
         release: number of its latest release, from its operator; an older one will be refused.
+        newest_list: number of its newest revocation list, or None; see `TrustState.reset`.
     """
     with _alone(keys_dir):
         try:
             before = load_trust_state(keys_dir)
         except Unauthentic:
             before = TrustState(lost=True)
-        after = before.reset(issuer, release)
+        after = before.reset(issuer, release, newest_list)
         _save(keys_dir, after)
         return after
 
 
 def _save(keys_dir: Path, state: TrustState) -> None:
     sources = [_dump(source) for source in state.sources]
-    head = {"v": 1, "lost": int(state.lost), "check": _check(state.lost, sources).hex()}
+    head = {"v": 2, "lost": int(state.lost), "check": _check(state.lost, sources).hex()}
     write_atomic(keys_dir / STATE_FILE, canonical.encode({**head, "sources": sources}))
 
 
@@ -413,7 +533,8 @@ def _parse(data: bytes) -> TrustState:
     head = canonical.load_fields(value, _HEAD, what=_WHAT)
     if not isinstance(sources, list) or head["check"] != _check(bool(head["lost"]), sources):
         raise Malformed(Code.DIGEST, "The trust state does not add up; reset it.")
-    state = TrustState(sources=tuple(_load(source) for source in sources), lost=bool(head["lost"]))
+    schema = _SOURCE if head["v"] == 2 else _OLD_SOURCE
+    state = TrustState(sources=tuple(_load(source, schema) for source in sources), lost=bool(head["lost"]))
     _check_order(state)
     return state
 
@@ -445,11 +566,13 @@ def _check(lost: bool, sources: list[Any]) -> bytes:
 def _dump(source: KnownSource) -> dict[str, object]:
     values = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
     values |= {name: revocations.join_digests(values[name]) for name in _SETS}
+    values["is_doubted"] = int(source.is_doubted)
     return {name: kind.dump(values[name]) for name, kind in _SOURCE.items()}
 
 
-def _load(value: object) -> KnownSource:
-    fields = canonical.load_fields(value, _SOURCE, what=_WHAT)
+def _load(value: object, schema: canonical.Schema) -> KnownSource:
+    fields = canonical.load_fields(value, schema, what=_WHAT)
+    fields["is_doubted"] = bool(fields.get("is_doubted"))
     return KnownSource(**fields | {name: revocations.split_digests(fields[name], name) for name in _SETS})
 
 

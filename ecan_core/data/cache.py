@@ -1,5 +1,6 @@
 """Keep computed features in one SQLite file."""
 
+import contextlib
 import sqlite3
 import time
 from pathlib import Path
@@ -27,6 +28,21 @@ _APPLICATION_ID = 0x45434132  # "ECA2", the second layout; SQLite keeps it in th
 _SECONDS_PER_DAY = 24 * 60 * 60
 _OWNER = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
 _BUSY_TIMEOUT_S = 30.0
+
+
+def is_feature_cache(path: Path) -> bool:
+    """Return whether a file is a feature cache, or still empty.
+
+    A link to one is none.
+    """
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            ((owner, num_tables),) = connection.execute(_OWNER).fetchall()
+    except sqlite3.Error:
+        return False
+    return not num_tables or owner >> 8 == _APPLICATION_ID >> 8  # of any layout
 
 
 class Extracted(NamedTuple):

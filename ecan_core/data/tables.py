@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from ecan_core.data.cells import unguarded
 from ecan_core.data.folders import printable
 from ecan_core.errors import UsageFault
 from ecan_core.utterance import Utterance
@@ -157,7 +158,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if len(cells) > len(header):
                     raise UsageFault(f"{where} has more cells than columns; quote a cell that holds a comma.")
                 if any(cells):
-                    yield reader.line_num, dict(zip(header, cells, strict=False))
+                    yield reader.line_num, dict(zip(header, map(unguarded, cells), strict=False))
         except csv.Error as error:
             where = f"{path}, line {reader.line_num}"
             raise UsageFault(f"{where} is not proper CSV ({error}); correct its quotes.") from None

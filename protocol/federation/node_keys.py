@@ -2,7 +2,7 @@
 
 The sites know each other by them.
 
-The private half lies on the disk as PKCS #8, like every other key of a site, encrypted where the site has a passphrase.
+The private half lies on the disk like every other key of a site, encrypted where the site has a passphrase.
 Flower never reads the file: the one process that signs its calls gets the key through a pipe (`pem_of`).
 """
 
@@ -16,14 +16,13 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
-    load_pem_private_key,
     load_ssh_public_key,
 )
 
 from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity import private_pem
-from protocol.key_files import PASSPHRASE_VARIABLE, is_encrypted, load_private_key
+from protocol.key_files import PASSPHRASE_VARIABLE, is_encrypted, load_private_key, read_pem
 from protocol.passphrase import new_passphrase, read_passphrase
 
 MAX_PUBLIC_BYTES = 4096
@@ -63,7 +62,7 @@ def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     Raises:
         KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
     """
-    key = load_private_key(path, read_passphrase() if is_encrypted(path) else None, load_pem_private_key)
+    key = load_private_key(path, read_passphrase() if is_encrypted(path) else None, read_pem)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
         raise _other_kind(path)
     return key

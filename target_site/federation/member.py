@@ -28,13 +28,16 @@ from protocol.federation.answers import Answers
 from protocol.federation.messages import KEYS, Answer, Question
 from protocol.federation.update import LEFT, MAX_UPDATE_BYTES, check_update, keep_copy, refuse_foreign, refuse_spent
 from protocol.files import make_private_folder, read_bounded, write_atomic
+from protocol.key_files import is_locked
 from protocol.trust import VerifiedBundle
 from target_site.acceptance import open_accepted
 from target_site.approval import require_approval
-from target_site.commands import log_of
+from target_site.commands import log_of, today
+from target_site.freshness import refuse_stale
 from target_site.locks import writing_alone
 from target_site.model_folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
 from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings, task_of
+from target_site.own_model import sign_model
 from target_site.site_policy import SitePolicy, Together, read_policy
 
 WEIGHTS, ARCH, CLASSES = "weights", "arch", "classes"
@@ -143,7 +146,8 @@ def terms_of(setting: Setting) -> Terms:
     """Look up what a site takes part on, anew for every question.
 
     Raises:
-        Refused: its rules let nothing leave, or it has not approved the bundle, or the source has withdrawn it.
+        Refused: its rules let nothing leave, it has not approved the bundle, the source has withdrawn it, or the
+            source's newest revocation list here is too old.
         Unauthentic: it did not accept the bundle.
         SettingsError: a rule is unknown or out of range.
     """
@@ -155,6 +159,8 @@ def terms_of(setting: Setting) -> Terms:
             "together with other sites.",
         )
     bundle = open_accepted(setting.bundle, keys_dir=setting.keys)
+    issuer, oldest_days = bundle.manifest.issuer, policy.oldest_revocations_days
+    refuse_stale(setting.keys, issuer, oldest_days=oldest_days, today=today())
     if policy.approval == "required":
         require_approval(setting.bundle, bundle, purpose=policy.purpose)
     refuse_among_recordings(setting.out, setting.out / CACHE_FILE, setting.audio)
@@ -281,6 +287,8 @@ def conclude(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> s
     """
     order = ConcludeOrder(adapt=_order(setting, terms, wanted), rounds=wanted.number)
     with _carried_out(setting, terms, order, wanted, change, rounds=wanted.number) as noted:
+        if not is_locked(setting.keys):
+            sign_model(setting.out, setting.keys, None)
         finish_replacement(setting.out)
     return str(noted["verdict"])
 

@@ -10,7 +10,7 @@ from ecan_core.errors import SettingsError
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
 from ecan_core.predict import run
-from ecan_core.private import PrivateSettings, clipped_sums, gradient_lengths, train_private
+from ecan_core.private import PrivateSettings, clipped_sums, gradient_lengths, hide_first_weights, train_private
 
 N, S = 24, 7
 LABELS = torch.arange(N) % 3
@@ -110,3 +110,16 @@ def test_speakers_who_are_not_known_cannot_be_protected():
     for speakers in (None, SPEAKERS - 1):
         with pytest.raises(SettingsError, match="name every utterance's speaker"):
             train_private(network(), inputs(), LABELS, settings, noise_key=0, speakers=speakers)
+
+
+def test_the_first_weights_follow_the_key_and_are_not_those_of_the_seed():
+    drawn, nets = to_arrays(network()), []
+    for key in (1, 1, 2):
+        net = network()
+        hide_first_weights(net, key)
+        nets.append(to_arrays(net))
+    for name in ("encoder.0.weight", "bottleneck.weight"):
+        assert np.array_equal(nets[0][name], nets[1][name])
+        for other in (drawn[name], nets[2][name]):
+            assert (nets[0][name] == other).mean() < 0.05
+        assert np.array_equal(np.sort(np.abs(nets[0][name]), axis=None), np.sort(np.abs(drawn[name]), axis=None))

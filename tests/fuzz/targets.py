@@ -23,6 +23,7 @@ from tests.vectors import make, reader
 
 MAX_BYTES = 4096
 TINY = ("tiny", 2, "none")
+_SUCCESSIONS = ("succession", "succession-2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +216,8 @@ def _revocations(data: bytes) -> None:
 def _succession(data: bytes) -> None:
     from protocol import succession
 
-    succession.open_succession(signing.sign(succession.PAYLOAD_TYPE, data, make.RELEASE), ISSUER)
+    kind = succession.PAYLOAD_TYPE if b"last_list" in data else succession.OLD_PAYLOAD_TYPE
+    succession.open_succession(signing.sign(kind, data, make.RELEASE), ISSUER)
 
 
 def _officer(data: bytes) -> None:
@@ -316,7 +318,9 @@ TARGETS = {
     "offer": Target(check=_offer, seeds=lambda: [_payload_of(_statement("offer"))]),
     "checkpoint": Target(check=_checkpoint, seeds=lambda: [_payload_of(_statement("checkpoint"))]),
     "revocations": Target(check=_revocations, seeds=lambda: [_payload_of(_statement("revocations"))]),
-    "succession": Target(check=_succession, seeds=lambda: [_payload_of(_statement("succession"))]),
+    "succession": Target(
+        check=_succession, seeds=lambda: [_payload_of(_statement(name)) for name in ("succession", "succession-2")]
+    ),
     "officer": Target(check=_officer, seeds=lambda: [_payload_of(_statement("officer"))]),
     "override": Target(check=_override, seeds=lambda: [_payload_of(_statement("override"))]),
     "sealed_outline": Target(check=_sealed_outline, seeds=lambda: [base64.b64decode(VECTORS["sealed"]["bytes"])]),

@@ -27,7 +27,8 @@ from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, sign_receipt
 from protocol.request import MAX_REQUEST_BYTES, grant_id, sign_request
 from protocol.revocations import MAX_REVOCATIONS_BYTES, Revocations, open_revocations, sign_revocations
 from protocol.revocations import PAYLOAD_TYPE as REVOCATIONS_TYPE
-from protocol.succession import CONSENT_TYPE, Succession, sign_succession
+from protocol.succession import CONSENT_TYPE, OLD_CONSENT_TYPE, Succession, sign_succession
+from protocol.succession import OLD_PAYLOAD_TYPE as OLD_SUCCESSION_TYPE
 from protocol.succession import PAYLOAD_TYPE as SUCCESSION_TYPE
 from source_site.keys import LEDGER_FILE, LEDGER_FOLDER, init_keys
 from tests.hostile import bundles as b
@@ -352,13 +353,17 @@ def handing_over(**changes: object) -> bytes:
 
 
 def consent(number: int, *, key=OTHER_KEY, old: bytes = ISSUER, kind: str = CONSENT_TYPE) -> str:
-    agreed = compact({"number": number, "old": old.hex()})
+    agreed = compact({"number": number, "old": old.hex(), "last_list": 3, "last_release": 5})
     return signing.bare_signature(kind, agreed, key).hex()
+
+
+def hand_over(old_key, new_key, number: int) -> bytes:
+    return sign_succession(old_key, new_key, number, last_list=3, last_release=5)
 
 
 DIGESTS = sorted(b.sha256(bytes([number])).hex() for number in range(65))
 GOOD_LIST = listing(4)
-HAND_OVER = sign_succession(RELEASE_KEY, OTHER_KEY, 1)
+HAND_OVER = hand_over(RELEASE_KEY, OTHER_KEY, 1)
 THIRD_KEY = SITE_KEY
 
 LIST_FAULTS = [
@@ -367,6 +372,9 @@ LIST_FAULTS = [
     Fault("same number and other content", listing(3, weights=2), 11, "ROLLBACK"),
     Fault("newer list that is shorter", listing(4, weights=0), 11, "ROLLBACK"),
     Fault("signed by another source", listing(4, key=OTHER_KEY), 10, "KEY_UNKNOWN"),
+    Fault("65 numbers ahead", listing(68), 11, "FAST_FORWARD"),
+    Fault("the last number that can be written", listing(65535), 11, "FAST_FORWARD"),
+    Fault("from a day that has not come", stating(REVOCATIONS_TYPE, GOOD_LIST, day=65535), 11, "NOT_YET"),
     Fault("number 0", stating(REVOCATIONS_TYPE, GOOD_LIST, version=0), 12, "RANGE"),
     Fault("number beyond the last", stating(REVOCATIONS_TYPE, GOOD_LIST, version=65536), 12, "RANGE"),
     Fault(
@@ -385,7 +393,12 @@ HAND_OVER_FAULTS = [
     *[
         *envelopes.faults(HAND_OVER, RELEASE_KEY, max_bytes=MAX_REVOCATIONS_BYTES, other_key_word=(10, "KEY_UNKNOWN")),
     ][::3],  # the whole table is given to revocation lists, by the same reader
-    Fault("signed by a stranger", sign_succession(OTHER_KEY, RELEASE_KEY, 1), 10, "KEY_UNKNOWN"),
+    Fault(
+        "signed by a stranger",
+        hand_over(OTHER_KEY, RELEASE_KEY, 1),
+        10,
+        "KEY_UNKNOWN",
+    ),
     Fault("to itself", handing_over(public_key=b.key_text(RELEASE_KEY)), 12, "VALUE"),
     Fault("to a key that did not agree", handing_over(public_key=b.key_text(THIRD_KEY)), 10, "SIG_INVALID"),
     Fault("consent of zeros", handing_over(consent="00" * 64), 10, "SIG_INVALID"),
@@ -393,6 +406,11 @@ HAND_OVER_FAULTS = [
     Fault("consent for another number", handing_over(consent=consent(2)), 10, "SIG_INVALID"),
     Fault("number changed behind the consent", handing_over(number=2), 10, "SIG_INVALID"),
     Fault("consent to another old key", handing_over(consent=consent(1, old=bytes(32))), 10, "SIG_INVALID"),
+    Fault("last list changed behind the consent", handing_over(last_list=2), 10, "SIG_INVALID"),
+    Fault("last release changed behind the consent", handing_over(last_release=9), 10, "SIG_INVALID"),
+    Fault("last list of which none follows", handing_over(last_list=65535), 12, "RANGE"),
+    Fault("no last list", stating(OLD_SUCCESSION_TYPE, HAND_OVER), 12, "UNKNOWN_FIELD"),
+    Fault("consent of version 1", handing_over(consent=consent(1, kind=OLD_CONSENT_TYPE)), 10, "SIG_INVALID"),
     Fault("consent of another type", handing_over(consent=consent(1, kind="ecan/tls/v1")), 10, "SIG_INVALID"),
     Fault("consent of a third key", handing_over(consent=consent(1, key=THIRD_KEY)), 10, "SIG_INVALID"),
     Fault("number 0", handing_over(number=0, consent=consent(0)), 12, "RANGE"),
@@ -413,7 +431,7 @@ def update(desk: Desk, *options: object) -> Callable[[], Ending]:
 
 @pytest.mark.parametrize(
     "statement",
-    [GOOD_LIST, listing(3), HAND_OVER, sign_succession(RELEASE_KEY, OTHER_KEY, 7)],
+    [GOOD_LIST, listing(3), HAND_OVER, hand_over(RELEASE_KEY, OTHER_KEY, 7)],
     ids=["newer-list", "same-list-again", "hand-over", "hand-over-that-leaves-numbers-out"],
 )
 def test_an_untouched_statement_is_learned(desk, statement):
@@ -434,7 +452,7 @@ def test_row_h_hand_over(desk, fault):
     check_unchanged_refusal(desk.folder, update(desk), fault.code, fault.word)
 
 
-@pytest.mark.parametrize("statement", [listing(4, key=OTHER_KEY), sign_succession(OTHER_KEY, RELEASE_KEY, 1)])
+@pytest.mark.parametrize("statement", [listing(4, key=OTHER_KEY), hand_over(OTHER_KEY, RELEASE_KEY, 1)])
 def test_row_v_statement_for_another_source_than_named(desk, statement):
     desk.lay("statement", statement)
     check_unchanged_refusal(desk.folder, update(desk, "--trust", TRUST), 10, "KEY_UNKNOWN")
@@ -455,20 +473,20 @@ def hand_over_to(desk: Desk, key, number: int) -> None:
 
 def test_row_h_second_successor(desk):
     hand_over_to(desk, OTHER_KEY, 1)
-    desk.lay("statement", sign_succession(RELEASE_KEY, THIRD_KEY, 2))
+    desk.lay("statement", hand_over(RELEASE_KEY, THIRD_KEY, 2))
     check_unchanged_refusal(desk.folder, update(desk), 11, "ROLLBACK")
 
 
 def test_row_h_back_to_the_old_key(desk):
     hand_over_to(desk, OTHER_KEY, 1)
-    desk.lay("statement", sign_succession(OTHER_KEY, RELEASE_KEY, 2))
+    desk.lay("statement", hand_over(OTHER_KEY, RELEASE_KEY, 2))
     check_unchanged_refusal(desk.folder, update(desk), 11, "ROLLBACK")
 
 
 @pytest.mark.parametrize("number", [1, 4, 5])
 def test_row_h_older_number(desk, number):
     hand_over_to(desk, OTHER_KEY, 5)
-    desk.lay("statement", sign_succession(OTHER_KEY, THIRD_KEY, number))
+    desk.lay("statement", hand_over(OTHER_KEY, THIRD_KEY, number))
     check_unchanged_refusal(desk.folder, update(desk), 11, "ROLLBACK")
 
 

@@ -110,7 +110,7 @@ def test_a_receipt_is_no_approval(crossing, bundle):
     [
         ("workplace", "Ada", 11, "prohibited"),
         ("education", "Ada", 11, "prohibited"),
-        ("fun", "Ada", 2, "name one of care, research, service"),
+        ("fun", "Ada", 11, "name one of care, research, service"),
         ("care", "", 2, "a person's name"),
         ("care", "x" * 65, 2, "a person's name"),
         ("care", "a\nb", 2, "a person's name"),

@@ -21,6 +21,7 @@ from target_site.adapted import load_adapted
 from target_site.federation.coordinator import TogetherPlan, adapt_together
 from target_site.federation.joining import SUBJECT
 from target_site.federation.member import Member, Round, Setting, adapt_round, terms_of
+from target_site.own_model import require_own_model
 from tests.source_site.runs import FACTS, write_run
 from tests.support import cli
 from tests.support.engine import LINK_PORT, PATIENCE_S, assert_silent, is_of_engine, started, watched
@@ -97,6 +98,7 @@ def test_every_site_ends_with_a_model_of_its_own_that_predicts(adapted):
         assert model.receipt["together"] == 1
         assert model.receipt["verdict"] in ("improved", "inconclusive", "reverted")
         assert model.receipt["containment"]["level"] >= 2
+        require_own_model(member.out, member.keys)
         assert "made together" in (member.out / "report.html").read_text()
         assert not [*member.out.glob(".change*"), *member.out.glob(".update*"), *member.out.glob(".unfinished")]
     centers = [model.preparation.normalizer.corpus.center for model in models]

@@ -58,7 +58,7 @@ def test_private_files_are_for_their_owner_alone(tmp_path: Path, identity: Ident
         PUBLIC_NAMES[identity.role], 0o644
     )
     for name in PRIVATE_NAMES[identity.role]:
-        assert (b"ENCRYPTED" in (tmp_path / name).read_bytes()) == (passphrase is not None)
+        assert (b"LOCKED" in (tmp_path / name).read_bytes()) == (passphrase is not None)
     assert is_locked(tmp_path) == (passphrase is not None)
 
 

@@ -250,7 +250,7 @@ def test_a_public_key_is_known_by_its_bytes() -> None:
 def test_a_private_key_reads_back_as_it_was_written(passphrase: bytes | None) -> None:
     pem = KEY.pem(passphrase)
     assert SealingKey.from_pem(pem, passphrase).public_key == KEY.public_key
-    assert (b"ENCRYPTED" in pem) == (passphrase is not None)
+    assert (b"LOCKED" in pem) == (passphrase is not None)
 
 
 def other_pem() -> bytes:

@@ -9,7 +9,8 @@ from protocol.succession import PAYLOAD_TYPE, Succession, open_succession, sign_
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, code_only, flipped
 
 NEW = signing.fingerprint_of(signing.raw_public_key(OTHER_KEY))
-SEALED = sign_succession(RELEASE_KEY, OTHER_KEY, 2)
+LAST = {"last_list": 2, "last_release": 5}
+SEALED = sign_succession(RELEASE_KEY, OTHER_KEY, 2, **LAST)
 THIRD_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(2, 34)))
 
 
@@ -25,7 +26,7 @@ def consent_in(data: bytes) -> str:
 
 
 def test_a_hand_over_is_read_as_it_was_written() -> None:
-    assert open_succession(SEALED, ISSUER) == Succession(old=ISSUER, new=NEW, number=2)
+    assert open_succession(SEALED, ISSUER) == Succession(old=ISSUER, new=NEW, number=2, **LAST)
 
 
 def test_a_hand_over_by_another_key_than_the_trusted_one_is_refused() -> None:
@@ -41,8 +42,11 @@ def test_a_hand_over_by_another_key_than_the_trusted_one_is_refused() -> None:
             signed(public_key=signing.raw_public_key(THIRD_KEY).hex()), "SIG_INVALID", id="a key that never agreed"
         ),
         pytest.param(signed(number=3), "SIG_INVALID", id="another number than agreed"),
+        pytest.param(signed(last_list=3), "SIG_INVALID", id="another last list than agreed"),
         pytest.param(
-            signed(consent=consent_in(sign_succession(THIRD_KEY, OTHER_KEY, 2))), "SIG_INVALID", id="agreed elsewhere"
+            signed(consent=consent_in(sign_succession(THIRD_KEY, OTHER_KEY, 2, **LAST))),
+            "SIG_INVALID",
+            id="agreed elsewhere",
         ),
         pytest.param(signed(public_key="00" * 32), "SIG_INVALID", id="no key at all"),
         pytest.param(signed("application/vnd.ecan.receipt.v1+json"), "PAYLOAD_TYPE", id="another type"),
@@ -57,7 +61,7 @@ def test_a_hand_over_needs_the_word_of_both_keys(data: bytes, code: str) -> None
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (signed(v=2), "ENUM"),
+        (signed(v=1), "ENUM"),
         (signed(number=0), "RANGE"),
         (signed(number=1 << 16), "RANGE"),
         (signed(consent="00"), "RANGE"),
@@ -74,7 +78,7 @@ def test_a_hand_over_has_one_form_only(data: bytes, code: str) -> None:
 
 def test_a_key_does_not_succeed_itself() -> None:
     with pytest.raises(Malformed, match="itself"):
-        sign_succession(RELEASE_KEY, RELEASE_KEY, 1)
+        sign_succession(RELEASE_KEY, RELEASE_KEY, 1, **LAST)
     with pytest.raises(Malformed, match="itself"):
         open_succession(signed(public_key=signing.raw_public_key(RELEASE_KEY).hex()), ISSUER)
 
@@ -82,7 +86,7 @@ def test_a_key_does_not_succeed_itself() -> None:
 @pytest.mark.parametrize("number", [0, 1 << 16])
 def test_a_number_that_is_out_of_range_is_not_written(number: int) -> None:
     with pytest.raises(Malformed):
-        sign_succession(RELEASE_KEY, OTHER_KEY, number)
+        sign_succession(RELEASE_KEY, OTHER_KEY, number, **LAST)
 
 
 def test_every_flipped_bit_is_refused() -> None:

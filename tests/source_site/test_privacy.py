@@ -2,6 +2,7 @@
 
 import builtins
 import csv
+import hashlib
 import math
 import sys
 
@@ -84,10 +85,15 @@ def test_a_private_run_keeps_its_promise_and_is_reproduced_by_its_key(crossing, 
     assert 7.5 < record["promise"]["epsilon"] <= 8.01
     assert "epsilon 8" in trained.stderr or "epsilon 7" in trained.stderr
     assert "points), by chance 20.0 %" in trained.stderr
-    assert int(record["noise_key"], 16) > 0
+    key = tmp_path / "run" / "noise.key"
+    assert hashlib.sha256(key.read_bytes()).hexdigest() == record["noise_key"]
+    assert key.stat().st_mode & 0o077 == 0
+    assert key.read_text() not in (tmp_path / "run" / "training.json").read_text()
     again = cli.source("reproduce", "--model", tmp_path / "run", *corpus, "--format", "json")
     assert again.code == 0, again.stderr
     assert again.json()["is_same_run"]
+    key.unlink()
+    assert "noise.key is gone" in cli.source("reproduce", "--model", tmp_path / "run", *corpus).refusal()
 
 
 @opacus

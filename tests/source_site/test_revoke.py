@@ -162,7 +162,7 @@ def test_a_list_that_others_have_written_is_not_added_to(keys, tmp_path):
     with pytest.raises(Unauthentic):
         revoke_key(keys, KEY, now_s=NOW_S)
     with pytest.raises(Unauthentic):
-        renew_revocations(keys, load_keys(keys), load_keys(keys))
+        renew_revocations(keys, load_keys(keys), load_keys(keys), now_s=NOW_S)
     assert revocations_file(keys).read_bytes() == foreign
 
 
@@ -186,13 +186,13 @@ def test_new_keys_take_the_list_over(keys):
     before = listed(keys)
     old = load_keys(keys)
     rotate_keys(keys, now=datetime.now(UTC))
-    assert listed(keys) == before
+    assert (listed(keys).version, listed(keys).revoked) == (before.version + 1, before.revoked)
     assert load_keys(keys).fingerprint != old.fingerprint
     kept = revocations_file(keys).read_bytes()
-    renew_revocations(keys, old, load_keys(keys))
+    renew_revocations(keys, old, load_keys(keys), now_s=NOW_S)
     assert revocations_file(keys).read_bytes() == kept
     revoke_key(keys, old.fingerprint, now_s=NOW_S)
-    assert (listed(keys).version, listed(keys).keys) == (2, {KEY, old.fingerprint})
+    assert (listed(keys).version, listed(keys).keys) == (3, {KEY, old.fingerprint})
 
 
 def test_no_list_is_made_by_new_keys(keys):

@@ -61,7 +61,16 @@ def test_a_site_without_faults_is_told_so(keys, tmp_path):
     run = doctor("--keys", keys, "--out", tmp_path)
     states = {finding["check"]: finding["state"] for finding in json.loads(run.stdout)["findings"]}
     assert (run.returncode, run.stderr) == (0, "")
-    assert list(states) == ["programs", "packages", "sound libraries", "kernel", "disk", "keys", "clock"]
+    assert list(states) == [
+        "programs",
+        "packages",
+        "sound libraries",
+        "kernel",
+        "disk",
+        "keys",
+        "clock",
+        "revocation lists",
+    ]
     assert set(states.values()) <= {"ok", "note"}
 
 

@@ -747,7 +747,9 @@ HEIR = new_identity(Role.SOURCE)
 
 
 def hand_over(desk):
-    statement = open_succession(sign_succession(SOURCE.signing_key, HEIR.signing_key, 1), SOURCE.fingerprint)
+    statement = open_succession(
+        sign_succession(SOURCE.signing_key, HEIR.signing_key, 1, last_list=0, last_release=7), SOURCE.fingerprint
+    )
     update_trust_state(desk.keys, lambda state: state.succeeded(statement))
 
 

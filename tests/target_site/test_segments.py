@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,9 @@ def test_a_name_that_is_not_text_keeps_its_bytes_on_the_disk(segments, tmp_path)
     write_segments(tmp_path, segments, CLASSES)
     assert b"\xff" in (tmp_path / "segments.csv").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"segments.csv", "segments.jsonl", "segments.rttm"}
+
+
+def test_a_name_that_is_a_formula_is_shown_as_text_in_a_spreadsheet(segments):
+    formula = "=cmd|' C calc'!A0.wav"
+    (row,) = csv.DictReader(io.StringIO(as_csv([replace(segments[0], recording=formula, speaker="@SUM(A1)")], CLASSES)))
+    assert (row["recording"], row["speaker"]) == (f"'{formula}", "'@SUM(A1)")

@@ -73,7 +73,7 @@ def test_a_sheet_shows_no_prediction_and_is_never_written_over(segments, tmp_pat
         "channel": "1",
         "start": "0.500",
         "end": "2.250",
-        "speaker": "=cmd",
+        "speaker": "'=cmd",
         "label": "",
     }
     assert Path(rows[1]["file"]).is_absolute()

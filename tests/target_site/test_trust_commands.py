@@ -17,6 +17,7 @@ from tests.support.sites import TODAY, new_identity, new_site
 
 SOURCE, HEIR = new_identity(Role.SOURCE), new_identity(Role.SOURCE)
 WEIGHTS = b"w" * 32
+HAND_OVER = sign_succession(SOURCE.signing_key, HEIR.signing_key, 1, last_list=3, last_release=5)
 
 
 def listed(version=1, signer=SOURCE):
@@ -53,7 +54,7 @@ def test_a_new_site_knows_nothing_and_says_so(keys):
 
 def test_what_is_known_of_a_source_is_listed(known, tmp_path):
     assert update(known, tmp_path, listed(3)).code == 0
-    assert update(known, tmp_path, sign_succession(SOURCE.signing_key, HEIR.signing_key, 1)).code == 0
+    assert update(known, tmp_path, HAND_OVER).code == 0
     sources = {entry["source"]: entry for entry in trust("show", known, "--format", "json").json()}
     old = sources[SOURCE.fingerprint.hex()]
     assert (old["release"], old["weights_sha256"], old["revocation_list"]) == (5, None, 3)
@@ -61,7 +62,7 @@ def test_what_is_known_of_a_source_is_listed(known, tmp_path):
     assert sources[HEIR.fingerprint.hex()]["release"] == 5
     text = trust("show", known).stdout
     assert f"source {SOURCE.fingerprint.hex()}" in text
-    assert "1 models, 0 keys (list 3)" in text
+    assert f"1 models, 0 keys (list 3 of {old['revocation_day']})" in text
     assert f"successor  {HEIR.fingerprint.hex()}" in text
 
 
@@ -99,7 +100,13 @@ def test_an_older_list_is_refused(known, tmp_path):
 
 
 def test_a_succession_is_learned_by_hand(known, tmp_path):
-    result = update(known, tmp_path, sign_succession(SOURCE.signing_key, HEIR.signing_key, 1), "--format", "json")
+    result = update(
+        known,
+        tmp_path,
+        HAND_OVER,
+        "--format",
+        "json",
+    )
     assert result.json()["successor"] == HEIR.fingerprint.hex()
     assert "handed over" in result.stderr
     assert load_trust_state(known).follow(SOURCE.fingerprint) == HEIR.fingerprint
@@ -157,9 +164,9 @@ def test_what_was_withdrawn_before_a_loss_is_not_known_until_it_is_learned_again
     trust("reset", keys, "--trust", SOURCE.fingerprint.hex(), "--release", 4)
     assert "was reset; revocation list not known yet" in trust("show", keys).stdout
     assert trust("show", keys, "--format", "json").json()[0]["revocation_list"] is None
-    assert update(keys, tmp_path, sign_succession(SOURCE.signing_key, HEIR.signing_key, 1)).code == 0
-    assert update(keys, tmp_path, listed(3, signer=HEIR)).code == 0
-    assert "1 models, 0 keys (list 3)" in trust("show", keys).stdout
+    assert update(keys, tmp_path, HAND_OVER).code == 0
+    assert update(keys, tmp_path, listed(4, signer=HEIR)).code == 0
+    assert "1 models, 0 keys (list 4 of 20" in trust("show", keys).stdout
 
 
 def test_a_reset_of_a_source_without_a_release_says_that_any_may_come(keys):
@@ -169,7 +176,7 @@ def test_a_reset_of_a_source_without_a_release_says_that_any_may_come(keys):
 
 
 def test_a_list_of_a_key_that_has_handed_over_is_refused(known, tmp_path):
-    update(known, tmp_path, sign_succession(SOURCE.signing_key, HEIR.signing_key, 1))
+    update(known, tmp_path, HAND_OVER)
     for words in ((), ("--trust", SOURCE.fingerprint.hex())):
         result = update(known, tmp_path, listed(9), *words)
         assert result.code == 11

@@ -1,9 +1,11 @@
+import hashlib
 import json
 import multiprocessing
 from dataclasses import replace
 
 import pytest
 
+from protocol import canonical
 from protocol.errors import Code, ConnectionFault, Refused, StorageFault, Unauthentic
 from protocol.manifest import Manifest
 from protocol.revocations import Revocations
@@ -385,3 +387,17 @@ def test_changes_at_once_are_all_kept(keys):
     for process in processes:
         process.join(60)
     assert [source.issuer for source in load_trust_state(keys).sources] == issuers
+
+
+def test_a_memory_of_an_earlier_build_is_read_and_written_anew(keys):
+    update_trust_state(keys, lambda state: state.accepted(stated(3)).learned(ISSUER, listed(1, {WEIGHTS})))
+    record = json.loads((keys / STATE_FILE).read_bytes())
+    for source in record["sources"]:
+        del source["day"], source["is_doubted"]
+    summed = canonical.encode({"lost": 0, "sources": record["sources"]})
+    record |= {"v": 1, "check": hashlib.sha256(summed).hexdigest()}
+    (keys / STATE_FILE).write_bytes(canonical.encode(record))
+    known = load_trust_state(keys).of(ISSUER)
+    assert (known.release, known.version, known.revoked_weights, known.day) == (3, 1, {WEIGHTS}, 0)
+    update_trust_state(keys, lambda state: state.learned(ISSUER, listed(1, {WEIGHTS})))
+    assert load_trust_state(keys).day_of_list(ISSUER) == TODAY

@@ -1,6 +1,7 @@
-"""Make the golden vectors (v2.json): run once, committed, and verified for ever.
+"""Make the golden vectors (v2-statements.json): run once, committed, and verified for ever.
 
-v1.json was made by the same file when bundles had version 1: its bundles are refused by now, its other files hold.
+v1.json and v2.json were made by the same file in its time. The bundles of v1.json are refused by now, its other files
+hold, though a succession of its version is not written any more.
 
 Keys are fixed and known to everybody, models are grown from a hash: nothing here was ever trained or secret. The
 weights of a bundle are not kept but grown again; their SHA-256 is. A vector that was published is never changed, so
@@ -30,6 +31,7 @@ from protocol.weights import header
 
 FILE = Path(__file__).parent / "v2.json"
 OLD_FILE = Path(__file__).parent / "v1.json"
+STATEMENTS_FILE = Path(__file__).parent / "v2-statements.json"
 TODAY = 20_500
 GRANT = bytes(range(16))
 MODELS = {
@@ -147,8 +149,8 @@ REVOCATIONS = Revocations(
     keys=frozenset({AUDIENCE}),
 )
 OVERRIDE_FIELDS = Override(weights_sha256=hashlib.sha256(b"weights").digest(), tier=2, day=TODAY)
-NEW_STATEMENTS = ("officer", "override")
-"""Those that v1.json does not have."""
+NEW_STATEMENTS = ("succession-2",)
+"""Those that neither v1.json nor v2.json has."""
 
 
 def make_repeatable() -> dict[str, bytes]:
@@ -159,7 +161,7 @@ def make_repeatable() -> dict[str, bytes]:
         "checkpoint": sign_checkpoint(CHECKPOINT_FIELDS, ONLINE),
         "endorsement": endorse_online(ONLINE, RELEASE),
         "revocations": sign_revocations(REVOCATIONS, RELEASE),
-        "succession": sign_succession(RELEASE, NEXT, 1),
+        "succession-2": sign_succession(RELEASE, NEXT, 1, last_list=2, last_release=7),
         "officer": sign_officer(signing.fingerprint_of(signing.raw_public_key(OFFICER)), RELEASE),
         "override": sign_override(OVERRIDE_FIELDS, OFFICER),
     }
@@ -167,35 +169,20 @@ def make_repeatable() -> dict[str, bytes]:
 
 def vectors() -> dict[str, Any]:
     """All that holds today: the bundles of v2.json, and the other files of both."""
-    old, new = (json.loads(file.read_text()) for file in (OLD_FILE, FILE))
-    return {**old, **new, "statements": old["statements"] | new["statements"]}
+    old, new, added = (json.loads(file.read_text()) for file in (OLD_FILE, FILE, STATEMENTS_FILE))
+    return {**old, **new, "statements": old["statements"] | new["statements"] | added["statements"]}
 
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _bundle_vector(name: str) -> dict[str, Any]:
-    data = make_bundle(name)
-    parts = bundle.split(data)
-    return {
-        "head": data[: bundle.HEAD.size].hex(),
-        "envelope": parts.envelope.decode(),
-        "manifest": signing.parse_envelope(parts.envelope).payload.decode(),
-        "weights_sha256": hashlib.sha256(parts.weights).hexdigest(),
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
-
-
 def main() -> None:
-    vectors = {
-        "bundles": {name: _bundle_vector(name) for name in MODELS},
-        "statements": {name: _text(make_repeatable()[name]) for name in NEW_STATEMENTS},
-    }
-    with FILE.open("x") as file:
+    vectors = {"statements": {name: _text(make_repeatable()[name]) for name in NEW_STATEMENTS}}
+    with STATEMENTS_FILE.open("x") as file:
         json.dump(vectors, file, indent=1)
         file.write("\n")
-    print(FILE, FILE.stat().st_size, "bytes")
+    print(STATEMENTS_FILE, STATEMENTS_FILE.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":

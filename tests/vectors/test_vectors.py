@@ -87,12 +87,15 @@ def test_the_golden_statements_are_verified_and_say_what_they_said() -> None:
     assert open_revocations(statement("revocations"), ISSUER) == make.REVOCATIONS
     successor = signing.fingerprint_of(signing.raw_public_key(make.NEXT))
     assert open_succession(statement("succession"), ISSUER) == Succession(old=ISSUER, new=successor, number=1)
+    assert open_succession(statement("succession-2"), ISSUER) == Succession(
+        old=ISSUER, new=successor, number=1, last_list=2, last_release=7
+    )
     assert open_officer(statement("officer"), ISSUER) == signing.fingerprint_of(signing.raw_public_key(make.OFFICER))
     assert open_override(statement("override"), statement("officer"), ISSUER) == make.OVERRIDE_FIELDS
     check_online(endorsement, signing.raw_public_key(make.ONLINE), ISSUER)
 
 
-@pytest.mark.parametrize("name", sorted(VECTORS["statements"]))
+@pytest.mark.parametrize("name", sorted(set(VECTORS["statements"]) - {"succession"}))
 def test_a_statement_has_the_bytes_that_it_had(name: str) -> None:
     assert make.make_repeatable()[name] == statement(name)
 
