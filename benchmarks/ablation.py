@@ -23,7 +23,7 @@ from benchmarks.arena import (
 )
 from benchmarks.record import ROOT, write_section
 from benchmarks.tables import NAMES, distinct, markdown, mean, over_seeds, pick, provenance, read_lines, written
-from ecan_core.plan import NEIGHBOR_FORMS, PSEUDO_LABELS, SUPERVISED_FORMS, AdaptSettings
+from ecan_core.adaptation.settings import NEIGHBOR_FORMS, PSEUDO_LABELS, SUPERVISED_FORMS, AdaptSettings
 
 NORMALIZATIONS = ("speaker", "corpus")
 DEFAULT = "ECAN as it is"

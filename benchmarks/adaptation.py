@@ -19,15 +19,15 @@ import torch
 
 from benchmarks.record import RESULTS, ROOT, record, write_section
 from benchmarks.tables import NAMES, markdown
+from ecan_core.adaptation.registry import METHODS
+from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, members_of
+from ecan_core.adaptation.site import adapt_site, num_epochs
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.data.inputs import StatisticsInputs
-from ecan_core.methods import METHODS
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
-from ecan_core.plan import DEFAULT_METHOD, AdaptSettings, members_of
-from ecan_core.rounds import adapt_site, num_epochs
-from ecan_core.seeding import one_thread
-from ecan_core.voices import find_voices, voice_columns
+from ecan_core.normalization.voices import find_voices, voice_columns
+from ecan_core.runtime.seeding import one_thread
 
 ARCHITECTURE, NUM_CLASSES = ARCHITECTURES["mlp"], 6
 FRONT_END = FRONT_ENDS[ARCHITECTURE.front_end]

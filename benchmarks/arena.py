@@ -25,6 +25,10 @@ import torch
 
 from benchmarks.classes import CLASSES
 from benchmarks.record import RESULTS, ROOT, circumstances
+from ecan_core.adaptation.registry import SCORING_METHODS
+from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, members_of
+from ecan_core.adaptation.site import adapt_site
+from ecan_core.adaptation.verdict import Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.corpora import read_corpus
 from ecan_core.corpora.recipes import LAYOUTS
@@ -33,20 +37,16 @@ from ecan_core.data.features import extract_features
 from ecan_core.data.inputs import inputs_of
 from ecan_core.data.labeled import Corpus
 from ecan_core.labels import check_classes
-from ecan_core.methods import SCORING_METHODS
-from ecan_core.metrics import calibration_error, confusion, uar, war
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
+from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import to_arrays
-from ecan_core.normalize import fit_normalizer
-from ecan_core.plan import DEFAULT_METHOD, AdaptSettings, members_of
-from ecan_core.predict import predict_scores
-from ecan_core.rounds import adapt_site
-from ecan_core.select import Verdict, estimated_gain, estimated_gain_of_panel, judge
-from ecan_core.train import TrainSettings, train
-from ecan_core.voices import possible_mode
-from protocol import weights
-from target_site.load import ModelCard
+from ecan_core.normalization.normalize import fit_normalizer
+from ecan_core.normalization.voices import possible_mode
+from ecan_core.training.metrics import calibration_error, confusion, uar, war
+from ecan_core.training.train import TrainSettings, train
+from protocol.bundle import weights
+from target_site.model.load import ModelCard
 
 SOURCE_NORMALIZATION = {"speaker": "speaker", "corpus": "corpus", "voice": "corpus"}
 """How the source normalizes, by how the target does."""

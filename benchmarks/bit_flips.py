@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 
 from benchmarks.record import RESULTS, record
-from protocol import trust
+from protocol.bundle import trust
 from protocol.errors import ProtocolError
 from tests.protocol.samples import ANCHOR, sealed
 

@@ -1,8 +1,8 @@
 """How much a score is worth: confidence against the share of right answers, and what abstaining does.
 
 The default committee on every ordered pair of corpora, in process. The temperature of a run is guessed without its
-labels, from the line (`ecan_core.calibrate`) that the runs on the *other* target corpora give. The product's line is
-drawn through all runs: the last line of output.
+labels, from the line (`ecan_core.adaptation.calibrate`) that the runs on the *other* target corpora give. The product's
+line is drawn through all runs: the last line of output.
 """
 
 import json
@@ -25,8 +25,8 @@ from benchmarks.arena import (
 )
 from benchmarks.record import ROOT, circumstances, write_section
 from benchmarks.tables import distinct, markdown, mean, pick, provenance, read_lines
-from ecan_core.calibrate import log_odds, mean_confidence, soften, temperature_of
-from target_site.orders import LEAST_CONFIDENCE
+from ecan_core.adaptation.calibrate import log_odds, mean_confidence, soften, temperature_of
+from target_site.containment.orders import LEAST_CONFIDENCE
 
 Line = tuple[float, float]
 

@@ -98,7 +98,7 @@ def synthesize(work: Path, name: str) -> Path:
     """Make one synthetic corpus; returns its labels.csv."""
     folder = work / name
     subprocess.run(
-        [sys.executable, "-m", "ecan_core.corpora.synthetic", "--name", name, "--out", str(folder)],
+        [sys.executable, "-m", "benchmarks.synthetic_speech.synthetic", "--name", name, "--out", str(folder)],
         check=True,
         cwd=ROOT,
     )

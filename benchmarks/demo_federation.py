@@ -116,7 +116,7 @@ def free_port() -> int:
 def synthesize(folder: Path, name: str, seed: int) -> Path:
     """Make one synthetic corpus; returns its labels.csv."""
     words = ("--name", name, "--out", folder, "--speakers", "4", "--utterances-per-emotion", "3", "--seed", seed)
-    subprocess.run([sys.executable, "-m", "ecan_core.corpora.synthetic", *map(str, words)], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.synthetic_speech.synthetic", *map(str, words)], check=True)
     return folder / "labels.csv"
 
 

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from protocol.grants import SECONDS_PER_DAY, SealedFacts
-from protocol.identity import Identity, Role, create_identity
-from protocol.key_files import load_server_identity, write_identity
-from protocol.ledger import Ledger
-from protocol.receipts import Receipt, Verdict, sign_receipt
-from protocol.request import grant_id, open_request, sign_request
+from protocol.identity.identities import Identity, Role, create_identity
+from protocol.identity.key_files import load_server_identity, write_identity
+from protocol.ledger.grants import SECONDS_PER_DAY, SealedFacts
+from protocol.ledger.store import Ledger
+from protocol.statements.receipts import Receipt, Verdict, sign_receipt
+from protocol.statements.request import grant_id, open_request, sign_request
 from protocol.wire.address import Address, parse_address
 
 PATIENCE_S = 120.0
@@ -134,7 +134,7 @@ def process(work: Callable[..., None], *arguments: object) -> Iterator[Served]:
 def _serve(pipe: Connection, folder: Path, requests: Sequence[bytes]) -> None:
     import threading
 
-    from source_site.server import serve
+    from source_site.release.server import serve
 
     def announce(sentence: str) -> None:
         if sentence.startswith("listening on "):

@@ -18,17 +18,17 @@ import torch
 
 from benchmarks.record import RESULTS, ROOT, record, write_section
 from benchmarks.tables import distinct, markdown, mean, over_seeds, pick, provenance, read_lines, written
-from ecan_core.metrics import confusion, uar
+from ecan_core.command_line.narrator import Narrator
 from ecan_core.model.network import Network
+from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import load_arrays
-from ecan_core.narrator import Narrator
-from ecan_core.predict import predict_scores
-from ecan_core.seeding import one_thread
+from ecan_core.runtime.seeding import one_thread
+from ecan_core.training.metrics import confusion, uar
 from source_site.federation.member import speech_of
 from source_site.federation.orders import Site
 from source_site.federation.plan import Plan, fresh_network
 from source_site.federation.trial import federate_here
-from source_site.material import Material, Recipe, fit_network, read_material
+from source_site.training.material import Material, Recipe, fit_network, read_material
 
 CORPORA = ("emodb", "ravdess", "nemo")
 CLASSES = ("anger", "fear", "happiness", "neutral", "sadness")

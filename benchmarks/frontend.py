@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.record import RESULTS, ROOT, latest, record, write_section
+from benchmarks.synthetic_speech.synthetic import write_corpus
 from benchmarks.tables import markdown
 from ecan_core.audio.contours import Contours
 from ecan_core.audio.decode import decode, resample
 from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.audio.statistics import FAMILIES, utterance_statistics
 from ecan_core.audio.statistics.tally import Tally
-from ecan_core.corpora.synthetic import write_corpus
 from ecan_core.data.folders import AUDIO_SUFFIXES
 
 Sound = npt.NDArray[np.float32]

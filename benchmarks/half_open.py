@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.exchange import Site, Source, issue, new_site, new_source, serving
 from benchmarks.record import RESULTS, record
 from protocol.wire.address import Address
-from target_site.client import Deadline, connect
+from target_site.receiving.client import Deadline, connect
 
 MOST_CONNECTIONS = 2000
 PATIENCE_S = 15.0

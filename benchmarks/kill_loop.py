@@ -24,10 +24,10 @@ from pathlib import Path
 
 from benchmarks.crossing import Keys, make_keys, source, target
 from benchmarks.record import RESULTS, record
-from ecan_core.corpora.synthetic import write_corpus
-from protocol.grants import GrantRecord, GrantState
-from protocol.request import grant_id
-from source_site.keys import open_ledger, outbox_file
+from benchmarks.synthetic_speech.synthetic import write_corpus
+from protocol.ledger.grants import GrantRecord, GrantState
+from protocol.statements.request import grant_id
+from source_site.keys.folder import open_ledger, outbox_file
 
 KILLS_PER_GRANT = (3, 9)
 LONGEST_LIFE_S = 0.5
@@ -36,7 +36,9 @@ EXPECTED_ENDINGS = {0, 4, 11, -signal.SIGKILL}
 """Done; the other end is gone; closed meanwhile; killed."""
 
 _forkserver = multiprocessing.get_context("forkserver")
-_forkserver.set_forkserver_preload(["source_site.exporter", "target_site.commands", "target_site.receive"])
+_forkserver.set_forkserver_preload(
+    ["source_site.release.exporter", "target_site.commands.bundle", "target_site.receiving.receive"]
+)
 
 
 @dataclass
@@ -215,7 +217,7 @@ def start(work: Callable[..., None], *arguments: object) -> BaseProcess:
 
 
 def run_exporter(keys_dir: Path, grant: bytes, port: int, log: Path) -> None:
-    from source_site import exporter
+    from source_site.release import exporter
 
     words = ["--keys", str(keys_dir), "--listen", f"127.0.0.1:{port}", "--grant", grant.hex(), "--timeout", "60"]
     _command(log, ["ecan-source-exporter", *words], exporter.main)

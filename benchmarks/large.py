@@ -19,8 +19,8 @@ import soxr
 
 from benchmarks.crossing import Stage, hand_over, make_keys, source, target
 from benchmarks.record import RESULTS, ROOT, latest, record, write_section
+from benchmarks.synthetic_speech.synthetic import write_corpus
 from benchmarks.tables import distinct, markdown, read_lines
-from ecan_core.corpora.synthetic import write_corpus
 
 Sound = npt.NDArray[np.float32]
 

@@ -19,18 +19,18 @@ import numpy as np
 
 from benchmarks.record import RESULTS, ROOT, record, write_section
 from benchmarks.tables import distinct, interval, markdown, pick, read_lines
-from ecan_core.narrator import Narrator
-from ecan_core.seeding import one_thread
-from ecan_core.train import TrainSettings
-from source_site.audit.audit import attack_procedure, audit_run
+from ecan_core.command_line.narrator import Narrator
+from ecan_core.runtime.seeding import one_thread
+from ecan_core.training.train import TrainSettings
 from source_site.audit.bounds import LEVEL, Estimate
 from source_site.audit.report import Attack, AuditReport
+from source_site.audit.run import attack_procedure, audit_run
 from source_site.audit.shadows import random_halves, train_shadows
 from source_site.audit.tiers import ASKED, findings, highest_tier
-from source_site.material import Material, Recipe, read_material
-from source_site.record import load_record
-from source_site.store import load_run
-from source_site.train import held_out_rows, hold_out, train_run
+from source_site.training.material import Material, Recipe, read_material
+from source_site.training.record import load_record
+from source_site.training.run_folder import load_run
+from source_site.training.train import held_out_rows, hold_out, train_run
 
 Row = dict[str, Any]
 OUT = RESULTS / "leakage.jsonl"

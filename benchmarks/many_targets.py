@@ -16,10 +16,10 @@ from pathlib import Path
 
 from benchmarks.exchange import Site, Source, issue, new_site, new_source, serving
 from benchmarks.record import RESULTS, record
-from protocol.grants import GrantState, SealedFacts
+from protocol.ledger.grants import GrantState, SealedFacts
 from protocol.wire.address import Address
 from protocol.wire.channel import CALLS_AT_ONCE
-from target_site.client import Deadline, connect
+from target_site.receiving.client import Deadline, connect
 
 
 def main() -> None:

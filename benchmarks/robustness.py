@@ -34,7 +34,7 @@ from benchmarks.tables import distinct, markdown, mean, pick, provenance, read_l
 from ecan_core.audio.decode import decode, resample
 from ecan_core.audio.waveform import Waveform
 from ecan_core.data.labeled import Corpus, LabeledUtterance
-from ecan_core.voices import MIN_GUESSES, possible_mode
+from ecan_core.normalization.voices import MIN_GUESSES, possible_mode
 
 NORMALIZATIONS = ("speaker", "corpus", "voice")
 AS_IT_IS = "as it is"

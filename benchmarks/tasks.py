@@ -34,8 +34,8 @@ from benchmarks.tables import (
     read_lines,
     written,
 )
-from ecan_core.methods import METHODS, SCORING_METHODS
-from ecan_core.plan import DEFAULT_METHOD, members_of
+from ecan_core.adaptation.registry import METHODS, SCORING_METHODS
+from ecan_core.adaptation.settings import DEFAULT_METHOD, members_of
 
 ALL_METHODS = ("none", *(name for name in METHODS | SCORING_METHODS if name != "none"))
 VOICE_METHODS = ("ecan", "shot-im", "shot", "aad", "cowa")

@@ -26,14 +26,14 @@ from benchmarks.arena import (
 )
 from benchmarks.record import ROOT, write_section
 from benchmarks.tables import distinct, markdown, mean, over_seeds, pick, provenance, read_lines, written
+from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, members_of
+from ecan_core.adaptation.shared import change_weights, update_of_site
+from ecan_core.adaptation.site import SiteAdaptation, adapt_site
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.data.inputs import Inputs
 from ecan_core.model.network import Network
-from ecan_core.plan import DEFAULT_METHOD, AdaptSettings, members_of
-from ecan_core.predict import predict_scores
-from ecan_core.rounds import SiteAdaptation, adapt_site
-from ecan_core.together import change_weights, update_of_site
-from ecan_core.voices import possible_mode
+from ecan_core.model.predict import predict_scores
+from ecan_core.normalization.voices import possible_mode
 from protocol.federation.update import check_update, encode_update, length_of
 from target_site.federation.coordinator import TogetherPlan
 from target_site.federation.member import METHOD, SEEDS

@@ -32,11 +32,11 @@ from benchmarks.exchange import (
     serving,
 )
 from benchmarks.record import RESULTS, record
-from protocol.identity import server_name
+from protocol.identity.identities import server_name
 from protocol.wire.address import Address
 from protocol.wire.chunks import CHUNK_BYTES
-from target_site.client import Deadline, connect
-from target_site.partial import PartialDownload
+from target_site.receiving.client import Deadline, connect
+from target_site.receiving.partial import PartialDownload
 
 METHOD = "/bare.Stream/Fetch"
 TIMEOUT_S = 600.0

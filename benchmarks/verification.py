@@ -23,10 +23,12 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.record import RESULTS, record
-from protocol import architecture, bundle, canonical, manifest, sealing, signing, trust, weights
-from protocol.architecture import STATISTICS_DIM, Layer, layers, tensor_specs
-from protocol.manifest import PAYLOAD_TYPE, Manifest, label_mask
-from protocol.sealing_keys import SealingKey
+from protocol import canonical
+from protocol.bundle import architecture, frame, manifest, sealing, trust, weights
+from protocol.bundle.architecture import STATISTICS_DIM, Layer, layers, tensor_specs
+from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, label_mask
+from protocol.identity import signing
+from protocol.identity.sealing_keys import SealingKey
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 ISSUER = signing.fingerprint_of(signing.raw_public_key(KEY))
@@ -54,7 +56,7 @@ def large_architectures() -> Iterator[None]:
         mock.patch.dict(architecture._ENCODERS, encoders),
         mock.patch.dict(architecture.FRONT_ENDS, dict.fromkeys(UNITS, "stats-v1")),
         mock.patch.dict(manifest.SCHEMA, schema),
-        mock.patch.object(bundle, "MAX_WEIGHTS_BYTES", 1 << 30),
+        mock.patch.object(frame, "MAX_WEIGHTS_BYTES", 1 << 30),
     ):
         yield
 
@@ -87,7 +89,7 @@ def write_bundle(path: Path, arch: str) -> None:
         weights_sha256=hashlib.sha256(packed).digest(),
         weights_len=len(packed),
     )
-    path.write_bytes(bundle.assemble(signing.sign(PAYLOAD_TYPE, stated.to_bytes(), KEY), packed))
+    path.write_bytes(frame.assemble(signing.sign(PAYLOAD_TYPE, stated.to_bytes(), KEY), packed))
 
 
 def measure(arch: str, path: Path, rounds: int) -> dict[str, object]:

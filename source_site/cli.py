@@ -6,30 +6,38 @@ from typing import NoReturn
 
 import click
 
-from ecan_core.console import LazyCommand, LazyGroup, one_numeric_thread, refuse_foreign_package, run
+from ecan_core.command_line.console import LazyCommand, LazyGroup, one_numeric_thread, refuse_foreign_package, run
 from ecan_core.errors import EcanError
 
 try:
     from protocol.errors import ProtocolError
-    from protocol.sandbox import forbid_dumps
+    from protocol.sandbox.confine import forbid_dumps
 except ImportError:  # another distribution has put its `protocol` in the place of ours
     refuse_foreign_package("protocol")
 
 COMMANDS = {
-    "keys": LazyCommand("source_site.commands:keys", "Create this site's keys, show its fingerprint, replace them."),
-    "officer": LazyCommand("source_site.commands:officer", "Manage a second officer, who may override an audit."),
-    "train": LazyCommand("source_site.commands:train", "Train a model on labelled speech."),
-    "federate": LazyCommand("source_site.federation.commands:federate", "Train one network at several sites."),
-    "audit": LazyCommand("source_site.audit.commands:audit", "Attack the model as its receivers could."),
-    "reproduce": LazyCommand("source_site.audit.commands:reproduce", "Train the model again and compare the bytes."),
-    "cards": LazyCommand("source_site.audit.commands:cards", "Write a model card, a data sheet and an ML-BOM."),
-    "grant": LazyCommand("source_site.commands:grant", "Sign the model and seal it to sites; nothing leaves yet."),
-    "export": LazyCommand("source_site.commands:export", "Sign the model and hand it to each site, once."),
-    "close": LazyCommand("source_site.commands:close", "Close a grant with a hand-carried receipt."),
-    "revoke": LazyCommand("source_site.commands:revoke", "Withdraw a release or a key for all targets."),
-    "inspect": LazyCommand("source_site.commands:inspect", "List every byte of a bundle."),
-    "deny": LazyCommand("source_site.commands:deny", "Deny a grant before it is delivered."),
-    "ledger": LazyCommand("source_site.commands:ledger", "List what was exported and to whom, or verify that list."),
+    "keys": LazyCommand(
+        "source_site.commands.release:keys", "Create this site's keys, show its fingerprint, replace them."
+    ),
+    "officer": LazyCommand(
+        "source_site.commands.release:officer", "Manage a second officer, who may override an audit."
+    ),
+    "train": LazyCommand("source_site.commands.release:train", "Train a model on labelled speech."),
+    "federate": LazyCommand("source_site.commands.federation:federate", "Train one network at several sites."),
+    "audit": LazyCommand("source_site.commands.audit:audit", "Attack the model as its receivers could."),
+    "reproduce": LazyCommand("source_site.commands.audit:reproduce", "Train the model again and compare the bytes."),
+    "cards": LazyCommand("source_site.commands.audit:cards", "Write a model card, a data sheet and an ML-BOM."),
+    "grant": LazyCommand(
+        "source_site.commands.release:grant", "Sign the model and seal it to sites; nothing leaves yet."
+    ),
+    "export": LazyCommand("source_site.commands.release:export", "Sign the model and hand it to each site, once."),
+    "close": LazyCommand("source_site.commands.release:close", "Close a grant with a hand-carried receipt."),
+    "revoke": LazyCommand("source_site.commands.release:revoke", "Withdraw a release or a key for all targets."),
+    "inspect": LazyCommand("source_site.commands.release:inspect", "List every byte of a bundle."),
+    "deny": LazyCommand("source_site.commands.release:deny", "Deny a grant before it is delivered."),
+    "ledger": LazyCommand(
+        "source_site.commands.release:ledger", "List what was exported and to whom, or verify that list."
+    ),
 }
 
 

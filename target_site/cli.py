@@ -9,32 +9,36 @@ from typing import NoReturn
 
 import click
 
-from ecan_core.console import LazyCommand, LazyGroup, one_numeric_thread, refuse_foreign_package, run
+from ecan_core.command_line.console import LazyCommand, LazyGroup, one_numeric_thread, refuse_foreign_package, run
 from ecan_core.errors import EcanError
 
 try:
     from protocol.errors import ProtocolError
-    from protocol.sandbox import forbid_dumps
+    from protocol.sandbox.confine import forbid_dumps
 except ImportError:  # another distribution has put its `protocol` in the place of ours
     refuse_foreign_package("protocol")
 
 COMMANDS = {
-    "request": LazyCommand("target_site.commands:request", "Write the request that a source site needs."),
-    "receive": LazyCommand("target_site.commands:receive", "Fetch and verify the model, once."),
-    "trust": LazyCommand("target_site.commands:trust", "Show or change what this site remembers of its sources."),
-    "inspect": LazyCommand("target_site.commands:inspect", "List every byte of a bundle."),
-    "approve": LazyCommand("target_site.commands:approve", "Approve a bundle in a person's name, for one purpose."),
-    "adapt": LazyCommand("target_site.model_commands:adapt", "Adapt the model to unlabelled recordings."),
-    "predict": LazyCommand("target_site.model_commands:predict", "Recognize emotions with the adapted model."),
-    "evaluate": LazyCommand("target_site.model_commands:evaluate", "Measure the model on labelled recordings."),
-    "onnx": LazyCommand("target_site.model_commands:onnx", "Write the adapted model as an ONNX file."),
-    "sheet": LazyCommand("target_site.model_commands:sheet", "Draw utterances for a person to label."),
-    "forget": LazyCommand("target_site.model_commands:forget", "Remove a person from an adapted model."),
-    "expire": LazyCommand("target_site.model_commands:expire", "Delete features and predictions past retention."),
-    "replay": LazyCommand("target_site.model_commands:replay", "Adapt once more and compare the files."),
-    "log": LazyCommand("target_site.commands:log", "Check the log of what was done."),
-    "together": LazyCommand("target_site.federation.commands:together", "Adapt one model together with other sites."),
-    "doctor": LazyCommand("target_site.commands:doctor", "Find what keeps this site from working."),
+    "request": LazyCommand("target_site.commands.bundle:request", "Write the request that a source site needs."),
+    "receive": LazyCommand("target_site.commands.bundle:receive", "Fetch and verify the model, once."),
+    "trust": LazyCommand(
+        "target_site.commands.bundle:trust", "Show or change what this site remembers of its sources."
+    ),
+    "inspect": LazyCommand("target_site.commands.bundle:inspect", "List every byte of a bundle."),
+    "approve": LazyCommand(
+        "target_site.commands.bundle:approve", "Approve a bundle in a person's name, for one purpose."
+    ),
+    "adapt": LazyCommand("target_site.commands.model:adapt", "Adapt the model to unlabelled recordings."),
+    "predict": LazyCommand("target_site.commands.model:predict", "Recognize emotions with the adapted model."),
+    "evaluate": LazyCommand("target_site.commands.model:evaluate", "Measure the model on labelled recordings."),
+    "onnx": LazyCommand("target_site.commands.model:onnx", "Write the adapted model as an ONNX file."),
+    "sheet": LazyCommand("target_site.commands.model:sheet", "Draw utterances for a person to label."),
+    "forget": LazyCommand("target_site.commands.model:forget", "Remove a person from an adapted model."),
+    "expire": LazyCommand("target_site.commands.model:expire", "Delete features and predictions past retention."),
+    "replay": LazyCommand("target_site.commands.model:replay", "Adapt once more and compare the files."),
+    "log": LazyCommand("target_site.commands.bundle:log", "Check the log of what was done."),
+    "together": LazyCommand("target_site.commands.federation:together", "Adapt one model together with other sites."),
+    "doctor": LazyCommand("target_site.commands.bundle:doctor", "Find what keeps this site from working."),
 }
 
 

@@ -21,11 +21,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from ecan_core.console import without_foreign
+from ecan_core.command_line.console import without_foreign
 from ecan_core.errors import EcanError
-from protocol import sandbox
 from protocol.errors import Code, ConnectionFault, ContainmentFault, KeyFault, ProtocolError, StorageFault, Unauthentic
-from protocol.grants import SECONDS_PER_DAY
+from protocol.ledger.grants import SECONDS_PER_DAY
+from protocol.sandbox import confine
 from protocol.wire.address import Address, parse_address
 
 MIN_FREE_BYTES = 256 << 20
@@ -202,18 +202,18 @@ def _kernel(_: Circumstances) -> str:
 
     It is tried in a process of its own, because confinement cannot be undone.
     """
-    what = _fails_in_a_process(lambda: sandbox.confine(readable=(), network=sandbox.Network.NONE))
+    what = _fails_in_a_process(lambda: confine.confine(readable=(), network=confine.Network.NONE))
     if what is not None:
         raise ContainmentFault(Code.CONTAINMENT, what)
     alone = _fails_in_a_process(_leave_network) is None
     network = "" if alone else "; it stays in the machine's network, which its filter keeps it from"
     return (
-        f"Landlock {sandbox.landlock_abi()} and seccomp: recordings are read at level {3 if alone else 2} of 3{network}"
+        f"Landlock {confine.landlock_abi()} and seccomp: recordings are read at level {3 if alone else 2} of 3{network}"
     )
 
 
 def _leave_network() -> None:
-    if not sandbox.leave_network():
+    if not confine.leave_network():
         raise ContainmentFault(Code.CONTAINMENT, "no network namespace can be made")
 
 
@@ -266,9 +266,9 @@ def _disk(circumstances: Circumstances) -> str | Note:
 
 
 def _keys(circumstances: Circumstances) -> str:
-    from protocol.key_files import PRIVATE_FILES, is_locked, load_identity, refuse_exposed
-    from target_site.keys import own_fingerprint
-    from target_site.trust_state import load_trust_state
+    from protocol.identity.key_files import PRIVATE_FILES, is_locked, load_identity, refuse_exposed
+    from target_site.trust.keys import own_fingerprint
+    from target_site.trust.state import load_trust_state
 
     assert circumstances.keys_dir is not None
     fingerprint = own_fingerprint(circumstances.keys_dir)
@@ -286,7 +286,7 @@ def _clock(circumstances: Circumstances) -> str:
 
     It shows a clock that is wrong by days.
     """
-    from protocol.key_files import load_public
+    from protocol.identity.key_files import load_public
 
     assert circumstances.keys_dir is not None
     certificate, now = load_public(circumstances.keys_dir).certificate, circumstances.now
@@ -310,9 +310,9 @@ def _revocations(circumstances: Circumstances) -> str:
 
     A list that the rules call too old is a fault.
     """
-    from target_site.freshness import age_of_list, refuse_stale
     from target_site.site_policy import read_policy
-    from target_site.trust_state import NONE, load_trust_state
+    from target_site.trust.freshness import age_of_list, refuse_stale
+    from target_site.trust.state import NONE, load_trust_state
 
     assert circumstances.keys_dir is not None
     try:
@@ -381,9 +381,9 @@ def _source(circumstances: Circumstances) -> str:
     """
     from cryptography import x509
 
-    from protocol.identity import check_endorsement
+    from protocol.identity.identities import check_endorsement
     from protocol.wire.channel import shown_certificate, trusted_certificate
-    from target_site.acceptance import trusted_fingerprint
+    from target_site.trust.acceptance import trusted_fingerprint
 
     address, now = _address(circumstances), circumstances.now
     data = shown_certificate(address, CONNECT_TIMEOUT_S)

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ecan_core.checks import at_least, fraction, positive
+from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
-from ecan_core.plan import AdaptSettings
-from ecan_core.settings import parse_settings, read_yaml
-from protocol.audit import TIERS
+from ecan_core.settings.checks import at_least, fraction, positive
+from ecan_core.settings.parse import parse_settings, read_yaml
+from protocol.bundle.stated_audit import TIERS
+from protocol.bundle.trust import USUAL_AUDIT, AuditTerms
 from protocol.containment.walls import DEFAULT_LEAST, Level
 from protocol.errors import Code, Refused
-from protocol.trust import USUAL_AUDIT, AuditTerms
-from target_site.orders import LEAST_CONFIDENCE
+from target_site.containment.orders import LEAST_CONFIDENCE
 
 PURPOSES = ("care", "research", "service")
 PROHIBITED_PURPOSES = ("workplace", "staff-monitoring", "recruitment", "training-of-staff", "education", "examination")

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from ecan_core.audio import foreign, wav
 from ecan_core.audio.waveform import Waveform
-from ecan_core.closing import Closing
 from ecan_core.errors import AudioRefused
+from ecan_core.runtime.closing import Closing
 
 Samples = npt.NDArray[np.float32]
 

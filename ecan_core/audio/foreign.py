@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ecan_core.audio.wav import MAX_CHANNELS, ReadAt
 from ecan_core.errors import AudioRefused
-from ecan_core.workers import Companion
+from ecan_core.runtime.workers import Companion
 
 MAX_BYTES = 1 << 30
 MAX_FRAMES = 1 << 34

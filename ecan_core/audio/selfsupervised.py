@@ -484,7 +484,7 @@ def _empty_network(form: EncoderForm) -> Any:
     """
     import torch
 
-    from ecan_core._torchaudio import torchaudio
+    from ecan_core.runtime.torchaudio_compat import torchaudio
 
     arguments: dict[str, Any] = {
         "extractor_mode": f"{form.conv_norm}_norm",

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ecan_core.closing import Closing
 from ecan_core.errors import StorageError
+from ecan_core.runtime.closing import Closing
 
 _SCHEMA = """
 CREATE TABLE features (

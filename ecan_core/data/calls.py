@@ -15,8 +15,8 @@ from ecan_core.audio.decode import Recording
 from ecan_core.audio.speech import BLEED_DB, FRAME_S, Levels, Stretch, heard_elsewhere, levels_of, utterances_in
 from ecan_core.data.features import OnProgress, Refusal, lost
 from ecan_core.errors import AudioRefused
+from ecan_core.runtime.workers import cores, shared_out
 from ecan_core.utterance import Utterance
-from ecan_core.workers import cores, shared_out
 
 LONG_S = 30.0
 """A recording that is longer is cut into utterances, unless the list says where they are."""

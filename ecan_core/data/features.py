@@ -21,8 +21,8 @@ from ecan_core.audio.frontend import FrontEnd
 from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.data.cache import Extracted, FeatureCache
 from ecan_core.errors import AudioError, AudioRefused
+from ecan_core.runtime.workers import cores, shared_out
 from ecan_core.utterance import Utterance
-from ecan_core.workers import cores, shared_out
 
 Array = npt.NDArray[Any]
 OnProgress = Callable[[int, int], None]

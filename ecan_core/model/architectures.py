@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ecan_core.errors import ModelError
 from ecan_core.model.encoder import FrameEncoder, StatisticsEncoder
 from ecan_core.model.network import Network, Standardize
-from ecan_core.seeding import seeded
+from ecan_core.runtime.seeding import seeded
 
 FEATURE_DIM = 128
 

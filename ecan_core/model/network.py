@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ecan_core.data.inputs import FrameBatch
 from ecan_core.model.encoder import Encoder
-from ecan_core.normalize import CLAMP, moments_of
+from ecan_core.normalization.normalize import CLAMP, moments_of
 
 
 class NetOutput(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Any
 
 from protocol.containment.probes import Plant
 from protocol.containment.walls import Conditions, Containment, contain
-from protocol.sandbox import die_with_parent
+from protocol.sandbox.confine import die_with_parent
 
 MAX_INSTRUCTION_BYTES = 1 << 20
 _CHANNEL = 1

@@ -20,9 +20,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from protocol import sandbox
 from protocol.containment.probes import Plant, attempt_all
 from protocol.errors import Code, ContainmentFault
+from protocol.sandbox import confine
 
 
 class Level(IntEnum):
@@ -166,11 +166,11 @@ def contain(
             Code.PROBE, f"The probes do not work: {control.secret} cannot be read; check the folder's permissions."
         )
     _limit_memory()
-    is_alone = sandbox.leave_network()
-    walls = sandbox.confine(
+    is_alone = confine.leave_network()
+    walls = confine.confine(
         readable=[path for path in readable if path.exists()],
         writable=writable,
-        network=sandbox.Network.NONE,
+        network=confine.Network.NONE,
         required=False,
     )
     level = _level(walls, is_alone=is_alone)
@@ -178,14 +178,14 @@ def contain(
         raise ContainmentFault(
             Code.CONTAINMENT,
             f"This system contains the process that reads recordings at level {level:d} only ({WALLS[level]}), and "
-            f"level {conditions.least:d} is required; use {sandbox.OLDEST_KERNEL} or newer with Landlock and seccomp, "
+            f"level {conditions.least:d} is required; use {confine.OLDEST_KERNEL} or newer with Landlock and seccomp, "
             'or accept the risk with --accept-uncontained "REASON".',
         )
     after = attempt_all(plant)
     if level > Level.NONE:
         _refuse_gaps({name for name, led_out in after.items() if led_out} - _OPEN_AT[level])
     if level >= Level.FILES:
-        sandbox.probe_denied([Path(plant.secret), Path(plant.folder)], network=sandbox.Network.NONE)
+        confine.probe_denied([Path(plant.secret), Path(plant.folder)], network=confine.Network.NONE)
     return Containment(
         level=level,
         accepted=conditions.accepted if level < conditions.least else None,
@@ -193,7 +193,7 @@ def contain(
     )
 
 
-def _level(walls: sandbox.Confinement, *, is_alone: bool) -> Level:
+def _level(walls: confine.Confinement, *, is_alone: bool) -> Level:
     if not walls.seccomp:
         return Level.NONE
     if not walls.holds:

@@ -71,7 +71,7 @@ def prepare(options: Mapping[str, Any], subject: Subject, announce: Callable[[st
     The book is made again where a person says why.
 
     Args:
-        options: those of `ecan_core.node_options`.
+        options: those of `ecan_core.command_line.node_options`.
         subject: what the book is about.
         announce: tells a person.
 

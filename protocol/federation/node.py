@@ -20,9 +20,9 @@ from typing import Any, BinaryIO, NoReturn
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from protocol import sandbox
 from protocol.federation.messages import REFUSED, Answer, question_frame, read_answer
 from protocol.federation.quiet import keep_quiet, require_quiet
+from protocol.sandbox import confine
 
 MAX_MEMORY_BYTES = 4 << 30
 POLL_S = 0.5
@@ -62,7 +62,7 @@ def main() -> NoReturn:
     sys.stdout = sys.stderr  # whatever is printed goes to the log
     told = Instructions(**json.loads(answers.read(int.from_bytes(answers.read(4), "little"))))
     keep_quiet(Path(told.home))
-    sandbox.die_with_parent(told.parent)
+    confine.die_with_parent(told.parent)
     connect = _connection()  # imports everything while all files are within reach
     walls = _confine(told)
     questions.write(json.dumps({"walls": walls, "tried": len(told.unseen)}).encode() + b"\n")
@@ -98,10 +98,10 @@ def _connection() -> Callable[..., Any]:
 def _confine(told: Instructions) -> bool:
     """Build the walls; returns whether all of them stand."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    network = sandbox.Network.call(int(told.address.rpartition(":")[2]))
-    walls = sandbox.confine(readable=sandbox.code_paths(), network=network, required=told.required)
+    network = confine.Network.call(int(told.address.rpartition(":")[2]))
+    walls = confine.confine(readable=confine.code_paths(), network=network, required=told.required)
     if walls.holds:
-        sandbox.probe_denied(map(Path, told.unseen), network=network)
+        confine.probe_denied(map(Path, told.unseen), network=network)
     return walls.holds
 
 

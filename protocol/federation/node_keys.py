@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
 from protocol.files import make_private_folder, read_bounded, write_atomic
-from protocol.identity import private_pem
-from protocol.key_files import PASSPHRASE_VARIABLE, is_encrypted, load_private_key, read_pem
-from protocol.passphrase import new_passphrase, read_passphrase
+from protocol.identity.identities import private_pem
+from protocol.identity.key_files import PASSPHRASE_VARIABLE, is_encrypted, load_private_key, read_pem
+from protocol.identity.passphrase import new_passphrase, read_passphrase
 
 MAX_PUBLIC_BYTES = 4096
 SIGNATURE_BYTES = 96

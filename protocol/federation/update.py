@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from protocol import weights
-from protocol.architecture import ARCHITECTURES, MAX_CLASSES, MIN_CLASSES, TensorSpec, model_shapes, tensor_specs
+from protocol.bundle import weights
+from protocol.bundle.architecture import ARCHITECTURES, MAX_CLASSES, MIN_CLASSES, TensorSpec, model_shapes, tensor_specs
+from protocol.bundle.weights import Array, Arrays, Buffer
 from protocol.errors import Code, Malformed, Refused
 from protocol.files import make_private_folder, read_bounded, write_atomic
-from protocol.weights import Array, Arrays, Buffer
 
 MAX_UPDATE_BYTES = 16 << 20
 LEFT = "left"

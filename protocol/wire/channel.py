@@ -16,7 +16,7 @@ from typing import Protocol
 import grpc
 
 from protocol.errors import Code, ConnectionFault, TimedOut, Unauthentic
-from protocol.identity import Role, check_endorsement, server_name
+from protocol.identity.identities import Role, check_endorsement, server_name
 from protocol.wire.address import Address
 from protocol.wire.limits import MAX_METADATA_BYTES, MAX_REPLY_BYTES, MAX_REQUEST_BYTES, SOFT_METADATA_BYTES
 from protocol.wire.service import MAX_CALL_S

@@ -5,12 +5,12 @@ One table for both sites. A field that is not in it cannot be sent or read, so n
 
 from collections.abc import Mapping
 
-from protocol.identity import ONLINE_ENDORSEMENT_BYTES
-from protocol.receipts import MAX_RECEIPT_BYTES
-from protocol.request import GRANT_BYTES
-from protocol.revocations import MAX_REVOCATIONS_BYTES
-from protocol.sealing import MAX_SEALED_BYTES
-from protocol.statements import MAX_SEQ, MAX_STATEMENT_BYTES
+from protocol.bundle.sealing import MAX_SEALED_BYTES
+from protocol.identity.identities import ONLINE_ENDORSEMENT_BYTES
+from protocol.statements.offers import MAX_SEQ, MAX_STATEMENT_BYTES
+from protocol.statements.receipts import MAX_RECEIPT_BYTES
+from protocol.statements.request import GRANT_BYTES
+from protocol.statements.revocations import MAX_REVOCATIONS_BYTES
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.proof import NONCE_BYTES, PROOF_BYTES
 

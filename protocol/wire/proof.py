@@ -10,8 +10,8 @@ import hashlib
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import signing
 from protocol.errors import Code, Unauthentic
+from protocol.identity import signing
 
 NONCE_BYTES = 32
 PROOF_BYTES = 96

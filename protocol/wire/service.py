@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, TimedOut
-from protocol.request import SiteRequest
+from protocol.statements.request import SiteRequest
 from protocol.wire.codec import decoder, encode
 from protocol.wire.ecan.v1 import release_pb2
 from protocol.wire.ecan.v1.release_pb2 import (

@@ -16,7 +16,7 @@ from source_site.audit.bounds import LEVEL, NUM_RESAMPLES, Estimate
 from source_site.audit.membership import confidences
 from source_site.audit.report import Canaries
 from source_site.audit.shadows import Shadows
-from source_site.material import Material
+from source_site.training.material import Material
 
 MAX_CANARIES = 64
 CORPUS_SHARE = 6

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from ecan_core.model.network import Network
-from ecan_core.seeding import seeded
+from ecan_core.runtime.seeding import seeded
 from source_site.audit.report import Reconstruction
 from source_site.audit.shadows import job_seed
-from source_site.material import Material, Recipe, fit_network, quantize_network
+from source_site.training.material import Material, Recipe, fit_network, quantize_network
 
 NUM_NETWORKS = 8
 STARTS = 4

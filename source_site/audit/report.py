@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ecan_core.errors import ModelError, SettingsError, UsageFault
-from ecan_core.settings import parse_settings
+from ecan_core.settings.parse import parse_settings
 from protocol.files import read_bounded, write_atomic
 from source_site.audit.bounds import Estimate, Separation
-from source_site.store import Promise
+from source_site.training.run_folder import Promise
 
 AUDIT_FILE, PAGE_FILE = "audit.json", "audit.html"
 MAX_AUDIT_BYTES = 16 * 1024 * 1024

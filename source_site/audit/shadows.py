@@ -22,12 +22,12 @@ from numpy.lib.format import MAGIC_PREFIX
 from ecan_core.data.inputs import inputs_of
 from ecan_core.errors import SettingsError, StorageError
 from ecan_core.model.network import Network
-from ecan_core.optim import make_optimizer
-from ecan_core.predict import run
-from ecan_core.seeding import one_thread
-from ecan_core.workers import cores, shared_out
+from ecan_core.model.optim import make_optimizer
+from ecan_core.model.predict import run
+from ecan_core.runtime.seeding import one_thread
+from ecan_core.runtime.workers import cores, shared_out
 from protocol.files import make_private_folder, write_atomic
-from source_site.material import Material, Recipe, fit_network, quantize_network
+from source_site.training.material import Material, Recipe, fit_network, quantize_network
 
 OnProgress = Callable[[int, int], None]
 

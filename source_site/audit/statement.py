@@ -6,8 +6,8 @@ It states the upper ends of intervals, rounded up, and nothing else.
 import math
 from typing import Any
 
-from protocol.audit import AuditFields
-from protocol.manifest import log2_bucket
+from protocol.bundle.manifest import log2_bucket
+from protocol.bundle.stated_audit import AuditFields
 from source_site.audit.report import PROCEDURE, RELEASED, AuditReport
 
 FIGURES = {
@@ -27,7 +27,7 @@ def state(report: AuditReport, tier: int, verdict: str) -> AuditFields:
     Args:
         report: what it has found.
         tier: the tier that the model leaves at.
-        verdict: what came of it, one of `protocol.audit.VERDICTS` but not that there was none.
+        verdict: what came of it, one of `protocol.bundle.stated_audit.VERDICTS` but not that there was none.
     """
     attacks = {(one.name, one.target): one.measured for one in report.attacks}
     found: dict[str, Any] = {

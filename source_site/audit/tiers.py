@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from protocol.errors import Code, Refused
 from source_site.audit.report import AUDIT_FILE, PROCEDURE, RELEASED, Attack, AuditReport, load_report
-from source_site.store import StoredRun
+from source_site.training.run_folder import StoredRun
 
 TIERS = (0, 1, 2)
 CHANCE = 0.01

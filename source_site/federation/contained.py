@@ -9,13 +9,13 @@ from typing import Any, NoReturn
 
 import click
 
-from ecan_core.console import run
+from ecan_core.command_line.console import run
+from ecan_core.command_line.narrator import Narrator
 from ecan_core.errors import EcanError
-from ecan_core.narrator import Narrator
-from ecan_core.settings import parse_settings
+from ecan_core.settings.parse import parse_settings
 from protocol.containment.contained_process import Work, carry_out_order, reserve_channel
 from protocol.errors import ProtocolError
-from protocol.sandbox import code_paths
+from protocol.sandbox.confine import code_paths
 from source_site.federation.orders import ORDERS
 
 _SYSTEM = ("/proc/cpuinfo", "/sys/devices/system/cpu")
@@ -37,7 +37,7 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
 
     All files are still within reach.
     """
-    from ecan_core.seeding import one_thread
+    from ecan_core.runtime.seeding import one_thread
     from source_site.federation import tasks
 
     order = parse_settings(ORDERS[command], values, "order")

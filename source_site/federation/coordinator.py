@@ -15,9 +15,9 @@ from flwr.serverapp import Grid
 
 from ecan_core.errors import AudioError
 from ecan_core.labels import EMOTIONS, check_classes
-from ecan_core.metrics import uar
 from ecan_core.model.architectures import ARCHITECTURES
 from ecan_core.model.weights import to_arrays
+from ecan_core.training.metrics import uar
 from protocol.errors import Code, ConnectionFault
 from protocol.federation.masking import mean_of
 from protocol.federation.messages import Field
@@ -32,8 +32,8 @@ from source_site.federation.member import (
     ROUND,
 )
 from source_site.federation.plan import EVERYBODY, HEARD, Arrays, Plan, first_arrays, network_of, part
-from source_site.store import RunFacts, save_run
-from source_site.train import NOT_ESTIMATED
+from source_site.training.run_folder import RunFacts, save_run
+from source_site.training.train import NOT_ESTIMATED
 
 GATHERING_S = 3600.0
 """How long the coordinator waits until enough sites are there."""

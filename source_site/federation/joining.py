@@ -38,7 +38,7 @@ def join_federation(
         path: where it lies.
         relabel: what its labels count as.
         rules: what this site insists on.
-        options: those of `ecan_core.node_options`.
+        options: those of `ecan_core.command_line.node_options`.
         announce: tells a person.
         quiet: whether the contained process says nothing but errors.
 

@@ -27,12 +27,12 @@ from protocol.errors import Code, Refused
 from protocol.federation.answers import Answers, Step
 from protocol.federation.messages import KEYS, OFFERS, Answer, Arrays, Question
 from protocol.files import make_private_folder, read_bounded, write_atomic
-from source_site.accountant import epsilon_of
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, Order, RoundOrder, Site, TallyOrder
 from source_site.federation.plan import EVERYBODY, HEARD, Plan, array_shapes, first_arrays, part
 from source_site.federation.tasks import private_settings
-from source_site.privacy import usual_delta
-from source_site.store import MAX_WEIGHTS_BYTES
+from source_site.training.accountant import epsilon_of
+from source_site.training.privacy import usual_delta
+from source_site.training.run_folder import MAX_WEIGHTS_BYTES
 
 PLAN, CLASSES, ROUND = "plan", "classes", "round"
 """Names of the fields of a question."""

@@ -11,14 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from ecan_core.checks import at_least, at_most, non_negative, positive
 from ecan_core.errors import SettingsError
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import restore, snapshot
-from ecan_core.settings import parse_settings
-from ecan_core.train import TrainSettings
-from protocol.architecture import model_shapes
+from ecan_core.settings.checks import at_least, at_most, non_negative, positive
+from ecan_core.settings.parse import parse_settings
+from ecan_core.training.train import TrainSettings
+from protocol.bundle.architecture import model_shapes
 from protocol.federation.masking import FEWEST_FOR_SECRECY
 
 Arrays = dict[str, np.ndarray]

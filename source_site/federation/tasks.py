@@ -13,25 +13,25 @@ import numpy as np
 import torch
 from safetensors.numpy import load, save
 
+from ecan_core.command_line.narrator import Narrator
 from ecan_core.corpora import read_corpus
 from ecan_core.errors import UsageFault
 from ecan_core.labels import check_classes
-from ecan_core.metrics import confusion
 from ecan_core.model.architectures import ARCHITECTURES
 from ecan_core.model.network import Network
+from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import snapshot
-from ecan_core.narrator import Narrator
-from ecan_core.predict import predict_scores
-from ecan_core.private import PrivateSettings, train_private
-from ecan_core.train import train
+from ecan_core.training.metrics import confusion
+from ecan_core.training.private import PrivateSettings, train_private
+from ecan_core.training.train import train
 from protocol.files import read_bounded, write_atomic
-from source_site.accountant import noise_for
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, Order, RoundOrder, Site, TallyOrder
 from source_site.federation.plan import EVERYBODY, HEARD, Arrays, Plan, named, network_of, part
-from source_site.material import Material, quantize_network, read_material
-from source_site.privacy import usual_delta
-from source_site.store import MAX_WEIGHTS_BYTES
-from source_site.train import held_out_rows
+from source_site.training.accountant import noise_for
+from source_site.training.material import Material, quantize_network, read_material
+from source_site.training.privacy import usual_delta
+from source_site.training.run_folder import MAX_WEIGHTS_BYTES
+from source_site.training.train import held_out_rows
 
 Told = dict[str, Any]
 

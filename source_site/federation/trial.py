@@ -20,7 +20,7 @@ from source_site.federation.member import Member, Rules, speech_of
 from source_site.federation.orders import Site
 from source_site.federation.plan import Plan
 from source_site.federation.tasks import carry_out
-from source_site.store import RunFacts
+from source_site.training.run_folder import RunFacts
 
 
 def run_trial(corpora: Sequence[tuple[str, Path]], plan: Plan, out: Path) -> RunFacts:

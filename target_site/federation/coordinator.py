@@ -11,7 +11,7 @@ import numpy as np
 from flwr.app.message_type import MessageType
 from flwr.serverapp import Grid
 
-from ecan_core.checks import at_least, non_negative, positive
+from ecan_core.settings.checks import at_least, non_negative, positive
 from protocol.errors import Code, ConnectionFault, Refused
 from protocol.federation.masking import FEWEST_FOR_SECRECY
 from protocol.federation.rounds import Averaging, ask, average, wait_for_nodes

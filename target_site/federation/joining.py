@@ -19,7 +19,7 @@ def join_together(setting: Setting, options: dict[str, Any], announce: Callable[
 
     Args:
         setting: how this site's operator set its node up.
-        options: those of `ecan_core.node_options`.
+        options: those of `ecan_core.command_line.node_options`.
         announce: tells a person.
 
     Raises:

@@ -16,11 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import save
 
-from ecan_core.checks import at_most, non_negative, positive
+from ecan_core.adaptation.settings import AdaptSettings
+from ecan_core.command_line.narrator import Narrator
 from ecan_core.data.unlabeled import LeftOut
-from ecan_core.narrator import Narrator
-from ecan_core.plan import AdaptSettings
-from ecan_core.settings import parse_settings
+from ecan_core.settings.checks import at_most, non_negative, positive
+from ecan_core.settings.parse import parse_settings
+from protocol.bundle.trust import VerifiedBundle
 from protocol.containment.launcher import carry_out_contained
 from protocol.containment.walls import Conditions
 from protocol.errors import Code, Refused
@@ -28,17 +29,16 @@ from protocol.federation.answers import Answers
 from protocol.federation.messages import KEYS, Answer, Question
 from protocol.federation.update import LEFT, MAX_UPDATE_BYTES, check_update, keep_copy, refuse_foreign, refuse_spent
 from protocol.files import make_private_folder, read_bounded, write_atomic
-from protocol.key_files import is_locked
-from protocol.trust import VerifiedBundle
-from target_site.acceptance import open_accepted
-from target_site.approval import require_approval
-from target_site.commands import log_of, today
-from target_site.freshness import refuse_stale
-from target_site.locks import writing_alone
-from target_site.model_folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
-from target_site.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings, task_of
-from target_site.own_model import sign_model
+from protocol.identity.key_files import is_locked
+from protocol.locks import writing_alone
+from target_site.commands.bundle import log_of, today
+from target_site.containment.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings, task_of
+from target_site.model.folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
 from target_site.site_policy import SitePolicy, Together, read_policy
+from target_site.trust.acceptance import open_accepted
+from target_site.trust.approval import require_approval
+from target_site.trust.freshness import refuse_stale
+from target_site.trust.own_model import sign_model
 
 WEIGHTS, ARCH, CLASSES = "weights", "arch", "classes"
 """What a site tells of its model: which release, and the form of an update of it."""

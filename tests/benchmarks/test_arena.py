@@ -17,10 +17,10 @@ from benchmarks.arena import (
     keep,
 )
 from benchmarks.classes import CLASSES
-from ecan_core import rounds
+from ecan_core.adaptation import site as rounds
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.labels import check_classes
-from ecan_core.voices import MIN_GUESSES
+from ecan_core.normalization.voices import MIN_GUESSES
 
 
 def speech(name="here", num=24, classes=("anger", "fear", "sadness"), seed=0):

@@ -3,7 +3,7 @@ import pytest
 from benchmarks.calibration import line_through, line_without, table
 from benchmarks.record import RESULTS
 from benchmarks.tables import distinct, read_lines
-from ecan_core.calibrate import LINE
+from ecan_core.adaptation.calibrate import LINE
 
 LINES = read_lines(RESULTS / "calibration.jsonl")
 

@@ -6,7 +6,7 @@ import torch
 from ecan_core.data.inputs import Inputs, StatisticsInputs, inputs_of
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
-from ecan_core.train import TrainSettings, train
+from ecan_core.training.train import TrainSettings, train
 
 NUM_CLASSES, DIM = 4, 12
 

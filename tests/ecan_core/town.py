@@ -8,8 +8,8 @@ import torch
 from ecan_core.data.inputs import inputs_of
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.network import Network
-from ecan_core.normalize import fit_normalizer
-from ecan_core.train import TrainSettings, train
+from ecan_core.normalization.normalize import fit_normalizer
+from ecan_core.training.train import TrainSettings, train
 
 NUM_CLASSES, NUM_VOICES = 4, 3
 NAMES = (*(f"cepstrum.mean.{index:02d}" for index in range(10)), *(f"rhythm.{index:02d}" for index in range(10)))

@@ -15,10 +15,11 @@ from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import architecture, bundle, manifest, signing, trust, weights
-from protocol.architecture import Layer, tensor_specs
+from protocol.bundle import architecture, frame, manifest, trust, weights
+from protocol.bundle.architecture import Layer, tensor_specs
+from protocol.bundle.trust import Anchor
 from protocol.errors import ProtocolError
-from protocol.trust import Anchor
+from protocol.identity import signing
 from tests.vectors import make, reader
 
 MAX_BYTES = 4096
@@ -66,8 +67,8 @@ def _payload_of(envelope: bytes) -> bytes:
 
 
 def _frame(data: bytes) -> None:
-    parts = bundle.split(data)
-    assert bundle.assemble(parts.envelope, bytes(parts.weights)) == data
+    parts = frame.split(data)
+    assert frame.assemble(parts.envelope, bytes(parts.weights)) == data
 
 
 def _envelope(data: bytes) -> None:
@@ -113,13 +114,13 @@ def _tiny_weights() -> list[bytes]:
 
 def _signed_bundle(data: bytes) -> None:
     """A signed manifest of the fuzzer's making before golden weights."""
-    sealed = bundle.assemble(signing.sign(manifest.PAYLOAD_TYPE, data, make.RELEASE), make.grow_weights("mlp"))
+    sealed = frame.assemble(signing.sign(manifest.PAYLOAD_TYPE, data, make.RELEASE), make.grow_weights("mlp"))
     trust.verify(sealed, Anchor(issuer=ISSUER, today=make.TODAY))
 
 
 def _two_readers(data: bytes) -> None:
     """An envelope; both readers must say the same, up to the policy, where weights do not matter yet."""
-    sealed = bundle.assemble(data, b"no weights") if 0 < len(data) <= 16_384 else data
+    sealed = frame.assemble(data, b"no weights") if 0 < len(data) <= 16_384 else data
     site = reader.Site(issuer=ISSUER, today=make.TODAY)
     with contextlib.suppress(reader.BundleRefusedError):
         reader.read(sealed, site)
@@ -157,78 +158,78 @@ def _inspect(data: bytes) -> None:
     """A signed manifest of the fuzzer's making, or a sealed file, as an officer looks at it."""
     from pathlib import Path
 
-    from protocol import inspect, inspect_page, sealing
+    from protocol.bundle import sealing
+    from protocol.inspection import listing as inspect
+    from protocol.inspection import page
 
     if data.startswith(sealing.MAGIC):
         listing = inspect._sealed_listing(Path("file"), data, None)
     else:
         envelope = signing.sign(manifest.PAYLOAD_TYPE, data, make.RELEASE)
-        listing = inspect._bundle_listing(Path("file"), bundle.assemble(envelope, make.grow_weights("mlp")))
+        listing = inspect._bundle_listing(Path("file"), frame.assemble(envelope, make.grow_weights("mlp")))
     assert inspect.format_text(listing)
-    assert inspect_page.format_html(listing).count("<script") == 0
+    assert page.format_html(listing).count("<script") == 0
 
 
 def _request(data: bytes) -> None:
-    from protocol import request
+    from protocol.statements import request
 
     signer = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(VECTORS["request"]["test_only_key"]))
     request.open_request(signing.sign(request.PAYLOAD_TYPE, data, signer))
 
 
 def _request_envelope(data: bytes) -> None:
-    from protocol import request
+    from protocol.statements import request
 
     request.open_request(data)
 
 
 def _receipt(data: bytes) -> None:
-    from protocol import receipts
+    from protocol.statements import receipts
 
     read = receipts.open_receipt(signing.sign(receipts.PAYLOAD_TYPE, data, make.RECEIPT), signer=make.AUDIENCE)
     assert _payload_of(receipts.sign_receipt(read, make.RECEIPT)) == data
 
 
 def _offer(data: bytes) -> None:
-    from protocol import statements
+    from protocol.statements import offers
 
-    read = statements.open_offer(
-        signing.sign(statements.OFFER_TYPE, data, make.ONLINE), _statement("endorsement"), ISSUER
-    )
-    assert _payload_of(statements.sign_offer(read, make.ONLINE)) == data
+    read = offers.open_offer(signing.sign(offers.OFFER_TYPE, data, make.ONLINE), _statement("endorsement"), ISSUER)
+    assert _payload_of(offers.sign_offer(read, make.ONLINE)) == data
 
 
 def _checkpoint(data: bytes) -> None:
-    from protocol import statements
+    from protocol.statements import offers
 
-    read = statements.open_checkpoint(
-        signing.sign(statements.CHECKPOINT_TYPE, data, make.ONLINE), _statement("endorsement"), ISSUER
+    read = offers.open_checkpoint(
+        signing.sign(offers.CHECKPOINT_TYPE, data, make.ONLINE), _statement("endorsement"), ISSUER
     )
-    assert _payload_of(statements.sign_checkpoint(read, make.ONLINE)) == data
+    assert _payload_of(offers.sign_checkpoint(read, make.ONLINE)) == data
 
 
 def _revocations(data: bytes) -> None:
-    from protocol import revocations
+    from protocol.statements import revocations
 
     read = revocations.open_revocations(signing.sign(revocations.PAYLOAD_TYPE, data, make.RELEASE), ISSUER)
     assert _payload_of(revocations.sign_revocations(read, make.RELEASE)) == data
 
 
 def _succession(data: bytes) -> None:
-    from protocol import succession
+    from protocol.statements import succession
 
     kind = succession.PAYLOAD_TYPE if b"last_list" in data else succession.OLD_PAYLOAD_TYPE
     succession.open_succession(signing.sign(kind, data, make.RELEASE), ISSUER)
 
 
 def _officer(data: bytes) -> None:
-    from protocol import override
+    from protocol.bundle import override
 
     officer = override.open_officer(signing.sign(override.OFFICER_TYPE, data, make.RELEASE), ISSUER)
     assert officer == ISSUER or _payload_of(override.sign_officer(officer, make.RELEASE)) == data
 
 
 def _override(data: bytes) -> None:
-    from protocol import override
+    from protocol.bundle import override
 
     signed = signing.sign(override.OVERRIDE_TYPE, data, make.OFFICER)
     read = override.open_override(signed, _statement("officer"), ISSUER)
@@ -236,21 +237,21 @@ def _override(data: bytes) -> None:
 
 
 def _sealed_outline(data: bytes) -> None:
-    from protocol import sealing
+    from protocol.bundle import sealing
 
     outline = sealing.outline(data)
     assert sealing.sealed_bytes(outline.plain_bytes) == len(data)
 
 
 def _sealed_file(data: bytes) -> None:
-    from protocol import sealing
+    from protocol.bundle import sealing
 
     opening = sealing.SealingKey.from_pem(VECTORS["sealed"]["test_only_key"].encode())
     assert sealing.unseal(data, opening) == VECTORS["sealed"]["plain"].encode()
 
 
 def _sealing_key(data: bytes) -> None:
-    from protocol import sealing
+    from protocol.bundle import sealing
 
     assert sealing.SealingPublicKey(raw=data).raw == data
 
@@ -303,7 +304,7 @@ def _message_seeds() -> list[bytes]:
 
 
 TARGETS = {
-    "frame": Target(check=_frame, seeds=lambda: [bundle.assemble(b"envelope", b"weights")]),
+    "frame": Target(check=_frame, seeds=lambda: [frame.assemble(b"envelope", b"weights")]),
     "envelope": Target(check=_envelope, seeds=lambda: [ENVELOPE]),
     "manifest": Target(check=_manifest, seeds=lambda: [PAYLOAD]),
     "weights_header": Target(check=_weights_header, seeds=lambda: _tiny_weights()[1:]),
@@ -332,7 +333,7 @@ TARGETS = {
 
 
 def _sealing_key_seed() -> bytes:
-    from protocol import sealing
+    from protocol.bundle import sealing
 
     return sealing.SealingKey.from_pem(VECTORS["sealed"]["test_only_key"].encode()).public_key.raw
 

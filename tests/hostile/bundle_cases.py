@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from protocol.manifest import PAYLOAD_TYPE
+from protocol.bundle.manifest import PAYLOAD_TYPE
 from tests.hostile import bundles as b
 from tests.hostile.bundles import MARKER, TODAY
 from tests.protocol.samples import AUDITED, OTHER_KEY, RELEASE_KEY

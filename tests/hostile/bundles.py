@@ -13,13 +13,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from protocol import bundle, signing, weights
-from protocol.architecture import tensor_specs
-from protocol.egress import sign_bundle
-from protocol.manifest import PAYLOAD_TYPE
-from protocol.request import grant_id, sign_request
-from protocol.sealing import HEAD, MAGIC, MAJOR, SUITE, seal
-from protocol.weights import Arrays
+from protocol.bundle import frame as bundle
+from protocol.bundle import weights
+from protocol.bundle.architecture import tensor_specs
+from protocol.bundle.egress import sign_bundle
+from protocol.bundle.manifest import PAYLOAD_TYPE
+from protocol.bundle.sealing import HEAD, MAGIC, MAJOR, SUITE, seal
+from protocol.bundle.weights import Arrays
+from protocol.identity import signing
+from protocol.statements.request import grant_id, sign_request
 from tests.protocol import samples
 from tests.protocol.samples import FORM, RELEASE_KEY
 from tests.support.sites import new_site

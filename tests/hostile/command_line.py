@@ -29,16 +29,16 @@ SUCCESS = re.compile(
 processes.preload(
     "numpy",
     "cryptography.x509",
-    "protocol.inspect",
-    "source_site.commands",
-    "source_site.export",
-    "source_site.revoke",
-    "source_site.server",
-    "target_site.adapt",
-    "target_site.commands",
-    "target_site.model_commands",
-    "target_site.receive",
-    "target_site.trust_commands",
+    "protocol.inspection.listing",
+    "source_site.commands.release",
+    "source_site.release.grant",
+    "source_site.release.revoke",
+    "source_site.release.server",
+    "target_site.tasks.adapt",
+    "target_site.commands.bundle",
+    "target_site.commands.model",
+    "target_site.receiving.receive",
+    "target_site.trust.manual",
     "tests.hostile.command_line",
 )
 
@@ -135,7 +135,7 @@ def _run(
     before: Callable[[], object] | None,
     writer,
 ) -> None:
-    from ecan_core.console import run as run_command
+    from ecan_core.command_line.console import run as run_command
     from ecan_core.errors import EcanError
     from protocol.errors import ProtocolError
 

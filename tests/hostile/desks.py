@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from protocol.receipts import Receipt, Verdict, sign_receipt
-from target_site.trust_state import STATE_FILE, TrustState, update_trust_state
+from protocol.statements.receipts import Receipt, Verdict, sign_receipt
+from target_site.trust.state import STATE_FILE, TrustState, update_trust_state
 from tests.hostile import bundles, command_line
 from tests.hostile.bundles import MARKER, SECOND_GRANT, SECOND_REQUEST, SITE, TODAY, sha256
 from tests.hostile.command_line import Ending, check_refused

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from protocol import signing
+from protocol.identity import signing
 from tests.hostile.bundles import MARKER, compact, flip, plus_order
 
 _NOISE = MARKER.encode() * 20

@@ -27,22 +27,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from protocol.bundle import split
+from protocol.bundle.frame import split
 from protocol.errors import Code
-from protocol.grants import QUOTA_FACTOR, GrantRecord, SealedFacts
-from protocol.identity import Identity, Role
-from protocol.key_files import load_identity
-from protocol.receipts import Receipt, Verdict, sign_receipt
-from protocol.request import sign_request
+from protocol.identity.identities import Identity, Role
+from protocol.identity.key_files import load_identity
+from protocol.ledger.grants import QUOTA_FACTOR, GrantRecord, SealedFacts
+from protocol.statements.receipts import Receipt, Verdict, sign_receipt
+from protocol.statements.request import sign_request
 from protocol.wire.address import Address
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.codec import encode
 from protocol.wire.ecan.v1.release_pb2 import Offer, OpenRequest
 from protocol.wire.service import SERVICE
 from protocol.wire.status import PUBLIC_FAULTS
-from source_site.keys import init_keys, open_ledger, outbox_file
-from source_site.outbox import request_file
-from target_site.client import Deadline, connect
+from source_site.keys.folder import init_keys, open_ledger, outbox_file
+from source_site.release.outbox import request_file
+from target_site.receiving.client import Deadline, connect
 from tests.support.calls import Calls, calling
 from tests.support.loopback import require_loopback
 from tests.support.simulated_source import SimulatedSource

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from protocol.sealing import HEAD, MAGIC, MAX_SEALED_BYTES, SEGMENT_BYTES, SEGMENT_OVERHEAD, seal
+from protocol.bundle.sealing import HEAD, MAGIC, MAX_SEALED_BYTES, SEGMENT_BYTES, SEGMENT_OVERHEAD, seal
 from tests.hostile import bundles as b
 from tests.hostile.bundles import MARKER, OTHER_SITE, SEALING_KEY, SECOND_GRANT, SITE, delivered
 

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import save
 
-from protocol import bundle, weights
-from protocol.inspect import inspect
-from protocol.sandbox import landlock_abi
+from protocol.bundle import frame, weights
+from protocol.inspection.listing import inspect
+from protocol.sandbox.confine import landlock_abi
 from source_site.audit.report import PROCEDURE, Attack, AuditReport, Capacity, save_report
-from source_site.budget import BUDGET_FILE
-from source_site.keys import OFFICER_FILE, released_file
-from source_site.store import Promise
+from source_site.keys.folder import OFFICER_FILE, released_file
+from source_site.release.budget import BUDGET_FILE
+from source_site.training.run_folder import Promise
 from tests.hostile import command_line
 from tests.hostile.command_line import Ending, check_refused
 from tests.hostile.test_models import Source
 from tests.protocol.samples import FORM, random_model
 from tests.source_site.audit.test_tiers import CANARIES, measured, passing
-from tests.source_site.runs import FACTS
+from tests.source_site.training.runs import FACTS
 from tests.support.sites import Site
 
 pytestmark = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
@@ -191,7 +191,7 @@ def test_an_officer_overrides_a_failed_audit_and_the_manifest_says_so(source):
     assert "overridden by the officer: LiRA on the procedure reaches an AUC" in ending.stderr
     stated = source.stated(site)
     assert (stated["tier"], stated["audit"], stated["lira_auc"]) == (1, "overridden", 166)
-    assert bundle.split(source.left(site)).envelope
+    assert frame.split(source.left(site)).envelope
 
 
 def test_an_audit_that_passes_needs_no_officer(source):

@@ -22,10 +22,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from protocol import canonical, signing
-from protocol.manifest import Manifest
-from protocol.revocations import Revocations, sign_revocations
-from target_site.locks import FOLDER_LOCK
+from protocol import canonical
+from protocol.bundle.manifest import Manifest
+from protocol.identity import signing
+from protocol.locks import FOLDER_LOCK
+from protocol.statements.revocations import Revocations, sign_revocations
 from tests.hostile import bundles as b
 from tests.hostile import desks, sealed_files
 from tests.hostile.bundle_cases import ADAPT, CASES, INSPECT, RECEIVE, Case, by_way

@@ -17,7 +17,7 @@ import pytest
 
 from protocol.containment import launcher
 from protocol.containment.probes import WAYS_OUT
-from protocol.sandbox import landlock_abi
+from protocol.sandbox.confine import landlock_abi
 from tests.support import cli
 from tests.support.models import save_untrained
 from tests.support.speech import synthesize
@@ -29,9 +29,9 @@ INFECTED = """
 import sys
 root = sys.argv[-1]
 root in sys.path or sys.path.insert(0, root)
-from protocol import sandbox
+from protocol.sandbox import confine as sandbox
 from dataclasses import replace
-from target_site import contained
+from target_site.containment import contained
 {before}
 load = contained._load
 def infected_load(command, values, quiet):

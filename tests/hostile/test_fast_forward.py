@@ -11,12 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from protocol import signing
-from protocol.identity import Role
-from protocol.revocations import Revocations, sign_revocations
-from protocol.succession import CONSENT_TYPE, OLD_CONSENT_TYPE, OLD_PAYLOAD_TYPE, PAYLOAD_TYPE, sign_succession
-from source_site.keys import load_keys, revocations_file, succession_file
-from target_site.trust_state import NONE, KnownSource, TrustState, load_trust_state, update_trust_state
+from protocol.identity import signing
+from protocol.identity.identities import Role
+from protocol.statements.revocations import Revocations, sign_revocations
+from protocol.statements.succession import (
+    CONSENT_TYPE,
+    OLD_CONSENT_TYPE,
+    OLD_PAYLOAD_TYPE,
+    PAYLOAD_TYPE,
+    sign_succession,
+)
+from source_site.keys.folder import load_keys, revocations_file, succession_file
+from target_site.trust.state import NONE, KnownSource, TrustState, load_trust_state, update_trust_state
 from tests.hostile import command_line, desks
 from tests.hostile.bundles import TODAY, compact
 from tests.hostile.command_line import check_refused

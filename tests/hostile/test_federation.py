@@ -59,7 +59,7 @@ from tests.hostile.federations import (
     node_process,
     sent,
 )
-from tests.source_site.runs import FACTS, write_run
+from tests.source_site.training.runs import FACTS, write_run
 from tests.support import cli
 from tests.support.engine import descendants
 from tests.support.loopback import loopback_is_up

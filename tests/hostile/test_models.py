@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from protocol import bundle
-from protocol.architecture import model_shapes
-from protocol.sandbox import landlock_abi
-from protocol.sealing import unseal
-from source_site.keys import LEDGER_FILE, LEDGER_FOLDER, init_keys, open_ledger, outbox_file, released_file
+from protocol.bundle import frame
+from protocol.bundle.architecture import model_shapes
+from protocol.bundle.sealing import unseal
+from protocol.sandbox.confine import landlock_abi
+from source_site.keys.folder import LEDGER_FILE, LEDGER_FOLDER, init_keys, open_ledger, outbox_file, released_file
 from tests.hostile import command_line
 from tests.hostile.command_line import Ending, check_refused
 from tests.protocol.samples import FORM, random_model
-from tests.source_site.runs import FACTS
+from tests.source_site.training.runs import FACTS
 from tests.support import markers
 from tests.support.sites import Site, new_site
 from tests.support.speech import synthesize
@@ -518,7 +518,7 @@ def test_row_what_stands_beside_the_tensors_never_leaves(source, content):
         plain = source.left(site)
         outputs |= {"what the site opens": plain, "what leaves": outbox_file(source.keys, site.grant).read_bytes()}
         _, clean = source.grant(SOUND)
-        assert bundle.split(plain).weights == bundle.split(source.left(clean)).weights
+        assert frame.split(plain).weights == frame.split(source.left(clean)).weights
     else:
         source.kept_back(site)
     assert markers.found({"the marker": MARKER.encode()}, outputs) == []

@@ -24,12 +24,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.errors import Code, ProtocolError, Refused
-from protocol.grants import MAX_FETCHES, QUOTA_FACTOR, GrantState
-from protocol.identity import Role
-from protocol.key_files import load_server_identity
-from protocol.receipts import Verdict
-from protocol.request import open_request
-from protocol.sandbox import landlock_abi
+from protocol.identity.identities import Role
+from protocol.identity.key_files import load_server_identity
+from protocol.ledger.grants import MAX_FETCHES, QUOTA_FACTOR, GrantState
+from protocol.sandbox.confine import landlock_abi
+from protocol.statements.receipts import Verdict
+from protocol.statements.request import open_request
 from protocol.wire.address import Address
 from protocol.wire.channel import start_server, trusted_certificate
 from protocol.wire.chunks import CHUNK_BYTES
@@ -38,8 +38,8 @@ from protocol.wire.ecan.v1.release_pb2 import AckRequest, FetchRequest, OpenRequ
 from protocol.wire.proof import prove
 from protocol.wire.service import ACK, FETCH, OPEN, pins, release_handler
 from protocol.wire.status import PUBLIC_FAULTS
-from source_site.keys import OUTBOX
-from source_site.server import serve
+from source_site.keys.folder import OUTBOX
+from source_site.release.server import serve
 from tests.hostile.peers import CONTINUATION as MORE_HEADERS
 from tests.hostile.peers import DATA as BODY
 from tests.hostile.peers import (

@@ -18,19 +18,19 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from protocol import signing
-from protocol.grants import SealedFacts
-from protocol.identity import Role
-from protocol.key_files import load_identity
-from protocol.ledger import Ledger
-from protocol.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, sign_receipt
-from protocol.request import MAX_REQUEST_BYTES, grant_id, sign_request
-from protocol.revocations import MAX_REVOCATIONS_BYTES, Revocations, open_revocations, sign_revocations
-from protocol.revocations import PAYLOAD_TYPE as REVOCATIONS_TYPE
-from protocol.succession import CONSENT_TYPE, OLD_CONSENT_TYPE, Succession, sign_succession
-from protocol.succession import OLD_PAYLOAD_TYPE as OLD_SUCCESSION_TYPE
-from protocol.succession import PAYLOAD_TYPE as SUCCESSION_TYPE
-from source_site.keys import LEDGER_FILE, LEDGER_FOLDER, init_keys
+from protocol.identity import signing
+from protocol.identity.identities import Role
+from protocol.identity.key_files import load_identity
+from protocol.ledger.grants import SealedFacts
+from protocol.ledger.store import Ledger
+from protocol.statements.receipts import MAX_RECEIPT_BYTES, Receipt, Verdict, sign_receipt
+from protocol.statements.request import MAX_REQUEST_BYTES, grant_id, sign_request
+from protocol.statements.revocations import MAX_REVOCATIONS_BYTES, Revocations, open_revocations, sign_revocations
+from protocol.statements.revocations import PAYLOAD_TYPE as REVOCATIONS_TYPE
+from protocol.statements.succession import CONSENT_TYPE, OLD_CONSENT_TYPE, Succession, sign_succession
+from protocol.statements.succession import OLD_PAYLOAD_TYPE as OLD_SUCCESSION_TYPE
+from protocol.statements.succession import PAYLOAD_TYPE as SUCCESSION_TYPE
+from source_site.keys.folder import LEDGER_FILE, LEDGER_FOLDER, init_keys
 from tests.hostile import bundles as b
 from tests.hostile import command_line, desks, envelopes
 from tests.hostile.bundles import MARKER, OTHER_SITE, SITE, TODAY, compact, delivered
@@ -39,7 +39,7 @@ from tests.hostile.desks import TRUST, Desk, check_unchanged_refusal
 from tests.hostile.envelopes import Fault
 from tests.hostile.sealed_files import LOW_ORDER
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY
-from tests.source_site.runs import write_run
+from tests.source_site.training.runs import write_run
 from tests.support.sites import new_identity
 
 NOW_S = TODAY * 86_400
@@ -718,7 +718,7 @@ def encrypted(name: str) -> Callable[[Path], None]:
         if key is not None and name == "sealing.key":
             (keys / name).write_bytes(key.pem(b"sixteen letters!"))
         else:
-            from protocol.identity import private_pem
+            from protocol.identity.identities import private_pem
 
             (keys / name).write_bytes(private_pem(load_identity(keys).signing_key, b"sixteen letters!"))
 

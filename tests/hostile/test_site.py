@@ -1,8 +1,8 @@
 """Rows C01 to C24 of the hostile corpus: settings, storage and what a site does with them, through the command line.
 
-Beside these: C08, C10 to C15 and C22 stand in test_containment.py, C18 in tests/target_site/test_resume.py, C19 in
-tests/journeys/test_alone.py, C21 (a file that is there) in tests/target_site/test_receive.py, C23 (a wrong clock)
-in tests/target_site/test_doctor.py.
+Beside these: C08, C10 to C15 and C22 stand in test_containment.py, C18 in tests/target_site/tasks/test_resume.py, C19
+in tests/journeys/test_alone.py, C21 (a file that is there) in tests/target_site/receiving/test_receive.py, C23 (a wrong
+clock) in tests/target_site/test_doctor.py.
 """
 
 import json

@@ -16,19 +16,19 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from protocol.bundle.sealing import MAX_SEALED_BYTES
 from protocol.errors import Code, ProtocolError, Refused
-from protocol.grants import GrantState
-from protocol.identity import Role, endorse_online
-from protocol.revocations import Revocations, open_revocations, sign_revocations
-from protocol.sandbox import landlock_abi
-from protocol.sealing import MAX_SEALED_BYTES
-from protocol.statements import NO_HEAD, CheckpointFields, sign_checkpoint, sign_offer
+from protocol.identity.identities import Role, endorse_online
+from protocol.ledger.grants import GrantState
+from protocol.sandbox.confine import landlock_abi
+from protocol.statements.offers import NO_HEAD, CheckpointFields, sign_checkpoint, sign_offer
+from protocol.statements.revocations import Revocations, open_revocations, sign_revocations
 from protocol.wire.chunks import CHUNK_BYTES
 from protocol.wire.ecan.v1.release_pb2 import AckReply, Chunk, Offer
-from target_site.checkpoints import checkpoint_path
-from target_site.client import read_offer
-from target_site.receive import receive
-from target_site.trust_state import load_trust_state, update_trust_state
+from target_site.receiving.client import read_offer
+from target_site.receiving.receive import receive
+from target_site.trust.checkpoints import checkpoint_path
+from target_site.trust.state import load_trust_state, update_trust_state
 from tests.hostile import command_line
 from tests.hostile.command_line import check_refused
 from tests.hostile.peers import (

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-import source_site.commands
-import target_site.model_commands
+import source_site.commands.release
+import target_site.commands.model
 from ecan_core import labels
+from ecan_core.adaptation.registry import METHODS
+from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD
 from ecan_core.audio.frontend import FRONT_ENDS
-from ecan_core.methods import METHODS
 from ecan_core.model.architectures import ARCHITECTURES, build_network
+from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import to_arrays
-from ecan_core.normalize import SITE_MODES, SOURCE_MODES
-from ecan_core.plan import COMMITTEES, DEFAULT_METHOD
-from ecan_core.predict import predict_scores
-from protocol import architecture, manifest, weights
-from target_site.load import ModelCard
+from ecan_core.normalization.normalize import SITE_MODES, SOURCE_MODES
+from protocol.bundle import architecture, manifest, weights
+from target_site.model.load import ModelCard
 from tests.ecan_core.blobs import random_inputs
 
 
@@ -32,7 +32,7 @@ def test_the_command_lines_offer_exactly_what_there_is():
     """They repeat the names because looking them up would import torch."""
     train, adapt = (
         {option.name: option for option in command.params}
-        for command in (source_site.commands.train, target_site.model_commands.adapt)
+        for command in (source_site.commands.release.train, target_site.commands.model.adapt)
     )
     assert set(train["encoder"].type.choices) == ARCHITECTURES.keys()
     assert tuple(train["normalize"].type.choices) == SOURCE_MODES

@@ -7,9 +7,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TRUSTED = (
-    *("protocol/architecture", "protocol/bundle", "protocol/canonical", "protocol/egress", "protocol/manifest"),
-    *("protocol/signing", "protocol/trust", "protocol/weights", "protocol/sealing", "protocol/sealing_keys"),
-    *("protocol/audit", "protocol/override", "source_site/gate"),
+    *(
+        "protocol/bundle/architecture",
+        "protocol/bundle/frame",
+        "protocol/canonical",
+        "protocol/bundle/egress",
+        "protocol/bundle/manifest",
+    ),
+    *(
+        "protocol/identity/signing",
+        "protocol/bundle/trust",
+        "protocol/bundle/weights",
+        "protocol/bundle/sealing",
+        "protocol/identity/sealing_keys",
+    ),
+    *("protocol/bundle/stated_audit", "protocol/bundle/override", "source_site/release/gate"),
 )
 MAX_LINES = 1500
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from target_site.locks import FOLDER_LOCK, writing_alone
+from protocol.locks import FOLDER_LOCK, writing_alone
 from tests.support import cli
 
 pytestmark = pytest.mark.journey

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from target_site.acceptance import open_accepted
-from target_site.approval import approval_path
-from target_site.approval import approve as name_it
-from target_site.audit_log import LOG
+from target_site.accountability.audit_log import LOG
+from target_site.trust.acceptance import open_accepted
+from target_site.trust.approval import approval_path
+from target_site.trust.approval import approve as name_it
 from tests.support import cli
 
 pytestmark = pytest.mark.journey

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from protocol import signing
-from target_site.forget import PAYLOAD_TYPE
-from target_site.keys import own_fingerprint
-from target_site.model_folder import CACHE_FILE
+from protocol.identity import signing
+from target_site.accountability.forget import PAYLOAD_TYPE
+from target_site.model.folder import CACHE_FILE
+from target_site.trust.keys import own_fingerprint
 from tests.support import cli
 
 pytestmark = pytest.mark.journey

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-import target_site.receive as receive_module
-from protocol.grants import GrantState
-from protocol.key_files import load_server_identity
-from protocol.ledger import Ledger
-from protocol.request import grant_id
+import target_site.receiving.receive as receive_module
+from protocol.identity.key_files import load_server_identity
+from protocol.ledger.grants import GrantState
+from protocol.ledger.store import Ledger
+from protocol.statements.request import grant_id
 from protocol.wire.address import parse_address
-from source_site import exporter
-from source_site.export import close_by_receipt, export_to_file, grant
-from source_site.keys import init_keys, open_ledger, released_file
-from target_site.request import write_request
-from tests.source_site.runs import write_run
+from source_site.keys.folder import init_keys, open_ledger, released_file
+from source_site.release import exporter
+from source_site.release.grant import close_by_receipt, export_to_file, grant
+from target_site.trust.request import write_request
+from tests.source_site.training.runs import write_run
 from tests.support import cli
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.loopback import needs_loopback

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from protocol.errors import Unauthentic
-from target_site.model_folder import SIGNATURE
-from target_site.own_model import require_own_model
+from target_site.model.folder import SIGNATURE
+from target_site.trust.own_model import require_own_model
 from tests.support import cli
 from tests.support.models import save_untrained
 

@@ -17,12 +17,12 @@ from protocol.federation.book import Book
 from protocol.federation.in_process import InProcessGrid
 from protocol.federation.masking import Roster
 from protocol.federation.messages import Question
-from target_site.adapted import load_adapted
 from target_site.federation.coordinator import TogetherPlan, adapt_together
 from target_site.federation.joining import SUBJECT
 from target_site.federation.member import Member, Round, Setting, adapt_round, terms_of
-from target_site.own_model import require_own_model
-from tests.source_site.runs import FACTS, write_run
+from target_site.model.adapted import load_adapted
+from target_site.trust.own_model import require_own_model
+from tests.source_site.training.runs import FACTS, write_run
 from tests.support import cli
 from tests.support.engine import LINK_PORT, PATIENCE_S, assert_silent, is_of_engine, started, watched
 from tests.support.lone_host import captured, lone_host

@@ -17,8 +17,8 @@ import pytest
 import soundfile
 
 from benchmarks.crossing import PATIENCE_S, Command, make_keys, source, target
-from protocol import bundle
-from protocol.sealing import outline
+from protocol.bundle import frame
+from protocol.bundle.sealing import outline
 from protocol.wire.address import Address
 from protocol.wire.ecan.v1.release_pb2 import Chunk
 from tests.support import markers
@@ -138,7 +138,7 @@ def test_no_header_is_our_own(tapped):
 
 
 def test_the_bundle_is_sealed_on_the_wire_and_plain_at_the_target(tapped):
-    weights = bundle.split(tapped.clear["the bundle"]).weights
+    weights = frame.split(tapped.clear["the bundle"]).weights
     window = bytes(weights[len(weights) // 2 :][:64])
     assert window not in tapped.clear["the wire to the target"]
     assert outline(tapped.clear["the sealed file"]).plain_bytes == len(tapped.clear["the bundle"])

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import bundle, signing, weights
-from protocol.architecture import model_shapes
-from protocol.egress import sign_bundle
+from protocol.bundle import frame, weights
+from protocol.bundle.architecture import model_shapes
+from protocol.bundle.egress import sign_bundle
+from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, ManifestFields, label_mask
+from protocol.bundle.trust import Anchor
+from protocol.bundle.weights import Arrays
 from protocol.errors import ProtocolError
-from protocol.manifest import PAYLOAD_TYPE, Manifest, ManifestFields, label_mask
-from protocol.trust import Anchor
-from protocol.weights import Arrays
+from protocol.identity import signing
 
 RELEASE_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
@@ -78,7 +79,7 @@ def sealed() -> bytes:
 
 def packed() -> bytes:
     """The weights of `sealed`."""
-    return bytes(bundle.split(sealed()).weights)
+    return bytes(frame.split(sealed()).weights)
 
 
 def manifest_of(packed_weights: bytes, **changes: object) -> Manifest:
@@ -95,7 +96,7 @@ def manifest_of(packed_weights: bytes, **changes: object) -> Manifest:
 def signed(payload: bytes, packed_weights: bytes | None = None, key: Ed25519PrivateKey = RELEASE_KEY) -> bytes:
     """A bundle with a valid signature over any payload: what a dishonest source can make."""
     envelope = signing.sign(PAYLOAD_TYPE, payload, key)
-    return bundle.assemble(envelope, packed() if packed_weights is None else packed_weights)
+    return frame.assemble(envelope, packed() if packed_weights is None else packed_weights)
 
 
 def signed_weights(packed_weights: bytes) -> bytes:

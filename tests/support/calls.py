@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from protocol.identity import Identity
-from protocol.statements import OfferFields, open_offer
+from protocol.identity.identities import Identity
+from protocol.statements.offers import OfferFields, open_offer
 from protocol.wire.address import Address
 from protocol.wire.channel import pinned_channel
 from protocol.wire.codec import decoder, encode

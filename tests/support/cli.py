@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ecan_core.console import run
+from ecan_core.command_line.console import run
 from ecan_core.errors import EcanError
 from protocol.errors import ProtocolError
 

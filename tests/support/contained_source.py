@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 
 import click
 
-from ecan_core.console import run
+from ecan_core.command_line.console import run
+from ecan_core.command_line.narrator import Narrator
 from ecan_core.errors import EcanError, SettingsError
-from ecan_core.narrator import Narrator
 from protocol.containment.contained_process import Work, carry_out_order, reserve_channel
 from protocol.containment.walls import Containment
 from protocol.errors import ProtocolError
-from protocol.sandbox import code_paths
+from protocol.sandbox.confine import code_paths
 
 
 def main() -> NoReturn:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ecan_core.adaptation.site import Preparation
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.weights import to_arrays
-from ecan_core.normalize import Moments, Normalizer
-from ecan_core.rounds import Preparation
-from target_site.adapted import AdaptedModel, save_adapted
-from target_site.load import ModelCard
-from target_site.model_folder import finish_replacement, new_model
+from ecan_core.normalization.normalize import Moments, Normalizer
+from target_site.model.adapted import AdaptedModel, save_adapted
+from target_site.model.folder import finish_replacement, new_model
+from target_site.model.load import ModelCard
 
 DIM = FRONT_ENDS["stats-v1"].dim
 

@@ -10,7 +10,7 @@ import os
 import struct
 import sys
 
-from protocol import sandbox
+from protocol.sandbox import confine
 
 _PRCTL = {"x86_64": 157, "aarch64": 167}[os.uname().machine]
 
@@ -23,26 +23,26 @@ def forget_landlock() -> None:
 def forget(what: str) -> None:
     """Take ``landlock``, ``namespaces`` or ``filters`` away from this process and all that it starts."""
     column = int(os.uname().machine == "aarch64")
-    missing = sandbox._return(sandbox._REFUSE | errno.ENOSYS)
+    missing = confine._return(confine._REFUSE | errno.ENOSYS)
     blocks = {
-        "landlock": sandbox._when(sandbox._IF_EQUAL, sandbox._LANDLOCK_CREATE_RULESET, missing),
-        "namespaces": sandbox._when_called(
-            sandbox._NEVER["unshare"][column], sandbox._return(sandbox._REFUSE | errno.EPERM)
+        "landlock": confine._when(confine._IF_EQUAL, confine._LANDLOCK_CREATE_RULESET, missing),
+        "namespaces": confine._when_called(
+            confine._NEVER["unshare"][column], confine._return(confine._REFUSE | errno.EPERM)
         ),
-        "filters": sandbox._when_called(
+        "filters": confine._when_called(
             _PRCTL,
             [
-                sandbox._load_argument(0),
-                *sandbox._among((sandbox._PR_SET_SECCOMP,), sandbox._return(sandbox._REFUSE | errno.EINVAL)),
-                *sandbox._return(sandbox._ALLOW),
+                confine._load_argument(0),
+                *confine._among((confine._PR_SET_SECCOMP,), confine._return(confine._REFUSE | errno.EINVAL)),
+                *confine._return(confine._ALLOW),
             ],
         ),
     }
-    program = [sandbox._load(sandbox._NUMBER), *blocks[what], *sandbox._return(sandbox._ALLOW)]
+    program = [confine._load(confine._NUMBER), *blocks[what], *confine._return(confine._ALLOW)]
     code = ctypes.create_string_buffer(b"".join(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
-    assert sandbox._prctl(sandbox._PR_SET_NO_NEW_PRIVS, 1) == 0
-    assert sandbox._prctl(sandbox._PR_SET_SECCOMP, sandbox._SECCOMP_MODE_FILTER, ctypes.addressof(header)) == 0
+    assert confine._prctl(confine._PR_SET_NO_NEW_PRIVS, 1) == 0
+    assert confine._prctl(confine._PR_SET_SECCOMP, confine._SECCOMP_MODE_FILTER, ctypes.addressof(header)) == 0
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Iterator
 
 from protocol.errors import Code, Refused
-from protocol.identity import Identity
-from protocol.request import grant_id, open_request
-from protocol.statements import NO_HEAD, CheckpointFields, OfferFields, sign_checkpoint, sign_offer
+from protocol.identity.identities import Identity
+from protocol.statements.offers import NO_HEAD, CheckpointFields, OfferFields, sign_checkpoint, sign_offer
+from protocol.statements.request import grant_id, open_request
 from protocol.wire.address import Address
 from protocol.wire.channel import start_server
 from protocol.wire.chunks import CHUNK_BYTES

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from protocol.egress import sign_bundle
-from protocol.identity import Identity, Role, create_identity
-from protocol.key_files import write_identity
-from protocol.manifest import ManifestFields
-from protocol.receipts import Receipt, Verdict, sign_receipt
-from protocol.request import grant_id, sign_request
-from protocol.sealing import seal
-from target_site.trust_state import create_trust_state
+from protocol.bundle.egress import sign_bundle
+from protocol.bundle.manifest import ManifestFields
+from protocol.bundle.sealing import seal
+from protocol.identity.identities import Identity, Role, create_identity
+from protocol.identity.key_files import write_identity
+from protocol.statements.receipts import Receipt, Verdict, sign_receipt
+from protocol.statements.request import grant_id, sign_request
+from target_site.trust.state import create_trust_state
 from tests.protocol.samples import FIELDS, TODAY, random_model
 
 __all__ = ["TODAY", "Site", "delivered_for", "der", "new_identity", "new_site", "receipt_for", "sealed_for"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ecan_core.corpora.synthetic import write_corpus
+from benchmarks.synthetic_speech.synthetic import write_corpus
 
 
 def synthesize(folder: Path, name: str, *, speakers: int = 4, utterances: int = 3, seed: int = 0) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import hpack
 
-from protocol.key_files import PUBLIC_FILE, TLS_KEY_FILE
+from protocol.identity.key_files import PUBLIC_FILE, TLS_KEY_FILE
 from protocol.wire.address import Address
 from tests.support.detour import PATIENCE_S, Detour, shut
 

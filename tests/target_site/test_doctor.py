@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from protocol.identity import Identity, Role, create_identity, private_pem
-from protocol.key_files import write_identity
-from target_site.trust_state import STATE_FILE, create_trust_state
+from protocol.identity.identities import Identity, Role, create_identity, private_pem
+from protocol.identity.key_files import write_identity
+from target_site.trust.state import STATE_FILE, create_trust_state
 from tests.support.loopback import needs_loopback
 
 pytestmark = pytest.mark.slow

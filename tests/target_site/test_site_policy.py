@@ -5,8 +5,8 @@ import re
 import pytest
 
 from ecan_core.errors import SettingsError, UsageFault
+from protocol.bundle.trust import AuditTerms
 from protocol.errors import Refused
-from protocol.trust import AuditTerms
 from target_site.site_policy import AT_WORK, PROHIBITED_PURPOSES, PURPOSES, SUBJECTS, audit_terms, read_policy
 
 CALL_CENTRE = """\

@@ -17,17 +17,18 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import bundle, signing
-from protocol.architecture import layers, tensor_specs
-from protocol.audit import PASSED, AuditFields
-from protocol.identity import endorse_online
-from protocol.manifest import PAYLOAD_TYPE, Manifest, label_mask
-from protocol.override import Override, sign_officer, sign_override
-from protocol.receipts import Receipt, Verdict, sign_receipt
-from protocol.revocations import Revocations, sign_revocations
-from protocol.statements import CheckpointFields, OfferFields, sign_checkpoint, sign_offer
-from protocol.succession import sign_succession
-from protocol.weights import header
+from protocol.bundle import frame
+from protocol.bundle.architecture import layers, tensor_specs
+from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, label_mask
+from protocol.bundle.override import Override, sign_officer, sign_override
+from protocol.bundle.stated_audit import PASSED, AuditFields
+from protocol.bundle.weights import header
+from protocol.identity import signing
+from protocol.identity.identities import endorse_online
+from protocol.statements.offers import CheckpointFields, OfferFields, sign_checkpoint, sign_offer
+from protocol.statements.receipts import Receipt, Verdict, sign_receipt
+from protocol.statements.revocations import Revocations, sign_revocations
+from protocol.statements.succession import sign_succession
 
 FILE = Path(__file__).parent / "v2.json"
 OLD_FILE = Path(__file__).parent / "v1.json"
@@ -115,7 +116,7 @@ def make_bundle(name: str) -> bytes:
         weights_sha256=hashlib.sha256(packed).digest(),
         weights_len=len(packed),
     )
-    return bundle.assemble(signing.sign(PAYLOAD_TYPE, stated.to_bytes(), RELEASE), packed)
+    return frame.assemble(signing.sign(PAYLOAD_TYPE, stated.to_bytes(), RELEASE), packed)
 
 
 RECEIPT_FIELDS = Receipt(

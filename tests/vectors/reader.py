@@ -1,7 +1,7 @@
 """A second reader of bundles, from one page: docs/bundle-format.md, and nothing of our code.
 
 Needs the standard library and an Ed25519. It is slow and plain on purpose; `tests/vectors/test_reader.py` holds it
-against `protocol.trust.verify`: what one accepts or refuses, the other must too, and for the same reason.
+against `protocol.bundle.trust.verify`: what one accepts or refuses, the other must too, and for the same reason.
 """
 
 import base64

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import bundle, signing, trust
-from protocol.architecture import tensor_specs
+from protocol.bundle import frame as bundle
+from protocol.bundle import trust
+from protocol.bundle.architecture import tensor_specs
+from protocol.bundle.manifest import PAYLOAD_TYPE
+from protocol.bundle.trust import ANY_AUDIT, Anchor, AuditTerms
+from protocol.bundle.weights import header
 from protocol.errors import ProtocolError
-from protocol.manifest import PAYLOAD_TYPE
-from protocol.trust import ANY_AUDIT, Anchor, AuditTerms
-from protocol.weights import header
+from protocol.identity import signing
 from tests.vectors import make, reader
 from tests.vectors.test_vectors import ANCHOR, NAMES, golden
 

@@ -7,18 +7,20 @@ import json
 
 import pytest
 
-from protocol import bundle, request, sealing, signing, trust
-from protocol.egress import sign_bundle
+from protocol.bundle import frame, sealing, trust
+from protocol.bundle.egress import sign_bundle
+from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
+from protocol.bundle.override import open_officer, open_override
+from protocol.bundle.sealing import SealingKey
+from protocol.bundle.trust import Anchor
 from protocol.errors import Code, Malformed
-from protocol.identity import check_online
-from protocol.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
-from protocol.override import open_officer, open_override
-from protocol.receipts import open_receipt
-from protocol.revocations import open_revocations
-from protocol.sealing import SealingKey
-from protocol.statements import open_checkpoint, open_offer
-from protocol.succession import Succession, open_succession
-from protocol.trust import Anchor
+from protocol.identity import signing
+from protocol.identity.identities import check_online
+from protocol.statements import request
+from protocol.statements.offers import open_checkpoint, open_offer
+from protocol.statements.receipts import open_receipt
+from protocol.statements.revocations import open_revocations
+from protocol.statements.succession import Succession, open_succession
 from tests.vectors import make, reader
 
 VECTORS, OLD_BUNDLES = make.vectors(), json.loads(make.OLD_FILE.read_text())["bundles"]
@@ -124,4 +126,4 @@ def test_a_published_vector_cannot_be_overwritten() -> None:
 
 def test_the_vectors_are_small_and_hold_no_real_weights() -> None:
     assert make.FILE.stat().st_size < 24_000
-    assert bundle.MAGIC.hex() in VECTORS["bundles"]["mlp"]["head"]
+    assert frame.MAGIC.hex() in VECTORS["bundles"]["mlp"]["head"]

@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from ecan_core._torchaudio import functional
 from ecan_core.audio import logmel
+from ecan_core.runtime.torchaudio_compat import functional
 from tests.ecan_core.audio.sounds import noise, tone
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ecan_core._torchaudio import torchaudio
 from ecan_core.audio import selfsupervised
 from ecan_core.audio.selfsupervised import load_front_end
 from ecan_core.audio.waveform import Waveform
 from ecan_core.errors import ModelError, UsageFault
+from ecan_core.runtime.torchaudio_compat import torchaudio
 from tests.ecan_core.audio.sounds import noise, syllables
 
 WIDTH, INSIDE, LAYERS, HEADS = 16, 24, 3, 4

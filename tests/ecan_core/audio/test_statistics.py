@@ -106,7 +106,7 @@ def test_noise_lowers_the_measures_of_a_clear_voice():
 def test_formants_are_found_where_the_resonances_are():
     import torch
 
-    from ecan_core._torchaudio import functional
+    from ecan_core.runtime.torchaudio_compat import functional
 
     sound = torch.from_numpy(pulse_train(110))
     for center in (600.0, 1500.0, 2600.0):

@@ -3,8 +3,8 @@ import pytest
 
 from ecan_core.errors import ModelError
 from ecan_core.model.architectures import ARCHITECTURES, architecture, build_network
+from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import load_arrays, to_arrays
-from ecan_core.predict import predict_scores
 from tests.ecan_core.blobs import random_inputs
 
 DIM, NUM_CLASSES = 7, 3

@@ -20,8 +20,8 @@ from protocol.federation.node_keys import (
     sign,
     verify,
 )
-from protocol.identity import private_pem
-from protocol.key_files import PASSPHRASE_VARIABLE
+from protocol.identity.identities import private_pem
+from protocol.identity.key_files import PASSPHRASE_VARIABLE
 
 PASSPHRASE = b"correct horse battery staple"
 P256 = ec.generate_private_key(ec.SECP256R1())
@@ -82,7 +82,7 @@ def test_a_locked_key_opens_with_its_own_passphrase_alone(tmp_path, monkeypatch,
     make_node_key(tmp_path / "node.key")
     if given is None:
         monkeypatch.delenv(PASSPHRASE_VARIABLE)
-        monkeypatch.setattr("protocol.passphrase._at_a_terminal", lambda: False)
+        monkeypatch.setattr("protocol.identity.passphrase._at_a_terminal", lambda: False)
     else:
         with_passphrase(monkeypatch, tmp_path, given)
     with pytest.raises(KeyFault) as caught:

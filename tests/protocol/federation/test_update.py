@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from protocol import weights
-from protocol.architecture import ARCHITECTURES, tensor_specs
+from protocol.bundle import weights
+from protocol.bundle.architecture import ARCHITECTURES, tensor_specs
 from protocol.errors import Refused
 from protocol.federation import update
 

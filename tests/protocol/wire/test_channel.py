@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from protocol.errors import Code, ConnectionFault, TimedOut
-from protocol.identity import Role
+from protocol.identity.identities import Role
 from protocol.wire.address import Address
 from protocol.wire.channel import pinned_channel, start_server, trusted_certificate
 from protocol.wire.service import OPEN, release_handler
@@ -211,7 +211,7 @@ NOISY = """
 import socket
 from datetime import UTC, datetime
 from protocol.errors import ConnectionFault
-from protocol.identity import Role, create_identity
+from protocol.identity.identities import Role, create_identity
 from protocol.wire.address import Address
 from protocol.wire.channel import start_server, trusted_certificate
 source = create_identity(Role.SOURCE, datetime.now(UTC))
@@ -242,7 +242,7 @@ OLDER = """
 import socket, ssl, sys
 from pathlib import Path
 from datetime import UTC, datetime
-from protocol.identity import Role, create_identity
+from protocol.identity.identities import Role, create_identity
 from protocol.wire.address import Address
 from protocol.wire.channel import start_server
 from protocol.wire.service import release_handler

@@ -1,7 +1,7 @@
 import pytest
 
+from protocol.bundle.sealing import MAX_SEALED_BYTES
 from protocol.errors import Code, Malformed
-from protocol.sealing import MAX_SEALED_BYTES
 from protocol.wire.codec import decoder, encode
 from protocol.wire.ecan.v1 import release_pb2
 from protocol.wire.ecan.v1.release_pb2 import Chunk, FetchRequest, OpenRequest

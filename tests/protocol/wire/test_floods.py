@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from protocol.identity import Role
-from protocol.request import open_request
+from protocol.identity.identities import Role
+from protocol.statements.request import open_request
 from protocol.wire.service import OPEN, pins
 from tests.support.calls import calling
 from tests.support.loopback import needs_loopback

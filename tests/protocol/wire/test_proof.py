@@ -1,7 +1,7 @@
 import pytest
 
 from protocol.errors import Unauthentic
-from protocol.identity import Role
+from protocol.identity.identities import Role
 from protocol.wire.proof import check_proof, prove
 from tests.support.sites import new_identity
 

@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from protocol.errors import Code, ConnectionFault, Malformed, Refused, StorageFault, TimedOut
-from protocol.identity import Role, server_name
-from protocol.request import open_request
+from protocol.identity.identities import Role, server_name
+from protocol.statements.request import open_request
 from protocol.wire.codec import encode
 from protocol.wire.limits import MAX_REQUEST_BYTES
 from protocol.wire.service import ACK, CALLS_PER_SITE, FETCH, OPEN, TRUST, pins, release_handler

@@ -26,12 +26,12 @@ class Failure(grpc.RpcError):
 @pytest.mark.parametrize(
     "module",
     [
-        "protocol/grants.py",
-        "protocol/ledger.py",
+        "protocol/ledger/grants.py",
+        "protocol/ledger/store.py",
         "protocol/wire/codec.py",
         "protocol/wire/metadata.py",
         "protocol/wire/service.py",
-        "source_site/server.py",
+        "source_site/release/server.py",
     ],
 )
 def test_every_code_that_is_raised_while_serving_is_in_the_table(module):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from ecan_core.model.architectures import ARCHITECTURES
-from protocol.architecture import STATISTICS_DIM
-from source_site.material import Material
+from protocol.bundle.architecture import STATISTICS_DIM
+from source_site.training.material import Material
 
 CLASSES = ("anger", "neutral", "sadness")
 

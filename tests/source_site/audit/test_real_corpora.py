@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecan_core.narrator import Narrator
-from ecan_core.train import TrainSettings
+from ecan_core.command_line.narrator import Narrator
+from ecan_core.training.train import TrainSettings
 from source_site.audit.bounds import Separation, separation
 from source_site.audit.membership import lira_scores, loss_scores, rmia_scores
 from source_site.audit.shadows import random_halves, train_shadows
-from source_site.material import Recipe, read_material
+from source_site.training.material import Recipe, read_material
 from tests.support import cli
 
 CORPORA = Path(__file__).resolve().parents[4] / "shared" / "corpora"

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ecan_core.train import TrainSettings
+from ecan_core.training.train import TrainSettings
 from source_site.audit.reconstruction import STARTS, judge, try_reconstruction
 from source_site.audit.shadows import random_halves
-from source_site.material import Recipe
+from source_site.training.material import Recipe
 from tests.source_site.audit.samples import CLASSES, random_material
 
 MEMBERS = random_halves(16, 120, seed=0)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ecan_core.errors import SettingsError, StorageError
-from ecan_core.predict import run
-from ecan_core.train import TrainSettings
+from ecan_core.model.predict import run
+from ecan_core.training.train import TrainSettings
 from source_site.audit import shadows as module
 from source_site.audit.shadows import left_out_parts, noisy_hits, random_halves, train_shadows
-from source_site.material import Recipe, fit_network, quantize_network
+from source_site.training.material import Recipe, fit_network, quantize_network
 from tests.source_site.audit.samples import CLASSES, random_material
 
 RECIPE = Recipe(settings=TrainSettings(epochs=2))

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.audit import BARS, FIGURES, LEAST_NETWORKS, MEASURED, OVERRIDDEN, PASSED, AuditFields
+from protocol.bundle.stated_audit import BARS, FIGURES, LEAST_NETWORKS, MEASURED, OVERRIDDEN, PASSED, AuditFields
 from source_site.audit.report import PROCEDURE, RELEASED, Attack
 from source_site.audit.statement import FIGURES as STATED
 from source_site.audit.statement import state
 from source_site.audit.tiers import ASKED
-from source_site.store import Promise
+from source_site.training.run_folder import Promise
 from tests.source_site.audit.test_tiers import measured, passing
 
 

@@ -22,7 +22,7 @@ from source_site.audit.report import (
     save_report,
 )
 from source_site.audit.tiers import ASKED, alarm, findings, highest_tier, require_tier
-from source_site.store import Promise
+from source_site.training.run_folder import Promise
 from tests.support import cli
 
 INVERTED = Reconstruction(networks=8, count=96, near_members=0.5, probability=0.0101)
@@ -200,7 +200,7 @@ def desk(crossing, tmp_path):
 
 
 def with_audit(run, **changes) -> None:
-    from source_site.store import load_run
+    from source_site.training.run_folder import load_run
 
     report = replace(passing(1), run_sha256=load_run(run).digest.hex(), **changes)
     save_report(run, report)
@@ -244,10 +244,10 @@ def test_a_model_that_fails_is_refused_with_the_attack_that_caught_it_and_nothin
 def test_a_model_whose_audit_passes_is_granted_at_its_tier_and_not_above(desk, crossing):
     import hashlib
 
-    from protocol import bundle
+    from protocol.bundle import frame
 
     grant, run = desk
-    held = hashlib.sha256(bundle.split(crossing.bundle.read_bytes()).weights).hexdigest()
+    held = hashlib.sha256(frame.split(crossing.bundle.read_bytes()).weights).hexdigest()
     with_audit(run, weights_sha256=held)
     assert grant("--tier", 2).code == 11
     granted = grant("--tier", 1)

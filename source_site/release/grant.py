@@ -1,0 +1,445 @@
+"""Grant a trained model to sites: gate, ledger, then wire or file.
+
+A bundle is sealed once for each request and kept in the outbox, so every later try, after a crash or a lost
+connection, sends the same bytes. The process that works here holds no key and parses no tensor: the gate does both
+(`source_site.release.gate`). It opens no socket: `source_site.release.exporter` does. See
+docs/decisions/0004-once-over-grpc.md.
+"""
+
+import contextlib
+import functools
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+
+from ecan_core.errors import ModelError, UsageFault
+from protocol.bundle import frame as bundle
+from protocol.bundle import sealing, trust
+from protocol.bundle.architecture import FRONT_ENDS
+from protocol.bundle.egress import EgressRefused
+from protocol.bundle.manifest import EMOTIONS, ManifestFields, half_percents, label_mask, log2_bucket
+from protocol.bundle.stated_audit import AuditFields
+from protocol.bundle.trust import ANY_AUDIT, Anchor
+from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, StorageFault, TimedOut
+from protocol.files import lies_within, read_bounded, write_atomic
+from protocol.identity.identities import PublicIdentity, Role
+from protocol.identity.key_files import SIGNING_KEY_FILE, load_public
+from protocol.ledger.grants import SECONDS_PER_DAY, GrantRecord, SealedFacts, ended_grant
+from protocol.ledger.store import Ledger
+from protocol.statements.receipts import MAX_RECEIPT_BYTES
+from protocol.statements.request import MAX_REQUEST_BYTES, SiteRequest, grant_id, open_request
+from source_site.keys.folder import (
+    LEDGER_FOLDER,
+    OUTBOX,
+    PUBLIC,
+    RELEASED,
+    open_ledger,
+    outbox_file,
+    refuse_half_rotated,
+    released_file,
+)
+from source_site.release.budget import digest_of_book
+from source_site.release.clearance import TIER_0, Announce, Cleared, Terms, clear
+from source_site.release.gate import DAMAGED, EGRESS, FAULTS, MAX_ANSWER_BYTES, SEALED, Answer, Task
+from source_site.release.outbox import clear_ended, request_file
+from source_site.release.revoke import refuse_withdrawn, withdrawn
+from source_site.training.run_folder import RunFacts, damaged_run
+
+VALID_DAYS = 90
+"""How long a target may accept a bundle, in days."""
+GATE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """Hold a request that is being worked on."""
+
+    data: bytes
+    site: SiteRequest
+    grant: bytes
+
+
+def grant(
+    run_dir: Path,
+    keys_dir: Path,
+    request_paths: Sequence[Path],
+    *,
+    now_s: int,
+    announce: Announce = lambda _: None,
+    passphrase: bytes | None = None,
+    unconfined: bool = False,
+    terms: Terms = TIER_0,
+) -> tuple[GrantRecord, ...]:
+    """Seal a model to some sites and issue their grants; nothing leaves.
+
+    The sites are those of the requests.
+
+    Args:
+        run_dir: folder of the trained model; read only when nothing is sealed yet for a request.
+        keys_dir: the source's keys.
+        request_paths: the targets' requests.
+        now_s: seconds since 1970.
+        announce: told what should be known before the model leaves, and if a bundle was sealed before.
+        passphrase: what the release key is encrypted with.
+        unconfined: whether the gate may go on where it cannot be confined.
+        terms: on which terms the model leaves.
+
+    Returns:
+        The grants in the order of the requests; one that is named twice is one.
+
+    Raises:
+        Refused: the model or the release key is withdrawn, the model may not leave, or a grant has ended.
+        ContainmentFault: the gate cannot be confined.
+        KeyFault: the keys are missing, damaged or locked.
+    """
+    identity = _load_source(keys_dir)
+    ledger = open_ledger(keys_dir)
+    clear_ended(keys_dir, ledger.records())
+    wanted = {one.grant: one for one in map(_read_request, request_paths)}.values()
+    known = [record for one in wanted if (record := ledger.find(one.grant)) is not None]
+    for record in known:
+        if record.state.has_ended:
+            raise ended_grant(record.state)
+    refuse_withdrawn(keys_dir, identity.fingerprint, known)
+    cleared = functools.cache(lambda: clear(run_dir, keys_dir, terms, anchor=ledger.book(), announce=announce))
+    gate = functools.partial(
+        _through_the_gate,
+        run_dir,
+        keys_dir,
+        identity,
+        now_s=now_s,
+        passphrase=passphrase,
+        unconfined=unconfined,
+    )
+    records = tuple(_issue(keys_dir, ledger, cleared, one, gate, now_s, announce) for one in wanted)
+    refuse_withdrawn(keys_dir, identity.fingerprint, records)
+    return records
+
+
+def export_to_file(
+    run_dir: Path,
+    keys_dir: Path,
+    request_path: Path,
+    out_path: Path,
+    *,
+    now_s: int,
+    announce: Announce = lambda _: None,
+    passphrase: bytes | None = None,
+    unconfined: bool = False,
+    terms: Terms = TIER_0,
+) -> GrantRecord:
+    """Write a site's sealed bundle to a file that is carried by hand.
+
+    The grant stays open until the site's receipt comes back, see `close_by_receipt`.
+
+    Args:
+        run_dir: see `grant`, like all that is not here.
+        keys_dir: the source's keys.
+        request_path: the target's request.
+        out_path: the file; one that is there may only be this very bundle, from an earlier try.
+        now_s: seconds since 1970.
+        announce: see `grant`.
+        passphrase: what the release key is encrypted with.
+        unconfined: whether the gate may go on where it cannot be confined.
+        terms: see `grant`.
+
+    Raises:
+        UsageFault: the file has no folder, lies among the keys, or is something else.
+        Refused: the model or the release key is withdrawn, the model may not leave, or the grant has ended.
+        StorageFault: the file cannot be written.
+    """
+    _check_place(out_path, keys_dir)
+    (record,) = grant(
+        run_dir,
+        keys_dir,
+        [request_path],
+        now_s=now_s,
+        announce=announce,
+        passphrase=passphrase,
+        unconfined=unconfined,
+        terms=terms,
+    )
+    data = read_bounded(outbox_file(keys_dir, record.grant), sealing.MAX_SEALED_BYTES)
+    _refuse_overwriting(out_path, data)
+    record = open_ledger(keys_dir).carry(record.grant, now_s=now_s)
+    write_atomic(out_path, data)
+    return record
+
+
+def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, now_s: int) -> GrantRecord:
+    """Close the grant of a hand-carried bundle with the site's receipt.
+
+    The receipt came back the same way.
+
+    Args:
+        keys_dir: the source's keys.
+        request_path: the target's request.
+        receipt_path: the target's signed receipt.
+        now_s: seconds since 1970.
+
+    Raises:
+        Refused: nothing was exported for the request, it is closed, or the receipt does not accept it.
+        Unauthentic: the receipt is not signed by the site of the request.
+    """
+    from source_site.release.server import check_receipt  # brings gRPC, which nothing else here needs
+
+    wanted = _read_request(request_path)
+    ledger = open_ledger(keys_dir)
+    record = ledger.find(wanted.grant)
+    if record is None:
+        raise Refused(Code.GRANT, "Nothing was exported for this request; name the request that it was for.")
+    data = read_bounded(receipt_path, MAX_RECEIPT_BYTES)
+    check_receipt(data, record)
+    record = ledger.close(wanted.grant, data, now_s=now_s)
+    clear_ended(keys_dir, [record])
+    return record
+
+
+def run_gate(task: Task, run_dir: Path, *, timeout_s: float = GATE_TIMEOUT_S) -> Answer:
+    """Have the gate seal a bundle in a process of its own.
+
+    It shares nothing with this one but two pipes.
+
+    Args:
+        task: what it is to do.
+        run_dir: where the weights are from, for messages.
+        timeout_s: how long it may take.
+
+    Returns:
+        The bundle, plain and sealed; nothing about it is believed yet.
+
+    Raises:
+        EgressRefused: the model breaks a rule; all are listed.
+        ModelError: the weights are damaged.
+        TimedOut: the gate took too long.
+        ProtocolError: whatever else the gate says.
+    """
+    said = _talk_to_gate(task.to_bytes(), timeout_s)
+    try:
+        answer = Answer.from_bytes(said)
+    except (ProtocolError, ValueError) as error:
+        raise _failed_gate() from error
+    if answer.kind == SEALED:
+        return answer
+    if answer.kind == EGRESS:
+        raise EgressRefused(answer.violations)
+    if answer.kind == DAMAGED:
+        raise damaged_run(run_dir, "the weights are not what a training writes")
+    for fault in FAULTS:
+        if answer.kind == fault.__name__ and answer.code and answer.message:
+            raise fault(Code(answer.code), answer.message)
+    raise _failed_gate()
+
+
+def manifest_fields(
+    facts: RunFacts, audit: AuditFields, *, audience: bytes, grant: bytes, release: int, today: int
+) -> ManifestFields:
+    """Return what the manifest says of a trained model.
+
+    Rounded, and nothing else.
+
+    Raises:
+        ModelError: the run is of another version than this one.
+    """
+    if not set(facts.classes) <= set(EMOTIONS):
+        raise ModelError("The model has classes that this version does not know; train it again.")
+    fields = ManifestFields(
+        arch=facts.arch,
+        norm=facts.normalization,
+        labels=label_mask(facts.classes),
+        audience=audience,
+        grant=grant,
+        release=release,
+        day=today,
+        valid_days=VALID_DAYS,
+        n_utt=log2_bucket(facts.num_utterances),
+        n_spk=log2_bucket(max(facts.num_speakers, 1)),
+        hours=log2_bucket(facts.hours),
+        uar_src=half_percents(facts.uar_source),
+        uar_q_loss=max(0, math.ceil(round(200 * (facts.quantization_loss or 0.0), 6))),
+        **vars(audit),
+    )
+    if facts.arch not in FRONT_ENDS or (fields.classes, fields.front_end) != (facts.classes, facts.frontend):
+        raise ModelError("The model's architecture, front end or classes are of another version; train it again.")
+    return fields
+
+
+def _issue(
+    keys_dir: Path,
+    ledger: Ledger,
+    cleared: Callable[[], Cleared],
+    wanted: _Wanted,
+    gate: Callable[[Cleared, _Wanted, int], Answer],
+    now_s: int,
+    announce: Announce,
+) -> GrantRecord:
+    """Return the one grant of a request, sealed now or earlier.
+
+    A bundle that was sealed at the first try stays as it is.
+    """
+    record = ledger.find(wanted.grant)
+    if record is None:
+
+        def seal(release: int) -> SealedFacts:
+            book = digest_of_book(keys_dir, ledger.book())
+            answer = gate(cleared(), wanted, release)
+            write_atomic(released_file(keys_dir, wanted.grant), answer.bundle)
+            write_atomic(request_file(keys_dir, wanted.grant), wanted.data)
+            write_atomic(outbox_file(keys_dir, wanted.grant), answer.sealed)
+            return SealedFacts(
+                sealed_sha256=hashlib.sha256(answer.sealed).digest(),
+                size=len(answer.sealed),
+                bundle_sha256=hashlib.sha256(answer.bundle).digest(),
+                weights_sha256=_weights_sha256(answer.bundle),
+                book=book,
+            )
+
+        record = ledger.issue(wanted.grant, wanted.site.fingerprint, cleared().run.digest, seal, now_s=now_s)
+    else:
+        announce("this request was granted before: the bundle that was sealed then goes out, not a new one")
+    _check_outbox(keys_dir, record)
+    return record
+
+
+def _through_the_gate(
+    run_dir: Path,
+    keys_dir: Path,
+    identity: PublicIdentity,
+    cleared: Cleared,
+    wanted: _Wanted,
+    release: int,
+    *,
+    now_s: int,
+    passphrase: bytes | None,
+    unconfined: bool,
+) -> Answer:
+    """Have a bundle sealed, and check it as its target will.
+
+    The gate is not simply believed.
+    """
+    today = now_s // SECONDS_PER_DAY
+    home = keys_dir.resolve()
+    audience = wanted.site.fingerprint
+    run = cleared.run
+    fields = manifest_fields(
+        run.facts, cleared.audit, audience=audience, grant=wanted.grant, release=release, today=today
+    )
+    task = Task(
+        fields=fields,
+        issuer=identity.fingerprint,
+        recipient=wanted.site.sealing_key,
+        key_path=home / SIGNING_KEY_FILE,
+        passphrase=passphrase,
+        out_of_reach=(home / LEDGER_FOLDER, home / OUTBOX, home / RELEASED, home / PUBLIC, run_dir.resolve()),
+        unconfined=unconfined,
+        weights=run.weights,
+        officer=cleared.officer,
+        override=cleared.override,
+    )
+    answer = run_gate(task, run_dir)
+    anchor = Anchor(
+        issuer=identity.fingerprint,
+        today=today,
+        audience=audience,
+        grants=frozenset({wanted.grant}),
+        revoked=withdrawn(keys_dir, identity.fingerprint),
+        audit=ANY_AUDIT,
+    )
+    stated = trust.verify(answer.bundle, anchor).manifest
+    cleared.require_weights(stated.weights_sha256)
+    outside = sealing.outline(answer.sealed)
+    if any(getattr(stated, name) != value for name, value in vars(fields).items()):
+        raise _failed_gate()
+    if (outside.grant, outside.plain_bytes) != (wanted.grant, len(answer.bundle)):
+        raise _failed_gate()
+    return answer
+
+
+def _talk_to_gate(frame: bytes, timeout_s: float) -> bytes:
+    """Start a gate, write one frame and read one of bounded length."""
+    gate = subprocess.Popen(
+        [sys.executable, "-I", "-m", "source_site.release.gate"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        # One thread, so that the walls hold for all of it; and nothing else of this process's surroundings.
+        env={"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
+    timer = Timer(timeout_s, gate.kill)
+    timer.start()
+    assert gate.stdin is not None
+    assert gate.stdout is not None
+    try:
+        with contextlib.suppress(BrokenPipeError), gate.stdin:  # it reads all before it writes, or has ended
+            gate.stdin.write(frame)
+        with gate.stdout:
+            return gate.stdout.read(MAX_ANSWER_BYTES + 1)
+    finally:
+        in_time = timer.is_alive()
+        timer.cancel()
+        gate.kill()
+        gate.wait()
+        if not in_time:
+            raise TimedOut(Code.DEADLINE, f"The gate did not answer within {timeout_s:g} s; run the command again.")
+
+
+def _failed_gate() -> ProtocolError:
+    return ProtocolError(
+        Code.INTERNAL, "The gate failed without a finding, and nothing was granted; report it with the model's facts."
+    )
+
+
+def _load_source(keys_dir: Path) -> PublicIdentity:
+    refuse_half_rotated(keys_dir)
+    identity = load_public(keys_dir)
+    if identity.role is not Role.SOURCE:
+        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
+    return identity
+
+
+def _read_request(path: Path) -> _Wanted:
+    data = read_bounded(path, MAX_REQUEST_BYTES)
+    try:
+        return _Wanted(data=data, site=open_request(data), grant=grant_id(data))
+    except Malformed as fault:
+        raise Malformed(
+            fault.code, f"{path} is not a request; name the file that the site wrote with `ecan-target request`."
+        ) from fault
+
+
+def _weights_sha256(signed: bytes) -> bytes:
+    return hashlib.sha256(bundle.split(signed).weights).digest()
+
+
+def _check_outbox(keys_dir: Path, record: GrantRecord) -> None:
+    sealed = outbox_file(keys_dir, record.grant)
+    if hashlib.sha256(read_bounded(sealed, sealing.MAX_SEALED_BYTES)).digest() != record.sealed_sha256:
+        raise StorageFault(
+            Code.STORAGE,
+            f"{sealed} is not the sealed bundle in the ledger; restore it or ask the site for a new request.",
+        )
+
+
+def _check_place(out_path: Path, keys_dir: Path) -> None:
+    if not out_path.parent.is_dir():
+        raise UsageFault(f"The folder {out_path.parent} does not exist; make it or name another.")
+    if lies_within(out_path, keys_dir):
+        raise UsageFault(f"{out_path} lies in the keys folder {keys_dir}; name a file elsewhere.")
+
+
+def _refuse_overwriting(out_path: Path, data: bytes) -> None:
+    try:
+        is_same = read_bounded(out_path, sealing.MAX_SEALED_BYTES) == data
+    except (StorageFault, Malformed) as fault:
+        if fault.code is Code.NOT_FOUND:
+            return
+        is_same = False
+    if not is_same:
+        raise UsageFault(f"{out_path} is something else than this bundle; name a file that is not there yet.")

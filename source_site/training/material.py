@@ -1,0 +1,292 @@
+"""Read what a source trains on, and train on it.
+
+The released network and those of its audit are trained by the same function.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ecan_core.audio.frontend import FRONT_ENDS
+from ecan_core.command_line.narrator import Narrator
+from ecan_core.corpora import read_corpus
+from ecan_core.data.cache import FeatureCache
+from ecan_core.data.features import FeatureTable, extract_features
+from ecan_core.data.inputs import Inputs, inputs_of
+from ecan_core.data.labeled import Corpus
+from ecan_core.errors import AudioError, UsageFault
+from ecan_core.labels import check_classes
+from ecan_core.model.architectures import ARCHITECTURES, Architecture, build_network
+from ecan_core.model.network import Network
+from ecan_core.model.weights import load_arrays, to_arrays
+from ecan_core.normalization.normalize import fit_normalizer, require_speakers
+from ecan_core.training.private import PrivateSettings, hide_first_weights, train_private
+from ecan_core.training.train import TrainSettings, train
+from protocol.bundle import weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Describe how a network is trained.
+
+    Attributes:
+        settings: the usual training.
+        private: a private one in its place.
+    """
+
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    private: PrivateSettings | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """Hold N labelled utterances of all corpora as a network reads them.
+
+    Attributes:
+        arch: the architecture that they are for.
+        normalization: ``none``, ``corpus`` or ``speaker``.
+        classes: class names in the order of the head's rows, C.
+        values: normalized front-end outputs, N arrays ``[S]`` or ``[F, M]``.
+        labels: class indices ``[N]``.
+        speakers: who speaks; None where that is unknown.
+        durations_s: length of each in seconds.
+        digests: SHA-256 of each one's features, label and speaker, in hexadecimal: tells utterances apart and names
+            none.
+        paths: where each was read, for the source's own eyes.
+    """
+
+    arch: Architecture
+    normalization: str
+    classes: tuple[str, ...]
+    values: tuple[np.ndarray, ...]
+    labels: np.ndarray
+    speakers: tuple[str | None, ...]
+    durations_s: tuple[float, ...]
+    digests: tuple[str, ...]
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        """Return the number of utterances, N."""
+        return len(self.labels)
+
+    @property
+    def num_speakers(self) -> int:
+        """Return the number of known speakers."""
+        return len(set(self.speakers) - {None})
+
+    @property
+    def speaker_numbers(self) -> np.ndarray:
+        """Return a number for each utterance's speaker ``[N]``.
+
+        -1 where that is unknown.
+        """
+        number = {speaker: place for place, speaker in enumerate(sorted({one for one in self.speakers if one}))}
+        return np.array([number.get(speaker, -1) if speaker else -1 for speaker in self.speakers])
+
+    @property
+    def hours(self) -> float:
+        """Return the length of the speech in hours."""
+        return sum(self.durations_s) / 3600.0
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """Return each utterance as one vector ``[N, V]``.
+
+        The vector holds its statistics, or means and deviations over its frames.
+        """
+        if self.values[0].ndim == 1:
+            return np.stack(self.values)
+        return np.stack([np.concatenate([value.mean(axis=0), value.std(axis=0)]) for value in self.values])
+
+    def inputs(self, rows: Sequence[int] | np.ndarray | None = None) -> Inputs:
+        """Return the utterances of some rows for a network; None takes all."""
+        return inputs_of(self.values if rows is None else [self.values[row] for row in rows])
+
+
+def read_material(
+    corpora: Sequence[tuple[str, Path]],
+    *,
+    classes: Sequence[str] | None,
+    normalization: str,
+    encoder: str,
+    cache_path: Path,
+    narrator: Narrator,
+    meaning: Mapping[str, str] | None = None,
+) -> Material:
+    """Read labelled corpora and normalize their front-end outputs.
+
+    Args:
+        corpora: recipe and path of each corpus.
+        classes: the classes to learn; None takes those that all corpora share.
+        normalization: ``none``, ``corpus`` or ``speaker``.
+        encoder: short name of the architecture.
+        cache_path: where front-end outputs are kept between runs.
+        narrator: tells a person what is left out and how far the work has come.
+        meaning: what some of the corpora's labels are to count as, such as calm as neutral.
+
+    Raises:
+        UsageFault: a class is in none of the corpora, or a corpus is named twice.
+        AudioError: fewer than two classes have usable speech.
+    """
+    arch = ARCHITECTURES[encoder]
+    _require_distinct([path for _, path in corpora])
+    read = [_relabeled(read_corpus(recipe, path), meaning or {}) for recipe, path in corpora]
+    chosen = _choose_classes(read, classes)
+    for corpus in read:
+        require_speakers(normalization, [item.utterance.speaker for item in corpus.utterances])
+    with FeatureCache(cache_path) as cache:
+        parts = [_load(corpus, chosen, arch, cache, narrator) for corpus in read]
+    labels = np.concatenate([[chosen.index(label) for label in part.labels] for part in parts])
+    _require_every_class(labels, chosen)
+    utterances = [utterance for part in parts for utterance in part.table.utterances]
+    return Material(
+        arch=arch,
+        normalization=normalization,
+        classes=chosen,
+        values=tuple(row for part in parts for row in _normalized(part.table, normalization)),
+        labels=labels,
+        speakers=tuple(utterance.speaker for utterance in utterances),
+        durations_s=tuple(seconds for part in parts for seconds in part.table.durations_s),
+        digests=tuple(digest for part in parts for digest in _digests(part)),
+        paths=tuple(utterance.path for utterance in utterances),
+    )
+
+
+def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int, noise_key: int = 0) -> Network:
+    """Train a fresh network on some utterances.
+
+    Args:
+        material: all utterances.
+        rows: indices of those to train on.
+        recipe: how to train.
+        seed: seed of initialization, shuffling and dropout.
+        noise_key: 128 bits that a private training draws its first weights and its noise from; secret if the network
+            leaves.
+
+    Raises:
+        SettingsError: the training diverged, or private training does not go with the normalization.
+    """
+    chosen = [material.values[row] for row in rows]
+    network = build_network(
+        material.arch,
+        input_dim=chosen[0].shape[-1],
+        num_classes=len(material.classes),
+        normalization=material.normalization,
+        seed=seed,
+    )
+    if network.standardize is not None:
+        network.standardize.fit(chosen)
+    labels = torch.from_numpy(material.labels[rows])
+    if recipe.private is None:
+        train(network, inputs_of(chosen), labels, recipe.settings, seed=seed)
+    else:
+        hide_first_weights(network, noise_key)
+        speakers = torch.from_numpy(material.speaker_numbers[rows])
+        train_private(network, inputs_of(chosen), labels, recipe.private, noise_key=noise_key, speakers=speakers)
+    return network
+
+
+def quantize_network(network: Network, arch: str, num_classes: int, normalization: str) -> bytes:
+    """Replace a network's weights by what a bundle would hold of them.
+
+    Returns:
+        The weights of that bundle; their SHA-256 is the one that its manifest states.
+
+    Raises:
+        Malformed: a weight is too large for the grid of a bundle.
+    """
+    form = (arch, num_classes, normalization)
+    packed = weights.pack(to_arrays(network), *form)
+    load_arrays(network, weights.dequantize(weights.unpack(packed, *form), *form))
+    return packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LabeledTable:
+    """Hold front-end outputs of one corpus with their labels, in order."""
+
+    table: FeatureTable
+    labels: tuple[str, ...]
+
+
+def _relabeled(corpus: Corpus, meaning: Mapping[str, str]) -> Corpus:
+    items = (replace(item, label=meaning.get(item.label, item.label)) for item in corpus.utterances)
+    return replace(corpus, utterances=tuple(items))
+
+
+def _choose_classes(corpora: Sequence[Corpus], wanted: Sequence[str] | None) -> tuple[str, ...]:
+    present = [{item.label for item in corpus.utterances} for corpus in corpora]
+    if wanted is None:
+        shared = set.intersection(*present)
+        if len(shared) < 2:
+            raise AudioError(
+                f"the corpora share {len(shared)} class(es) and at least two are needed: choose corpora that "
+                "have classes in common"
+            )
+        return check_classes(sorted(shared))
+    chosen = check_classes(wanted)
+    missing = [name for name in chosen if not any(name in labels for labels in present)]
+    if missing:
+        raise UsageFault(
+            f"no corpus has the class {missing[0]!r}; present are {', '.join(sorted(set.union(*present)))}"
+        )
+    return chosen
+
+
+def _load(
+    corpus: Corpus,
+    classes: tuple[str, ...],
+    arch: Architecture,
+    cache: FeatureCache,
+    narrator: Narrator,
+) -> _LabeledTable:
+    for reason, count in sorted(corpus.left_out.items()):
+        narrator.say(f"{corpus.name}: left out {count} files or rows ({reason})")
+    corpus, left_out = corpus.restrict(classes)
+    if left_out:
+        counts = ", ".join(f"{count} {label}" for label, count in sorted(left_out.items()))
+        narrator.say(f"{corpus.name}: left out {sum(left_out.values())} utterances of other classes ({counts})")
+    with narrator.progress(f"features of {corpus.name}") as tick:
+        table = extract_features(
+            corpus.without_labels(),
+            FRONT_ENDS[arch.front_end],
+            cache,
+            on_progress=tick,
+        )
+    if table.refusals:
+        narrator.say(f"{corpus.name}: skipped unusable utterances: {table.skipped}")
+    label_of = {item.utterance.id: item.label for item in corpus.utterances}
+    return _LabeledTable(table=table, labels=tuple(label_of[u.id] for u in table.utterances))
+
+
+def _normalized(table: FeatureTable, mode: str) -> list[np.ndarray]:
+    speakers = [utterance.speaker for utterance in table.utterances]
+    return fit_normalizer(mode, table.features, speakers).apply(table.features, speakers)
+
+
+def _digests(part: _LabeledTable) -> list[str]:
+    """Return the digests of utterances; speakers count by their order.
+
+    The order in which they first speak: their names hold the name of a folder.
+    """
+    speakers = [utterance.speaker for utterance in part.table.utterances]
+    number = {speaker: str(place).encode() for place, speaker in enumerate(dict.fromkeys(speakers))}
+    return [
+        hashlib.sha256(b"\0".join((features.tobytes(), label.encode(), number[speaker]))).hexdigest()
+        for features, label, speaker in zip(part.table.features, part.labels, speakers, strict=True)
+    ]
+
+
+def _require_every_class(labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    for index, name in enumerate(classes):
+        if not (labels == index).any():
+            raise AudioError(f"no usable utterance is left of the class {name!r}: leave it out with --classes")
+
+
+def _require_distinct(paths: Sequence[Path]) -> None:
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageFault("a corpus is named twice: name each once")

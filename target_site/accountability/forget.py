@@ -1,0 +1,141 @@
+"""Remove a person from an adapted model.
+
+What came from their recordings goes, and the model is made again without it.
+
+The cache with the features of all recordings is deleted, because it holds nothing that cannot be computed again. So
+the person's recordings need not exist any longer. Predictions that name the person are deleted as well. In the end a
+signed certificate says which model replaced which.
+"""
+
+from pathlib import Path
+
+from ecan_core.data.cache import is_feature_cache
+from ecan_core.data.unlabeled import LeftOut
+from ecan_core.errors import UsageFault
+from protocol import canonical
+from protocol.files import cannot_write, write_atomic
+from protocol.identity import signing
+from protocol.locks import writing_alone
+from target_site.model.folder import REPLAY, UNFINISHED, WEIGHTS, file_of_model, remove_tree, weights_digest
+from target_site.results.segments import JSONL, PREDICTIONS, read_segments
+from target_site.trust.keys import load_keys
+
+PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
+
+_OF_SQLITE = ("", "-wal", "-shm", "-journal")
+_WHAT = "certificate"
+_SCHEMA: canonical.Schema = {
+    "v": canonical.OneOf((1,)),
+    "bundle": canonical.Hex(32),
+    "before": canonical.Hex(32),
+    "after": canonical.Hex(32),
+    "utterances": canonical.Int(1, 0xFFFFFFFF),
+    "day": canonical.Int(0, 0xFFFF),
+}
+
+
+def count_heard(folder: Path, person: LeftOut) -> int:
+    """Count the utterances of somebody that a model was adapted to.
+
+    Raises:
+        UsageFault: none, or the model's list of utterances is damaged.
+    """
+    segments = read_segments(file_of_model(folder, JSONL))
+    heard = sum(person.covers(Path(one.recording), one.speaker) for one in segments)
+    if not heard:
+        raise UsageFault(f"{folder} was adapted to no utterance of theirs; check --speaker and --file in segments.csv")
+    return heard
+
+
+def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> None:
+    """Remove what holds features or names and is not replaced by a new model.
+
+    Args:
+        model: folder of the adapted model, which nobody else writes into.
+        cache: where features are kept.
+        predictions: folders that `predict` wrote.
+
+    Raises:
+        UsageFault: ``cache`` is no feature cache.
+        StorageFault: something cannot be removed, or is in use.
+    """
+    remove_features(cache)
+    for folder in predictions:
+        remove_predictions(folder)
+    try:
+        for name in (UNFINISHED, REPLAY):
+            remove_tree(model / name)
+        _remove_unfinished_files(model)
+    except OSError as error:
+        raise cannot_write(model, error) from error
+
+
+def remove_features(cache: Path) -> None:
+    """Remove a feature cache, and the files that SQLite keeps beside it.
+
+    Nobody else may use it.
+
+    Raises:
+        UsageFault: it is another file, or a link.
+        StorageFault: it cannot be removed.
+    """
+    if (cache.exists() or cache.is_symlink()) and not is_feature_cache(cache):
+        raise UsageFault(f"{cache} is no feature cache, so it stays; name the --cache that `adapt` was given.")
+    try:
+        for suffix in _OF_SQLITE:
+            cache.with_name(cache.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(cache, error) from error
+
+
+def remove_predictions(folder: Path) -> None:
+    """Remove what `predict` wrote, unless it is writing there right now."""
+    try:
+        with writing_alone(folder):
+            _remove_unfinished_files(folder)
+            for name in PREDICTIONS:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def _remove_unfinished_files(folder: Path) -> None:
+    """Remove what a process left that was killed while writing a file."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
+def certify(
+    folder: Path, keys_dir: Path, *, bundle: bytes, before: bytes, utterances: int, today: int, passphrase: bytes | None
+) -> Path:
+    """Certify that a model takes the place of one that knew somebody.
+
+    The certificate is written and signed.
+
+    The certificate is written beside the new model, before that takes the old one's place: there is none without it.
+
+    Args:
+        folder: of the model, whose successor is written.
+        keys_dir: this site's keys.
+        bundle: digest of the bundle that both were made from.
+        before: digest of the old model's weights.
+        utterances: how many of the old model's were left out.
+        today: days since 1970.
+        passphrase: opens the keys if they are encrypted.
+
+    Returns:
+        Where the certificate will lie, named after the new weights.
+
+    Raises:
+        KeyFault: the keys cannot be read.
+        StorageFault: it cannot be written.
+    """
+    after = weights_digest(folder)
+    fields = {"v": 1, "bundle": bundle, "before": before, "after": after, "utterances": utterances, "day": today}
+    payload = canonical.write_record(fields, _SCHEMA, what=_WHAT)
+    name = f"forgotten-{after.hex()[:16]}.certificate"
+    write_atomic(
+        file_of_model(folder, WEIGHTS).with_name(name),
+        signing.sign(PAYLOAD_TYPE, payload, load_keys(keys_dir, passphrase).signing_key),
+    )
+    return folder / name

@@ -1,0 +1,75 @@
+"""Compare an adapted model with a repetition of its adaptation.
+
+It is adapted again as its provenance says.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from protocol.errors import Code, StorageFault
+from protocol.files import read_bounded
+from target_site.model.folder import FACTS, MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
+from target_site.results.segments import JSONL, read_segments
+
+FILES = (WEIGHTS, "source.safetensors", "normalizer.safetensors", "unadapted.safetensors", VOICES)
+"""What the model's answers depend on."""
+
+
+def differing_files(model: Path, again: Path) -> list[str]:
+    """Name the model's files whose bytes are not the same."""
+    different = [name for name in FILES if _content(model, name) != _content(again, name)]
+    then, now = (read_facts(folder) for folder in (model, again))
+    return different if _answering(then) == _answering(now) else [*different, FACTS]
+
+
+def _answering(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a model that its answers depend on."""
+    return {name: value for name, value in facts.items() if name != "receipt"}
+
+
+def circumstances(model: Path, again: Path) -> list[str]:
+    """List what differed when a model was adapted once more.
+
+    Each entry is half a sentence.
+    """
+    then, now = (read_facts(folder)["receipt"] for folder in (model, again))
+    found = [
+        f"{name} was {then['versions'].get(name)} and is {number}"
+        for name, number in now["versions"].items()
+        if then["versions"].get(name) != number
+    ]
+    if then["verdict"] != now["verdict"]:
+        found.append(f"the verdict was {then['verdict']} and is {now['verdict']}")
+    if then["threads"] != now["threads"]:
+        found.append(f"it had {then['threads']} threads and has {now['threads']}")
+    if then["inputs_sha256"] != now["inputs_sha256"]:
+        found += _of_recordings(model, again)
+    return found
+
+
+def changed_recordings(model: Path, again: Path) -> list[str]:
+    """List the recordings of which an utterance is gone or new."""
+    then, now = _heard(model), _heard(again)
+    return sorted({place[0] for place in then ^ now})
+
+
+def _of_recordings(model: Path, again: Path) -> list[str]:
+    then, now = _heard(model), _heard(again)
+    if then == now:
+        return ["the recordings have other sound, or another order, under the same names"]
+    return [f"{len(then - now)} utterances are gone and {len(now - then)} are new (--format json names their files)"]
+
+
+def _heard(folder: Path) -> set[tuple[str, int | None, int, int, str | None]]:
+    segments = read_segments(file_of_model(folder, JSONL))
+    return {(one.recording, one.channel, one.begin_ms, one.end_ms, one.speaker) for one in segments}
+
+
+def _content(folder: Path, name: str) -> bytes | None:
+    try:
+        return read_bounded(file_of_model(folder, name), MAX_BYTES)
+    except StorageFault as fault:
+        if fault.code is not Code.NOT_FOUND:
+            raise
+        return None  # not every model has all of them

@@ -1,0 +1,559 @@
+"""Define the ``ecan-target`` commands that make and use a model.
+
+Heavy imports happen inside them.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD, READS
+from ecan_core.command_line.narrator import Narrator
+from target_site.commands.bundle import (
+    any_path,
+    config_option,
+    existing_file,
+    existing_folder,
+    folder,
+    format_option,
+    keys_option,
+    log_of,
+    quiet_option,
+    today,
+)
+
+if TYPE_CHECKING:
+    from target_site.containment.orders import Order
+    from target_site.site_policy import SitePolicy
+
+NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
+
+uncontained_option = click.option(
+    "--accept-uncontained",
+    "accepted",
+    metavar="REASON",
+    help="Go on although this system cannot contain the process that reads recordings; results carry the reason.",
+)
+model_option = click.option(
+    "--model", "model_dir", type=existing_folder, required=True, help="Folder that `adapt` made."
+)
+own_keys_option = click.option(
+    "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
+)
+cache_option = click.option(
+    "--cache", type=any_path, help="File that keeps features between runs; default: inside the model's folder."
+)
+
+
+@click.command(epilog="Example: ecan-target adapt --bundle model.ecan --audio recordings/ --out adapted")
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that `receive` verified.")
+@click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
+@click.option(
+    "--normalize",
+    type=click.Choice(NORMALIZATIONS),
+    help="How features are normalized. Default: by speaker if the source did and the list names speakers, else by "
+    "voices estimated from the sound; `none` if the source did.",
+)
+@click.option(
+    "--method",
+    type=click.Choice([*COMMITTEES, *READS]),
+    default=DEFAULT_METHOD,
+    show_default=True,
+    help="How to adapt; docs/method.md compares them.",
+)
+@config_option
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the random numbers."
+)
+@click.option(
+    "--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle, and sign with them."
+)
+@cache_option
+@click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
+@uncontained_option
+@format_option
+@quiet_option
+def adapt(
+    bundle: Path,
+    audio: Path,
+    normalize: str | None,
+    method: str,
+    config: Path | None,
+    seed: int,
+    keys_dir: Path | None,
+    cache: Path | None,
+    out: Path,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Adapt the model to this site's own recordings, without labels.
+
+    Voices are estimated if there are at least 100 utterances and the model reads utterance statistics; otherwise the
+    features are normalized by corpus.
+
+    Exit code 14 means that the adaptation did no good and was undone; the received model is kept and can be used.
+    """
+    from ecan_core.adaptation.settings import AdaptSettings, check_settings
+    from ecan_core.adaptation.verdict import Verdict
+    from ecan_core.data.unlabeled import LeftOut
+    from ecan_core.errors import AdaptationReverted
+    from protocol.bundle.trust import USUAL_AUDIT
+    from protocol.identity.passphrase import passphrase_for
+    from protocol.locks import writing_alone
+    from target_site.containment.orders import LEAST_CONFIDENCE, AdaptOrder, refuse_among_recordings
+    from target_site.model.folder import CACHE_FILE, finish_replacement
+    from target_site.trust.acceptance import open_accepted
+    from target_site.trust.approval import require_approval
+    from target_site.trust.own_model import sign_model
+
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    settings = policy.adaptation if policy else AdaptSettings()
+    check_settings(method, settings)
+    verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
+    _refuse_stale(policy, keys_dir, verified.manifest.issuer.hex())
+    if policy is None or policy.approval == "required":
+        approval = require_approval(bundle, verified, purpose=policy.purpose if policy else None)
+        narrator.say(f"approved by {approval.by} for {approval.purpose}")
+    if keys_dir is None:
+        narrator.say(
+            f"received by site {verified.manifest.audience.hex()[:16]}..., signed by "
+            f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours "
+            "and that the source has not withdrawn the model since"
+        )
+    refuse_among_recordings(out, cache or out / CACHE_FILE, audio)
+    passphrase = None if keys_dir is None else passphrase_for(keys_dir)
+    with writing_alone(out):
+        finish_replacement(out)
+        order = AdaptOrder(
+            bundle=bundle,
+            sha256=verified.digest.hex(),
+            audio=audio,
+            parties=policy.parties if policy else None,
+            out=out,
+            normalization=normalize,
+            method=method,
+            settings=settings,
+            seed=seed,
+            cache=cache or out / CACHE_FILE,
+            left_out=LeftOut(),
+            least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
+        )
+        audit_log = log_of(out, narrator)
+        with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
+            outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            if keys_dir is not None:
+                sign_model(out, keys_dir, passphrase)
+            finish_replacement(out)
+            noted |= outcome
+    verdict, reason = outcome["verdict"], outcome["reason"]
+    if form == "json":
+        click.echo(json.dumps({"verdict": verdict, "reason": reason, "model": str(out)}))
+    narrator.say(f"{verdict}: {reason}")
+    narrator.say(f"report: {out / 'report.html'}")
+    if verdict == Verdict.REVERTED:
+        raise AdaptationReverted(
+            f"the adaptation was undone ({reason}): {out} holds the model as received; "
+            "try more recordings or another --method"
+        )
+
+
+@click.command(epilog="Example: ecan-target predict --model adapted --audio recordings/ --out predictions")
+@model_option
+@click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
+@own_keys_option
+@config_option
+@cache_option
+@click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
+@uncontained_option
+@format_option
+@quiet_option
+def predict(
+    model_dir: Path,
+    audio: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    cache: Path | None,
+    out: Path,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Recognize emotions with the adapted model.
+
+    Writes one line per utterance with its class and its scores. Recordings that cannot be used are listed with the
+    reason.
+    """
+    from protocol.locks import writing_alone
+    from target_site.containment.orders import LEAST_CONFIDENCE, PredictOrder, refuse_among_recordings
+    from target_site.model.folder import CACHE_FILE
+
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    _require_usable(model_dir, policy, keys_dir)
+    refuse_among_recordings(out, cache or model_dir / CACHE_FILE, audio)
+    with writing_alone(out):
+        order = PredictOrder(
+            model=model_dir,
+            audio=audio,
+            parties=policy.parties if policy else None,
+            out=out,
+            cache=cache or model_dir / CACHE_FILE,
+            least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
+        )
+        audit_log = log_of(model_dir, narrator)
+        with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
+            summary = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            noted["utterances"] = summary["utterances"]
+    if form == "json":
+        click.echo(json.dumps(summary))
+    narrator.say(
+        f"predicted {summary['utterances']} utterances, {summary['abstained']} of them too uncertain to tell: "
+        f"{out / 'segments.csv'}"
+    )
+
+
+@click.command(epilog="Example: ecan-target evaluate --model adapted --labels labels.csv --format json")
+@model_option
+@click.option("--labels", type=existing_file, required=True, help="CSV with the columns file, label, speaker.")
+@own_keys_option
+@config_option
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def evaluate(
+    model_dir: Path,
+    labels: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Measure the adapted model on labelled recordings.
+
+    The labels change nothing in the model.
+    """
+    from protocol.locks import writing_alone
+    from target_site.containment.orders import EvaluateOrder, refuse_among_recordings
+    from target_site.model.folder import CACHE_FILE, finish_replacement
+    from target_site.report.evaluation import format_text
+
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    _require_usable(model_dir, policy, keys_dir)
+    refuse_among_recordings(model_dir, cache or model_dir / CACHE_FILE, labels)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
+        audit_log = log_of(model_dir, narrator)
+        with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
+            evaluation = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            noted["utterances"] = evaluation["n"]
+    click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
+
+
+@click.command(epilog="Example: ecan-target onnx --model adapted --out exported")
+@model_option
+@own_keys_option
+@config_option
+@click.option("--out", type=folder, required=True, help="Folder for model.onnx.")
+@uncontained_option
+@format_option
+@quiet_option
+def onnx(
+    model_dir: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    out: Path,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Write the adapted model as an ONNX file for other programs.
+
+    The file takes features, which the front end computes of an utterance, and not sound; it answers with calibrated
+    scores. It was learned from this site's recordings: protect it as you protect them. Needs `pip install
+    'ecan-ser[onnx]'`.
+    """
+    from importlib.util import find_spec
+
+    from ecan_core.errors import UsageFault
+    from protocol.locks import writing_alone
+    from target_site.containment.orders import OnnxOrder
+
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
+        raise UsageFault(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    _require_usable(model_dir, policy, keys_dir)
+    with writing_alone(out):
+        audit_log = log_of(model_dir, narrator)
+        with audit_log.recorded("onnx", out=audit_log.pseudonym(out)):
+            outcome = _carry_out(OnnxOrder(model=model_dir, out=out), policy, accepted, narrator, quiet=quiet)
+    if form == "json":
+        click.echo(json.dumps(outcome))
+    narrator.say(f"scores differ from the model's by at most {outcome['difference']:.1e}: {out / 'model.onnx'}")
+
+
+@click.command(epilog="Example: ecan-target sheet --model adapted --predictions predictions --out sheet.csv")
+@model_option
+@click.option("--predictions", type=existing_folder, required=True, help="Folder that `predict` wrote.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File for the sheet (CSV).")
+@click.option("--count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Utterances to label.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the draw.")
+@quiet_option
+def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, quiet: bool) -> None:
+    """Draw utterances for a person to label.
+
+    Every class and every degree of confidence has its share. The predictions are not shown. When the sheet is filled
+    in, read it with `ecan-target evaluate --labels SHEET`.
+    """
+    from target_site.model.folder import read_facts
+    from target_site.results.label_sheet import draw, write_sheet
+    from target_site.results.segments import JSONL, read_segments
+
+    narrator = Narrator(quiet=quiet)
+    classes = read_facts(model_dir)["card"]["classes"]
+    drawn = draw(read_segments(predictions / JSONL), classes, count, seed)
+    write_sheet(out, drawn)
+    audit_log = log_of(model_dir, narrator)
+    audit_log.append("sheet", out=audit_log.pseudonym(out), utterances=len(drawn))
+    narrator.say(f"fill in the column label of {out}, then run `ecan-target evaluate --labels {out}`")
+
+
+@click.command(
+    epilog="Example: ecan-target forget --model adapted --speaker P07 --bundle model.ecan --audio list.csv --keys keys"
+)
+@model_option
+@click.option(
+    "--speaker", "speakers", multiple=True, metavar="NAME", help="The person to forget, as the list names them."
+)
+@click.option("--file", "files", multiple=True, type=any_path, help="A recording to forget.")
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
+@click.option("--audio", type=any_path, required=True, help="All recordings; those of the person may still be there.")
+@keys_option
+@click.option(
+    "--predictions",
+    multiple=True,
+    type=existing_folder,
+    help="A folder that `predict` wrote; its files are deleted, so predict again.",
+)
+@config_option
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def forget(
+    model_dir: Path,
+    speakers: tuple[str, ...],
+    files: tuple[Path, ...],
+    bundle: Path,
+    audio: Path,
+    keys_dir: Path,
+    predictions: tuple[Path, ...],
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Remove a person from an adapted model, and sign a certificate.
+
+    The model is adapted again from the bundle without the person's recordings, as its provenance says. The whole cache
+    of features is deleted. Delete the recordings, lists and sheets, and copies made elsewhere, yourself.
+    """
+    from ecan_core.data.unlabeled import LeftOut, whole_path
+    from protocol.identity.passphrase import passphrase_for
+    from protocol.locks import writing_alone
+    from target_site.accountability.again import order_again
+    from target_site.accountability.forget import certify, count_heard, remove_traces
+    from target_site.model.folder import CACHE_FILE, finish_replacement, read_facts, weights_digest
+    from target_site.trust.acceptance import open_accepted
+    from target_site.trust.own_model import sign_model
+
+    if not (speakers or files):
+        raise click.UsageError("nobody is named; give --speaker or --file")
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    person = LeftOut(speakers=speakers, files=tuple(map(whole_path, files)))
+    verified = open_accepted(bundle, keys_dir=keys_dir)
+    passphrase = passphrase_for(keys_dir)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        order = order_again(
+            read_facts(model_dir)["receipt"],
+            bundle,
+            verified,
+            audio=audio,
+            out=model_dir,
+            cache=cache or model_dir / CACHE_FILE,
+            left_out=person,
+        )
+        heard, before = count_heard(model_dir, person), weights_digest(model_dir)
+        audit_log = log_of(model_dir, narrator)
+        named = [*map(audit_log.pseudonym, speakers), *map(audit_log.pseudonym, files)]
+        with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
+            remove_traces(model_dir, order.cache, predictions)
+            outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            sign_model(model_dir, keys_dir, passphrase)
+            certificate = certify(
+                model_dir,
+                keys_dir,
+                bundle=verified.digest,
+                before=before,
+                utterances=heard,
+                today=today(),
+                passphrase=passphrase,
+            )
+            finish_replacement(model_dir)
+            noted |= outcome
+    if form == "json":
+        click.echo(json.dumps({"forgotten": heard, "certificate": str(certificate), **outcome}))
+    narrator.say(f"{outcome['verdict']}: {outcome['reason']}")
+    narrator.say(f"forgot {heard} utterances: {certificate}")
+
+
+@click.command(epilog="Example: ecan-target expire --config site.yaml --model adapted --predictions predictions")
+@model_option
+@click.option("--config", type=existing_file, required=True, help="YAML with this site's rules and `retention_days`.")
+@click.option("--predictions", multiple=True, type=any_path, help="A folder that `predict` wrote.")
+@cache_option
+@format_option
+@quiet_option
+def expire(
+    model_dir: Path, config: Path, predictions: tuple[Path, ...], cache: Path | None, form: str, quiet: bool
+) -> None:
+    """Delete cached features and predictions past their retention time.
+
+    Run it every night. The model and the recordings stay.
+    """
+    from ecan_core.errors import SettingsError
+    from protocol.locks import writing_alone
+    from target_site.accountability.expire import expire as remove_expired
+    from target_site.model.folder import CACHE_FILE, read_facts
+    from target_site.site_policy import read_policy
+
+    days = read_policy(config).retention_days
+    if days is None:
+        raise SettingsError(f"{config} has no retention_days, so nothing expires; add how many days are allowed")
+    narrator = Narrator(quiet=quiet)
+    read_facts(model_dir)
+    with writing_alone(model_dir):
+        removed = remove_expired(cache or model_dir / CACHE_FILE, predictions, days=days, today=today())
+        audit_log = log_of(model_dir, narrator)
+        audit_log.append("expire", days=days, removed=[audit_log.pseudonym(path) for path in removed])
+    if form == "json":
+        click.echo(json.dumps({"removed": list(map(str, removed))}))
+    for path in removed:
+        narrator.say(f"removed {path}: older than {days} days")
+
+
+@click.command(epilog="Example: ecan-target replay --model adapted --bundle model.ecan --audio list.csv")
+@model_option
+@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
+@click.option("--audio", type=any_path, required=True, help="The recordings that it was adapted to.")
+@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
+@config_option
+@cache_option
+@uncontained_option
+@format_option
+@quiet_option
+def replay(
+    model_dir: Path,
+    bundle: Path,
+    audio: Path,
+    keys_dir: Path | None,
+    config: Path | None,
+    cache: Path | None,
+    accepted: str | None,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Adapt once more and compare the files byte for byte.
+
+    The adaptation is repeated as the model's provenance says; the model stays as it is. Exit code 11 means that the
+    files differ; the message names what was not the same.
+    """
+    from protocol.errors import Code, Refused
+    from protocol.locks import writing_alone
+    from target_site.accountability.again import order_again
+    from target_site.accountability.replay import changed_recordings, circumstances, differing_files
+    from target_site.model.folder import CACHE_FILE, REPLAY, finish_replacement, read_facts, remove_tree
+    from target_site.trust.acceptance import open_accepted
+
+    narrator = Narrator(quiet=quiet)
+    policy = _policy(config)
+    again = model_dir / REPLAY
+    verified = open_accepted(bundle, keys_dir=keys_dir)
+    with writing_alone(model_dir):
+        finish_replacement(model_dir)
+        receipt = read_facts(model_dir)["receipt"]
+        order = order_again(receipt, bundle, verified, audio=audio, out=again, cache=cache or model_dir / CACHE_FILE)
+        audit_log = log_of(model_dir, narrator)
+        with audit_log.recorded("replay", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
+            remove_tree(again)
+            try:
+                with writing_alone(again):
+                    _carry_out(order, policy, accepted, narrator, quiet=quiet)
+                    finish_replacement(again)
+                different, because = differing_files(model_dir, again), circumstances(model_dir, again)
+                recordings = changed_recordings(model_dir, again)
+            finally:
+                remove_tree(again)
+            noted["different"] = different
+    if form == "json":
+        click.echo(json.dumps({"different": different, "circumstances": because, "recordings": recordings}))
+    reasons = "; ".join(because) or "nothing else that the receipt knows of"
+    if different:
+        raise Refused(Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}.")
+    narrator.say(f"the same, byte for byte; what was not the same: {reasons}" if because else "the same, byte for byte")
+
+
+def _policy(config: Path | None) -> "SitePolicy | None":
+    """Read the site's rules, where it has any."""
+    from target_site.site_policy import read_policy
+
+    return None if config is None else read_policy(config)
+
+
+def _require_usable(model_dir: Path, policy: "SitePolicy | None", keys_dir: Path | None) -> None:
+    """Refuse a model that is not this site's own, or not to be used now."""
+    from target_site.model.folder import read_facts
+    from target_site.trust.acceptance import refuse_withdrawn
+    from target_site.trust.own_model import require_own_model
+
+    receipt = read_facts(model_dir)["receipt"]
+    if keys_dir is not None:
+        require_own_model(model_dir, keys_dir)
+        refuse_withdrawn(keys_dir, receipt)
+    _refuse_stale(policy, keys_dir, str(receipt.get("issuer", "")))
+
+
+def _refuse_stale(policy: "SitePolicy | None", keys_dir: Path | None, issuer: str) -> None:
+    """Refuse a source whose revocation list is older than the rules allow."""
+    from target_site.trust.freshness import refuse_stale
+
+    if policy is not None and policy.oldest_revocations_days is not None:
+        oldest_days = policy.oldest_revocations_days
+        refuse_stale(keys_dir, bytes.fromhex(issuer), oldest_days=oldest_days, today=today())
+
+
+def _carry_out(
+    order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
+) -> dict[str, Any]:
+    """Carry out an order in a contained process."""
+    from protocol.containment.launcher import carry_out_contained
+    from protocol.containment.walls import DEFAULT_LEAST, Conditions
+    from protocol.files import make_private_folder
+    from target_site.containment.orders import task_of
+
+    for place in order.writable:
+        make_private_folder(place)
+    conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
+    return carry_out_contained(task_of(order), conditions=conditions, announce=narrator.say, quiet=quiet)

@@ -1,0 +1,90 @@
+"""Load a network from a verified bundle.
+
+This is the one place where the protocol's words become the core's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecan_core.audio.frontend import FRONT_ENDS, FrontEnd
+from ecan_core.errors import ModelError, UsageFault
+from ecan_core.model.architectures import architecture, build_network
+from ecan_core.model.network import Network
+from ecan_core.model.weights import load_arrays
+from ecan_core.normalization.voices import tells_voices_apart, voice_columns
+from protocol.bundle.trust import VerifiedBundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Describe what rebuilds a network besides its weights.
+
+    Attributes:
+        arch: architecture name.
+        normalization: how the source normalized: ``none``, ``corpus`` or ``speaker``.
+        classes: class names in the order of the head's rows.
+    """
+
+    arch: str
+    normalization: str
+    classes: tuple[str, ...]
+
+    def front_end(self) -> FrontEnd:
+        """Return the front end that the network reads.
+
+        Raises:
+            ModelError: this version does not know it.
+        """
+        name = architecture(self.arch).front_end
+        if name not in FRONT_ENDS:
+            raise ModelError(f"this version does not know the front end {name!r}; install a newer ecan-ser")
+        return FRONT_ENDS[name]
+
+    def build(self, weights: Mapping[str, np.ndarray]) -> Network:
+        """Build a network with these weights."""
+        network = build_network(
+            architecture(self.arch),
+            input_dim=self.front_end().dim,
+            num_classes=len(self.classes),
+            normalization=self.normalization,
+        )
+        load_arrays(network, weights)
+        return network
+
+
+def model_card(bundle: VerifiedBundle) -> ModelCard:
+    """Return what a verified bundle's manifest says about its network."""
+    stated = bundle.manifest
+    return ModelCard(arch=stated.arch, normalization=stated.norm, classes=stated.classes)
+
+
+def choose_normalization(card: ModelCard, wanted: str | None, *, speakers_known: bool) -> str:
+    """Choose how the target normalizes.
+
+    A source that carries its own center and scale (``none``) allows nothing else. Otherwise the operator's wish
+    counts; without one, known speakers if the source knew its own, else estimated voices where the model reads
+    utterance statistics, and the corpus where it reads frames. A source that was trained by corpus gets voices also
+    where speakers are known: it does not know speaker-normalized input as well.
+
+    Raises:
+        UsageFault: the model cannot be normalized as wished.
+    """
+    feature_names = card.front_end().feature_names
+    if card.normalization == "none":
+        if wanted not in (None, "none"):
+            raise UsageFault(
+                f"this model was trained with --normalize none and cannot be adapted with --normalize {wanted}: "
+                "leave the option out, or ask the source for a model that was trained with it"
+            )
+        return "none"
+    if wanted == "none":
+        raise UsageFault(f"this model expects normalized input: use --normalize {card.normalization}")
+    if wanted == "voice":
+        voice_columns(feature_names)  # refuses a model that reads frames
+    if wanted is not None:
+        return wanted
+    if card.normalization == "speaker" and speakers_known:
+        return "speaker"
+    return "voice" if tells_voices_apart(feature_names) else "corpus"

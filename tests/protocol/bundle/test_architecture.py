@@ -1,0 +1,78 @@
+from itertools import pairwise
+
+import pytest
+
+from protocol.bundle.architecture import (
+    ARCHITECTURES,
+    FRAME_DIM,
+    FRONT_ENDS,
+    NORMALIZATIONS,
+    STATISTICS_DIM,
+    layers,
+    model_shapes,
+    tensor_specs,
+)
+from protocol.errors import Malformed
+from tests.protocol.samples import says_what_to_do
+
+
+def test_the_statistics_network_has_these_tensors() -> None:
+    assert model_shapes("mlp-stats-v1", 5, "corpus") == {
+        "encoder.0.weight": (256, STATISTICS_DIM),
+        "encoder.0.bias": (256,),
+        "bottleneck.weight": (128, 256),
+        "bottleneck.bias": (128,),
+        "head.weight": (5, 128),
+        "head.bias": (5,),
+    }
+
+
+def test_the_frame_network_has_these_weights() -> None:
+    shapes = model_shapes("tdnn-frames-v1", 3, "none")
+    assert {name: shape for name, shape in shapes.items() if not name.endswith("bias")} == {
+        "input.center": (FRAME_DIM,),
+        "input.scale": (FRAME_DIM,),
+        "encoder.0.weight": (128, FRAME_DIM, 5),
+        "encoder.1.weight": (128, 128, 3),
+        "encoder.2.weight": (256, 128, 1),
+        "bottleneck.weight": (128, 512),
+        "head.weight": (3, 128),
+    }
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_each_layer_reads_what_the_one_before_gives(arch: str) -> None:
+    chain = layers(arch, 4)
+    for layer, following in pairwise(chain):
+        assert following.inputs == layer.units * layer.tiles
+    assert [layer.name for layer in chain if not layer.ordered] == ["head"]
+    assert arch in FRONT_ENDS
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_every_float_tensor_has_an_encoded_twin_and_an_exponent_per_row(arch: str, normalization: str) -> None:
+    encoded = {spec.name: spec for spec in tensor_specs(arch, 6, normalization)}
+    shapes = model_shapes(arch, 6, normalization)
+    assert {name: spec.shape for name, spec in encoded.items() if not name.endswith("exponent")} == shapes
+    for name, spec in encoded.items():
+        assert spec.dtype == ("I16" if name.endswith(".bias") else "I8")
+        if name.endswith(".exponent"):
+            owner = name.removesuffix(".exponent")
+            assert spec.shape == (shapes[owner] if owner in shapes else shapes[f"{owner}.weight"])[:1]
+
+
+@pytest.mark.parametrize(
+    ("arch", "num_classes", "normalization", "code"),
+    [
+        ("vgg-11", 4, "corpus", "ENUM"),
+        ("mlp-stats-v1", 1, "corpus", "RANGE"),
+        ("mlp-stats-v1", 13, "corpus", "RANGE"),
+        ("mlp-stats-v1", 4, "batch", "ENUM"),
+    ],
+)
+def test_an_unknown_form_is_refused(arch: str, num_classes: int, normalization: str, code: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        tensor_specs(arch, num_classes, normalization)
+    assert caught.value.code == code
+    assert says_what_to_do(caught)
