@@ -26,7 +26,7 @@ from benchmarks.arena import (
 from benchmarks.record import ROOT, circumstances, write_section
 from benchmarks.tables import distinct, markdown, mean, pick, provenance, read_lines
 from ecan_core.adaptation.calibrate import log_odds, mean_confidence, soften, temperature_of
-from target_site.containment.orders import LEAST_CONFIDENCE
+from target_site.site_policy import LEAST_CONFIDENCE
 
 Line = tuple[float, float]
 

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.record import RESULTS, ROOT, record, write_section
 from benchmarks.tables import distinct, markdown, mean, over_seeds, pick, provenance, read_lines, written
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.model.network import Network
 from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import load_arrays

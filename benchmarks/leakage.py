@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.record import RESULTS, ROOT, record, write_section
 from benchmarks.tables import distinct, interval, markdown, pick, read_lines
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.runtime.seeding import one_thread
 from ecan_core.training.train import TrainSettings
 from source_site.audit.bounds import LEVEL, Estimate

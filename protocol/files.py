@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import stat
@@ -96,21 +95,6 @@ def make_private_folder(folder: Path) -> None:
         raise StorageFault(
             Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place."
         ) from error
-
-
-@contextlib.contextmanager
-def locked(descriptor: int) -> Iterator[None]:
-    """Wait for the lock of an open file or folder and hold it.
-
-    The descriptor is closed in the end.
-
-    The system lets go even of a killed process.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def cannot_write(path: Path, error: OSError) -> StorageFault:

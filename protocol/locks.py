@@ -75,3 +75,18 @@ def _locked(path: Path) -> int:
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)  # its last owner removed it after we had opened it: others would lock a new one
+
+
+@contextlib.contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """Wait for the lock of an open file or folder and hold it.
+
+    The descriptor is closed in the end.
+
+    The system lets go even of a killed process.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -17,12 +17,10 @@ except ImportError:  # another distribution has put its `protocol` in the place 
 
 COMMANDS = {
     "keys": LazyCommand(
-        "source_site.commands.release:keys", "Create this site's keys, show its fingerprint, replace them."
+        "source_site.commands.keys:keys", "Create this site's keys, show its fingerprint, replace them."
     ),
-    "officer": LazyCommand(
-        "source_site.commands.release:officer", "Manage a second officer, who may override an audit."
-    ),
-    "train": LazyCommand("source_site.commands.release:train", "Train a model on labelled speech."),
+    "officer": LazyCommand("source_site.commands.keys:officer", "Manage a second officer, who may override an audit."),
+    "train": LazyCommand("source_site.commands.training:train", "Train a model on labelled speech."),
     "federate": LazyCommand("source_site.commands.federation:federate", "Train one network at several sites."),
     "audit": LazyCommand("source_site.commands.audit:audit", "Attack the model as its receivers could."),
     "reproduce": LazyCommand("source_site.commands.audit:reproduce", "Train the model again and compare the bytes."),
@@ -31,12 +29,12 @@ COMMANDS = {
         "source_site.commands.release:grant", "Sign the model and seal it to sites; nothing leaves yet."
     ),
     "export": LazyCommand("source_site.commands.release:export", "Sign the model and hand it to each site, once."),
-    "close": LazyCommand("source_site.commands.release:close", "Close a grant with a hand-carried receipt."),
-    "revoke": LazyCommand("source_site.commands.release:revoke", "Withdraw a release or a key for all targets."),
+    "close": LazyCommand("source_site.commands.ledger:close", "Close a grant with a hand-carried receipt."),
+    "revoke": LazyCommand("source_site.commands.keys:revoke", "Withdraw a release or a key for all targets."),
     "inspect": LazyCommand("source_site.commands.release:inspect", "List every byte of a bundle."),
-    "deny": LazyCommand("source_site.commands.release:deny", "Deny a grant before it is delivered."),
+    "deny": LazyCommand("source_site.commands.ledger:deny", "Deny a grant before it is delivered."),
     "ledger": LazyCommand(
-        "source_site.commands.release:ledger", "List what was exported and to whom, or verify that list."
+        "source_site.commands.ledger:ledger", "List what was exported and to whom, or verify that list."
     ),
 }
 

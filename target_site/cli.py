@@ -21,9 +21,7 @@ except ImportError:  # another distribution has put its `protocol` in the place 
 COMMANDS = {
     "request": LazyCommand("target_site.commands.bundle:request", "Write the request that a source site needs."),
     "receive": LazyCommand("target_site.commands.bundle:receive", "Fetch and verify the model, once."),
-    "trust": LazyCommand(
-        "target_site.commands.bundle:trust", "Show or change what this site remembers of its sources."
-    ),
+    "trust": LazyCommand("target_site.commands.trust:trust", "Show or change what this site remembers of its sources."),
     "inspect": LazyCommand("target_site.commands.bundle:inspect", "List every byte of a bundle."),
     "approve": LazyCommand(
         "target_site.commands.bundle:approve", "Approve a bundle in a person's name, for one purpose."
@@ -33,12 +31,12 @@ COMMANDS = {
     "evaluate": LazyCommand("target_site.commands.model:evaluate", "Measure the model on labelled recordings."),
     "onnx": LazyCommand("target_site.commands.model:onnx", "Write the adapted model as an ONNX file."),
     "sheet": LazyCommand("target_site.commands.model:sheet", "Draw utterances for a person to label."),
-    "forget": LazyCommand("target_site.commands.model:forget", "Remove a person from an adapted model."),
-    "expire": LazyCommand("target_site.commands.model:expire", "Delete features and predictions past retention."),
-    "replay": LazyCommand("target_site.commands.model:replay", "Adapt once more and compare the files."),
-    "log": LazyCommand("target_site.commands.bundle:log", "Check the log of what was done."),
+    "forget": LazyCommand("target_site.commands.upkeep:forget", "Remove a person from an adapted model."),
+    "expire": LazyCommand("target_site.commands.upkeep:expire", "Delete features and predictions past retention."),
+    "replay": LazyCommand("target_site.commands.upkeep:replay", "Adapt once more and compare the files."),
+    "log": LazyCommand("target_site.commands.upkeep:log", "Check the log of what was done."),
     "together": LazyCommand("target_site.commands.federation:together", "Adapt one model together with other sites."),
-    "doctor": LazyCommand("target_site.commands.bundle:doctor", "Find what keeps this site from working."),
+    "doctor": LazyCommand("target_site.commands.upkeep:doctor", "Find what keeps this site from working."),
 }
 
 

@@ -25,7 +25,8 @@ from ecan_core.command_line.console import without_foreign
 from ecan_core.errors import EcanError
 from protocol.errors import Code, ConnectionFault, ContainmentFault, KeyFault, ProtocolError, StorageFault, Unauthentic
 from protocol.ledger.grants import SECONDS_PER_DAY
-from protocol.sandbox import confine
+from protocol.sandbox import confine, landlock
+from protocol.sandbox import network as network_module
 from protocol.wire.address import Address, parse_address
 
 MIN_FREE_BYTES = 256 << 20
@@ -202,13 +203,14 @@ def _kernel(_: Circumstances) -> str:
 
     It is tried in a process of its own, because confinement cannot be undone.
     """
-    what = _fails_in_a_process(lambda: confine.confine(readable=(), network=confine.Network.NONE))
+    what = _fails_in_a_process(lambda: confine.confine(readable=(), network=network_module.Network.NONE))
     if what is not None:
         raise ContainmentFault(Code.CONTAINMENT, what)
     alone = _fails_in_a_process(_leave_network) is None
     network = "" if alone else "; it stays in the machine's network, which its filter keeps it from"
     return (
-        f"Landlock {confine.landlock_abi()} and seccomp: recordings are read at level {3 if alone else 2} of 3{network}"
+        f"Landlock {landlock.landlock_abi()} and seccomp: recordings are read at level {3 if alone else 2} of "
+        f"3{network}"
     )
 
 

@@ -20,7 +20,10 @@ from protocol.bundle.stated_audit import TIERS
 from protocol.bundle.trust import USUAL_AUDIT, AuditTerms
 from protocol.containment.walls import DEFAULT_LEAST, Level
 from protocol.errors import Code, Refused
-from target_site.containment.orders import LEAST_CONFIDENCE
+
+LEAST_CONFIDENCE = 0.5
+"""Below it a model is more likely wrong than right."""
+
 
 PURPOSES = ("care", "research", "service")
 PROHIBITED_PURPOSES = ("workplace", "staff-monitoring", "recruitment", "training-of-staff", "education", "examination")

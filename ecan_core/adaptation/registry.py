@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from ecan_core.adaptation.ecan import Adaptation, OnEpoch, adapt
+from ecan_core.adaptation.ecan import adapt
+from ecan_core.adaptation.loop import Adaptation, OnEpoch
 from ecan_core.adaptation.relatives.aad import adapt_aad
 from ecan_core.adaptation.relatives.adabn import adapt_adabn
 from ecan_core.adaptation.relatives.cahtn import adapt_cahtn

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ecan_core.adaptation.ecan import Adaptation, EpochRecord, OnEpoch
+from ecan_core.adaptation.loop import Adaptation, EpochRecord, OnEpoch
 from ecan_core.adaptation.registry import METHODS
 from ecan_core.adaptation.settings import SINGLE_PASS, AdaptSettings
 from ecan_core.data.inputs import Inputs, inputs_of

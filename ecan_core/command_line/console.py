@@ -335,3 +335,26 @@ class Progress:
         )
         self._task = self._bar.add_task(self._title, total=None)
         self._bar.start()
+
+
+class Narrator:
+    """Tell a person what is going on.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def say(self, sentence: str) -> None:
+        """Write one sentence."""
+        if not self._quiet:
+            print(one_line(sentence), file=sys.stderr, flush=True)
+
+    def progress(self, title: str) -> Progress:
+        """Return a context manager for progress.
+
+        Call it with what is done and what there is to do.
+        """
+        return Progress(title, quiet=self._quiet)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from protocol.sandbox import confine
+from protocol.sandbox import probes
 
 LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
 _SECONDS = 2.0
@@ -180,7 +180,7 @@ def _pair(_: Plant) -> None:
 
 
 def _ring(_: Plant) -> None:
-    confine.Ring().close()
+    probes.Ring().close()
 
 
 def _by_ctypes(_: Plant) -> None:

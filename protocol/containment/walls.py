@@ -22,7 +22,7 @@ from typing import Any
 
 from protocol.containment.probes import Plant, attempt_all
 from protocol.errors import Code, ContainmentFault
-from protocol.sandbox import confine
+from protocol.sandbox import confine, kernel, network, probes
 
 
 class Level(IntEnum):
@@ -170,7 +170,7 @@ def contain(
     walls = confine.confine(
         readable=[path for path in readable if path.exists()],
         writable=writable,
-        network=confine.Network.NONE,
+        network=network.Network.NONE,
         required=False,
     )
     level = _level(walls, is_alone=is_alone)
@@ -178,14 +178,14 @@ def contain(
         raise ContainmentFault(
             Code.CONTAINMENT,
             f"This system contains the process that reads recordings at level {level:d} only ({WALLS[level]}), and "
-            f"level {conditions.least:d} is required; use {confine.OLDEST_KERNEL} or newer with Landlock and seccomp, "
+            f"level {conditions.least:d} is required; use {kernel.OLDEST_KERNEL} or newer with Landlock and seccomp, "
             'or accept the risk with --accept-uncontained "REASON".',
         )
     after = attempt_all(plant)
     if level > Level.NONE:
         _refuse_gaps({name for name, led_out in after.items() if led_out} - _OPEN_AT[level])
     if level >= Level.FILES:
-        confine.probe_denied([Path(plant.secret), Path(plant.folder)], network=confine.Network.NONE)
+        probes.probe_denied([Path(plant.secret), Path(plant.folder)], network=network.Network.NONE)
     return Containment(
         level=level,
         accepted=conditions.accepted if level < conditions.least else None,

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from protocol import canonical
 from protocol.errors import Code, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
-from protocol.files import cannot_write, locked, make_private_folder, read_bounded, write_atomic
+from protocol.files import cannot_write, make_private_folder, read_bounded, write_atomic
+from protocol.locks import locked
 
 MAX_LINE_BYTES = 1 << 14
 MAX_BOOK_BYTES = 1 << 26

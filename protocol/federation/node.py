@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from protocol.federation.messages import REFUSED, Answer, question_frame, read_answer
 from protocol.federation.quiet import keep_quiet, require_quiet
-from protocol.sandbox import confine
+from protocol.sandbox import confine, probes
+from protocol.sandbox import network as network_module
 
 MAX_MEMORY_BYTES = 4 << 30
 POLL_S = 0.5
@@ -98,10 +99,10 @@ def _connection() -> Callable[..., Any]:
 def _confine(told: Instructions) -> bool:
     """Build the walls; returns whether all of them stand."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    network = confine.Network.call(int(told.address.rpartition(":")[2]))
+    network = network_module.Network.call(int(told.address.rpartition(":")[2]))
     walls = confine.confine(readable=confine.code_paths(), network=network, required=told.required)
     if walls.holds:
-        confine.probe_denied(map(Path, told.unseen), network=network)
+        probes.probe_denied(map(Path, told.unseen), network=network)
     return walls.holds
 
 

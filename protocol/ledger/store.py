@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from protocol.errors import Code, Refused, StorageFault
-from protocol.files import locked
 from protocol.ledger import replay
 from protocol.ledger.grants import (
     CLOCK_SLACK_S,
@@ -44,6 +43,7 @@ from protocol.ledger.grants import (
     write_line,
 )
 from protocol.ledger.replay import ForeignChange, Head
+from protocol.locks import locked
 
 _VERSION = 2
 _BUSY_S = 10

@@ -9,14 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load
 
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.errors import UsageFault
-from ecan_core.model.architectures import architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.predict import run as run_network
-from ecan_core.model.weights import load_arrays
 from protocol.errors import Code, Refused
 from protocol.inspection.capacity import capacity, share_of_speech
 from source_site.audit.bounds import Roc, separation
@@ -35,9 +32,10 @@ from source_site.audit.reconstruction import try_reconstruction
 from source_site.audit.report import PROCEDURE, RELEASED, Attack, AuditReport, Capacity, Exposed, save_report
 from source_site.audit.shadows import Shadows, left_out_parts, random_halves, train_shadows
 from source_site.audit.speakers import attack_speakers, halves_of_speakers, no_speakers
-from source_site.training.material import Material, quantize_network, read_material
+from source_site.training.material import Material, read_material
 from source_site.training.record import TrainingRecord, load_record
-from source_site.training.run_folder import RunFacts, StoredRun, load_run
+from source_site.training.reproduce import released_network
+from source_site.training.run_folder import RunFacts, load_run
 
 SHADOWS_FOLDER = "shadows"
 MIN_MODELS = 8
@@ -182,19 +180,6 @@ def read_trained_material(
             "and `ecan-source reproduce` says what differs."
         )
     return material
-
-
-def released_network(run: StoredRun, material: Material) -> tuple[Network, bytes]:
-    """Return the network as a bundle would hold it, and its weights there."""
-    facts = run.facts
-    network = build_network(
-        architecture(facts.arch),
-        input_dim=material.values[0].shape[-1],
-        num_classes=len(facts.classes),
-        normalization=facts.normalization,
-    )
-    load_arrays(network, load(run.weights))
-    return network, quantize_network(network, facts.arch, len(facts.classes), facts.normalization)
 
 
 def capacity_of(material: Material) -> Capacity:

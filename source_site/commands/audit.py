@@ -8,16 +8,9 @@ from pathlib import Path
 
 import click
 
-from ecan_core.command_line.narrator import Narrator
-from source_site.commands.release import (
-    corpora_option,
-    existing_file,
-    existing_folder,
-    folder,
-    format_option,
-    quiet_option,
-    recipes_and_paths,
-)
+from ecan_core.command_line.console import Narrator
+from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
+from source_site.commands.options import corpora_option, recipes_and_paths
 
 cache_option = click.option(
     "--cache", type=click.Path(path_type=Path), help="File that keeps features between runs; default: the run's own."

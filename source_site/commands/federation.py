@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.node_options import coordinator_options, node_options
-from source_site.commands.release import (
-    existing_file,
-    existing_folder,
-    folder,
-    format_option,
-    quiet_option,
-    recipes_and_paths,
-    tell_trained,
-)
+from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
+from source_site.commands.options import recipes_and_paths
+from source_site.commands.training import tell_trained
 
 if TYPE_CHECKING:
     from source_site.federation.plan import Plan

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load, save
 
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.corpora import read_corpus
 from ecan_core.errors import UsageFault
 from ecan_core.labels import check_classes

@@ -12,15 +12,17 @@ further release is refused.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ecan_core.errors import ModelError, SettingsError
 from ecan_core.settings.parse import parse_settings
+from protocol.announce import Announce
 from protocol.errors import Code, Refused, StorageFault
-from protocol.files import locked, read_bounded, write_atomic
+from protocol.files import read_bounded, write_atomic
 from protocol.ledger.grants import NO_BOOK
+from protocol.locks import locked
 from source_site.training.accountant import epsilon_of
 from source_site.training.run_folder import StoredRun, damaged_run
 
@@ -29,8 +31,6 @@ RELEASES = 3
 """Models that may leave of the same speech, unless the operator allows more."""
 MAX_BUDGET_BYTES = 256 * 1024 * 1024
 _RECORD_FILE = "training.json"
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,28 +6,25 @@ At a tier above 0 the audit has to clear the tier, or a second officer has to ov
 model then counts against the budget of its speech. At tier 0 an audit is stated where there is one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ecan_core.errors import UsageFault
+from protocol.announce import Announce
 from protocol.bundle.override import MAX_STATEMENT_BYTES, Override, open_override, sign_override
 from protocol.bundle.stated_audit import MEASURED, OVERRIDDEN, PASSED, AuditFields
 from protocol.errors import Code, Refused
 from protocol.files import read_bounded, write_atomic
 from protocol.identity.key_files import SIGNING_KEY_FILE, load_ed25519_key, load_public
 from protocol.ledger.grants import SECONDS_PER_DAY
-from source_site.audit.report import AuditReport
-from source_site.audit.statement import state
+from source_site.audit.report import AuditReport, state
 from source_site.audit.tiers import ASKED, audit_of, findings, require_tier, require_weights
-from source_site.keys.folder import officer_statement
+from source_site.keys.officer import officer_statement
 from source_site.release.budget import RELEASES, spend
 from source_site.training.run_folder import StoredRun, load_run
 
 MAX_QUANTIZATION_LOSS = 0.005
 """The UAR that a model may lose by quantization, 0 to 1; one that loses more does not leave."""
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

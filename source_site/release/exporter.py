@@ -13,23 +13,23 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import click
 
-from ecan_core.command_line.console import run
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator, run
 from ecan_core.errors import EcanError
+from protocol.announce import Announce
 from protocol.errors import Code, ProtocolError, Refused, TimedOut
 from protocol.files import read_bounded
 from protocol.identity.identities import ServerIdentity
 from protocol.identity.key_files import ONLINE_KEY_FILE, SIGNING_KEY_FILE, TLS_KEY_FILE, load_server_identity
 from protocol.identity.passphrase import MAX_PASSPHRASE_BYTES
 from protocol.ledger.grants import GrantRecord, GrantState
-from protocol.sandbox import confine
+from protocol.sandbox import confine, network, probes
 from protocol.statements.revocations import MAX_REVOCATIONS_BYTES
 from protocol.wire.address import Address, parse_address
 from source_site.keys.folder import (
@@ -44,8 +44,6 @@ from source_site.keys.folder import (
 )
 from source_site.release.outbox import clear_ended, read_kept_request, summary
 from source_site.release.revoke import refuse_withdrawn
-
-Announce = Callable[[str], None]
 
 _TERMINATED = 143
 _RESOLVER = ("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
@@ -168,13 +166,13 @@ def wall_off(keys_dir: Path, out_of_reach: Sequence[Path], *, unconfined: bool) 
         ],
         writable=[keys_dir / LEDGER_FOLDER],
         removable=[keys_dir / OUTBOX],
-        network=confine.Network.SERVE,
+        network=network.Network.SERVE,
         required=not unconfined,
     )
     if not unconfined:
         hidden = (SIGNING_KEY_FILE, TLS_KEY_FILE, ONLINE_KEY_FILE, RELEASED, RETIRED)
-        confine.probe_denied(
-            [keys_dir, *(keys_dir / name for name in hidden), *out_of_reach], network=confine.Network.SERVE
+        probes.probe_denied(
+            [keys_dir, *(keys_dir / name for name in hidden), *out_of_reach], network=network.Network.SERVE
         )
 
 

@@ -14,7 +14,7 @@ The steps have this order:
 6. Sign the bundle, verify it as the target will, and seal it to the site that asked.
 
 Besides the gate, `keys init`, `keys rotate` and `revoke` load the release key; they are not confined, and they read
-no model. The other end of the two pipes is `source_site.release.grant.run_gate`.
+no model. The other end of the two pipes is `source_site.release.gate_client.run_gate`.
 
 A frame is a head of canonical JSON behind its length (4 bytes, little-endian), then the body: the run's safetensors
 file on the way in; the bundle and the sealed file, or the text of a refusal, on the way out.
@@ -55,7 +55,7 @@ from protocol.errors import (
 from protocol.identity import signing
 from protocol.identity.key_files import load_ed25519_key, mixed_keys
 from protocol.identity.sealing_keys import PUBLIC_KEY_BYTES
-from protocol.sandbox import confine
+from protocol.sandbox import confine, network, probes
 
 MAX_WEIGHTS_BYTES = 256 * 1024 * 1024
 """The largest tensor file that is taken in."""
@@ -255,10 +255,10 @@ def _wall_off(task: Task) -> None:
     Its own key and everything that the task names must be out of its reach.
     """
     confine.confine(
-        readable=confine.code_paths("source_site"), network=confine.Network.NONE, required=not task.unconfined
+        readable=confine.code_paths("source_site"), network=network.Network.NONE, required=not task.unconfined
     )
     if not task.unconfined:
-        confine.probe_denied((task.key_path, *task.out_of_reach), network=confine.Network.NONE)
+        probes.probe_denied((task.key_path, *task.out_of_reach), network=network.Network.NONE)
 
 
 def _load_release_key(task: Task) -> Ed25519PrivateKey:

@@ -6,27 +6,22 @@ connection, sends the same bytes. The process that works here holds no key and p
 docs/decisions/0004-once-over-grpc.md.
 """
 
-import contextlib
 import functools
 import hashlib
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
 
 from ecan_core.errors import ModelError, UsageFault
+from protocol.announce import Announce
 from protocol.bundle import frame as bundle
 from protocol.bundle import sealing, trust
 from protocol.bundle.architecture import FRONT_ENDS
-from protocol.bundle.egress import EgressRefused
 from protocol.bundle.manifest import EMOTIONS, ManifestFields, half_percents, label_mask, log2_bucket
 from protocol.bundle.stated_audit import AuditFields
 from protocol.bundle.trust import ANY_AUDIT, Anchor
-from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, StorageFault, TimedOut
+from protocol.errors import Code, KeyFault, Malformed, Refused, StorageFault
 from protocol.files import lies_within, read_bounded, write_atomic
 from protocol.identity.identities import PublicIdentity, Role
 from protocol.identity.key_files import SIGNING_KEY_FILE, load_public
@@ -45,15 +40,15 @@ from source_site.keys.folder import (
     released_file,
 )
 from source_site.release.budget import digest_of_book
-from source_site.release.clearance import TIER_0, Announce, Cleared, Terms, clear
-from source_site.release.gate import DAMAGED, EGRESS, FAULTS, MAX_ANSWER_BYTES, SEALED, Answer, Task
+from source_site.release.clearance import TIER_0, Cleared, Terms, clear
+from source_site.release.gate import Answer, Task
+from source_site.release.gate_client import failed_gate, run_gate
 from source_site.release.outbox import clear_ended, request_file
 from source_site.release.revoke import refuse_withdrawn, withdrawn
-from source_site.training.run_folder import RunFacts, damaged_run
+from source_site.training.run_folder import RunFacts
 
 VALID_DAYS = 90
 """How long a target may accept a bundle, in days."""
-GATE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +182,7 @@ def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, 
         Refused: nothing was exported for the request, it is closed, or the receipt does not accept it.
         Unauthentic: the receipt is not signed by the site of the request.
     """
-    from source_site.release.server import check_receipt  # brings gRPC, which nothing else here needs
+    from source_site.release.outbox import check_receipt  # brings gRPC, which nothing else here needs
 
     wanted = _read_request(request_path)
     ledger = open_ledger(keys_dir)
@@ -199,42 +194,6 @@ def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, 
     record = ledger.close(wanted.grant, data, now_s=now_s)
     clear_ended(keys_dir, [record])
     return record
-
-
-def run_gate(task: Task, run_dir: Path, *, timeout_s: float = GATE_TIMEOUT_S) -> Answer:
-    """Have the gate seal a bundle in a process of its own.
-
-    It shares nothing with this one but two pipes.
-
-    Args:
-        task: what it is to do.
-        run_dir: where the weights are from, for messages.
-        timeout_s: how long it may take.
-
-    Returns:
-        The bundle, plain and sealed; nothing about it is believed yet.
-
-    Raises:
-        EgressRefused: the model breaks a rule; all are listed.
-        ModelError: the weights are damaged.
-        TimedOut: the gate took too long.
-        ProtocolError: whatever else the gate says.
-    """
-    said = _talk_to_gate(task.to_bytes(), timeout_s)
-    try:
-        answer = Answer.from_bytes(said)
-    except (ProtocolError, ValueError) as error:
-        raise _failed_gate() from error
-    if answer.kind == SEALED:
-        return answer
-    if answer.kind == EGRESS:
-        raise EgressRefused(answer.violations)
-    if answer.kind == DAMAGED:
-        raise damaged_run(run_dir, "the weights are not what a training writes")
-    for fault in FAULTS:
-        if answer.kind == fault.__name__ and answer.code and answer.message:
-            raise fault(Code(answer.code), answer.message)
-    raise _failed_gate()
 
 
 def manifest_fields(
@@ -355,45 +314,10 @@ def _through_the_gate(
     cleared.require_weights(stated.weights_sha256)
     outside = sealing.outline(answer.sealed)
     if any(getattr(stated, name) != value for name, value in vars(fields).items()):
-        raise _failed_gate()
+        raise failed_gate()
     if (outside.grant, outside.plain_bytes) != (wanted.grant, len(answer.bundle)):
-        raise _failed_gate()
+        raise failed_gate()
     return answer
-
-
-def _talk_to_gate(frame: bytes, timeout_s: float) -> bytes:
-    """Start a gate, write one frame and read one of bounded length."""
-    gate = subprocess.Popen(
-        [sys.executable, "-I", "-m", "source_site.release.gate"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        # One thread, so that the walls hold for all of it; and nothing else of this process's surroundings.
-        env={"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-    )
-    timer = Timer(timeout_s, gate.kill)
-    timer.start()
-    assert gate.stdin is not None
-    assert gate.stdout is not None
-    try:
-        with contextlib.suppress(BrokenPipeError), gate.stdin:  # it reads all before it writes, or has ended
-            gate.stdin.write(frame)
-        with gate.stdout:
-            return gate.stdout.read(MAX_ANSWER_BYTES + 1)
-    finally:
-        in_time = timer.is_alive()
-        timer.cancel()
-        gate.kill()
-        gate.wait()
-        if not in_time:
-            raise TimedOut(Code.DEADLINE, f"The gate did not answer within {timeout_s:g} s; run the command again.")
-
-
-def _failed_gate() -> ProtocolError:
-    return ProtocolError(
-        Code.INTERNAL, "The gate failed without a finding, and nothing was granted; report it with the model's facts."
-    )
 
 
 def _load_source(keys_dir: Path) -> PublicIdentity:

@@ -10,9 +10,10 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from protocol.errors import Code, StorageFault
+from protocol.errors import Code, Refused, StorageFault
 from protocol.files import read_bounded
 from protocol.ledger.grants import GrantRecord, GrantState
+from protocol.statements.receipts import Receipt, Verdict, open_receipt
 from protocol.statements.request import MAX_REQUEST_BYTES, SiteRequest, grant_id, open_request
 from source_site.keys.folder import OUTBOX, outbox_file
 
@@ -61,3 +62,22 @@ def summary(record: GrantRecord) -> dict[str, object]:
         "state": record.state.value,
         "closed": record.state is GrantState.CLOSED,
     }
+
+
+def check_receipt(data: bytes, record: GrantRecord) -> Receipt:
+    """Verify that a receipt accepts the very bundle of a grant.
+
+    Raises:
+        Malformed: it is not a receipt.
+        Unauthentic: another key signed it.
+        Refused: it speaks of another bundle, or does not accept it.
+    """
+    receipt = open_receipt(data, signer=record.audience)
+    said = (receipt.grant, receipt.sealed_sha256, receipt.digest, receipt.weights_sha256, receipt.verdict)
+    known = (record.grant, record.sealed_sha256, record.bundle_sha256, record.weights_sha256, Verdict.ACCEPTED)
+    if said != known:
+        raise Refused(
+            Code.RECEIPT,
+            "The receipt does not accept this bundle; ask the site for the receipt of this grant.",
+        )
+    return receipt

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from ecan_core.errors import UsageFault
 from protocol.errors import Code, Refused, StorageFault, Unauthentic
-from protocol.files import locked, read_bounded, write_atomic
+from protocol.files import read_bounded, write_atomic
 from protocol.identity.identities import Identity
 from protocol.ledger.grants import SECONDS_PER_DAY, GrantRecord
+from protocol.locks import locked
 from protocol.statements.revocations import (
     MAX_REVOCATIONS_BYTES,
     MAX_REVOKED,

@@ -18,12 +18,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from protocol.announce import Announce
 from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
 from protocol.identity.identities import ServerIdentity
 from protocol.ledger.grants import SECONDS_PER_DAY, GrantRecord, GrantState
 from protocol.ledger.store import Ledger
 from protocol.statements.offers import NO_HEAD, CheckpointFields, OfferFields, sign_checkpoint, sign_offer
-from protocol.statements.receipts import Receipt, Verdict, open_receipt
+from protocol.statements.receipts import open_receipt
 from protocol.statements.request import SiteRequest
 from protocol.wire.address import Address
 from protocol.wire.channel import start_server
@@ -39,8 +40,7 @@ from protocol.wire.ecan.v1.release_pb2 import (
 )
 from protocol.wire.proof import NONCE_BYTES, check_proof
 from protocol.wire.service import Call, pins, release_handler
-
-Announce = Callable[[str], None]
+from source_site.release.outbox import check_receipt
 
 SLOWEST_BYTES_PER_S = 64 * 1024
 """A download that is slower on average is cut."""
@@ -388,25 +388,6 @@ class OnceRelease:
             under_way = [stream for stream in self._streams.values() if stream.grant == grant]
         for stream in under_way:
             stream.halt()
-
-
-def check_receipt(data: bytes, record: GrantRecord) -> Receipt:
-    """Verify that a receipt accepts the very bundle of a grant.
-
-    Raises:
-        Malformed: it is not a receipt.
-        Unauthentic: another key signed it.
-        Refused: it speaks of another bundle, or does not accept it.
-    """
-    receipt = open_receipt(data, signer=record.audience)
-    said = (receipt.grant, receipt.sealed_sha256, receipt.digest, receipt.weights_sha256, receipt.verdict)
-    known = (record.grant, record.sealed_sha256, record.bundle_sha256, record.weights_sha256, Verdict.ACCEPTED)
-    if said != known:
-        raise Refused(
-            Code.RECEIPT,
-            "The receipt does not accept this bundle; ask the site for the receipt of this grant.",
-        )
-    return receipt
 
 
 @contextlib.contextmanager

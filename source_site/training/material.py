@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ecan_core.audio.frontend import FRONT_ENDS
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable, extract_features

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load, save
 
-from ecan_core.command_line.narrator import Narrator
-from ecan_core.model.weights import to_arrays
+from ecan_core.command_line.console import Narrator
+from ecan_core.model.architectures import architecture, build_network
+from ecan_core.model.network import Network
+from ecan_core.model.weights import load_arrays, to_arrays
 from ecan_core.training.train import TrainSettings
-from source_site.audit.run import released_network
-from source_site.training.material import fit_network, quantize_network, read_material
+from source_site.training.material import Material, fit_network, quantize_network, read_material
 from source_site.training.record import differences, load_noise_key, load_record, record_of
-from source_site.training.run_folder import load_run
+from source_site.training.run_folder import StoredRun, load_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,3 +114,16 @@ def _share_of_differing(held: bytes, packed: bytes) -> float:
     before, now = load(held), load(packed)
     differing = sum(int((before[name] != now[name]).sum()) for name in before)
     return differing / sum(values.size for values in before.values())
+
+
+def released_network(run: StoredRun, material: Material) -> tuple[Network, bytes]:
+    """Return the network as a bundle would hold it, and its weights there."""
+    facts = run.facts
+    network = build_network(
+        architecture(facts.arch),
+        input_dim=material.values[0].shape[-1],
+        num_classes=len(facts.classes),
+        normalization=facts.normalization,
+    )
+    load_arrays(network, load(run.weights))
+    return network, quantize_network(network, facts.arch, len(facts.classes), facts.normalization)

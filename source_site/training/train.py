@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.errors import SettingsError, UsageFault
 from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import to_arrays

@@ -14,15 +14,19 @@ import hmac
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ecan_core.command_line.console import Narrator
 from ecan_core.data.unlabeled import whole_path
+from protocol.announce import Announce
 from protocol.errors import Code, Malformed, ProtocolError, StorageFault, Unauthentic
-from protocol.files import cannot_write, locked, make_private_folder, read_bounded, write_atomic
+from protocol.files import cannot_write, make_private_folder, read_bounded, write_atomic
+from protocol.locks import locked
 
 LOG = "audit.jsonl"
 HEAD = "audit.head"
@@ -32,8 +36,6 @@ MAX_LOG_BYTES = 1 << 28
 
 _KEY_BYTES = 32
 _PSEUDONYM_BYTES = 8
-
-Announce = Callable[[str], None]
 
 
 class Place(NamedTuple):
@@ -273,3 +275,17 @@ def _changed(folder: Path, number: int, how: str) -> Unauthentic:
         f"Line {number} of {folder / LOG} {how}; find out who wrote into the folder, keep {LOG} and {HEAD} as evidence "
         "in another place, and a new log begins.",
     )
+
+
+def log_of(folder: Path, narrator: Narrator) -> "AuditLog":
+    """Open the log of the model's folder, or of the keys'."""
+    from datetime import UTC, datetime
+
+    return AuditLog(folder, now=lambda: datetime.now(UTC), announce=narrator.say)
+
+
+def today() -> int:
+    """Return today's date in days since 1970."""
+    from protocol.ledger.grants import SECONDS_PER_DAY
+
+    return int(time.time()) // SECONDS_PER_DAY

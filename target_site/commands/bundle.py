@@ -4,37 +4,18 @@ Heavy imports happen inside them.
 """
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ecan_core.command_line.console import one_line
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
+from ecan_core.command_line.options import SECONDS, existing_file, existing_folder, folder, quiet_option
+from target_site.accountability.audit_log import log_of, today
+from target_site.commands.options import config_option, keys_option
 
 if TYPE_CHECKING:
-    from target_site.accountability.audit_log import AuditLog
-
-
-folder = click.Path(path_type=Path, file_okay=False)
-existing_folder = click.Path(path_type=Path, exists=True, file_okay=False)
-existing_file = click.Path(path_type=Path, exists=True, dir_okay=False)
-SECONDS = click.IntRange(1, 31_536_000)
-any_path = click.Path(path_type=Path)
-quiet_option = click.option("--quiet", is_flag=True, help="Print errors only.")
-format_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Output for people (text) or for programs (json).",
-)
-config_option = click.option(
-    "--config", type=existing_file, help="YAML with this site's rules, see docs/operations.md."
-)
-keys_option = click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
+    pass
 
 
 @click.command(epilog="Example: ecan-target request --keys keys --out site.request")
@@ -116,83 +97,6 @@ def receive(
         grant=verified.manifest.grant.hex(),
     )
     narrator.say(f"verified {out}: SHA-256 {verified.digest.hex()}")
-
-
-@click.group(epilog="Example: ecan-target trust show --keys keys")
-def trust() -> None:
-    """Show or change what this site remembers of its sources."""
-
-
-@trust.command("show", short_help="List every known source.", epilog="Example: ecan-target trust show --keys keys")
-@keys_option
-@format_option
-def trust_show(keys_dir: Path, form: str) -> None:
-    """List every source: releases, withdrawals, successors, checkpoint."""
-    from target_site.trust.manual import format_text, listing
-
-    sources = listing(keys_dir)
-    click.echo(json.dumps(sources) if form == "json" else format_text(sources))
-
-
-@trust.command(
-    "update",
-    short_help="Read a source's signed statement.",
-    epilog="Example: ecan-target trust update --keys keys --statement revocations",
-)
-@keys_option
-@click.option("--statement", type=existing_file, required=True, help="The file that the source has signed.")
-@click.option("--trust", "source", metavar="FINGERPRINT|FILE", help="The source, if nothing was received from it yet.")
-@format_option
-@quiet_option
-def trust_update(keys_dir: Path, statement: Path, source: str | None, form: str, quiet: bool) -> None:
-    """Update what this site knows of a source, from a file.
-
-    The file says what the source has withdrawn (public/revocations in the source's keys folder) or which key it has
-    now (public/succession). Carry it here by hand.
-    """
-    from target_site.trust.manual import update_from_file
-
-    outcome = update_from_file(keys_dir, statement, source, today=today())
-    if form == "json":
-        click.echo(json.dumps(outcome))
-    Narrator(quiet=quiet).say(str(outcome["said"]))
-
-
-@trust.command(
-    "reset",
-    short_help="Start over with one source.",
-    epilog="Example: ecan-target trust reset --keys keys --trust 3f9a... --release 3",
-)
-@keys_option
-@click.option("--trust", "source", required=True, metavar="FINGERPRINT|FILE", help="The source.")
-@click.option(
-    "--release",
-    type=click.IntRange(0, 0xFFFF),
-    required=True,
-    help="Number of its latest release, as its operator says; 0 if there is none yet.",
-)
-@click.option(
-    "--list",
-    "newest_list",
-    type=click.IntRange(0, 0xFFFF),
-    help="Number of its newest revocation list, as its operator says, 0 for none; default: what is known here.",
-)
-@format_option
-@quiet_option
-def trust_reset(keys_dir: Path, source: str, release: int, newest_list: int | None, form: str, quiet: bool) -> None:
-    """Reset what this site remembers of one source.
-
-    Use this after this site's memory was lost, or after the source had to restore its ledger. First ask the source's
-    operator for the number of the latest release: older ones will be refused. If somebody else has signed lists in the
-    source's name, also ask for the number of its newest list. Afterwards run `ecan-target trust update` with the
-    source's public/succession, if there is one, and its public/revocations.
-    """
-    from target_site.trust.manual import reset_by_hand
-
-    outcome = reset_by_hand(keys_dir, source, release, newest_list)
-    if form == "json":
-        click.echo(json.dumps(outcome))
-    Narrator(quiet=quiet).say(str(outcome["said"]))
 
 
 @click.command(epilog="Example: ecan-target inspect --bundle model.ecan")
@@ -278,81 +182,3 @@ def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, config: Path | 
     )
     log_of(keys_dir, narrator).append("approve", bundle_sha256=verified.digest.hex(), by=by, purpose=purpose)
     narrator.say(f"approved for {purpose} by {by}: {approval_path(bundle)}")
-
-
-@click.group(epilog="Example: ecan-target log verify --folder adapted")
-def log() -> None:
-    """Check the log of what was done with a model and with recordings."""
-
-
-@log.command(
-    "verify", short_help="Verify that nobody changed a log.", epilog="Example: ecan-target log verify --folder adapted"
-)
-@click.option("--folder", type=existing_folder, required=True, help="Folder of the model or of the keys.")
-@click.option("--head", metavar="SHA256", help="A head that you noted earlier; refuse a log without it.")
-@format_option
-def log_verify(folder: Path, head: str | None, form: str) -> None:
-    """Verify that no line of a log was changed, removed or inserted.
-
-    Prints the number of lines and the head, which is the hash of the last line. Note the head elsewhere: whoever may
-    write into the folder can rewrite the whole log, but not so that it contains a head that was noted. See
-    docs/audit-log.md.
-    """
-    from target_site.accountability.audit_log import LOG, verify_log
-
-    state = verify_log(folder, head)
-    if form == "json":
-        click.echo(json.dumps({"lines": state.num_lines, "head": state.head, "torn_bytes": state.torn_bytes}))
-        return
-    click.echo(f"{folder / LOG}: {state.num_lines} lines, head {state.head}")
-    if state.torn_bytes:
-        click.echo(f"a line behind them was cut off ({state.torn_bytes} bytes); the next command takes it away")
-
-
-@click.command(epilog="Example: ecan-target doctor --keys keys --from source.example:7443 --trust 3f9a...")
-@click.option("--keys", "keys_dir", type=existing_folder, help="This site's keys.")
-@click.option("--out", type=any_path, default=Path(), help="Folder for models, to check the disk; default: this one.")
-@click.option("--from", "source", metavar="HOST:PORT", help="Also check the way to this source; calls nobody else.")
-@click.option("--trust", metavar="FINGERPRINT|FILE", help="The source's fingerprint or its identity.pem.")
-@config_option
-@format_option
-def doctor(
-    keys_dir: Path | None, out: Path, source: str | None, trust: str | None, config: Path | None, form: str
-) -> None:
-    """Find what keeps this site from working, and tell how to fix it.
-
-    Changes nothing. The exit code is that of the first fault, or 0 if there is none.
-    """
-    from dataclasses import asdict
-    from datetime import UTC, datetime
-
-    from target_site.doctor import Circumstances, examine, raise_first_fault
-
-    findings = []
-    for finding in examine(
-        Circumstances(keys_dir=keys_dir, out=out, source=source, trust=trust, config=config, now=datetime.now(UTC))
-    ):
-        findings.append(finding)
-        if form == "text":
-            click.echo(f"{finding.state:<6}{finding.check}: {one_line(finding.said)}")
-            if finding.fix:
-                click.echo(f"      -> {one_line(finding.fix)}")
-    if form == "json":
-        click.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}))
-    raise_first_fault(findings)
-
-
-def log_of(folder: Path, narrator: Narrator) -> "AuditLog":
-    """Open the log of the model's folder, or of the keys'."""
-    from datetime import UTC, datetime
-
-    from target_site.accountability.audit_log import AuditLog
-
-    return AuditLog(folder, now=lambda: datetime.now(UTC), announce=narrator.say)
-
-
-def today() -> int:
-    """Return today's date in days since 1970."""
-    from protocol.ledger.grants import SECONDS_PER_DAY
-
-    return int(time.time()) // SECONDS_PER_DAY

@@ -9,18 +9,11 @@ from typing import Any
 
 import click
 
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.node_options import coordinator_options, node_options
-from target_site.commands.bundle import (
-    any_path,
-    existing_file,
-    existing_folder,
-    folder,
-    format_option,
-    keys_option,
-    quiet_option,
-)
+from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
 from target_site.commands.model import NORMALIZATIONS
+from target_site.commands.options import any_path, keys_option
 
 
 @click.group(epilog="Example: ecan-target together serve --federation ward --listen 10.0.0.1:7600 --node a.pub ...")

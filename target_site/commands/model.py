@@ -5,45 +5,31 @@ Heavy imports happen inside them.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD, READS
-from ecan_core.command_line.narrator import Narrator
-from target_site.commands.bundle import (
+from ecan_core.command_line.console import Narrator
+from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
+from target_site.accountability.audit_log import log_of, today
+from target_site.commands.options import (
     any_path,
+    cache_option,
     config_option,
-    existing_file,
-    existing_folder,
-    folder,
-    format_option,
-    keys_option,
-    log_of,
-    quiet_option,
-    today,
+    model_option,
+    policy_of,
+    uncontained_option,
 )
+from target_site.containment.orders import carry_out
 
 if TYPE_CHECKING:
-    from target_site.containment.orders import Order
     from target_site.site_policy import SitePolicy
 
 NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
 
-uncontained_option = click.option(
-    "--accept-uncontained",
-    "accepted",
-    metavar="REASON",
-    help="Go on although this system cannot contain the process that reads recordings; results carry the reason.",
-)
-model_option = click.option(
-    "--model", "model_dir", type=existing_folder, required=True, help="Folder that `adapt` made."
-)
 own_keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
-)
-cache_option = click.option(
-    "--cache", type=any_path, help="File that keeps features between runs; default: inside the model's folder."
 )
 
 
@@ -103,14 +89,15 @@ def adapt(
     from protocol.bundle.trust import USUAL_AUDIT
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
-    from target_site.containment.orders import LEAST_CONFIDENCE, AdaptOrder, refuse_among_recordings
+    from target_site.containment.orders import AdaptOrder, refuse_among_recordings
     from target_site.model.folder import CACHE_FILE, finish_replacement
+    from target_site.site_policy import LEAST_CONFIDENCE
     from target_site.trust.acceptance import open_accepted
     from target_site.trust.approval import require_approval
     from target_site.trust.own_model import sign_model
 
     narrator = Narrator(quiet=quiet)
-    policy = _policy(config)
+    policy = policy_of(config)
     settings = policy.adaptation if policy else AdaptSettings()
     check_settings(method, settings)
     verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
@@ -144,7 +131,7 @@ def adapt(
         )
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
-            outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            outcome = carry_out(order, policy, accepted, narrator, quiet=quiet)
             if keys_dir is not None:
                 sign_model(out, keys_dir, passphrase)
             finish_replacement(out)
@@ -188,11 +175,12 @@ def predict(
     reason.
     """
     from protocol.locks import writing_alone
-    from target_site.containment.orders import LEAST_CONFIDENCE, PredictOrder, refuse_among_recordings
+    from target_site.containment.orders import PredictOrder, refuse_among_recordings
     from target_site.model.folder import CACHE_FILE
+    from target_site.site_policy import LEAST_CONFIDENCE
 
     narrator = Narrator(quiet=quiet)
-    policy = _policy(config)
+    policy = policy_of(config)
     _require_usable(model_dir, policy, keys_dir)
     refuse_among_recordings(out, cache or model_dir / CACHE_FILE, audio)
     with writing_alone(out):
@@ -206,7 +194,7 @@ def predict(
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
-            summary = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            summary = carry_out(order, policy, accepted, narrator, quiet=quiet)
             noted["utterances"] = summary["utterances"]
     if form == "json":
         click.echo(json.dumps(summary))
@@ -245,7 +233,7 @@ def evaluate(
     from target_site.report.evaluation import format_text
 
     narrator = Narrator(quiet=quiet)
-    policy = _policy(config)
+    policy = policy_of(config)
     _require_usable(model_dir, policy, keys_dir)
     refuse_among_recordings(model_dir, cache or model_dir / CACHE_FILE, labels)
     with writing_alone(model_dir):
@@ -253,7 +241,7 @@ def evaluate(
         order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
-            evaluation = _carry_out(order, policy, accepted, narrator, quiet=quiet)
+            evaluation = carry_out(order, policy, accepted, narrator, quiet=quiet)
             noted["utterances"] = evaluation["n"]
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
 
@@ -290,12 +278,12 @@ def onnx(
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
         raise UsageFault(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
     narrator = Narrator(quiet=quiet)
-    policy = _policy(config)
+    policy = policy_of(config)
     _require_usable(model_dir, policy, keys_dir)
     with writing_alone(out):
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("onnx", out=audit_log.pseudonym(out)):
-            outcome = _carry_out(OnnxOrder(model=model_dir, out=out), policy, accepted, narrator, quiet=quiet)
+            outcome = carry_out(OnnxOrder(model=model_dir, out=out), policy, accepted, narrator, quiet=quiet)
     if form == "json":
         click.echo(json.dumps(outcome))
     narrator.say(f"scores differ from the model's by at most {outcome['difference']:.1e}: {out / 'model.onnx'}")
@@ -327,201 +315,6 @@ def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, 
     narrator.say(f"fill in the column label of {out}, then run `ecan-target evaluate --labels {out}`")
 
 
-@click.command(
-    epilog="Example: ecan-target forget --model adapted --speaker P07 --bundle model.ecan --audio list.csv --keys keys"
-)
-@model_option
-@click.option(
-    "--speaker", "speakers", multiple=True, metavar="NAME", help="The person to forget, as the list names them."
-)
-@click.option("--file", "files", multiple=True, type=any_path, help="A recording to forget.")
-@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
-@click.option("--audio", type=any_path, required=True, help="All recordings; those of the person may still be there.")
-@keys_option
-@click.option(
-    "--predictions",
-    multiple=True,
-    type=existing_folder,
-    help="A folder that `predict` wrote; its files are deleted, so predict again.",
-)
-@config_option
-@cache_option
-@uncontained_option
-@format_option
-@quiet_option
-def forget(
-    model_dir: Path,
-    speakers: tuple[str, ...],
-    files: tuple[Path, ...],
-    bundle: Path,
-    audio: Path,
-    keys_dir: Path,
-    predictions: tuple[Path, ...],
-    config: Path | None,
-    cache: Path | None,
-    accepted: str | None,
-    form: str,
-    quiet: bool,
-) -> None:
-    """Remove a person from an adapted model, and sign a certificate.
-
-    The model is adapted again from the bundle without the person's recordings, as its provenance says. The whole cache
-    of features is deleted. Delete the recordings, lists and sheets, and copies made elsewhere, yourself.
-    """
-    from ecan_core.data.unlabeled import LeftOut, whole_path
-    from protocol.identity.passphrase import passphrase_for
-    from protocol.locks import writing_alone
-    from target_site.accountability.again import order_again
-    from target_site.accountability.forget import certify, count_heard, remove_traces
-    from target_site.model.folder import CACHE_FILE, finish_replacement, read_facts, weights_digest
-    from target_site.trust.acceptance import open_accepted
-    from target_site.trust.own_model import sign_model
-
-    if not (speakers or files):
-        raise click.UsageError("nobody is named; give --speaker or --file")
-    narrator = Narrator(quiet=quiet)
-    policy = _policy(config)
-    person = LeftOut(speakers=speakers, files=tuple(map(whole_path, files)))
-    verified = open_accepted(bundle, keys_dir=keys_dir)
-    passphrase = passphrase_for(keys_dir)
-    with writing_alone(model_dir):
-        finish_replacement(model_dir)
-        order = order_again(
-            read_facts(model_dir)["receipt"],
-            bundle,
-            verified,
-            audio=audio,
-            out=model_dir,
-            cache=cache or model_dir / CACHE_FILE,
-            left_out=person,
-        )
-        heard, before = count_heard(model_dir, person), weights_digest(model_dir)
-        audit_log = log_of(model_dir, narrator)
-        named = [*map(audit_log.pseudonym, speakers), *map(audit_log.pseudonym, files)]
-        with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
-            remove_traces(model_dir, order.cache, predictions)
-            outcome = _carry_out(order, policy, accepted, narrator, quiet=quiet)
-            sign_model(model_dir, keys_dir, passphrase)
-            certificate = certify(
-                model_dir,
-                keys_dir,
-                bundle=verified.digest,
-                before=before,
-                utterances=heard,
-                today=today(),
-                passphrase=passphrase,
-            )
-            finish_replacement(model_dir)
-            noted |= outcome
-    if form == "json":
-        click.echo(json.dumps({"forgotten": heard, "certificate": str(certificate), **outcome}))
-    narrator.say(f"{outcome['verdict']}: {outcome['reason']}")
-    narrator.say(f"forgot {heard} utterances: {certificate}")
-
-
-@click.command(epilog="Example: ecan-target expire --config site.yaml --model adapted --predictions predictions")
-@model_option
-@click.option("--config", type=existing_file, required=True, help="YAML with this site's rules and `retention_days`.")
-@click.option("--predictions", multiple=True, type=any_path, help="A folder that `predict` wrote.")
-@cache_option
-@format_option
-@quiet_option
-def expire(
-    model_dir: Path, config: Path, predictions: tuple[Path, ...], cache: Path | None, form: str, quiet: bool
-) -> None:
-    """Delete cached features and predictions past their retention time.
-
-    Run it every night. The model and the recordings stay.
-    """
-    from ecan_core.errors import SettingsError
-    from protocol.locks import writing_alone
-    from target_site.accountability.expire import expire as remove_expired
-    from target_site.model.folder import CACHE_FILE, read_facts
-    from target_site.site_policy import read_policy
-
-    days = read_policy(config).retention_days
-    if days is None:
-        raise SettingsError(f"{config} has no retention_days, so nothing expires; add how many days are allowed")
-    narrator = Narrator(quiet=quiet)
-    read_facts(model_dir)
-    with writing_alone(model_dir):
-        removed = remove_expired(cache or model_dir / CACHE_FILE, predictions, days=days, today=today())
-        audit_log = log_of(model_dir, narrator)
-        audit_log.append("expire", days=days, removed=[audit_log.pseudonym(path) for path in removed])
-    if form == "json":
-        click.echo(json.dumps({"removed": list(map(str, removed))}))
-    for path in removed:
-        narrator.say(f"removed {path}: older than {days} days")
-
-
-@click.command(epilog="Example: ecan-target replay --model adapted --bundle model.ecan --audio list.csv")
-@model_option
-@click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
-@click.option("--audio", type=any_path, required=True, help="The recordings that it was adapted to.")
-@click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
-@config_option
-@cache_option
-@uncontained_option
-@format_option
-@quiet_option
-def replay(
-    model_dir: Path,
-    bundle: Path,
-    audio: Path,
-    keys_dir: Path | None,
-    config: Path | None,
-    cache: Path | None,
-    accepted: str | None,
-    form: str,
-    quiet: bool,
-) -> None:
-    """Adapt once more and compare the files byte for byte.
-
-    The adaptation is repeated as the model's provenance says; the model stays as it is. Exit code 11 means that the
-    files differ; the message names what was not the same.
-    """
-    from protocol.errors import Code, Refused
-    from protocol.locks import writing_alone
-    from target_site.accountability.again import order_again
-    from target_site.accountability.replay import changed_recordings, circumstances, differing_files
-    from target_site.model.folder import CACHE_FILE, REPLAY, finish_replacement, read_facts, remove_tree
-    from target_site.trust.acceptance import open_accepted
-
-    narrator = Narrator(quiet=quiet)
-    policy = _policy(config)
-    again = model_dir / REPLAY
-    verified = open_accepted(bundle, keys_dir=keys_dir)
-    with writing_alone(model_dir):
-        finish_replacement(model_dir)
-        receipt = read_facts(model_dir)["receipt"]
-        order = order_again(receipt, bundle, verified, audio=audio, out=again, cache=cache or model_dir / CACHE_FILE)
-        audit_log = log_of(model_dir, narrator)
-        with audit_log.recorded("replay", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
-            remove_tree(again)
-            try:
-                with writing_alone(again):
-                    _carry_out(order, policy, accepted, narrator, quiet=quiet)
-                    finish_replacement(again)
-                different, because = differing_files(model_dir, again), circumstances(model_dir, again)
-                recordings = changed_recordings(model_dir, again)
-            finally:
-                remove_tree(again)
-            noted["different"] = different
-    if form == "json":
-        click.echo(json.dumps({"different": different, "circumstances": because, "recordings": recordings}))
-    reasons = "; ".join(because) or "nothing else that the receipt knows of"
-    if different:
-        raise Refused(Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}.")
-    narrator.say(f"the same, byte for byte; what was not the same: {reasons}" if because else "the same, byte for byte")
-
-
-def _policy(config: Path | None) -> "SitePolicy | None":
-    """Read the site's rules, where it has any."""
-    from target_site.site_policy import read_policy
-
-    return None if config is None else read_policy(config)
-
-
 def _require_usable(model_dir: Path, policy: "SitePolicy | None", keys_dir: Path | None) -> None:
     """Refuse a model that is not this site's own, or not to be used now."""
     from target_site.model.folder import read_facts
@@ -542,18 +335,3 @@ def _refuse_stale(policy: "SitePolicy | None", keys_dir: Path | None, issuer: st
     if policy is not None and policy.oldest_revocations_days is not None:
         oldest_days = policy.oldest_revocations_days
         refuse_stale(keys_dir, bytes.fromhex(issuer), oldest_days=oldest_days, today=today())
-
-
-def _carry_out(
-    order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
-) -> dict[str, Any]:
-    """Carry out an order in a contained process."""
-    from protocol.containment.launcher import carry_out_contained
-    from protocol.containment.walls import DEFAULT_LEAST, Conditions
-    from protocol.files import make_private_folder
-    from target_site.containment.orders import task_of
-
-    for place in order.writable:
-        make_private_folder(place)
-    conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
-    return carry_out_contained(task_of(order), conditions=conditions, announce=narrator.say, quiet=quiet)

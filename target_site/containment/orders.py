@@ -6,16 +6,18 @@ An order also lists the files and folders that the process needs.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ecan_core.adaptation.settings import AdaptSettings
+from ecan_core.command_line.console import Narrator
 from ecan_core.data.calls import Parties
 from ecan_core.data.unlabeled import LeftOut, roots
 from ecan_core.errors import UsageFault
 from protocol.containment.launcher import Task
 from target_site.trust.acceptance import receipt_path
 
-LEAST_CONFIDENCE = 0.5
-"""Below it a model is more likely wrong than right."""
+if TYPE_CHECKING:
+    from target_site.site_policy import SitePolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,3 +219,17 @@ def task_of(order: Order) -> Task:
     """Describe an order to the launcher of contained processes."""
     command = next(name for name, kind in ORDERS.items() if isinstance(order, kind))
     return Task(program="target_site.containment.contained", command=command, order=asdict(order))
+
+
+def carry_out(
+    order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
+) -> dict[str, Any]:
+    """Carry out an order in a contained process."""
+    from protocol.containment.launcher import carry_out_contained
+    from protocol.containment.walls import DEFAULT_LEAST, Conditions
+    from protocol.files import make_private_folder
+
+    for place in order.writable:
+        make_private_folder(place)
+    conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
+    return carry_out_contained(task_of(order), conditions=conditions, announce=narrator.say, quiet=quiet)

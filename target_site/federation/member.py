@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from ecan_core.adaptation.settings import AdaptSettings
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.data.unlabeled import LeftOut
 from ecan_core.settings.checks import at_most, non_negative, positive
 from ecan_core.settings.parse import parse_settings
@@ -31,7 +31,7 @@ from protocol.federation.update import LEFT, MAX_UPDATE_BYTES, check_update, kee
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity.key_files import is_locked
 from protocol.locks import writing_alone
-from target_site.commands.bundle import log_of, today
+from target_site.accountability.audit_log import log_of, today
 from target_site.containment.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings, task_of
 from target_site.model.folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
 from target_site.site_policy import SitePolicy, Together, read_policy

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ecan_core.errors import UsageFault
+from protocol.announce import Announce
 from protocol.bundle.frame import MAX_BUNDLE_BYTES
 from protocol.bundle.sealing import HEAD, MAGIC, MAX_SEALED_BYTES, check_recipient, outline, unseal
 from protocol.bundle.trust import USUAL_AUDIT, AuditTerms, VerifiedBundle
@@ -25,14 +26,7 @@ from protocol.wire.codec import decoder
 from protocol.wire.ecan.v1.release_pb2 import Offer
 from target_site.receiving.client import AcceptedOffer, Deadline, SourceClient, connect
 from target_site.receiving.partial import PartialDownload
-from target_site.trust.acceptance import (
-    Announce,
-    Site,
-    open_accepted,
-    open_site,
-    receipt_path,
-    trusted_fingerprint,
-)
+from target_site.trust.acceptance import Site, open_accepted, open_site, receipt_path, trusted_fingerprint
 
 __all__ = ["PAUSES_S", "open_accepted", "receipt_path", "receive", "trusted_fingerprint"]
 

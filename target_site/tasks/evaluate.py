@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ecan_core.adaptation.calibrate import soften
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
@@ -27,7 +27,7 @@ from protocol.containment.walls import Containment
 from target_site.containment.orders import EvaluateOrder
 from target_site.model.adapted import load_adapted
 from target_site.report.files import save_evaluation
-from target_site.tasks.predict import score_table
+from target_site.results.predictions import score_table
 
 INTERVAL_SEED = 0
 COVERAGES = (0.25, 0.5, 0.75, 1.0)

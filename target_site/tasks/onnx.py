@@ -15,7 +15,7 @@ import torch
 
 from ecan_core.adaptation.calibrate import soften
 from ecan_core.adaptation.portable import PortableModel, speakers_of
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.errors import ModelError
 from ecan_core.model.architectures import architecture
 from ecan_core.model.encoder import StatisticsEncoder

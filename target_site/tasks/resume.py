@@ -21,8 +21,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ecan_core.adaptation.ecan import Adaptation, EpochRecord
 from ecan_core.adaptation.health import Health
+from ecan_core.adaptation.loop import Adaptation, EpochRecord
 from ecan_core.adaptation.settings import Plan
 from ecan_core.model.network import Network
 from ecan_core.model.weights import restore, snapshot

@@ -13,7 +13,7 @@ from safetensors.numpy import load
 
 from ecan_core.adaptation.shared import change_weights, update_of_site
 from ecan_core.adaptation.site import SiteAdaptation
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.model.network import Network
 from protocol.bundle.trust import VerifiedBundle
 from protocol.containment.walls import Containment
@@ -21,7 +21,9 @@ from protocol.federation.update import encode_update
 from protocol.files import read_bounded, write_atomic
 from target_site.containment.orders import AdaptOrder, ConcludeOrder, RoundOrder
 from target_site.model.folder import CHANGE, MAX_BYTES, UPDATE
-from target_site.tasks.adapt import Task, adapt, conclude, open_unchanged, panel_plan, prepare
+from target_site.tasks.adapt import adapt, panel_plan
+from target_site.tasks.conclude import conclude
+from target_site.tasks.task import Task, open_unchanged, prepare
 
 
 def carry_out_round(order: RoundOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:

@@ -12,11 +12,12 @@ docs/decisions/0006-trust-state-and-sealing.md.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ecan_core.errors import ModelError
+from protocol.announce import Announce
 from protocol.bundle import frame as frames
 from protocol.bundle.frame import MAX_BUNDLE_BYTES
 from protocol.bundle.manifest import Manifest
@@ -33,8 +34,6 @@ from target_site.trust.freshness import refuse_stale
 from target_site.trust.keys import load_keys, own_fingerprint
 from target_site.trust.request import REQUESTS, requested_grants
 from target_site.trust.state import KnownSource, TrustState, load_trust_state, refuse_future, update_trust_state
-
-Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ from protocol import canonical
 from protocol.bundle.manifest import Manifest
 from protocol.bundle.trust import CLOCK_TOLERANCE_DAYS, Anchor
 from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
-from protocol.files import cannot_write, locked, make_private_folder, read_bounded, write_atomic
+from protocol.files import cannot_write, make_private_folder, read_bounded, write_atomic
+from protocol.locks import locked
 from protocol.statements import revocations
 from protocol.statements.offers import CheckpointFields
 from protocol.statements.revocations import Revocations

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from protocol.containment import launcher
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 from tests.ecan_core.audio.sounds import syllables
 from tests.ecan_core.audio.test_wav import REFUSED, SOUND, chunk, fmt, riff
 from tests.hostile.test_containment import infect

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from protocol.bundle import frame, weights
 from protocol.inspection.listing import inspect
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 from source_site.audit.report import PROCEDURE, Attack, AuditReport, Capacity, save_report
 from source_site.keys.folder import OFFICER_FILE, released_file
 from source_site.release.budget import BUDGET_FILE

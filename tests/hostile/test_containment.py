@@ -17,7 +17,7 @@ import pytest
 
 from protocol.containment import launcher
 from protocol.containment.probes import WAYS_OUT
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 from tests.support import cli
 from tests.support.models import save_untrained
 from tests.support.speech import synthesize
@@ -30,6 +30,7 @@ import sys
 root = sys.argv[-1]
 root in sys.path or sys.path.insert(0, root)
 from protocol.sandbox import confine as sandbox
+from protocol.sandbox import probes as wall_probes
 from dataclasses import replace
 from target_site.containment import contained
 {before}
@@ -174,8 +175,8 @@ def test_c10_the_reminder_comes_again_and_again(site, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("gap", "found"),
     [
-        ("sandbox._restrict_calls = lambda *_, **__: True", "a UNIX socket"),
-        ("sandbox._restrict_files = lambda *_, **__: None", "reading outside"),
+        ("sandbox.restrict_calls = lambda *_, **__: True", "a UNIX socket"),
+        ("sandbox.restrict_files = lambda *_, **__: None", "reading outside"),
     ],
 )
 def test_c11_a_wall_that_does_not_hold_is_found_before_a_recording_is_opened(site, tmp_path, monkeypatch, gap, found):
@@ -203,8 +204,8 @@ def remember(plant, attempt_all=probes.attempt_all):
     results = attempt_all(plant)
     return results if plant.tcp == first else dict.fromkeys(results, False)
 walls.attempt_all = remember
-sandbox._restrict_calls = lambda *_, **__: True
-sandbox.probe_denied = lambda *_, **__: None
+sandbox.restrict_calls = lambda *_, **__: True
+wall_probes.probe_denied = lambda *_, **__: None
 """
     infect(monkeypatch, before=blind)
     result = predict(site, tmp_path)
@@ -279,7 +280,7 @@ ATTACKS = {
         os.wait()
         print("attack:", os.read(reading, 100).decode(), file=sys.stderr)
         """,
-    "C15-io_uring": """print("attack:", outcome(sandbox.Ring), file=sys.stderr)""",
+    "C15-io_uring": """print("attack:", outcome(wall_probes.Ring), file=sys.stderr)""",
     "C15-exec": """print("attack:", outcome(lambda: subprocess.run(["/bin/true"])), file=sys.stderr)""",
 }
 

@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from protocol.bundle import frame
 from protocol.bundle.architecture import model_shapes
 from protocol.bundle.sealing import unseal
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 from source_site.keys.folder import LEDGER_FILE, LEDGER_FOLDER, init_keys, open_ledger, outbox_file, released_file
 from tests.hostile import command_line
 from tests.hostile.command_line import Ending, check_refused

@@ -27,7 +27,7 @@ from protocol.errors import Code, ProtocolError, Refused
 from protocol.identity.identities import Role
 from protocol.identity.key_files import load_server_identity
 from protocol.ledger.grants import MAX_FETCHES, QUOTA_FACTOR, GrantState
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 from protocol.statements.receipts import Verdict
 from protocol.statements.request import open_request
 from protocol.wire.address import Address

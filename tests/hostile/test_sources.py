@@ -20,7 +20,7 @@ from protocol.bundle.sealing import MAX_SEALED_BYTES
 from protocol.errors import Code, ProtocolError, Refused
 from protocol.identity.identities import Role, endorse_online
 from protocol.ledger.grants import GrantState
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 from protocol.statements.offers import NO_HEAD, CheckpointFields, sign_checkpoint, sign_offer
 from protocol.statements.revocations import Revocations, open_revocations, sign_revocations
 from protocol.wire.chunks import CHUNK_BYTES

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import source_site.commands.release
+import source_site.commands.training
 import target_site.commands.model
 from ecan_core import labels
 from ecan_core.adaptation.registry import METHODS
@@ -32,7 +32,7 @@ def test_the_command_lines_offer_exactly_what_there_is():
     """They repeat the names because looking them up would import torch."""
     train, adapt = (
         {option.name: option for option in command.params}
-        for command in (source_site.commands.release.train, target_site.commands.model.adapt)
+        for command in (source_site.commands.training.train, target_site.commands.model.adapt)
     )
     assert set(train["encoder"].type.choices) == ARCHITECTURES.keys()
     assert tuple(train["normalize"].type.choices) == SOURCE_MODES

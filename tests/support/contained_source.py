@@ -15,8 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ecan_core.command_line.console import run
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator, run
 from ecan_core.errors import EcanError, SettingsError
 from protocol.containment.contained_process import Work, carry_out_order, reserve_channel
 from protocol.containment.walls import Containment

@@ -10,7 +10,7 @@ import os
 import struct
 import sys
 
-from protocol.sandbox import confine
+from protocol.sandbox import kernel, seccomp, system_calls
 
 _PRCTL = {"x86_64": 157, "aarch64": 167}[os.uname().machine]
 
@@ -23,26 +23,26 @@ def forget_landlock() -> None:
 def forget(what: str) -> None:
     """Take ``landlock``, ``namespaces`` or ``filters`` away from this process and all that it starts."""
     column = int(os.uname().machine == "aarch64")
-    missing = confine._return(confine._REFUSE | errno.ENOSYS)
+    missing = seccomp._return(seccomp._REFUSE | errno.ENOSYS)
     blocks = {
-        "landlock": confine._when(confine._IF_EQUAL, confine._LANDLOCK_CREATE_RULESET, missing),
-        "namespaces": confine._when_called(
-            confine._NEVER["unshare"][column], confine._return(confine._REFUSE | errno.EPERM)
+        "landlock": seccomp._when(seccomp._IF_EQUAL, kernel.LANDLOCK_CREATE_RULESET, missing),
+        "namespaces": seccomp._when_called(
+            system_calls.NEVER["unshare"][column], seccomp._return(seccomp._REFUSE | errno.EPERM)
         ),
-        "filters": confine._when_called(
+        "filters": seccomp._when_called(
             _PRCTL,
             [
-                confine._load_argument(0),
-                *confine._among((confine._PR_SET_SECCOMP,), confine._return(confine._REFUSE | errno.EINVAL)),
-                *confine._return(confine._ALLOW),
+                seccomp._load_argument(0),
+                *seccomp._among((kernel.PR_SET_SECCOMP,), seccomp._return(seccomp._REFUSE | errno.EINVAL)),
+                *seccomp._return(seccomp._ALLOW),
             ],
         ),
     }
-    program = [confine._load(confine._NUMBER), *blocks[what], *confine._return(confine._ALLOW)]
+    program = [seccomp._load(seccomp._NUMBER), *blocks[what], *seccomp._return(seccomp._ALLOW)]
     code = ctypes.create_string_buffer(b"".join(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
-    assert confine._prctl(confine._PR_SET_NO_NEW_PRIVS, 1) == 0
-    assert confine._prctl(confine._PR_SET_SECCOMP, confine._SECCOMP_MODE_FILTER, ctypes.addressof(header)) == 0
+    assert kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1) == 0
+    assert kernel.prctl(kernel.PR_SET_SECCOMP, kernel.SECCOMP_MODE_FILTER, ctypes.addressof(header)) == 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Source: Yang et al. 2022, "Attracting and Dispersing"; method section 6.4.
 Differs: AdamW at the product's learning rate in place of SGD, as for every method here.
 """
 
-from ecan_core.adaptation.ecan import Adaptation, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adaptation.loop import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.adaptation.losses.neighbor import score_loss
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.inputs import Inputs

@@ -9,7 +9,7 @@ normalized by the site's own statistics, as AdaBN wants it, so there it changes 
 import numpy as np
 import torch
 
-from ecan_core.adaptation.ecan import Adaptation, OnEpoch, single_pass
+from ecan_core.adaptation.loop import Adaptation, OnEpoch, single_pass
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.inputs import FrameBatch, Inputs
 from ecan_core.model.network import Network

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ecan_core.adaptation.ecan import Adaptation, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adaptation.loop import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.adaptation.relatives.shot import information_maximization
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.inputs import Inputs

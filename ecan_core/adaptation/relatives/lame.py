@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ecan_core.adaptation.banks import MemoryBanks, fill_banks
-from ecan_core.adaptation.ecan import Adaptation, OnEpoch
+from ecan_core.adaptation.loop import Adaptation, OnEpoch
 from ecan_core.adaptation.losses.neighbor import neighborhood
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.inputs import Inputs

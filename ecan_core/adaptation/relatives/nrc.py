@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ecan_core.adaptation.banks import MemoryBanks
-from ecan_core.adaptation.ecan import Adaptation, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adaptation.loop import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.adaptation.losses.diversity import diversity_loss
 from ecan_core.adaptation.losses.neighbor import Neighborhood, neighborhood
 from ecan_core.adaptation.settings import AdaptSettings

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ecan_core.adaptation.ecan import Adaptation, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adaptation.loop import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.adaptation.losses.diversity import diversity_loss, mean_entropy
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.inputs import Inputs

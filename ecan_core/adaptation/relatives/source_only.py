@@ -1,6 +1,6 @@
 """Adapt nothing: every other method is measured against this row."""
 
-from ecan_core.adaptation.ecan import Adaptation, OnEpoch
+from ecan_core.adaptation.loop import Adaptation, OnEpoch
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.inputs import Inputs
 from ecan_core.model.network import Network

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ecan_core.adaptation.ecan import Adaptation, OnEpoch, single_pass
+from ecan_core.adaptation.loop import Adaptation, OnEpoch, single_pass
 from ecan_core.adaptation.losses.diversity import entropy
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.inputs import Inputs

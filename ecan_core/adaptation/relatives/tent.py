@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from ecan_core.adaptation.ecan import Adaptation, LossTerms, OnEpoch, Step, minimize
+from ecan_core.adaptation.loop import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.adaptation.losses.diversity import mean_entropy
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.inputs import Inputs

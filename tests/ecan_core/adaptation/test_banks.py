@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ecan_core.adaptation.banks import MemoryBanks
-from ecan_core.adaptation.ecan import Step, adapt, minimize
+from ecan_core.adaptation.ecan import adapt
+from ecan_core.adaptation.loop import Step, minimize
 from ecan_core.adaptation.losses.diversity import diversity_loss
 from ecan_core.adaptation.losses.neighbor import filtered_score_loss
 from ecan_core.adaptation.registry import METHODS

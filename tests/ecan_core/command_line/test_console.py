@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from ecan_core.command_line.console import Progress
+from ecan_core.command_line.console import Narrator, Progress
 
 PROGRAM = dedent(
     """
@@ -315,3 +315,13 @@ def test_progress_says_nothing_more_when_the_step_fails() -> None:
         progress(1, 2)
         raise ValueError
     assert stream.getvalue() == ""
+
+
+def test_a_sentence_stays_one_line_whatever_names_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    Narrator().say("skipped \x1b[2Jcall\nerror: über.wav")
+    assert capsys.readouterr().err == "skipped \\x1b[2Jcall\\nerror: über.wav\n"
+
+
+def test_a_quiet_narrator_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Narrator(quiet=True).say("training")
+    assert capsys.readouterr().err == ""

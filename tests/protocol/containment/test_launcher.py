@@ -9,7 +9,7 @@ import pytest
 from protocol.containment.launcher import Task, carry_out_contained, surroundings_of
 from protocol.containment.walls import DEFAULT_LEAST, Conditions
 from protocol.errors import ContainmentFault, ProtocolError
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 
 pytestmark = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 

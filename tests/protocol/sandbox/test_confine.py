@@ -17,8 +17,11 @@ import pytest
 
 from protocol.errors import ContainmentFault
 from protocol.federation.coordinator_keys import make_coordinator_keys
-from protocol.sandbox import confine
-from protocol.sandbox.confine import Network, landlock_abi, probe_denied
+from protocol.sandbox import confine, kernel, probes, system_calls
+from protocol.sandbox import network as network_module
+from protocol.sandbox.landlock import landlock_abi
+from protocol.sandbox.network import Network
+from protocol.sandbox.probes import probe_denied
 from tests.support import old_kernel
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,18 +31,25 @@ PRELUDE = """
 import ctypes, errno, fcntl, json, mmap, os, resource, signal, socket, struct, subprocess, sys, threading
 from pathlib import Path
 from protocol.sandbox import confine as sandbox
-from protocol.sandbox.confine import Network, confine, probe_denied, code_paths
+from protocol.sandbox import kernel
+from protocol.sandbox import landlock
+from protocol.sandbox import probes
+from protocol.sandbox import system_calls
+from protocol.sandbox.network import Network
+from protocol.sandbox.confine import confine
+from protocol.sandbox.probes import probe_denied
+from protocol.sandbox.confine import code_paths
 
 place = Path(sys.argv[1])
 readable, writable, removable, outside = (place / name for name in ("readable", "writable", "removable", "outside"))
 folders = dict(readable=[*code_paths(), readable], writable=[writable], removable=[removable])
 column = int(os.uname().machine == "aarch64")
-tables = sandbox._NEVER | sandbox._CLONE | sandbox._OWN_SIGNALS | sandbox._LIMITS
+tables = system_calls.NEVER | system_calls.CLONE | system_calls.OWN_SIGNALS | system_calls.LIMITS
 call = {name: numbers[column] for name, numbers in tables.items() if numbers[column] is not None}
 control = socket.socketpair()  # made while it may be
 
 def raw(name, *arguments):
-    result = sandbox._syscall(call.get(name, name), *arguments)
+    result = kernel.syscall(call.get(name, name), *arguments)
     if result < 0:
         raise OSError(ctypes.get_errno(), name)
     return result
@@ -252,7 +262,7 @@ def outcomes(place, request):
     code = f"""
 attempts = {{{attempts}}}
 before = {{name: outcome(attempt) for name, attempt in attempts.items()}}
-sandbox.landlock_abi = lambda: {request.param}
+sandbox.landlock_abi = probes.landlock_abi = lambda: {request.param}
 confine(network=Network.NONE, **folders)
 after = {{name: outcome(attempt) for name, attempt in attempts.items()}}
 print(json.dumps([before, after]))
@@ -282,7 +292,7 @@ def test_a_file_can_be_removed_where_that_is_allowed(place):
 def test_every_call_on_the_list_is_refused_as_if_it_had_no_permission(place):
     code = """
 confine(network=Network.NONE, **folders)
-never = [name for name in sandbox._NEVER if name in call]
+never = [name for name in system_calls.NEVER if name in call]
 print(json.dumps({name: outcome(lambda: raw(name, -1, 0, 0, 0, 0)) for name in never}))
 """
     outcomes = result(code, place)
@@ -299,7 +309,7 @@ def test_the_list_is_refused_by_the_filter_and_not_by_the_kernel(place):
 def test_calls_that_hide_their_flags_do_not_exist(place):
     code = """
 confine(network=Network.NONE, **folders)
-print(json.dumps([outcome(lambda: raw(number, 0, 0, 0, 0)) for number in sandbox._HIDDEN.values()]))
+print(json.dumps([outcome(lambda: raw(number, 0, 0, 0, 0)) for number in system_calls.HIDDEN.values()]))
 """
     assert result(code, place) == ["ENOSYS", "ENOSYS"]
 
@@ -370,7 +380,7 @@ print(json.dumps([before, attempts()]))
 def test_no_core_is_dumped_nobody_looks_in_and_no_rights_are_gained(place):
     code = """
 confine(network=Network.NONE, **folders)
-print(json.dumps([resource.getrlimit(resource.RLIMIT_CORE), sandbox._prctl(3), sandbox._prctl(39)]))
+print(json.dumps([resource.getrlimit(resource.RLIMIT_CORE), kernel.prctl(3), kernel.prctl(39)]))
 """
     assert result(code, place) == [[0, 0], 0, 1]
 
@@ -379,7 +389,7 @@ print(json.dumps([resource.getrlimit(resource.RLIMIT_CORE), sandbox._prctl(3), s
 def test_a_command_leaves_no_dump_and_lets_nobody_look_in(place, site):
     code = f"""
 from {site}_site import cli
-dumpable = lambda: [resource.getrlimit(resource.RLIMIT_CORE)[0], sandbox._prctl(3)]
+dumpable = lambda: [resource.getrlimit(resource.RLIMIT_CORE)[0], kernel.prctl(3)]
 resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
 before = dumpable()
 cli.run = lambda *_, **__: print(json.dumps([before, dumpable()]))
@@ -396,7 +406,7 @@ def test_what_loads_a_key_is_closed_to_dumps_before_it_does(place, module):
 from source_site.release import {module}
 class Looked(BaseException): pass
 def look(*_, **__):
-    raise Looked(sandbox._prctl(3), resource.getrlimit(resource.RLIMIT_CORE))
+    raise Looked(kernel.prctl(3), resource.getrlimit(resource.RLIMIT_CORE))
 {module}.run = {module}.answer = look
 sys.stdin = open(os.devnull)
 try:
@@ -408,7 +418,7 @@ except Looked as looked:
 
 
 def test_a_system_that_has_no_dumps_to_forbid_is_left_alone(monkeypatch):
-    monkeypatch.setattr(confine, "_prctl", lambda *_: pytest.fail("no such call there"))
+    monkeypatch.setattr(confine, "prctl", lambda *_: pytest.fail("no such call there"))
     monkeypatch.setattr(confine.sys, "platform", "win32")
     confine.forbid_dumps()
 
@@ -511,7 +521,7 @@ print(json.dumps([before, {{name: outcome(attempt) for name, attempt in attempts
 """
     before, after = result(code, place)
     assert set(before) == {"ok"}
-    elsewhere = "EACCES" if landlock_abi() >= confine.PORTS_SINCE else "ok"
+    elsewhere = "EACCES" if landlock_abi() >= network_module.PORTS_SINCE else "ok"
     assert [after.pop(name) for name in ("call", "call in a thread", "read inside")] == ["ok"] * 3
     assert {after.pop(name) for name in [*after] if name.startswith("call elsewhere")} == {elsewhere}
     assert after.pop("read outside") == "EACCES"
@@ -532,7 +542,7 @@ print(json.dumps([before, outcome(lambda: call_by_mptcp({ports[1]}))]))
 
 def test_a_kernel_that_knows_no_ports_lets_a_caller_call_any_but_nothing_else(place, ports):
     code = f"""{CALLER}
-sandbox.landlock_abi = lambda: 3
+sandbox.landlock_abi = probes.landlock_abi = lambda: 3
 confine(network=Network.call({ports[0]}), **folders)
 probe_denied([outside], network=Network.call({ports[0]}))
 attempts = [lambda: call({ports[0]}), lambda: call({ports[1]}), listen, lambda: read(outside / "secret")]
@@ -542,11 +552,11 @@ print(json.dumps([outcome(attempt) for attempt in attempts]))
 
 
 def test_a_caller_that_is_not_held_to_its_port_is_found(place, ports):
-    if landlock_abi() < confine.PORTS_SINCE:
+    if landlock_abi() < network_module.PORTS_SINCE:
         pytest.skip("this kernel knows no ports")
     code = f"""
-sandbox._BIND_TCP = sandbox._CONNECT_TCP = 0
-sandbox._allow_calls = lambda *_: None
+landlock._BIND_TCP = landlock._CONNECT_TCP = 0
+landlock._allow_calls = lambda *_: None
 confine(network=Network.call({ports[0]}), **folders)
 try:
     probe_denied([outside], network=Network.call({ports[0]}))
@@ -616,13 +626,13 @@ def test_a_call_that_a_caller_could_make_after_all_is_found(place, name):
     code = f"""
 confine(network=Network.call(443), **folders)
 probe_denied([], network=Network.call(443))
-true, asked = sandbox._syscall, (sandbox._NEVER | sandbox._SERVING)[{name!r}][column]
+true, asked = kernel.syscall, (system_calls.NEVER | system_calls.SERVING)[{name!r}][column]
 def let_through(called, *given):
     if called == asked:
         ctypes.set_errno(errno.EBADF)
         return -1
     return true(called, *given)
-sandbox._syscall = let_through
+sandbox.syscall = landlock.syscall = probes.syscall = let_through
 try:
     probe_denied([], network=Network.call(443))
 except sandbox.ContainmentFault as fault:
@@ -645,26 +655,26 @@ def test_the_probes_themselves_fail_before_the_walls_stand(place):
 def test_every_call_that_is_probed_would_be_answered_otherwise_without_walls(place):
     code = """
 print(json.dumps([[name, outcome(lambda: raw(number, *arguments))]
-                  for name, number, arguments in sandbox._forbidden_calls(Network.NONE)]))
+                  for name, number, arguments in probes._forbidden_calls(Network.NONE)]))
 """
     answers = result(code, place)
     assert len(answers) >= 14
     assert {answer for _, answer in answers}.isdisjoint({"EPERM", "ok"})
 
 
-@pytest.mark.parametrize("index", range(len(list(confine._forbidden_calls(Network.NONE)))))
+@pytest.mark.parametrize("index", range(len(list(probes._forbidden_calls(Network.NONE)))))
 def test_one_call_that_is_not_refused_is_a_gap(place, index):
     code = f"""
-what, number, arguments = list(sandbox._forbidden_calls(Network.NONE))[{index}]
+what, number, arguments = list(probes._forbidden_calls(Network.NONE))[{index}]
 confine(network=Network.NONE, **folders)
 probe_denied([], network=Network.NONE)
-true = sandbox._syscall
+true = kernel.syscall
 def let_through(called, *given):
     if called == number:
         ctypes.set_errno(errno.EINVAL)
         return -1
     return true(called, *given)
-sandbox._syscall = let_through
+sandbox.syscall = landlock.syscall = probes.syscall = let_through
 try:
     probe_denied([], network=Network.NONE)
 except sandbox.ContainmentFault as fault:
@@ -728,14 +738,14 @@ except sandbox.ContainmentFault as fault:
     exit_code, message = result(code, place, before=old_kernel.forget_landlock)
     assert exit_code == 15
     assert "accept the risk" in message
-    assert f"use {confine.OLDEST_KERNEL} or newer" in message
+    assert f"use {kernel.OLDEST_KERNEL} or newer" in message
 
 
 def test_the_manual_names_the_same_kernel():
     (row,) = (
         line for line in (ROOT / "docs/operations.md").read_text("utf-8").splitlines() if line.startswith("| 15 ")
     )
-    assert f"use {confine.OLDEST_KERNEL} or newer" in row
+    assert f"use {kernel.OLDEST_KERNEL} or newer" in row
 
 
 def test_where_it_is_not_required_the_layers_that_there_are_are_built(place):
@@ -761,17 +771,17 @@ except sandbox.ContainmentFault as fault:
 
 def test_the_two_processors_have_a_number_for_every_call():
     tables = (
-        confine._NEVER,
-        confine._SOCKET,
-        confine._CALLING,
-        confine._SERVING,
-        confine._SENDING,
-        confine._CLONE,
-        confine._IOCTL,
-        confine._FCNTL,
-        confine._OPEN,
-        confine._OWN_SIGNALS,
-        confine._LIMITS,
+        system_calls.NEVER,
+        system_calls.SOCKET,
+        system_calls.CALLING,
+        system_calls.SERVING,
+        system_calls.SENDING,
+        system_calls.CLONE,
+        system_calls.IOCTL,
+        system_calls.FCNTL,
+        system_calls.OPEN,
+        system_calls.OWN_SIGNALS,
+        system_calls.LIMITS,
     )
     old = {"chmod", "chown", "lchown", "utime", "utimes", "futimesat", "open"}
     for column in (0, 1):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecan_core.command_line.narrator import Narrator
+from ecan_core.command_line.console import Narrator
 from ecan_core.training.train import TrainSettings
 from source_site.audit.bounds import Separation, separation
 from source_site.audit.membership import lira_scores, loss_scores, rmia_scores

@@ -10,8 +10,9 @@ from protocol.identity.key_files import load_server_identity
 from protocol.ledger.grants import WINDOW_S, SealedFacts
 from protocol.ledger.store import Ledger
 from protocol.statements.offers import NO_HEAD, CheckpointFields, sign_checkpoint
-from source_site.keys.folder import init_keys, open_ledger, outbox_file, rotate_keys
+from source_site.keys.folder import init_keys, open_ledger, outbox_file
 from source_site.release.outbox import request_file
+from source_site.release.rotation import rotate_keys
 from tests.support import cli
 
 GRANT, OTHER = bytes(range(16)), bytes(range(1, 17))

@@ -24,10 +24,10 @@ from source_site.keys.folder import (
     outbox_file,
     released_file,
     revocations_file,
-    rotate_keys,
     succession_file,
 )
 from source_site.release.revoke import revoke_key
+from source_site.release.rotation import rotate_keys
 from tests.support import cli
 from tests.support.sites import new_identity
 
@@ -221,7 +221,7 @@ import os, shutil, signal, sys
 from datetime import UTC, datetime
 from pathlib import Path
 import protocol.statements.succession
-from source_site.keys.folder import rotate_keys
+from source_site.release.rotation import rotate_keys
 
 folder, moment = Path(sys.argv[1]), 0
 killed = True

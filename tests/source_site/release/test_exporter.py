@@ -15,7 +15,7 @@ from benchmarks.crossing import Command
 from benchmarks.crossing import source as run_source
 from protocol.identity.key_files import load_identity
 from protocol.ledger.grants import GrantState
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 from protocol.wire.address import Address
 from source_site.keys.folder import init_keys, open_ledger
 from tests.source_site.release.test_grant import OTHER_SITE, SITE, outbox, receipt_of

@@ -31,10 +31,10 @@ from protocol.errors import (
 from protocol.identity.identities import Role, create_identity
 from protocol.identity.key_files import write_identity
 from protocol.identity.signing import fingerprint_of, raw_public_key
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 from source_site.release import gate
 from source_site.release.gate import Answer, Task
-from source_site.release.grant import run_gate
+from source_site.release.gate_client import run_gate
 from tests.protocol.samples import AUDITED, FIELDS, FORM, OTHER_KEY, TODAY, random_model
 from tests.support.sites import new_identity
 
@@ -304,7 +304,7 @@ def test_a_gate_knows_no_network_library_and_no_speech():
 
 def test_a_refusal_without_a_code_is_a_failure_of_the_gate(keys, monkeypatch):
     said = Answer(kind="Refused", message="No.").to_bytes()
-    monkeypatch.setattr("source_site.release.grant._talk_to_gate", lambda frame, timeout_s: said)
+    monkeypatch.setattr("source_site.release.gate_client._talk_to_gate", lambda frame, timeout_s: said)
     with pytest.raises(ProtocolError, match="without a finding") as caught:
         ask(task(keys))
     assert caught.value.code is Code.INTERNAL

@@ -17,7 +17,7 @@ from protocol.errors import Code, ConnectionFault, KeyFault, Malformed, Refused,
 from protocol.identity.identities import Role
 from protocol.identity.key_files import load_identity, load_server_identity, write_identity
 from protocol.ledger.grants import GrantState
-from protocol.sandbox.confine import landlock_abi
+from protocol.sandbox.landlock import landlock_abi
 from protocol.wire.address import parse_address
 from source_site.keys.folder import init_keys, load_keys, open_ledger
 from source_site.release import exporter

@@ -10,8 +10,9 @@ from protocol.errors import Code, KeyFault, Refused, StorageFault, Unauthentic
 from protocol.identity import signing
 from protocol.ledger.grants import GrantState, SealedFacts
 from protocol.statements.revocations import MAX_REVOKED, open_revocations
-from source_site.keys.folder import init_keys, load_keys, open_ledger, outbox_file, revocations_file, rotate_keys
+from source_site.keys.folder import init_keys, load_keys, open_ledger, outbox_file, revocations_file
 from source_site.release.revoke import refuse_withdrawn, renew_revocations, revoke_key, revoke_release
+from source_site.release.rotation import rotate_keys
 from tests.support import cli
 
 NOW_S = 20_500 * 86_400

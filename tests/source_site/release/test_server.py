@@ -27,7 +27,8 @@ from protocol.wire.proof import prove
 from protocol.wire.service import ACK, FETCH, OPEN, Call, pins, release_handler
 from protocol.wire.status import PUBLIC_FAULTS
 from source_site.release import server as server_module
-from source_site.release.server import OnceRelease, check_receipt, serve
+from source_site.release.outbox import check_receipt
+from source_site.release.server import OnceRelease, serve
 from tests.support.calls import calling
 from tests.support.loopback import needs_loopback
 from tests.support.sites import TODAY, Site, der, new_identity, new_site

@@ -7,7 +7,7 @@ import pytest
 from protocol.errors import Code, Refused, Unauthentic
 from protocol.identity.identities import Role
 from protocol.statements.revocations import Revocations, sign_revocations
-from target_site.commands.bundle import today
+from target_site.accountability.audit_log import today
 from target_site.trust.freshness import refuse_stale
 from target_site.trust.state import TrustState, create_trust_state, update_trust_state
 from tests.support import cli

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from protocol.bundle.stated_audit import BARS, FIGURES, LEAST_NETWORKS, MEASURED, OVERRIDDEN, PASSED, AuditFields
-from source_site.audit.report import PROCEDURE, RELEASED, Attack
-from source_site.audit.statement import FIGURES as STATED
-from source_site.audit.statement import state
+from source_site.audit.report import FIGURES as STATED
+from source_site.audit.report import PROCEDURE, RELEASED, Attack, state
 from source_site.audit.tiers import ASKED
 from source_site.training.run_folder import Promise
 from tests.source_site.audit.test_tiers import measured, passing

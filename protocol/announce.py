@@ -1,0 +1,5 @@
+"""Name whom a step tells what it does."""
+
+from collections.abc import Callable
+
+Announce = Callable[[str], None]

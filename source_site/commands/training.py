@@ -1,0 +1,125 @@
+"""Train a model: ``ecan-source train``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from ecan_core.command_line.console import Narrator
+from ecan_core.command_line.options import existing_file, folder, format_option, quiet_option
+from source_site.commands.options import corpora_option, recipes_and_paths
+
+if TYPE_CHECKING:
+    from source_site.training.run_folder import RunFacts
+
+
+ENCODERS = ("mlp", "tdnn")
+NORMALIZATIONS = ("none", "corpus", "speaker")
+
+
+@click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
+@corpora_option
+@click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all corpora share.")
+@click.option(
+    "--normalize",
+    type=click.Choice(NORMALIZATIONS),
+    default="speaker",
+    show_default=True,
+    help="How features are normalized.",
+)
+@click.option("--encoder", type=click.Choice(ENCODERS), default="mlp", show_default=True, help="Kind of network.")
+@click.option("--config", type=existing_file, help="YAML with training settings.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the random numbers; the same seed trains the same model.",
+)
+@click.option("--cache", type=click.Path(path_type=Path), help="File that keeps features between runs.")
+@click.option(
+    "--private",
+    "epsilon",
+    type=click.FloatRange(0.1, 100.0),
+    metavar="EPSILON",
+    help="Train with differential privacy; smaller protects more, and 8 hides most of an utterance's trace.",
+)
+@click.option(
+    "--private-unit",
+    "unit",
+    type=click.Choice(["utterance", "speaker"]),
+    default="utterance",
+    show_default=True,
+    help="What --private protects; to protect speakers takes about 500 of them.",
+)
+@click.option("--out", type=folder, required=True, help="Folder of the trained model.")
+@format_option
+@quiet_option
+def train(
+    corpora: tuple[str, ...],
+    classes: str | None,
+    normalize: str,
+    encoder: str,
+    config: Path | None,
+    seed: int,
+    cache: Path | None,
+    epsilon: float | None,
+    unit: Literal["utterance", "speaker"],
+    out: Path,
+    form: str,
+    quiet: bool,
+) -> None:
+    """Train a model on labelled speech."""
+    from ecan_core.runtime.seeding import one_thread
+    from ecan_core.settings.parse import parse_settings, read_yaml
+    from ecan_core.training.train import TrainSettings
+    from source_site.training.train import train_run
+
+    one_thread()
+    named = recipes_and_paths(corpora)
+    settings = parse_settings(TrainSettings, read_yaml(config) if config else {}, str(config))
+    narrator = Narrator(quiet=quiet)
+    facts = train_run(
+        named,
+        out,
+        classes=None if classes is None else [name.strip() for name in classes.split(",")],
+        normalization=normalize,
+        encoder=encoder,
+        settings=settings,
+        seed=seed,
+        cache_path=cache,
+        narrator=narrator,
+        epsilon=epsilon,
+        unit=unit,
+    )
+    tell_trained(facts, form, narrator)
+    loss = facts.quantization_loss
+    narrator.say(
+        "the recognition rate and what quantization costs were not estimated: that takes four known speakers or more"
+        if loss is None
+        else f"UAR on held-out speakers {100 * facts.uar_source:.1f} %, "
+        f"{100 * abs(loss):.1f} points {'gained' if loss < 0 else 'lost'} by quantization"
+    )
+    if epsilon is not None:
+        from source_site.training.record import load_record
+        from source_site.training.run_folder import load_run
+
+        promised = load_record(out, load_run(out)).promise
+        if promised is not None:
+            narrator.say(
+                f"private: epsilon {promised.epsilon:.2f} at delta {promised.delta:.1e} per {promised.unit}, "
+                "for what the network learned; the statistics that speech is normalized by stay here and do not count"
+            )
+    narrator.say(f"next: ecan-source export --model {out} --keys KEYS --request site.request ...")
+
+
+def tell_trained(facts: "RunFacts", form: str, narrator: Narrator) -> None:
+    """Report what a training ended with, to machines and people."""
+    from dataclasses import asdict
+
+    if form == "json":
+        click.echo(json.dumps(asdict(facts)))
+    narrator.say(
+        f"trained on {facts.num_utterances} utterances of {facts.num_speakers} speakers, {len(facts.classes)} classes"
+    )

@@ -1,0 +1,74 @@
+"""Hold the predictions of a model and write them for people and programs."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ecan_core.adaptation.calibrate import soften
+from ecan_core.adaptation.site import Preparation
+from ecan_core.data.features import FeatureTable
+from ecan_core.model.network import Network
+from ecan_core.model.predict import committee_scores
+from target_site.results.segments import segments_of, write_segments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Hold what a model makes of the usable utterances.
+
+    Attributes:
+        table: the utterances.
+        scores: of each ``[N, C]``, in the order of ``table.utterances``.
+        temperature: at which they were taken.
+        least_confidence: the model abstains where its best score is lower.
+    """
+
+    table: FeatureTable
+    scores: np.ndarray
+    temperature: float = 1.0
+    least_confidence: float = 0.0
+
+    def at(self, temperature: float, least_confidence: float) -> "Predictions":
+        """Return the predictions calibrated, abstaining where unsure."""
+        scores = soften(self.scores, temperature)
+        return replace(self, scores=scores, temperature=temperature, least_confidence=least_confidence)
+
+    @property
+    def uncertain(self) -> np.ndarray:
+        """Mark where the model abstains, bool ``[N]``."""
+        return np.asarray(self.scores.max(axis=1) < self.least_confidence)
+
+    @property
+    def abstained(self) -> int:
+        """Count the utterances that the model abstains from."""
+        return int(self.uncertain.sum())
+
+    def write(self, folder: Path, classes: Sequence[str]) -> None:
+        """Write every usable utterance with its scores by class.
+
+        See `target_site.results.segments`.
+        """
+        write_segments(folder, segments_of(self.table, self.scores, self.uncertain, classes), classes)
+
+
+def score_table(networks: Sequence[Network], preparation: Preparation, table: FeatureTable) -> np.ndarray:
+    """Return the scores ``[N, C]`` of extracted utterances."""
+    speakers = [utterance.speaker for utterance in table.utterances]
+    return committee_scores(networks, preparation.inputs(table.features, speakers))
+
+
+def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, object]:
+    """Count predicted classes, abstentions, and refusals by reason."""
+    told = predictions.scores[~predictions.uncertain].argmax(axis=1)
+    predicted = np.bincount(told, minlength=len(classes))
+    return {
+        "utterances": len(predictions.scores),
+        "abstained": predictions.abstained,
+        "clipped": [str(predictions.table.utterances[row].path) for row in predictions.table.clipped],
+        "predicted": dict(zip(classes, predicted.tolist(), strict=True)),
+        "refused": [{"file": str(r.utterance.path), "reason": r.reason} for r in predictions.table.refusals],
+        "refused_by_reason": dict(Counter(r.reason for r in predictions.table.refusals)),
+    }

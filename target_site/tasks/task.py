@@ -1,0 +1,89 @@
+"""Prepare a task: the recordings, the bundle and what both must satisfy."""
+
+from typing import NamedTuple
+
+from ecan_core.command_line.console import Narrator
+from ecan_core.data.cache import FeatureCache
+from ecan_core.data.features import FeatureTable
+from ecan_core.data.unlabeled import list_utterances
+from ecan_core.errors import AudioError
+from ecan_core.model.network import Network
+from ecan_core.model.weights import Arrays
+from ecan_core.normalization.normalize import require_speakers
+from ecan_core.normalization.voices import MIN_GUESSES, possible_mode
+from protocol.bundle.trust import VerifiedBundle
+from protocol.errors import Code, Unauthentic
+from target_site.containment.orders import AdaptOrder
+from target_site.model.load import ModelCard, choose_normalization, model_card
+from target_site.tasks.recordings import read_utterances, say_ignored
+from target_site.trust.acceptance import open_accepted
+
+MIN_UTTERANCES = 8
+"""Fewer utterances than this are no corpus: neighbors and class shares mean nothing."""
+
+
+class Task(NamedTuple):
+    """Hold the received model and what it is to be adapted to.
+
+    Attributes:
+        bundle: digest of the bundle.
+        card: how to rebuild the network.
+        weights: as they were received.
+        table: the target corpus as front-end outputs.
+        inputs: digest of that table.
+        mode: what its features are to be normalized by.
+    """
+
+    bundle: bytes
+    card: ModelCard
+    weights: Arrays
+    table: FeatureTable
+    inputs: bytes
+    mode: str
+
+    def build(self) -> Network:
+        """Build a fresh copy of the received network."""
+        return self.card.build(self.weights)
+
+    @property
+    def speakers(self) -> list[str | None]:
+        """Return who speaks, row by row; None where unknown."""
+        return [utterance.speaker for utterance in self.table.utterances]
+
+
+def open_unchanged(order: AdaptOrder) -> VerifiedBundle:
+    """Open the order's bundle and verify it once more.
+
+    Raises:
+        Unauthentic: it has changed since it was checked.
+    """
+    bundle = open_accepted(order.bundle, keys_dir=None)
+    if bundle.digest.hex() != order.sha256:
+        raise Unauthentic(Code.DIGEST, f"{order.bundle} has changed since it was checked; run the command again.")
+    return bundle
+
+
+def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Task:
+    """List the utterances, choose the normalization, then read the audio."""
+    card, weights = model_card(bundle), bundle.tensors()
+    listing = list_utterances(order.audio, order.left_out)
+    say_ignored(listing.ignored_columns, narrator)
+    speakers = [utterance.speaker for utterance in listing.utterances]
+    wanted = choose_normalization(card, order.normalization, speakers_known=any(speakers))
+    require_speakers(wanted, speakers)
+    with FeatureCache(order.cache) as cache:
+        table = read_utterances(listing.utterances, card.front_end(), cache, parties=order.parties, narrator=narrator)
+    table = table.without_copies()
+    if table.refusals:
+        narrator.say(f"skipped unusable utterances: {table.skipped}")
+    num_utterances = len(table.utterances)
+    if order.method != "none" and num_utterances < MIN_UTTERANCES:
+        raise AudioError(
+            f"only {num_utterances} usable utterances: adaptation needs at least {MIN_UTTERANCES}, "
+            "use --method none to predict without it"
+        )
+    mode = possible_mode(wanted, num_utterances)
+    if mode != wanted:
+        narrator.say(f"fewer than {MIN_GUESSES} utterances tell no voices apart: normalizing by {mode}")
+    narrator.say(f"{num_utterances} utterances, method {order.method}")
+    return Task(bundle=bundle.digest, card=card, weights=weights, table=table, inputs=table.digest(), mode=mode)
