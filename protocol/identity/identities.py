@@ -29,8 +29,8 @@ from cryptography.x509.oid import NameOID
 
 from protocol.errors import Code, Unauthentic
 from protocol.identity import signing
+from protocol.identity.locked_keys import lock
 from protocol.identity.sealing_keys import SealingKey
-from protocol.locked_keys import lock
 
 MAX_CERTIFICATE_BYTES = 4096
 ENDORSEMENT_OID = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")

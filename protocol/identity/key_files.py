@@ -31,8 +31,8 @@ from protocol.identity.identities import (
     private_pem,
     read_public,
 )
+from protocol.identity.locked_keys import BEGINS, unlock
 from protocol.identity.sealing_keys import SealingKey
-from protocol.locked_keys import BEGINS, unlock
 
 SIGNING_KEY_FILE = "signing.key"
 TLS_KEY_FILE = "tls.key"

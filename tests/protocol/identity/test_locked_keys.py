@@ -6,8 +6,8 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from protocol.errors import KeyFault
 from protocol.identity.identities import Role, private_pem
 from protocol.identity.key_files import SIGNING_KEY_FILE, is_locked, load_ed25519_key, load_identity, write_identity
+from protocol.identity.locked_keys import BEGINS, ENDS, lock, unlock
 from protocol.identity.sealing_keys import SealingKey
-from protocol.locked_keys import BEGINS, ENDS, lock, unlock
 from tests.protocol.samples import RELEASE_KEY, flipped
 from tests.support.sites import new_identity
 
