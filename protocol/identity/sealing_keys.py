@@ -4,7 +4,7 @@ The pair is the target's. This module says how both halves are written down.
 
 What is sealed to a pair stays closed while either half holds, so neither a quantum computer nor a flaw in the
 younger algorithm alone opens it. Raw public keys are the two public keys one after the other; a private file is
-their two PKCS8 texts one after the other, encrypted together (`protocol.identity.locked_keys`) if there is a passphrase.
+their two PKCS8 texts one after the other, encrypted together if there is a passphrase (`locked_keys`).
 """
 
 from dataclasses import dataclass, field

@@ -10,7 +10,7 @@ from typing import Any
 
 from protocol.containment.launcher import Task, carry_out_contained
 from protocol.containment.walls import Conditions
-from protocol.federation.link import answers_of, attend, prepare
+from protocol.federation.site.link import answers_of, attend, prepare
 from protocol.files import make_private_folder
 from source_site.federation.member import CarryOut, Member, Rules, speech_of
 from source_site.federation.orders import Order, Site, name_of

@@ -24,8 +24,8 @@ from ecan_core.corpora import read_corpus
 from ecan_core.errors import SettingsError
 from ecan_core.labels import check_classes
 from protocol.errors import Code, Refused
-from protocol.federation.answers import Answers, Step
 from protocol.federation.messages import KEYS, OFFERS, Answer, Arrays, Question
+from protocol.federation.site.answers import Answers, Step
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, Order, RoundOrder, Site, TallyOrder
 from source_site.federation.plan import EVERYBODY, HEARD, Plan, array_shapes, first_arrays, part

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from protocol.federation.answers import Answers
-from protocol.federation.book import Book
 from protocol.federation.in_process import InProcessGrid
 from protocol.federation.masking import Roster
+from protocol.federation.site.answers import Answers
+from protocol.federation.site.book import Book
 from source_site.federation.coordinator import Outcome, federate, write_outcome
 from source_site.federation.member import Member, Rules, speech_of
 from source_site.federation.orders import Site

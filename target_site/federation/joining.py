@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ecan_core.data.unlabeled import roots
-from protocol.federation.link import answers_of, attend, prepare
+from protocol.federation.site.link import answers_of, attend, prepare
 from target_site.federation.member import Member, Setting, terms_of
 
 SUBJECT = {"purpose": "adapting together"}

@@ -25,8 +25,8 @@ from protocol.bundle.trust import VerifiedBundle
 from protocol.containment.launcher import carry_out_contained
 from protocol.containment.walls import Conditions
 from protocol.errors import Code, Refused
-from protocol.federation.answers import Answers
 from protocol.federation.messages import KEYS, Answer, Question
+from protocol.federation.site.answers import Answers
 from protocol.federation.update import LEFT, MAX_UPDATE_BYTES, check_update, keep_copy, refuse_foreign, refuse_spent
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity.key_files import is_locked

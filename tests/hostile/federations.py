@@ -394,7 +394,7 @@ class Place:
 def node_process(place: Place) -> int:
     """Return the number of the process that speaks to Flower."""
     for pid in place.pids():
-        if b"protocol.federation.node" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"protocol.federation.site.node" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
     raise AssertionError("no process of the site speaks to Flower")
 
@@ -421,7 +421,7 @@ INFECTED = "INFECTED "
 
 def join_infected() -> None:
     """Be `ecan-source`, whose process that speaks to Flower was taken over after its walls stand."""
-    from protocol.federation import link
+    from protocol.federation.site import link
     from source_site.cli import main
 
     link.start_code = lambda: (  # type: ignore[assignment]
@@ -433,7 +433,7 @@ def join_infected() -> None:
 
 def be_infected() -> None:
     """Be the node; try all doors as its first deed behind the walls, and say in its log which opened."""
-    from protocol.federation import node
+    from protocol.federation.site import node
 
     confine = node._confine
 

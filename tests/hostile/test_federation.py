@@ -34,13 +34,13 @@ from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 
 from protocol.federation import superlink
-from protocol.federation.answers import KEPT
-from protocol.federation.book import head_path
 from protocol.federation.coordinator_keys import make_coordinator_keys
 from protocol.federation.masking import OFFER_BYTES, Roster, RoundKey, sum_masked, to_integers
 from protocol.federation.messages import KEYS, MASKED, OFFER, OFFERS, STEP, Question, read_answer
 from protocol.federation.node_keys import load_public, public_line
 from protocol.federation.quiet import QUIET
+from protocol.federation.site.answers import KEPT
+from protocol.federation.site.book import head_path
 from protocol.federation.update import shapes
 from source_site.federation.member import CLASSES, COUNTS, LARGEST, PLAN, ROUND
 from source_site.federation.plan import HEARD, Plan, first_arrays, part

@@ -12,11 +12,11 @@ from safetensors.numpy import load
 
 from protocol.errors import Refused
 from protocol.federation import update as updates
-from protocol.federation.answers import Answers
-from protocol.federation.book import Book
 from protocol.federation.in_process import InProcessGrid
 from protocol.federation.masking import Roster
 from protocol.federation.messages import Question
+from protocol.federation.site.answers import Answers
+from protocol.federation.site.book import Book
 from target_site.federation.coordinator import TogetherPlan, adapt_together
 from target_site.federation.joining import SUBJECT
 from target_site.federation.member import Member, Round, Setting, adapt_round, terms_of

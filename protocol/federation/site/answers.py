@@ -2,7 +2,7 @@
 
 This module admits what the site may answer.
 
-A step of a run is admitted by the site's own book (`protocol.federation.conduct`). Its answer is kept on the disk, then
+A step of a run is admitted by the site's own book (`conduct`). Its answer is kept on the disk, then
 written into the book, and only then may leave: masked where the question brings the other sites' offers. A step that
 was answered before gets the answer that was given, masked anew.
 """
@@ -16,19 +16,6 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from protocol.errors import Code, Refused
-from protocol.federation.book import Book
-from protocol.federation.conduct import (
-    Repeat,
-    admit_run,
-    admit_step,
-    admit_tally,
-    answer_entry,
-    answers_about,
-    run_entry,
-    spent,
-    tally_number,
-    terms_digest,
-)
 from protocol.federation.masking import Roster, to_integers
 from protocol.federation.messages import (
     MASKED,
@@ -41,7 +28,20 @@ from protocol.federation.messages import (
     answer_frame,
     read_answer,
 )
-from protocol.federation.round_keys import RoundKeys
+from protocol.federation.site.book import Book
+from protocol.federation.site.conduct import (
+    Repeat,
+    admit_run,
+    admit_step,
+    admit_tally,
+    answer_entry,
+    answers_about,
+    run_entry,
+    spent,
+    tally_number,
+    terms_digest,
+)
+from protocol.federation.site.round_keys import RoundKeys
 from protocol.files import make_private_folder, read_bounded, write_atomic
 
 KEPT = "answer.frame"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from protocol.errors import Code, Refused
-from protocol.federation.answers import KEPT, Answers
-from protocol.federation.book import Book
 from protocol.federation.messages import OFFERS, Answer, Question
+from protocol.federation.site.answers import KEPT, Answers
+from protocol.federation.site.book import Book
 from tests.protocol.federation.sites import NODE_KEYS, roster_of
 
 SUBJECT = {"site": 1}

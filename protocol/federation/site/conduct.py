@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from protocol import canonical
 from protocol.errors import Code, Refused
-from protocol.federation.book import Entry
+from protocol.federation.site.book import Entry
 
 MAX_ROUNDS = 1000
 RUN, ANSWER = "run", "answer"

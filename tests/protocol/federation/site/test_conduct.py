@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import Code, Refused
-from protocol.federation.conduct import (
+from protocol.federation.site.conduct import (
     MAX_ROUNDS,
     Fresh,
     Repeat,

@@ -1,7 +1,7 @@
 """Speak to Flower for a site, and do nothing else, in a process.
 
 It takes a question from the coordinator, hands it over its standard output to the process that keeps the site's rules
-(`protocol.federation.link`), and sends back what that answers. It runs no app: what a coordinator sends as one is not
+(`link`), and sends back what that answers. It runs no app: what a coordinator sends as one is not
 even fetched. Before it connects it walls itself in: it can read the code that it runs and no other file, and can call
 one port and listen to nobody. It tries the walls on the very files that it must not see.
 """
@@ -83,7 +83,7 @@ def start_code() -> str:
     """
     return (
         "import sys; root = sys.argv.pop(); root in sys.path or sys.path.insert(0, root); "
-        "from protocol.federation.node import main; main()"
+        "from protocol.federation.site.node import main; main()"
     )
 
 

@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from protocol.errors import Code, ConnectionFault, ContainmentFault, ProtocolError
-from protocol.federation.answers import Answers
-from protocol.federation.book import Book
 from protocol.federation.masking import Roster
 from protocol.federation.messages import FAILED, REFUSED, Answer, Question, answer_frame, read_question
-from protocol.federation.node import LET_IN, Instructions, start_code
 from protocol.federation.node_keys import load_node_key, load_public, make_node_key, pem_of
 from protocol.federation.quiet import quiet_environment
+from protocol.federation.site.answers import Answers
+from protocol.federation.site.book import Book
+from protocol.federation.site.node import LET_IN, Instructions, start_code
 from protocol.federation.stopping import ending_in_order
 from protocol.files import make_private_folder, read_bounded
 
 MAX_CA_BYTES = 1 << 16
 RESTART_S = 3.0
-_ROOT = str(Path(__file__).resolve().parents[2])
+_ROOT = str(Path(__file__).resolve().parents[3])
 
 Answering = Callable[[Question], Answer]
 Subject = Mapping[str, str | int]

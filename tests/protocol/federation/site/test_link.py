@@ -3,9 +3,9 @@
 import pytest
 
 from protocol.errors import Code, ConnectionFault, ContainmentFault, Malformed, Refused
-from protocol.federation import link
-from protocol.federation.link import Link, answered, prepare
 from protocol.federation.messages import FAILED, REFUSED, Answer, Question
+from protocol.federation.site import link
+from protocol.federation.site.link import Link, answered, prepare
 
 QUESTION = Question(run=7, kind="train")
 SUBJECT = {"corpus": "one"}

@@ -14,8 +14,8 @@ import pytest
 
 from protocol import canonical
 from protocol.errors import Code, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
-from protocol.federation.book import MAX_LINE_BYTES, Book, head_path
-from protocol.federation.conduct import Fresh, admit_run, admit_step, answer_entry, run_entry
+from protocol.federation.site.book import MAX_LINE_BYTES, Book, head_path
+from protocol.federation.site.conduct import Fresh, admit_run, admit_step, answer_entry, run_entry
 
 CORPUS = {"kind": "corpus", "sha256": "c" * 64}
 OTHER = {"kind": "corpus", "sha256": "d" * 64}
@@ -218,7 +218,7 @@ def test_a_head_that_cannot_be_written_makes_the_book_be_read_again(tmp_path, mo
     def full(*_):
         raise StorageFault(Code.STORAGE, "full")
 
-    monkeypatch.setattr("protocol.federation.book.write_atomic", full)
+    monkeypatch.setattr("protocol.federation.site.book.write_atomic", full)
     with pytest.raises(StorageFault):
         book.append({"step": 4})
     monkeypatch.undo()
@@ -280,7 +280,7 @@ def test_conduct_reads_what_the_book_has_kept(tmp_path):
 KILLED_BETWEEN = """
 import os, signal, sys
 from pathlib import Path
-from protocol.federation import book
+from protocol.federation.site import book
 opened = book.Book.open(Path(sys.argv[1]), {"kind": "corpus", "sha256": "c" * 64})
 book.write_atomic = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 opened.append({"step": 4})
@@ -298,7 +298,7 @@ def test_a_process_killed_between_line_and_head_leaves_an_entry_that_counts(tmp_
 WORKER = """
 import sys
 from pathlib import Path
-from protocol.federation.book import Book
+from protocol.federation.site.book import Book
 book = Book.open(Path(sys.argv[1]), {"kind": "corpus", "sha256": "c" * 64})
 step = len(book.entries())
 print("ready", flush=True)

@@ -6,7 +6,7 @@ import pytest
 from protocol.errors import Refused
 from protocol.federation.masking import OFFER_BYTES, sum_masked
 from protocol.federation.messages import KEYS, OFFER, OFFERS, STEP, Question
-from protocol.federation.round_keys import RoundKeys
+from protocol.federation.site.round_keys import RoundKeys
 from tests.protocol.federation.sites import NODE_KEYS, QUESTION, roster_of
 
 VALUES = np.arange(4, dtype="<u8")
