@@ -1,4 +1,4 @@
-"""Run an adaptation's epochs: what a step is, what it is told, how its loss is minimized."""
+"""Run an adaptation's epochs: a step, its objective, its optimizer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

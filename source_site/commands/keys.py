@@ -1,4 +1,4 @@
-"""Make, show, rotate and withdraw keys: ``ecan-source keys``, ``officer`` and ``revoke``."""
+"""Make, show, rotate and withdraw keys."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Show and change what a site remembers of its sources: ``ecan-target trust``."""
+"""Show and change what a site remembers of its sources."""
 
 import json
 from pathlib import Path

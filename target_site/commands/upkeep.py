@@ -1,4 +1,4 @@
-"""Keep a site in order: ``ecan-target log``, ``doctor``, ``forget``, ``expire`` and ``replay``."""
+"""Keep a site in order: log, doctor, forget, expire and replay."""
 
 import json
 from pathlib import Path
