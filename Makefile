@@ -76,7 +76,6 @@ fuzz: $(READY) ## every parser of foreign bytes, FUZZ_SECONDS each (60); guided 
 	$(BIN)/python -m tests.fuzz
 
 docs: $(READY) ## build the documentation and its reference into build/site
-	$(BIN)/python -m mkdocs --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 stubs: $(READY) ## generate the gRPC messages from the .proto

@@ -1,7 +1,7 @@
 """Draw docs/images/report.png: the head of a target's report, as a browser shows it.
 
-It runs the demo on synthetic speech, opens the report in headless Chromium at 1280 pixels, keeps its top without the margins, in
-128 colors. ``--report`` takes a report that is there already. No real speech may be in it.
+It runs the demo on synthetic speech, opens the report in headless Chromium at 1280 pixels and keeps its top without the
+margins, in 128 colors. ``--report`` takes a report that is there already. No real speech may be in it.
 """
 
 import argparse

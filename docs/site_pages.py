@@ -1,6 +1,7 @@
-"""Add the pages that lie outside docs/ to the site: the top-level papers, decisions and one page for each room.
+"""Add to the site what lies outside docs/: papers, and a page by room.
 
-mkdocs.yml names this file as a hook. A room is a folder of a package; its page is made from the docstrings of its modules.
+mkdocs.yml names this file as a hook. A room is a folder of a package. Its page is made from the docstrings of its
+modules.
 """
 
 import re
@@ -12,8 +13,9 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ecan_core", "protocol", "source_site", "target_site")
 PAPERS = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-SHOWN_AS_TEXT = re.compile(r"\[([^]]+)\]\((?:deploy|docs/decisions)/[^)]*\)")
-"""Links to folders that the site does not have."""
+SHOWN_AS_TEXT = re.compile(r"\[([^]]+)\]\((?:deploy/[^)]*|docs/decisions/)\)")
+"""Links to what the site does not have."""
+GENERATED = ROOT / "protocol" / "wire" / "ecan"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -49,8 +51,22 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Turn links to the papers above docs/ into links to their pages.
+
+    Args:
+        markdown: a page of docs/.
+
+    Returns:
+        The same page for the site.
+    """
+    for name, page in PAPERS.items():
+        markdown = markdown.replace(f"](../{name})", f"]({page})")
+    return markdown
+
+
 def as_page(text: str) -> str:
-    """Return a top-level paper with its links as they are from within docs/.
+    """Return a top-level paper with links as from within docs/.
 
     Args:
         text: Markdown, with links from the top level.
@@ -65,7 +81,7 @@ def as_page(text: str) -> str:
 
 
 def rooms(package: str) -> list[str]:
-    """List the rooms of a package as dotted names, the package itself first.
+    """List the rooms of a package by dotted name, itself first.
 
     Args:
         package: the name of a package.
@@ -77,7 +93,7 @@ def rooms(package: str) -> list[str]:
 
 
 def modules(folder: Path, pattern: str = "*.py") -> list[Path]:
-    """List the modules below a folder but the generated ones and those without a word.
+    """List the modules of a folder, without generated and empty ones.
 
     Args:
         folder: where to look.
@@ -87,7 +103,7 @@ def modules(folder: Path, pattern: str = "*.py") -> list[Path]:
         Their paths, in order.
     """
     found = sorted(folder.glob(pattern))
-    return [path for path in found if not path.name.endswith(("_pb2.py", "_pb2_grpc.py")) and path.read_text().strip()]
+    return [path for path in found if GENERATED not in path.parents and path.read_text().strip()]
 
 
 def page_of(room: str) -> str:
@@ -103,7 +119,7 @@ def page_of(room: str) -> str:
 
 
 def reference(room: str) -> str:
-    """Return a room's page: its name, and what is to be said of each of its modules.
+    """Return the page of a room, with the docstrings of its modules.
 
     Args:
         room: its dotted name.
