@@ -1,4 +1,4 @@
-"""Run an adaptation's epochs: what a step is, what it is told, how its loss is minimized."""
+"""Run the epochs of an adaptation: steps, losses and what is reported."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

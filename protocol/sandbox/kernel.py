@@ -1,4 +1,4 @@
-"""Call the kernel by number: what the standard library has no function for."""
+"""Call the kernel by number, where Python has no function for it."""
 
 import ctypes
 import functools

@@ -1,4 +1,4 @@
-"""List the system calls that a confined process is refused, by architecture."""
+"""List the system calls that a confined process is refused."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Read and change the ledger: ``ecan-source ledger``, ``deny`` and ``close``."""
+"""Define the commands ``ecan-source ledger``, ``deny`` and ``close``."""
 
 import json
 from pathlib import Path

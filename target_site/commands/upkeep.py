@@ -1,4 +1,4 @@
-"""Keep a site in order: ``ecan-target log``, ``doctor``, ``forget``, ``expire`` and ``replay``."""
+"""Define the commands that keep a site in order, such as ``doctor``."""
 
 import json
 from pathlib import Path
