@@ -91,15 +91,6 @@ def test_all_grants_are_listed_in_the_order_in_which_they_were_issued(ledger):
     assert ledger.records() == issued
 
 
-def test_a_site_has_its_own_grants_and_no_others(ledger):
-    mine, other, also_mine = (
-        issue(ledger, bytes([index]) * 16, audience=audience) for index, audience in enumerate((SITE, OTHER_SITE, SITE))
-    )
-    assert ledger.granted_to(SITE) == (mine, also_mine)
-    assert ledger.granted_to(OTHER_SITE) == (other,)
-    assert ledger.granted_to(b"u" * 32) == ()
-
-
 def test_a_seal_that_fails_leaves_the_grant_and_the_number_free(ledger):
     def refuse(release):
         raise Refused(Code.EGRESS, "no")
@@ -382,7 +373,7 @@ def test_a_ledger_holds_while_others_write_to_it(ledger, path):
                 "counters_only_rise",
             )
         ),
-        "DROP INDEX grants_by_audience",
+        "CREATE INDEX grants_by_audience ON grants (state)",
         "CREATE TABLE notes (note TEXT)",
         "CREATE TRIGGER later AFTER UPDATE ON grants BEGIN UPDATE grants SET sent_bytes = 0; END",
         "ALTER TABLE grants ADD COLUMN note TEXT",
@@ -394,6 +385,13 @@ def test_a_change_of_the_tables_or_triggers_is_found(ledger, path, edit):
     with from_outside(path) as db:
         db.execute(edit)
     assert "tables, constraints or triggers" in found_by(ledger)
+
+
+def test_a_ledger_of_before_with_its_index_by_site_still_opens(ledger, path):
+    with from_outside(path) as db:
+        db.execute("CREATE INDEX IF NOT EXISTS grants_by_audience ON grants (audience)")
+    stream(Ledger(path))
+    Ledger(path).verify()
 
 
 @pytest.mark.parametrize(
