@@ -73,11 +73,9 @@ class Tripwire:
 
     def __init__(self) -> None:
         self._count = mmap.mmap(-1, mmap.PAGESIZE)  # shared with forked processes
-        self._is_armed = False
 
     def arm(self) -> None:
         """Count from now on, for good."""
-        self._is_armed = True
         sys.addaudithook(self._hear)
 
     @property
