@@ -19,6 +19,7 @@ import struct
 from dataclasses import dataclass
 
 from protocol.bundle.architecture import ARCHITECTURES, MAX_CLASSES, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.bundle.weights import Buffer, encoded_bytes
 from protocol.errors import Code, Malformed
 from protocol.identity.signing import MAX_ENVELOPE_BYTES
@@ -27,7 +28,7 @@ MAGIC = b"ECAN\r\n\x1a\n"
 MAJOR = 2
 HEAD = struct.Struct("<8sHHIQ")
 
-MAX_WEIGHTS_BYTES = max(encoded_bytes(tensor_specs(arch, MAX_CLASSES, "none")) for arch in ARCHITECTURES)
+MAX_WEIGHTS_BYTES = max(encoded_bytes(tensor_specs(ModelForm(arch, MAX_CLASSES, "none"))) for arch in ARCHITECTURES)
 MAX_BUNDLE_BYTES = HEAD.size + MAX_ENVELOPE_BYTES + MAX_WEIGHTS_BYTES
 """No bundle is longer: what a reader needs to set aside at most."""
 

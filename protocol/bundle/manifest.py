@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from protocol import canonical
 from protocol.bundle import architecture, stated_audit
+from protocol.bundle.form import ModelForm
 from protocol.bundle.stated_audit import AuditFields
 from protocol.errors import Code, Malformed
 
@@ -108,6 +109,11 @@ class ManifestFields(AuditFields):
     def classes(self) -> tuple[str, ...]:
         """Return the label words, in the order of the logits."""
         return tuple(word for bit, word in enumerate(EMOTIONS) if self.labels >> bit & 1)
+
+    @property
+    def form(self) -> ModelForm:
+        """Return the form of the weights."""
+        return ModelForm(self.arch, len(self.classes), self.norm)
 
     @property
     def front_end(self) -> str:

@@ -106,7 +106,7 @@ class VerifiedBundle:
         Computed anew with every call.
         """
         stated = self.manifest
-        return weights.dequantize(self.encoded, stated.arch, len(stated.classes), stated.norm)
+        return weights.dequantize(self.encoded, stated.form)
 
 
 def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
@@ -229,12 +229,12 @@ def _check_weights(stated: Manifest, packed: memoryview) -> Arrays:
         raise _other_weights()
     if len(packed) < PARALLEL_BYTES:
         _check_digest(stated, hashlib.sha256(packed).digest())
-        return weights.unpack(packed, stated.arch, len(stated.classes), stated.norm)
+        return weights.unpack(packed, stated.form)
     state = hashlib.sha256()
     hashing = Thread(target=state.update, args=(packed,))  # hashlib lets go of the interpreter while it works
     hashing.start()
     try:
-        return weights.unpack(packed, stated.arch, len(stated.classes), stated.norm)
+        return weights.unpack(packed, stated.form)
     finally:
         hashing.join()
         _check_digest(stated, state.digest())

@@ -17,6 +17,7 @@ import numpy as np
 
 from protocol.bundle import weights
 from protocol.bundle.architecture import ARCHITECTURES, MAX_CLASSES, MIN_CLASSES, TensorSpec, model_shapes, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.bundle.weights import Array, Arrays, Buffer
 from protocol.errors import Code, Malformed, Refused
 from protocol.files import make_private_folder, read_bounded, write_atomic
@@ -42,8 +43,8 @@ def encode_update(update: Mapping[str, Array], arch: str, num_classes: int) -> b
     Raises:
         Malformed: a value is too large for the grid.
     """
-    encoded = weights.quantize(update, arch, num_classes, _NO_STATISTICS)
-    return weights.encode(encoded, tensor_specs(arch, num_classes, _NO_STATISTICS))
+    form = ModelForm(arch, num_classes, _NO_STATISTICS)
+    return weights.encode(weights.quantize(update, form), tensor_specs(form))
 
 
 def check_update(data: Buffer, arch: str, num_classes: int, longest: float) -> Arrays:
@@ -61,13 +62,14 @@ def check_update(data: Buffer, arch: str, num_classes: int, longest: float) -> A
     Raises:
         Refused: a byte of it is not what the schema says, or it is longer.
     """
+    form = ModelForm(arch, num_classes, _NO_STATISTICS)
     try:
-        encoded = weights.decode(data, tensor_specs(arch, num_classes, _NO_STATISTICS))
+        encoded = weights.decode(data, tensor_specs(form))
     except Malformed as fault:
         raise _no_update("it is not laid out as a bundle's weights are") from fault
-    for violation in weights.row_violations(encoded, arch, num_classes, _NO_STATISTICS):
+    for violation in weights.row_violations(encoded, form):
         raise _no_update(str(violation))
-    update = weights.dequantize(encoded, arch, num_classes, _NO_STATISTICS)
+    update = weights.dequantize(encoded, form)
     if not (length := length_of(update)) <= longest * ROUNDING:
         raise _no_update(f"it has a length of {length:.3g} and may have {longest:.3g} at most")
     return update
@@ -98,7 +100,7 @@ def refuse_foreign(change: Mapping[str, Array], arch: str, num_classes: int, lon
 
 def shapes(arch: str, num_classes: int) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of an update's arrays, in their order."""
-    return model_shapes(arch, num_classes, _NO_STATISTICS)
+    return model_shapes(ModelForm(arch, num_classes, _NO_STATISTICS))
 
 
 def length_of(update: Mapping[str, Array]) -> float:
@@ -204,9 +206,10 @@ def _content(data: Buffer) -> dict[str, Any]:
     The copy is recognized by the one header, among those of all models, that it begins with.
     """
     for arch, num_classes in product(ARCHITECTURES, range(MIN_CLASSES, MAX_CLASSES + 1)):
-        specs = tensor_specs(arch, num_classes, _NO_STATISTICS)
+        form = ModelForm(arch, num_classes, _NO_STATISTICS)
+        specs = tensor_specs(form)
         if len(data) == weights.encoded_bytes(specs) and data[: len(weights.header(specs))] == weights.header(specs):
-            update = weights.dequantize(weights.decode(data, specs), arch, num_classes, _NO_STATISTICS)
+            update = weights.dequantize(weights.decode(data, specs), form)
             return {"length": length_of(update), "tensors": [_tensor(spec, update) for spec in specs]}
     raise Malformed(Code.HEADER_MISMATCH, "A copy of an update was changed after it left; ask who can write there.")
 

@@ -113,7 +113,7 @@ def describe(data: Buffer) -> Description:
     if envelope.payload_type != manifest.PAYLOAD_TYPE:
         raise Unauthentic(Code.PAYLOAD_TYPE, "The bundle's envelope holds no manifest; ask for a new bundle.")
     stated = Manifest.from_bytes(envelope.payload)
-    specs = tensor_specs(stated.arch, len(stated.classes), stated.norm)
+    specs = tensor_specs(stated.form)
     weights.decode(frame.weights, specs)
     parts = (*_BUNDLE_HEAD, *_envelope_parts(frame.envelope, envelope), *_weights_parts(specs))
     values = canonical.parse_object(envelope.payload, what="manifest", max_bytes=manifest.MAX_MANIFEST_BYTES)
@@ -128,7 +128,7 @@ def describe(data: Buffer) -> Description:
         signature_holds=_signature_holds(envelope),
         weights_hold=hashlib.sha256(frame.weights).digest() == stated.weights_sha256,
         digest=hashlib.sha256(data).digest(),
-        capacity=capacity(stated.arch, len(stated.classes), stated.norm),
+        capacity=capacity(stated.form),
     )
 
 

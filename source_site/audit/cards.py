@@ -259,7 +259,7 @@ def _training(papers: Papers) -> str:
 
 def _privacy(papers: Papers) -> Iterator[str]:
     facts, audit, promised = papers.facts, papers.audit, papers.record.promise
-    most = capacity(facts.arch, len(facts.classes), facts.normalization)
+    most = capacity(facts.form)
     share = largest_share(most.bits, log2_bucket(facts.hours))
     yield f"The file can carry at most {most.num_bytes} bytes: {share:.0%} of the corpus at 6 kbit/s, or less."
     if promised is None:
@@ -288,7 +288,7 @@ def _audit(run_dir: Path, run: StoredRun) -> AuditReport | None:
 
 def _packed_sha256(run: StoredRun) -> str:
     facts = run.facts
-    packed = weights.pack(load(run.weights), facts.arch, len(facts.classes), facts.normalization)
+    packed = weights.pack(load(run.weights), facts.form)
     return hashlib.sha256(packed).hexdigest()
 
 

@@ -187,7 +187,7 @@ def capacity_of(material: Material) -> Capacity:
 
     The corpus is the one that it was trained on.
     """
-    most = capacity(material.arch.name, len(material.classes), material.normalization)
+    most = capacity(material.form)
     return Capacity(num_bytes=most.num_bytes, share_of_speech=round(share_of_speech(most.bits, material.hours), 4))
 
 

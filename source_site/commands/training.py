@@ -8,6 +8,7 @@ import click
 
 from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.options import existing_file, folder, format_option, quiet_option
+from protocol.bundle.architecture import NORMALIZATIONS
 from source_site.commands.options import corpora_option, recipes_and_paths
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 
 ENCODERS = ("mlp", "tdnn")
-NORMALIZATIONS = ("none", "corpus", "speaker")
 
 
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")

@@ -24,6 +24,7 @@ from ecan_core.model.weights import snapshot
 from ecan_core.training.metrics import confusion
 from ecan_core.training.private import PrivateSettings, train_private
 from ecan_core.training.train import train
+from protocol.bundle.form import ModelForm
 from protocol.files import read_bounded, write_atomic
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, Order, RoundOrder, Site, TallyOrder
 from source_site.federation.plan import EVERYBODY, HEARD, Arrays, Plan, named, network_of, part
@@ -98,7 +99,7 @@ def tally(order: TallyOrder) -> Told:
     num_classes = len(order.classes)
     network = network_of(plan, num_classes, load(read_bounded(order.work / QUESTION_FILE, MAX_WEIGHTS_BYTES))).eval()
     told["float"] = _confusions(network, material, plan)
-    quantize_network(network, ARCHITECTURES[plan.encoder].name, num_classes, plan.normalization)
+    quantize_network(network, ModelForm(ARCHITECTURES[plan.encoder].name, num_classes, plan.normalization))
     return told | {"quantized": _confusions(network, material, plan)}
 
 

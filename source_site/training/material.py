@@ -27,6 +27,7 @@ from ecan_core.normalization.normalize import fit_normalizer, require_speakers
 from ecan_core.training.private import PrivateSettings, hide_first_weights, train_private
 from ecan_core.training.train import TrainSettings, train
 from protocol.bundle import weights
+from protocol.bundle.form import ModelForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,11 @@ class Material:
     durations_s: tuple[float, ...]
     digests: tuple[str, ...]
     paths: tuple[Path, ...]
+
+    @property
+    def form(self) -> ModelForm:
+        """Return the form of a network that is trained on them."""
+        return ModelForm(self.arch.name, len(self.classes), self.normalization)
 
     def __len__(self) -> int:
         """Return the number of utterances, N."""
@@ -190,7 +196,7 @@ def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: i
     return network
 
 
-def quantize_network(network: Network, arch: str, num_classes: int, normalization: str) -> bytes:
+def quantize_network(network: Network, form: ModelForm) -> bytes:
     """Replace a network's weights by what a bundle would hold of them.
 
     Returns:
@@ -199,9 +205,8 @@ def quantize_network(network: Network, arch: str, num_classes: int, normalizatio
     Raises:
         Malformed: a weight is too large for the grid of a bundle.
     """
-    form = (arch, num_classes, normalization)
-    packed = weights.pack(to_arrays(network), *form)
-    load_arrays(network, weights.dequantize(weights.unpack(packed, *form), *form))
+    packed = weights.pack(to_arrays(network), form)
+    load_arrays(network, weights.dequantize(weights.unpack(packed, form), form))
     return packed
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from ecan_core.errors import ModelError, SettingsError, UsageFault
 from ecan_core.settings.checks import non_negative, positive
 from ecan_core.settings.parse import parse_settings
+from protocol.bundle.form import ModelForm
 from protocol.files import read_bounded, write_atomic
 
 FACTS_FILE = "run.json"
@@ -77,6 +78,11 @@ class RunFacts:
     def __post_init__(self) -> None:
         positive(self, "num_utterances", "hours")
         non_negative(self, "num_speakers", "uar_source", "uar_float")
+
+    @property
+    def form(self) -> ModelForm:
+        """Return the form of its weights."""
+        return ModelForm(self.arch, len(self.classes), self.normalization)
 
     @property
     def quantization_loss(self) -> float | None:

@@ -141,7 +141,7 @@ def hold_out(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int)
     network = fit_network(material, heard, recipe, seed=seed, noise_key=secrets.randbits(128))
     unheard, true, num_classes = material.inputs(rows), material.labels[rows], len(material.classes)
     plain = predict_scores(network, unheard).argmax(axis=1)
-    quantize_network(network, material.arch.name, num_classes, material.normalization)
+    quantize_network(network, material.form)
     answered = predict_scores(network, unheard).argmax(axis=1)
     return HeldOut(
         counts=confusion(true, answered, num_classes),

@@ -14,6 +14,7 @@ from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
 from target_site.accountability.audit_log import log_of, today
 from target_site.commands.options import (
+    SITE_NORMALIZATIONS,
     any_path,
     cache_option,
     config_option,
@@ -26,8 +27,6 @@ from target_site.containment.orders import carry_out
 if TYPE_CHECKING:
     from target_site.site_policy import SitePolicy
 
-NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
-
 own_keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
 )
@@ -38,7 +37,7 @@ own_keys_option = click.option(
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
 @click.option(
     "--normalize",
-    type=click.Choice(NORMALIZATIONS),
+    type=click.Choice(SITE_NORMALIZATIONS),
     help="How features are normalized. Default: by speaker if the source did and the list names speakers, else by "
     "voices estimated from the sound; `none` if the source did.",
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ecan_core.command_line.options import existing_file, existing_folder
+from protocol.bundle.architecture import NORMALIZATIONS
 
 if TYPE_CHECKING:
     from target_site.site_policy import SitePolicy
@@ -18,6 +19,9 @@ uncontained_option = click.option(
     help="Go on although this system cannot contain the process that reads recordings; results carry the reason.",
 )
 
+
+SITE_NORMALIZATIONS = (*NORMALIZATIONS, "voice")
+"""What a target may normalize by: what a source may, and the voices that it estimates."""
 
 any_path = click.Path(path_type=Path)
 config_option = click.option(

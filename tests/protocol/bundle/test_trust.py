@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from protocol.bundle import frame, trust, weights
+from protocol.bundle.form import ModelForm
 from protocol.bundle.trust import ANY_AUDIT, AuditTerms, VerifiedBundle
 from protocol.bundle.weights import Buffer
 from protocol.errors import Malformed, ProtocolError, Refused, Unauthentic
@@ -50,7 +51,7 @@ def test_a_sealed_bundle_is_verified() -> None:
     verified = verify(sealed())
     assert verified.manifest == manifest_of(packed())
     assert verified.digest == hashlib.sha256(sealed()).digest()
-    expected = weights.dequantize(weights.unpack(weights.pack(random_model(), *FORM), *FORM), *FORM)
+    expected = weights.dequantize(weights.unpack(weights.pack(random_model(), FORM), FORM), FORM)
     tensors = verified.tensors()
     assert tensors.keys() == expected.keys()
     for name, array in expected.items():
@@ -297,7 +298,7 @@ def test_a_signature_for_another_purpose_is_refused() -> None:
 
 
 def test_other_weights_under_a_valid_signature_are_refused() -> None:
-    other = weights.pack(random_model(seed=1), *FORM)
+    other = weights.pack(random_model(seed=1), FORM)
     with pytest.raises(Unauthentic) as caught:
         verify(frame.assemble(frame.split(sealed()).envelope, other))
     assert caught.value.code == "DIGEST"
@@ -315,7 +316,7 @@ def test_a_length_other_than_the_signed_one_is_refused() -> None:
         (signed_weights(packed() + b"\0"), "HEADER_MISMATCH"),
         (signed_weights(packed()[:-1]), "HEADER_MISMATCH"),
         (
-            signed_weights(weights.pack(random_model("mlp-stats-v1", 5), "mlp-stats-v1", 5, "speaker")),
+            signed_weights(weights.pack(random_model("mlp-stats-v1", 5), ModelForm("mlp-stats-v1", 5, "speaker"))),
             "HEADER_MISMATCH",
         ),
         (with_manifest(norm="none"), "HEADER_MISMATCH"),

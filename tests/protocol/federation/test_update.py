@@ -5,11 +5,12 @@ import pytest
 
 from protocol.bundle import weights
 from protocol.bundle.architecture import ARCHITECTURES, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.errors import Refused
 from protocol.federation import update
 
 ARCH, CLASSES = "mlp-stats-v1", 4
-SPECS = tensor_specs(ARCH, CLASSES, "corpus")
+SPECS = tensor_specs(ModelForm(ARCH, CLASSES, "corpus"))
 LONGEST = 2.0
 
 
@@ -71,7 +72,7 @@ def too_long(encoded):
 
 @pytest.mark.parametrize("spoil", [one_more_tensor, one_byte_more, other_classes, free_exponent, too_long])
 def test_what_is_no_update_does_not_leave(spoil):
-    encoded = weights.quantize(random_update(), ARCH, CLASSES, "corpus")
+    encoded = weights.quantize(random_update(), ModelForm(ARCH, CLASSES, "corpus"))
     with pytest.raises(Refused):
         update.check_update(spoil(encoded), ARCH, CLASSES, LONGEST)
 

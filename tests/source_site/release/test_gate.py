@@ -170,7 +170,7 @@ def test_a_file_that_is_no_safetensors_file_is_a_damaged_run(keys, weights):
 
 
 OVERRIDDEN = replace(FIELDS, **AUDITED | {"audit": "overridden", "lira_auc": 166})
-WORD = Override(weights_sha256=hashlib.sha256(pack(random_model(), *FORM)).digest(), tier=2, day=TODAY)
+WORD = Override(weights_sha256=hashlib.sha256(pack(random_model(), FORM)).digest(), tier=2, day=TODAY)
 OFFICER = sign_officer(fingerprint_of(raw_public_key(OTHER_KEY)), SOURCE.signing_key)
 SIGNED = sign_override(WORD, OTHER_KEY)
 
