@@ -887,7 +887,7 @@ def test_row_the_environment_of_the_node_is_the_least(federation, number):
 
 def test_row_an_encrypted_node_key_works_and_is_not_read_without_its_passphrase(federation, monkeypatch):
     key = federation.work / f"{TAKEN_OVER}.key"
-    assert key.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert key.read_bytes().startswith(b"-----BEGIN ECAN LOCKED KEY-----")
     assert federation.coordinator.call("is_there", federation.sites[TAKEN_OVER].node)
     monkeypatch.delenv("ECAN_PASSPHRASE_FILE", raising=False)
     assert "[KEY_LOCKED]" in joining_anew(federation, TAKEN_OVER).refusal()
