@@ -10,7 +10,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ecan_core.errors import ModelError, UsageFault
@@ -52,6 +52,29 @@ VALID_DAYS = 90
 
 
 @dataclass(frozen=True, kw_only=True)
+class Session:
+    """Hold what stays the same while a model is granted and exported.
+
+    Attributes:
+        run_dir: folder of the trained model; read only when nothing is sealed yet for a request.
+        keys_dir: the source's keys.
+        now_s: seconds since 1970.
+        announce: told what should be known before the model leaves, and if a bundle was sealed before.
+        passphrase: what the release key is encrypted with.
+        unconfined: whether the gate may go on where it cannot be confined.
+        terms: on which terms the model leaves.
+    """
+
+    run_dir: Path
+    keys_dir: Path
+    now_s: int
+    announce: Announce = lambda _: None
+    passphrase: bytes | None = field(default=None, repr=False)
+    unconfined: bool = False
+    terms: Terms = TIER_0
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Wanted:
     """Hold a request that is being worked on."""
 
@@ -60,30 +83,14 @@ class _Wanted:
     grant: bytes
 
 
-def grant(
-    run_dir: Path,
-    keys_dir: Path,
-    request_paths: Sequence[Path],
-    *,
-    now_s: int,
-    announce: Announce = lambda _: None,
-    passphrase: bytes | None = None,
-    unconfined: bool = False,
-    terms: Terms = TIER_0,
-) -> tuple[GrantRecord, ...]:
+def grant(session: Session, request_paths: Sequence[Path]) -> tuple[GrantRecord, ...]:
     """Seal a model to some sites and issue their grants; nothing leaves.
 
     The sites are those of the requests.
 
     Args:
-        run_dir: folder of the trained model; read only when nothing is sealed yet for a request.
-        keys_dir: the source's keys.
+        session: the model, the keys and the terms.
         request_paths: the targets' requests.
-        now_s: seconds since 1970.
-        announce: told what should be known before the model leaves, and if a bundle was sealed before.
-        passphrase: what the release key is encrypted with.
-        unconfined: whether the gate may go on where it cannot be confined.
-        terms: on which terms the model leaves.
 
     Returns:
         The grants in the order of the requests; one that is named twice is one.
@@ -93,6 +100,7 @@ def grant(
         ContainmentFault: the gate cannot be confined.
         KeyFault: the keys are missing, damaged or locked.
     """
+    keys_dir = session.keys_dir
     identity = _load_source(keys_dir)
     ledger = open_ledger(keys_dir)
     clear_ended(keys_dir, ledger.records())
@@ -102,67 +110,36 @@ def grant(
         if record.state.has_ended:
             raise ended_grant(record.state)
     refuse_withdrawn(keys_dir, identity.fingerprint, known)
-    cleared = functools.cache(lambda: clear(run_dir, keys_dir, terms, anchor=ledger.book(), announce=announce))
-    gate = functools.partial(
-        _through_the_gate,
-        run_dir,
-        keys_dir,
-        identity,
-        now_s=now_s,
-        passphrase=passphrase,
-        unconfined=unconfined,
+    cleared = functools.cache(
+        lambda: clear(session.run_dir, keys_dir, session.terms, anchor=ledger.book(), announce=session.announce)
     )
-    records = tuple(_issue(keys_dir, ledger, cleared, one, gate, now_s, announce) for one in wanted)
+    gate = functools.partial(_through_the_gate, session, identity)
+    records = tuple(_issue(session, ledger, cleared, one, gate) for one in wanted)
     refuse_withdrawn(keys_dir, identity.fingerprint, records)
     return records
 
 
-def export_to_file(
-    run_dir: Path,
-    keys_dir: Path,
-    request_path: Path,
-    out_path: Path,
-    *,
-    now_s: int,
-    announce: Announce = lambda _: None,
-    passphrase: bytes | None = None,
-    unconfined: bool = False,
-    terms: Terms = TIER_0,
-) -> GrantRecord:
+def export_to_file(session: Session, request_path: Path, out_path: Path) -> GrantRecord:
     """Write a site's sealed bundle to a file that is carried by hand.
 
     The grant stays open until the site's receipt comes back, see `close_by_receipt`.
 
     Args:
-        run_dir: see `grant`, like all that is not here.
-        keys_dir: the source's keys.
+        session: the model, the keys and the terms.
         request_path: the target's request.
         out_path: the file; one that is there may only be this very bundle, from an earlier try.
-        now_s: seconds since 1970.
-        announce: see `grant`.
-        passphrase: what the release key is encrypted with.
-        unconfined: whether the gate may go on where it cannot be confined.
-        terms: see `grant`.
 
     Raises:
         UsageFault: the file has no folder, lies among the keys, or is something else.
         Refused: the model or the release key is withdrawn, the model may not leave, or the grant has ended.
         StorageFault: the file cannot be written.
     """
+    keys_dir = session.keys_dir
     _check_place(out_path, keys_dir)
-    (record,) = grant(
-        run_dir,
-        keys_dir,
-        [request_path],
-        now_s=now_s,
-        announce=announce,
-        passphrase=passphrase,
-        unconfined=unconfined,
-        terms=terms,
-    )
+    (record,) = grant(session, [request_path])
     data = read_bounded(outbox_file(keys_dir, record.grant), sealing.MAX_SEALED_BYTES)
     _refuse_overwriting(out_path, data)
-    record = open_ledger(keys_dir).carry(record.grant, now_s=now_s)
+    record = open_ledger(keys_dir).carry(record.grant, now_s=session.now_s)
     write_atomic(out_path, data)
     return record
 
@@ -230,18 +207,17 @@ def manifest_fields(
 
 
 def _issue(
-    keys_dir: Path,
+    session: Session,
     ledger: Ledger,
     cleared: Callable[[], Cleared],
     wanted: _Wanted,
     gate: Callable[[Cleared, _Wanted, int], Answer],
-    now_s: int,
-    announce: Announce,
 ) -> GrantRecord:
     """Return the one grant of a request, sealed now or earlier.
 
     A bundle that was sealed at the first try stays as it is.
     """
+    keys_dir = session.keys_dir
     record = ledger.find(wanted.grant)
     if record is None:
 
@@ -259,31 +235,22 @@ def _issue(
                 book=book,
             )
 
-        record = ledger.issue(wanted.grant, wanted.site.fingerprint, cleared().run.digest, seal, now_s=now_s)
+        record = ledger.issue(wanted.grant, wanted.site.fingerprint, cleared().run.digest, seal, now_s=session.now_s)
     else:
-        announce("this request was granted before: the bundle that was sealed then goes out, not a new one")
+        session.announce("this request was granted before: the bundle that was sealed then goes out, not a new one")
     _check_outbox(keys_dir, record)
     return record
 
 
 def _through_the_gate(
-    run_dir: Path,
-    keys_dir: Path,
-    identity: PublicIdentity,
-    cleared: Cleared,
-    wanted: _Wanted,
-    release: int,
-    *,
-    now_s: int,
-    passphrase: bytes | None,
-    unconfined: bool,
+    session: Session, identity: PublicIdentity, cleared: Cleared, wanted: _Wanted, release: int
 ) -> Answer:
     """Have a bundle sealed, and check it as its target will.
 
     The gate is not simply believed.
     """
-    today = now_s // SECONDS_PER_DAY
-    home = keys_dir.resolve()
+    today = session.now_s // SECONDS_PER_DAY
+    home = session.keys_dir.resolve()
     audience = wanted.site.fingerprint
     run = cleared.run
     fields = manifest_fields(
@@ -294,20 +261,20 @@ def _through_the_gate(
         issuer=identity.fingerprint,
         recipient=wanted.site.sealing_key,
         key_path=home / SIGNING_KEY_FILE,
-        passphrase=passphrase,
-        out_of_reach=(home / LEDGER_FOLDER, home / OUTBOX, home / RELEASED, home / PUBLIC, run_dir.resolve()),
-        unconfined=unconfined,
+        passphrase=session.passphrase,
+        out_of_reach=(home / LEDGER_FOLDER, home / OUTBOX, home / RELEASED, home / PUBLIC, session.run_dir.resolve()),
+        unconfined=session.unconfined,
         weights=run.weights,
         officer=cleared.officer,
         override=cleared.override,
     )
-    answer = run_gate(task, run_dir)
+    answer = run_gate(task, session.run_dir)
     anchor = Anchor(
         issuer=identity.fingerprint,
         today=today,
         audience=audience,
         grants=frozenset({wanted.grant}),
-        revoked=withdrawn(keys_dir, identity.fingerprint),
+        revoked=withdrawn(session.keys_dir, identity.fingerprint),
         audit=ANY_AUDIT,
     )
     stated = trust.verify(answer.bundle, anchor).manifest

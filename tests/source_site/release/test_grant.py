@@ -21,7 +21,7 @@ from protocol.sandbox.landlock import landlock_abi
 from protocol.wire.address import parse_address
 from source_site.keys.folder import init_keys, load_keys, open_ledger
 from source_site.release import exporter
-from source_site.release.grant import close_by_receipt, export_to_file, grant, manifest_fields
+from source_site.release.grant import Session, close_by_receipt, export_to_file, grant, manifest_fields
 from source_site.release.outbox import read_kept_request, summary
 from source_site.release.revoke import revoke_key, revoke_release
 from source_site.training.run_folder import save_run
@@ -46,15 +46,17 @@ def place(tmp_path):
     return tmp_path
 
 
+def session(place, run="run", **options):
+    return Session(run_dir=place / run, keys_dir=place / "keys", now_s=NOW_S, **UNCONFINED, **options)
+
+
 def grants(place, *requests, run="run", **options):
     paths = [place / name for name in requests or ("site.request",)]
-    return grant(place / run, place / "keys", paths, now_s=NOW_S, **UNCONFINED, **options)
+    return grant(session(place, run, **options), paths)
 
 
 def to_file(place, out="model.ecsl", run="run", **options):
-    return export_to_file(
-        place / run, place / "keys", place / "site.request", place / out, now_s=NOW_S, **UNCONFINED, **options
-    )
+    return export_to_file(session(place, run, **options), place / "site.request", place / out)
 
 
 def serve(place, *chosen, listen="127.0.0.1:0", timeout_s=0.1, announce=lambda _: None):
