@@ -7,7 +7,7 @@ import source_site.commands.training
 import target_site.commands.model
 from ecan_core import labels
 from ecan_core.adaptation.registry import METHODS
-from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD
+from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD, OFFERED
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.predict import predict_scores
@@ -38,6 +38,7 @@ def test_the_command_lines_offer_exactly_what_there_is():
     assert tuple(adapt["normalize"].type.choices) == (*architecture.NORMALIZATIONS, "voice")
     assert tuple(adapt["method"].type.choices) == (*COMMITTEES, *METHODS)
     assert adapt["method"].default == DEFAULT_METHOD
+    assert {*COMMITTEES[DEFAULT_METHOD], DEFAULT_METHOD} <= set(OFFERED) <= {*COMMITTEES, *METHODS}
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=lambda arch: arch.name)
