@@ -78,15 +78,23 @@ def _locked(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def locked(descriptor: int) -> Iterator[None]:
+def locked(descriptor: int, busy: str = "") -> Iterator[None]:
     """Wait for the lock of an open file or folder and hold it.
 
     The descriptor is closed in the end.
 
-    The system lets go even of a killed process.
+    Args:
+        descriptor: the open file or folder.
+        busy: what is said if another process holds the lock; if nothing is said, this one waits.
+
+    Raises:
+        StorageFault: another process holds the lock, and nobody waits for it.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            raise StorageFault(Code.BUSY, busy) from error
         yield
     finally:
         os.close(descriptor)

@@ -6,9 +6,8 @@ A model that was delivered cannot be taken back, but the target's own verifier r
 `protocol.statements.revocations`.
 """
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -194,7 +193,7 @@ def renew_revocations(keys_dir: Path, old: Identity, new: Identity, *, now_s: in
         Unauthentic: the list is signed by neither.
     """
     path = revocations_file(keys_dir)
-    with _alone(keys_dir):
+    with locked(_opened_folder(keys_dir)):
         data = _read_list(path)
         if data is None:
             return
@@ -216,7 +215,7 @@ def _withdraw(
     renews: bool = False,
 ) -> Withdrawal:
     path = revocations_file(keys_dir)
-    with _alone(keys_dir):
+    with locked(_opened_folder(keys_dir)):
         data = _read_list(path)
         before = Revocations(version=0, day=0, weights=frozenset(), keys=frozenset())
         if data is not None:
@@ -243,19 +242,13 @@ def _read_list(path: Path) -> bytes | None:
     return read_bounded(path, MAX_REVOCATIONS_BYTES) if path.exists() else None
 
 
-@contextlib.contextmanager
-def _alone(keys_dir: Path) -> Iterator[None]:
-    """Wait until no other process changes the list.
-
-    The system releases the lock even of a killed one.
-    """
+def _opened_folder(keys_dir: Path) -> int:
+    """Open the folder of the list; its lock is for whoever changes the list."""
     folder = revocations_file(keys_dir).parent
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise StorageFault(
             Code.STORAGE, f"{folder} cannot be opened ({error.strerror}); check the keys folder."
         ) from error
-    with locked(descriptor):
-        yield

@@ -8,12 +8,11 @@ start: only a person who has asked the source's operator can say where to go on.
 docs/decisions/0006-trust-state-and-sealing.md.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -456,7 +455,7 @@ def create_trust_state(keys_dir: Path) -> None:
         StorageFault: it cannot be written.
     """
     make_private_folder(keys_dir)
-    with _alone(keys_dir):
+    with locked(_opened_lock(keys_dir)):
         try:
             load_trust_state(keys_dir)
         except Unauthentic:
@@ -494,7 +493,7 @@ def update_trust_state(keys_dir: Path, change: Callable[[TrustState], TrustState
         Unauthentic: see `load_trust_state`.
         StorageFault: it cannot be written.
     """
-    with _alone(keys_dir):
+    with locked(_opened_lock(keys_dir)):
         before = load_trust_state(keys_dir)
         after = change(before)
         if after != before:
@@ -513,7 +512,7 @@ def reset_trust(keys_dir: Path, issuer: bytes, release: int, newest_list: int | 
         release: number of its latest release, from its operator; an older one will be refused.
         newest_list: number of its newest revocation list, or None; see `TrustState.reset`.
     """
-    with _alone(keys_dir):
+    with locked(_opened_lock(keys_dir)):
         try:
             before = load_trust_state(keys_dir)
         except Unauthentic:
@@ -587,16 +586,10 @@ def _lost(keys_dir: Path, why: str) -> Unauthentic:
     )
 
 
-@contextlib.contextmanager
-def _alone(keys_dir: Path) -> Iterator[None]:
-    """Wait until no other process changes the memory.
-
-    The system releases the lock even of a killed one.
-    """
+def _opened_lock(keys_dir: Path) -> int:
+    """Open the file whose lock is for whoever changes the memory."""
     path = keys_dir / LOCK_FILE
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise cannot_write(path, error) from error
-    with locked(descriptor):
-        yield
