@@ -6,7 +6,7 @@ Read without torch, before the adaptation begins.
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from ecan_core.errors import SettingsError, UsageFault
+from ecan_core.errors import SettingsError, UsageError
 from ecan_core.settings.checks import at_least, non_negative, one_of, positive
 
 NEIGHBOR_FORMS = ("ncl-1", "ncl-2", "ncl-3", "ncl-4", "ncl-5")
@@ -127,10 +127,10 @@ def refuse_relative(method: str) -> None:
     """Refuse a method that is there for comparisons alone.
 
     Raises:
-        UsageFault: no default uses it.
+        UsageError: no default uses it.
     """
     if method not in OFFERED:
-        raise UsageFault(
+        raise UsageError(
             f"--method {method} serves comparisons and nothing uses it by default; give --research to adapt by it all "
             f"the same, or choose one of {', '.join(OFFERED)}"
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 
 CLAMP = 4.0
 """Normalized values are clamped to this many deviations."""
@@ -89,7 +89,7 @@ def fit_normalizer(mode: str, features: Sequence[np.ndarray], speakers: Sequence
         speakers: who speaks, None where unknown.
 
     Raises:
-        UsageFault: speaker normalization without a single known speaker.
+        UsageError: speaker normalization without a single known speaker.
     """
     require_speakers(mode, speakers)
     normalizer = Normalizer(mode=mode, corpus=moments_of(features))
@@ -149,10 +149,10 @@ def require_speakers(mode: str, speakers: Sequence[str | None]) -> None:
     """Refuse speaker normalization without a single known speaker.
 
     Raises:
-        UsageFault: nobody is known.
+        UsageError: nobody is known.
     """
     if mode == "speaker" and not any(speakers):
-        raise UsageFault(
+        raise UsageError(
             "speaker normalization needs to know who speaks: add a speaker column to the CSV or use --normalize corpus"
         )
 

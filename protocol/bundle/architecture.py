@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from protocol.bundle.form import ModelForm
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 
 STATISTICS_DIM = 423
 """S, the width of the front end stats-v1."""
@@ -88,15 +88,17 @@ def layers(arch: str, num_classes: int) -> tuple[Layer, ...]:
     """Return the chain of layers from input to logits.
 
     Raises:
-        Malformed: this version does not know the architecture, or the number of classes is out of range.
+        MalformedError: this version does not know the architecture, or the number of classes is out of range.
     """
     if not MIN_CLASSES <= num_classes <= MAX_CLASSES:
-        raise Malformed(
+        raise MalformedError(
             Code.RANGE,
             f"A bundle has {MIN_CLASSES} to {MAX_CLASSES} classes, not {num_classes}; choose that many.",
         )
     if arch not in _ENCODERS:
-        raise Malformed(Code.ENUM, f"The architecture {arch!r} is unknown to this version; install a newer ecan-ser.")
+        raise MalformedError(
+            Code.ENUM, f"The architecture {arch!r} is unknown to this version; install a newer ecan-ser."
+        )
     encoder = _ENCODERS[arch]
     encoded_dim = encoder[-1].units * encoder[-1].tiles
     return (
@@ -112,7 +114,7 @@ def input_scalings(form: ModelForm) -> dict[str, int]:
     Only a model trained without normalization carries them; otherwise each site uses statistics of its own.
     """
     if form.normalization not in NORMALIZATIONS:
-        raise Malformed(
+        raise MalformedError(
             Code.ENUM,
             f"The normalization {form.normalization!r} is unknown to this version; install a newer ecan-ser.",
         )

@@ -18,11 +18,11 @@ from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
 from protocol.bundle.override import Override
 from protocol.bundle.trust import ANY_AUDIT, Anchor
 from protocol.bundle.weights import Array
-from protocol.errors import Code, Refused, Violation
+from protocol.errors import Code, RefusedError, Violation
 from protocol.identity import signing
 
 
-class EgressRefused(Refused):
+class EgressError(RefusedError):
     """Report that a model may not leave.
 
     Attributes:
@@ -78,13 +78,13 @@ def sign_bundle(
         The bundle; the target's own verifier has accepted it.
 
     Raises:
-        EgressRefused: the model breaks a rule; all are listed.
-        Malformed: a manifest field is out of range, or the fields contradict each other.
-        Refused: the figures of the audit do not bear out what the manifest is to say, or nobody has overridden it.
+        EgressError: the model breaks a rule; all are listed.
+        MalformedError: a manifest field is out of range, or the fields contradict each other.
+        RefusedError: the figures of the audit do not bear out what the manifest is to say, or nobody has overridden it.
     """
     broken = violations(tensors, fields.form)
     if broken:
-        raise EgressRefused(broken)
+        raise EgressError(broken)
     packed = weights.pack(tensors, fields.form)
     issuer = signing.fingerprint_of(signing.raw_public_key(release_key))
     digest = hashlib.sha256(packed).digest()
@@ -107,7 +107,7 @@ def sign_bundle(
 
 def _require_override(override: Override | None, digest: bytes, tier: int) -> None:
     if override is None or (override.weights_sha256, override.tier) != (digest, tier):
-        raise Refused(
+        raise RefusedError(
             Code.AUDIT,
             f"No officer has overridden the audit of these weights at tier {tier}; have an officer look at it, with "
             "`ecan-source officer override` at hand.",

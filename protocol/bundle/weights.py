@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from protocol.bundle.architecture import Layer, TensorSpec, input_scalings, layers, model_shapes, tensor_specs
 from protocol.bundle.form import ModelForm
-from protocol.errors import Code, Malformed, Violation
+from protocol.errors import Code, MalformedError, Violation
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -57,7 +57,7 @@ def pack(tensors: Mapping[str, Array], form: ModelForm) -> bytes:
         Canonical safetensors bytes; their length follows from the architecture (`encoded_bytes`).
 
     Raises:
-        Malformed: a value is too large for the grid.
+        MalformedError: a value is too large for the grid.
     """
     ordered = canonicalize(tensors, form)
     encoded = quantize(ordered, form)
@@ -73,11 +73,11 @@ def unpack(data: Buffer, form: ModelForm) -> Arrays:
         They are read-only views of the data, for `dequantize`.
 
     Raises:
-        Malformed: the header is not the predicted one, or a value breaks a rule.
+        MalformedError: the header is not the predicted one, or a value breaks a rule.
     """
     encoded = decode(data, tensor_specs(form))
     for violation in value_violations(encoded, form):
-        raise Malformed(violation.rule, f"Tensor {violation}; ask for a new bundle.")
+        raise MalformedError(violation.rule, f"Tensor {violation}; ask for a new bundle.")
     return encoded
 
 
@@ -121,7 +121,7 @@ def quantize(tensors: Mapping[str, Array], form: ModelForm) -> Arrays:
         Integer arrays with the names, types and shapes of `architecture.tensor_specs`, as in `unpack`.
 
     Raises:
-        Malformed: a value is too large for the grid.
+        MalformedError: a value is too large for the grid.
     """
     encoded: Arrays = {}
     for name, length in input_scalings(form).items():
@@ -191,12 +191,12 @@ def decode(data: Buffer, specs: Sequence[TensorSpec]) -> Arrays:
         Read-only arrays that share the data's memory.
 
     Raises:
-        Malformed: the header is not the predicted one, or the length is wrong.
+        MalformedError: the header is not the predicted one, or the length is wrong.
     """
     predicted = header(specs)
     view = memoryview(data).toreadonly()
     if view[: len(predicted)] != predicted or len(view) != encoded_bytes(specs):
-        raise Malformed(
+        raise MalformedError(
             Code.HEADER_MISMATCH,
             "The weights are not laid out as their architecture demands; ask for a new bundle.",
         )
@@ -247,7 +247,7 @@ def _quantize_rows(weight: Array, bias: Array) -> Rows:
     scales = 2.0 ** np.arange(MIN_EXPONENT, MAX_EXPONENT + 1)
     fits = (_peaks(weight)[:, None] <= MAX_WEIGHT * scales) & (np.abs(bias)[:, None] <= MAX_BIAS * scales)
     if not fits[:, -1].all():
-        raise Malformed(Code.VALUE, "A weight is too large for the grid; train with weight decay.")
+        raise MalformedError(Code.VALUE, "A weight is too large for the grid; train with weight decay.")
     exponent = (MIN_EXPONENT + fits.argmax(axis=1)).astype(np.int8)
     return Rows(
         np.rint(np.ldexp(weight, -_along_rows(exponent, weight))).astype(np.int8),

@@ -19,7 +19,7 @@ from typing import Any
 
 from safetensors.numpy import load
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from protocol.bundle import weights
 from protocol.bundle.manifest import half_percents, log2_bucket
 from protocol.files import make_private_folder, write_atomic
@@ -96,8 +96,8 @@ def write_cards(run_dir: Path, out: Path) -> tuple[Path, ...]:
 
     Raises:
         ModelError: the run is damaged or does not say how it was trained.
-        UsageFault: its audit is about other weights.
-        StorageFault: the folder cannot be written.
+        UsageError: its audit is about other weights.
+        FileError: the folder cannot be written.
     """
     run = load_run(run_dir)
     papers = Papers(
@@ -282,7 +282,7 @@ def _audit(run_dir: Path, run: StoredRun) -> AuditReport | None:
         return None
     report = load_report(run_dir)
     if report.run_sha256 != run.digest.hex():
-        raise UsageFault(f"The audit in {run_dir} is about other weights; run `ecan-source audit` again.")
+        raise UsageError(f"The audit in {run_dir} is about other weights; run `ecan-source audit` again.")
     return report
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecan_core.errors import ModelError, UsageFault
+from ecan_core.errors import ModelError, UsageError
 from protocol.announce import Announce
 from protocol.bundle import frame as bundle
 from protocol.bundle import sealing, trust
@@ -21,7 +21,7 @@ from protocol.bundle.architecture import FRONT_ENDS
 from protocol.bundle.manifest import EMOTIONS, ManifestFields, half_percents, label_mask, log2_bucket
 from protocol.bundle.stated_audit import AuditFields
 from protocol.bundle.trust import ANY_AUDIT, Anchor
-from protocol.errors import Code, KeyFault, Malformed, Refused, StorageFault
+from protocol.errors import Code, FileError, KeyFileError, MalformedError, RefusedError
 from protocol.files import lies_within, read_bounded, write_atomic
 from protocol.identity.identities import PublicIdentity, Role
 from protocol.identity.key_files import SIGNING_KEY_FILE, load_public
@@ -96,9 +96,9 @@ def grant(session: Session, request_paths: Sequence[Path]) -> tuple[GrantRecord,
         The grants in the order of the requests; one that is named twice is one.
 
     Raises:
-        Refused: the model or the release key is withdrawn, the model may not leave, or a grant has ended.
-        ContainmentFault: the gate cannot be confined.
-        KeyFault: the keys are missing, damaged or locked.
+        RefusedError: the model or the release key is withdrawn, the model may not leave, or a grant has ended.
+        ContainmentError: the gate cannot be confined.
+        KeyFileError: the keys are missing, damaged or locked.
     """
     keys_dir = session.keys_dir
     identity = _load_source(keys_dir)
@@ -130,9 +130,9 @@ def export_to_file(session: Session, request_path: Path, out_path: Path) -> Gran
         out_path: the file; one that is there may only be this very bundle, from an earlier try.
 
     Raises:
-        UsageFault: the file has no folder, lies among the keys, or is something else.
-        Refused: the model or the release key is withdrawn, the model may not leave, or the grant has ended.
-        StorageFault: the file cannot be written.
+        UsageError: the file has no folder, lies among the keys, or is something else.
+        RefusedError: the model or the release key is withdrawn, the model may not leave, or the grant has ended.
+        FileError: the file cannot be written.
     """
     keys_dir = session.keys_dir
     _check_place(out_path, keys_dir)
@@ -156,8 +156,8 @@ def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, 
         now_s: seconds since 1970.
 
     Raises:
-        Refused: nothing was exported for the request, it is closed, or the receipt does not accept it.
-        Unauthentic: the receipt is not signed by the site of the request.
+        RefusedError: nothing was exported for the request, it is closed, or the receipt does not accept it.
+        UnauthenticError: the receipt is not signed by the site of the request.
     """
     from source_site.release.outbox import check_receipt  # brings gRPC, which nothing else here needs
 
@@ -165,7 +165,7 @@ def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, 
     ledger = open_ledger(keys_dir)
     record = ledger.find(wanted.grant)
     if record is None:
-        raise Refused(Code.GRANT, "Nothing was exported for this request; name the request that it was for.")
+        raise RefusedError(Code.GRANT, "Nothing was exported for this request; name the request that it was for.")
     data = read_bounded(receipt_path, MAX_RECEIPT_BYTES)
     check_receipt(data, record)
     record = ledger.close(wanted.grant, data, now_s=now_s)
@@ -291,7 +291,7 @@ def _load_source(keys_dir: Path) -> PublicIdentity:
     refuse_half_rotated(keys_dir)
     identity = load_public(keys_dir)
     if identity.role is not Role.SOURCE:
-        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
+        raise KeyFileError(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
     return identity
 
 
@@ -299,8 +299,8 @@ def _read_request(path: Path) -> _Wanted:
     data = read_bounded(path, MAX_REQUEST_BYTES)
     try:
         return _Wanted(data=data, site=open_request(data), grant=grant_id(data))
-    except Malformed as fault:
-        raise Malformed(
+    except MalformedError as fault:
+        raise MalformedError(
             fault.code, f"{path} is not a request; name the file that the site wrote with `ecan-target request`."
         ) from fault
 
@@ -312,7 +312,7 @@ def _weights_sha256(signed: bytes) -> bytes:
 def _check_outbox(keys_dir: Path, record: GrantRecord) -> None:
     sealed = outbox_file(keys_dir, record.grant)
     if hashlib.sha256(read_bounded(sealed, sealing.MAX_SEALED_BYTES)).digest() != record.sealed_sha256:
-        raise StorageFault(
+        raise FileError(
             Code.STORAGE,
             f"{sealed} is not the sealed bundle in the ledger; restore it or ask the site for a new request.",
         )
@@ -320,17 +320,17 @@ def _check_outbox(keys_dir: Path, record: GrantRecord) -> None:
 
 def _check_place(out_path: Path, keys_dir: Path) -> None:
     if not out_path.parent.is_dir():
-        raise UsageFault(f"The folder {out_path.parent} does not exist; make it or name another.")
+        raise UsageError(f"The folder {out_path.parent} does not exist; make it or name another.")
     if lies_within(out_path, keys_dir):
-        raise UsageFault(f"{out_path} lies in the keys folder {keys_dir}; name a file elsewhere.")
+        raise UsageError(f"{out_path} lies in the keys folder {keys_dir}; name a file elsewhere.")
 
 
 def _refuse_overwriting(out_path: Path, data: bytes) -> None:
     try:
         is_same = read_bounded(out_path, sealing.MAX_SEALED_BYTES) == data
-    except (StorageFault, Malformed) as fault:
+    except (FileError, MalformedError) as fault:
         if fault.code is Code.NOT_FOUND:
             return
         is_same = False
     if not is_same:
-        raise UsageFault(f"{out_path} is something else than this bundle; name a file that is not there yet.")
+        raise UsageError(f"{out_path} is something else than this bundle; name a file that is not there yet.")

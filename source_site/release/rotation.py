@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from protocol.errors import Code, KeyFault
+from protocol.errors import Code, KeyFileError
 from protocol.files import cannot_write, make_private_folder, write_atomic
 from protocol.identity.identities import Identity, Role, create_identity
 from protocol.identity.key_files import SIGNING_KEY_FILE, has_identity, write_identity
@@ -56,8 +56,8 @@ def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = Non
         passphrase: opens the old private keys, and encrypts the new ones.
 
     Raises:
-        KeyFault: the keys are missing, damaged or locked.
-        StorageFault: the ledger cannot be used, a file cannot be written, or another run is at it; run it again.
+        KeyFileError: the keys are missing, damaged or locked.
+        FileError: the ledger cannot be used, a file cannot be written, or another run is at it; run it again.
     """
     from source_site.release.outbox import clear_ended
 
@@ -156,4 +156,4 @@ def _opened(keys_dir: Path) -> int:
     try:
         return os.open(keys_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise KeyFault(Code.KEY_MISSING, f"{keys_dir} cannot be opened; name the source's keys folder.") from error
+        raise KeyFileError(Code.KEY_MISSING, f"{keys_dir} cannot be opened; name the source's keys folder.") from error

@@ -18,7 +18,7 @@ from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable, extract_features
 from ecan_core.data.inputs import Inputs, inputs_of
 from ecan_core.data.labeled import Corpus
-from ecan_core.errors import AudioError, UsageFault
+from ecan_core.errors import AudioError, UsageError
 from ecan_core.labels import check_classes
 from ecan_core.model.architectures import ARCHITECTURES, Architecture, build_network
 from ecan_core.model.network import Network
@@ -135,7 +135,7 @@ def read_material(
         meaning: what some of the corpora's labels are to count as, such as calm as neutral.
 
     Raises:
-        UsageFault: a class is in none of the corpora, or a corpus is named twice.
+        UsageError: a class is in none of the corpora, or a corpus is named twice.
         AudioError: fewer than two classes have usable speech.
     """
     arch = ARCHITECTURES[encoder]
@@ -203,7 +203,7 @@ def quantize_network(network: Network, form: ModelForm) -> bytes:
         The weights of that bundle; their SHA-256 is the one that its manifest states.
 
     Raises:
-        Malformed: a weight is too large for the grid of a bundle.
+        MalformedError: a weight is too large for the grid of a bundle.
     """
     packed = weights.pack(to_arrays(network), form)
     load_arrays(network, weights.dequantize(weights.unpack(packed, form), form))
@@ -236,7 +236,7 @@ def _choose_classes(corpora: Sequence[Corpus], wanted: Sequence[str] | None) -> 
     chosen = check_classes(wanted)
     missing = [name for name in chosen if not any(name in labels for labels in present)]
     if missing:
-        raise UsageFault(
+        raise UsageError(
             f"no corpus has the class {missing[0]!r}; present are {', '.join(sorted(set.union(*present)))}"
         )
     return chosen
@@ -294,4 +294,4 @@ def _require_every_class(labels: np.ndarray, classes: tuple[str, ...]) -> None:
 
 def _require_distinct(paths: Sequence[Path]) -> None:
     if len({path.resolve() for path in paths}) < len(paths):
-        raise UsageFault("a corpus is named twice: name each once")
+        raise UsageError("a corpus is named twice: name each once")

@@ -84,7 +84,7 @@ def adapt(
     from ecan_core.adaptation.settings import AdaptSettings, check_settings, refuse_relative
     from ecan_core.adaptation.verdict import Verdict
     from ecan_core.data.unlabeled import LeftOut
-    from ecan_core.errors import AdaptationReverted
+    from ecan_core.errors import RevertedError
     from protocol.bundle.trust import USUAL_AUDIT
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
@@ -143,7 +143,7 @@ def adapt(
     narrator.say(f"{verdict}: {reason}")
     narrator.say(f"report: {out / 'report.html'}")
     if verdict == Verdict.REVERTED:
-        raise AdaptationReverted(
+        raise RevertedError(
             f"the adaptation was undone ({reason}): {out} holds the model as received; "
             "try more recordings or another --method"
         )
@@ -263,12 +263,12 @@ def onnx(
     """
     from importlib.util import find_spec
 
-    from ecan_core.errors import UsageFault
+    from ecan_core.errors import UsageError
     from protocol.locks import writing_alone
     from target_site.containment.orders import OnnxOrder
 
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
-        raise UsageFault(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
+        raise UsageError(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
     narrator = Narrator(quiet=quiet)
     policy = policy_of(config)
     _require_usable(model_dir, policy, keys_dir)

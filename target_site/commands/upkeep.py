@@ -227,7 +227,7 @@ def replay(
     The adaptation is repeated as the model's provenance says; the model stays as it is. Exit code 11 means that the
     files differ; the message names what was not the same.
     """
-    from protocol.errors import Code, Refused
+    from protocol.errors import Code, RefusedError
     from protocol.locks import writing_alone
     from target_site.accountability.replay import changed_recordings, circumstances, differing_files, order_again
     from target_site.model.folder import REPLAY, finish_replacement, read_facts, remove_tree
@@ -257,5 +257,7 @@ def replay(
         click.echo(json.dumps({"different": different, "circumstances": because, "recordings": recordings}))
     reasons = "; ".join(because) or "nothing else that the receipt knows of"
     if different:
-        raise Refused(Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}.")
+        raise RefusedError(
+            Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}."
+        )
     narrator.say(f"the same, byte for byte; what was not the same: {reasons}" if because else "the same, byte for byte")

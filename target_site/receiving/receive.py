@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from protocol.announce import Announce
 from protocol.bundle.frame import MAX_BUNDLE_BYTES
 from protocol.bundle.sealing import HEAD, MAGIC, MAX_SEALED_BYTES, check_recipient, outline, unseal
 from protocol.bundle.trust import USUAL_AUDIT, AuditTerms, VerifiedBundle
 from protocol.bundle.weights import Buffer
-from protocol.errors import Code, ConnectionFault, ProtocolError, Refused, TimedOut, Unauthentic
+from protocol.errors import Code, PeerError, ProtocolError, RefusedError, TimedOutError, UnauthenticError
 from protocol.files import lies_within, read_blocks, read_bounded
 from protocol.wire.address import Address, parse_address
 from protocol.wire.codec import decoder
@@ -82,13 +82,13 @@ def receive(
         passphrase: opens the keys if they are encrypted.
 
     Raises:
-        UsageFault: there is something else at ``out``.
-        ConnectionFault: the source cannot be reached, is not the trusted one, or its ledger has lost entries.
-        TimedOut: the time is up; run it again.
-        Unauthentic, Malformed: the bundle does not open or does not verify, or this site's memory was lost.
-        Refused: it is not sealed, for another site or request, withdrawn, out of date, older than what was accepted
-            before, or delivered already, or with less of an audit than is asked for.
-        StorageFault: a file cannot be written, or another run is downloading to ``out``.
+        UsageError: there is something else at ``out``.
+        PeerError: the source cannot be reached, is not the trusted one, or its ledger has lost entries.
+        TimedOutError: the time is up; run it again.
+        UnauthenticError, MalformedError: the bundle does not open or does not verify, or this site's memory was lost.
+        RefusedError: it is not sealed, for another site or request, withdrawn, out of date, older than what was
+            accepted before, or delivered already, or with less of an audit than is asked for.
+        FileError: a file cannot be written, or another run is downloading to ``out``.
     """
     site = open_site(keys_dir, trust, today, announce, audit, passphrase)
     site = dataclasses.replace(site, oldest_list_days=oldest_list_days)
@@ -96,10 +96,10 @@ def receive(
     by_hand = Path(source).exists()
     address = None if by_hand else _address(source)
     if lies_within(out, keys_dir):
-        raise UsageFault(f"{out} lies in the keys folder {keys_dir}; choose another --out.")
+        raise UsageError(f"{out} lies in the keys folder {keys_dir}; choose another --out.")
     partial = PartialDownload(out)
     if by_hand and _is_written_for(out, partial, Path(source)):
-        raise UsageFault(f"{source} would be written over by what is inside; choose another --out.")
+        raise UsageError(f"{source} would be written over by what is inside; choose another --out.")
     place = _Place(out=out, partial=partial, replace=replace)
     with partial.alone():
         if address is None:
@@ -116,8 +116,8 @@ def _is_written_for(out: Path, partial: PartialDownload, source: Path) -> bool:
 def _address(source: str) -> Address:
     try:
         return parse_address(source)
-    except ConnectionFault as fault:
-        raise ConnectionFault(
+    except PeerError as fault:
+        raise PeerError(
             fault.code,
             f"{source!r} is neither an existing file nor HOST:PORT; check the path, or write the address such as "
             "192.0.2.7:7443 or [2001:db8::7]:7443.",
@@ -140,7 +140,9 @@ def _read_carried(path: Path, site: Site, place: _Place, announce: Announce) -> 
         try:
             partial.append(read_blocks(path, MAX_SEALED_BYTES))
             if partial.sha256() != digest:
-                raise Unauthentic(Code.DIGEST, f"{path} changed while it was read; copy it here and receive the copy.")
+                raise UnauthenticError(
+                    Code.DIGEST, f"{path} changed while it was read; copy it here and receive the copy."
+                )
         except BaseException:
             partial.discard()
             raise
@@ -165,7 +167,7 @@ def _receive_from(
                 pauses = pauses if in_contact else iter(PAUSES_S)
                 in_contact = True
                 return _take_delivery(source, site, place)
-        except (ConnectionFault, TimedOut, Refused) as fault:
+        except (PeerError, TimedOutError, RefusedError) as fault:
             was_cut = is_there and fault.code is Code.CONNECTION
             pause_s = next(pauses, None) if was_cut else None
             if pause_s is None:
@@ -201,7 +203,7 @@ def _download(source: SourceClient, offer: AcceptedOffer, partial: PartialDownlo
     if present:  # what an earlier run had left was damaged
         _download(source, offer, partial)
         return
-    raise Unauthentic(Code.DIGEST, "The source sent other bytes than it offered; tell its operator.")
+    raise UnauthenticError(Code.DIGEST, "The source sent other bytes than it offered; tell its operator.")
 
 
 def _take(
@@ -227,7 +229,7 @@ def _take(
     is_here = kept is not None and _digest_of(out) == kept.receipt.digest
     if not is_here:
         if out.exists() and not place.replace:
-            raise UsageFault(f"{out} is something else; choose another --out or give --replace.")
+            raise UsageError(f"{out} is something else; choose another --out or give --replace.")
         fetch()
     try:
         plain = read_bounded(out, MAX_BUNDLE_BYTES) if is_here else _opened(place.partial, site, grant)
@@ -239,8 +241,8 @@ def _take(
         place.partial.discard()
 
 
-def _second_answer() -> Refused:
-    return Refused(
+def _second_answer() -> RefusedError:
+    return RefusedError(
         Code.GRANT,
         "This request was answered before, with other bytes; call the source's operator, or make a new request.",
     )
@@ -253,7 +255,9 @@ def _opened(partial: PartialDownload, site: Site, grant: bytes) -> Buffer:
         outside = outline(sealed)
         check_recipient(outside, site.grants)
         if outside.grant != grant:
-            raise Refused(Code.GRANT, "The sealed bytes are for another request than was offered; tell the source.")
+            raise RefusedError(
+                Code.GRANT, "The sealed bytes are for another request than was offered; tell the source."
+            )
         return unseal(sealed, site.identity.sealing_key)
 
 

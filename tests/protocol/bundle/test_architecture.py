@@ -13,7 +13,7 @@ from protocol.bundle.architecture import (
     tensor_specs,
 )
 from protocol.bundle.form import ModelForm
-from protocol.errors import Malformed
+from protocol.errors import MalformedError
 from tests.protocol.samples import says_what_to_do
 
 
@@ -73,7 +73,7 @@ def test_every_float_tensor_has_an_encoded_twin_and_an_exponent_per_row(arch: st
     ],
 )
 def test_an_unknown_form_is_refused(arch: str, num_classes: int, normalization: str, code: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         tensor_specs(ModelForm(arch, num_classes, normalization))
     assert caught.value.code == code
     assert says_what_to_do(caught)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from protocol.bundle import trust, weights
 from protocol.bundle.architecture import ARCHITECTURES, NORMALIZATIONS, model_shapes
-from protocol.bundle.egress import EgressRefused, sign_bundle, violations
+from protocol.bundle.egress import EgressError, sign_bundle, violations
 from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import label_mask
 from protocol.bundle.override import Override
 from protocol.bundle.trust import AuditTerms
 from protocol.bundle.weights import Arrays
-from protocol.errors import Malformed, Refused
+from protocol.errors import MalformedError, RefusedError
 from tests.protocol.samples import (
     ANCHOR,
     AUDITED,
@@ -87,7 +87,7 @@ def test_a_model_that_breaks_a_rule_may_not_leave(
     tensors = random_model()
     change(tensors)
     assert {(violation.rule, violation.where) for violation in violations(tensors, FORM)} == broken
-    with pytest.raises(EgressRefused) as caught:
+    with pytest.raises(EgressError) as caught:
         sign_bundle(tensors, FIELDS, RELEASE_KEY)
     assert caught.value.exit_code == 11
     assert caught.value.code == "EGRESS"
@@ -99,7 +99,7 @@ def test_all_broken_rules_are_listed_at_once() -> None:
     tensors["bank.scores"] = np.zeros(3, np.float32)
     tensors["bottleneck.bias"] = tensors["bottleneck.bias"].astype(np.float16)
     tensors["head.weight"][1] = 0
-    with pytest.raises(EgressRefused) as caught:
+    with pytest.raises(EgressError) as caught:
         sign_bundle(tensors, FIELDS, RELEASE_KEY)
     listed = {violation.where for violation in caught.value.violations}
     assert listed == {"encoder.0.bias", "bank.scores", "bottleneck.bias", "head.weight"}
@@ -162,14 +162,14 @@ def test_no_tensor_can_be_added_removed_renamed_reshaped_or_retyped(name: str, d
 def test_a_fault_in_the_encoder_is_caught_before_anything_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     honest_pack = weights.pack
     monkeypatch.setattr(weights, "pack", lambda *model: honest_pack(*model)[:-1] + b"\x80")
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         sign_bundle(random_model(), FIELDS, RELEASE_KEY)
     assert caught.value.code == "VALUE"
 
 
 @pytest.mark.parametrize("change", [{"release": 0}, {"grant": b"short"}, {"hours": 99}])
 def test_a_manifest_out_of_range_is_not_sealed(change: dict[str, object]) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         sign_bundle(random_model(), dataclasses.replace(FIELDS, **change), RELEASE_KEY)  # type: ignore[arg-type]
 
 
@@ -181,7 +181,7 @@ def test_an_overridden_audit_is_stated_where_an_officer_has_let_these_weights_ou
     sealed = sign_bundle(random_model(), OVERRIDDEN, RELEASE_KEY, override=WORD)
     takes_all = dataclasses.replace(ANCHOR, audit=AuditTerms(accept_overridden=True))
     assert trust.verify(sealed, takes_all).manifest.audit == "overridden"
-    with pytest.raises(Refused, match="overridden"):
+    with pytest.raises(RefusedError, match="overridden"):
         trust.verify(sealed, ANCHOR)
 
 
@@ -189,12 +189,12 @@ def test_an_overridden_audit_is_stated_where_an_officer_has_let_these_weights_ou
     "word", [None, dataclasses.replace(WORD, weights_sha256=bytes(32)), dataclasses.replace(WORD, tier=1)]
 )
 def test_without_an_officers_word_for_weights_and_tier_nothing_is_signed(word: Override | None) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         sign_bundle(random_model(), OVERRIDDEN, RELEASE_KEY, override=word)
     assert caught.value.code == "AUDIT"
     assert says_what_to_do(caught)
 
 
 def test_an_audit_that_did_not_pass_is_not_said_to_have_passed() -> None:
-    with pytest.raises(Refused, match="fail that tier"):
+    with pytest.raises(RefusedError, match="fail that tier"):
         sign_bundle(random_model(), dataclasses.replace(OVERRIDDEN, audit="passed"), RELEASE_KEY, override=WORD)

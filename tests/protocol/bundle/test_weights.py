@@ -20,7 +20,7 @@ from protocol.bundle.architecture import (
 )
 from protocol.bundle.form import ModelForm
 from protocol.bundle.weights import Array, Arrays
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from tests.protocol.samples import FORM, encoded_model, flipped, random_model, says_what_to_do
 
 SPECS = tensor_specs(FORM)
@@ -165,7 +165,7 @@ def test_a_row_takes_the_smallest_exponent_that_holds_its_weights_and_its_bias(
 def test_a_value_beyond_the_grid_is_refused(name: str, value: float) -> None:
     tensors = random_model()
     tensors[name].flat[0] = value
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         weights.pack(tensors, FORM)
     assert caught.value.code == "VALUE"
 
@@ -236,7 +236,7 @@ def header_variants() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", header_variants())
 def test_any_header_but_the_predicted_one_is_refused(name: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         weights.unpack(header_variants()[name], FORM)
     assert caught.value.code == "HEADER_MISMATCH"
 
@@ -244,7 +244,7 @@ def test_any_header_but_the_predicted_one_is_refused(name: str) -> None:
 def test_every_flipped_bit_of_the_header_is_refused() -> None:
     packed = weights.pack(random_model(), FORM)
     for bit in range(8 * len(weights.header(SPECS))):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             weights.decode(flipped(packed, bit), SPECS)
 
 
@@ -304,7 +304,7 @@ def test_weights_in_any_but_their_one_encoding_are_refused(change: Callable[[Arr
     encoded = encoded_model()
     assert weights.unpack(weights.encode(encoded, SPECS), FORM)
     change(encoded)
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         weights.unpack(weights.encode(encoded, SPECS), FORM)
     assert caught.value.code == code
     assert says_what_to_do(caught)
@@ -312,7 +312,7 @@ def test_weights_in_any_but_their_one_encoding_are_refused(change: Callable[[Arr
 
 def test_an_all_zero_model_is_refused() -> None:
     encoded = {name: np.zeros_like(array) for name, array in encoded_model().items()}
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         weights.unpack(weights.encode(encoded, SPECS), FORM)
     assert caught.value.code == "VALUE"
 
@@ -420,6 +420,6 @@ def test_an_input_scale_that_is_not_positive_is_refused(scale: int) -> None:
     encoded["input.scale"] = encoded["input.scale"].copy()
     encoded["input.scale"][7] = scale
     encoded["input.scale.exponent"] = np.full_like(encoded["input.scale.exponent"], -20)
-    with pytest.raises(Malformed, match=r"input\.scale") as caught:
+    with pytest.raises(MalformedError, match=r"input\.scale") as caught:
         weights.unpack(weights.encode(encoded, tensor_specs(form)), form)
     assert caught.value.code == "VALUE"
