@@ -46,6 +46,7 @@ from ecan_core.normalization.voices import possible_mode
 from ecan_core.training.metrics import calibration_error, confusion, uar, war
 from ecan_core.training.train import TrainSettings, train
 from protocol.bundle import weights
+from protocol.bundle.form import ModelForm
 from target_site.model.load import ModelCard
 
 SOURCE_NORMALIZATION = {"speaker": "speaker", "corpus": "corpus", "voice": "corpus"}
@@ -171,7 +172,7 @@ class SourceModel(NamedTuple):
 
 def train_source(job: Job) -> SourceModel:
     """Train on the whole source corpus as `ecan-source train` does, and put the weights on the grid of a bundle."""
-    source, form = job.source, (ARCHITECTURE.name, len(job.classes), job.normalization)
+    source, form = job.source, ModelForm(ARCHITECTURE.name, len(job.classes), job.normalization)
     normalizer = fit_normalizer(job.normalization, source.features, source.speakers)
     inputs = inputs_of(normalizer.apply(source.features, source.speakers))
     network = build_network(
@@ -183,7 +184,7 @@ def train_source(job: Job) -> SourceModel:
     )
     settings = TrainSettings() if job.epochs is None else TrainSettings(epochs=job.epochs)
     train(network, inputs, torch.from_numpy(source.indices(job.classes)), settings, seed=job.seed)
-    crossed = weights.dequantize(weights.unpack(weights.pack(to_arrays(network), *form), *form), *form)
+    crossed = weights.dequantize(weights.unpack(weights.pack(to_arrays(network), form), form), form)
     return SourceModel(ModelCard(arch=ARCHITECTURE.name, normalization=job.normalization, classes=job.classes), crossed)
 
 

@@ -26,6 +26,7 @@ from benchmarks.record import RESULTS, record
 from protocol import canonical
 from protocol.bundle import architecture, frame, manifest, sealing, trust, weights
 from protocol.bundle.architecture import STATISTICS_DIM, Layer, layers, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, label_mask
 from protocol.identity import signing
 from protocol.identity.sealing_keys import SealingKey
@@ -70,7 +71,7 @@ def write_bundle(path: Path, arch: str) -> None:
         encoded[layer.weight].reshape(layer.units, -1)[:, 0] = 127  # no exponent could be smaller
         encoded[layer.bias] = np.sort(rng.choice(65_535, layer.units, replace=False) - 32_767).astype(np.int16)
         encoded[layer.exponent] = rng.integers(-12, -4, layer.units, dtype=np.int8)
-    packed = weights.encode(encoded, tensor_specs(arch, len(CLASSES), "speaker"))
+    packed = weights.encode(encoded, tensor_specs(ModelForm(arch, len(CLASSES), "speaker")))
     stated = Manifest(
         arch=arch,
         norm="speaker",

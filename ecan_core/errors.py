@@ -1,13 +1,13 @@
 """Name everything that can go wrong in the emotion code, as one tree.
 
 EcanError                  exit code 1
-├── UsageFault                       2   the command asks for something that does not exist
-├── SettingsError                    3   a setting is unknown or out of range
-├── ModelError                      12   the weights do not fit the network
-├── AudioError                      13   no usable audio
-│   └── AudioRefused                13   one utterance cannot be used, with the reason
-├── AdaptationReverted              14   the adapted model was no better than the received one
-└── StorageError                    16   the disk is full or read-only
+├── UsageError                     2   the command asks for something that does not exist
+├── SettingsError                  3   a setting is unknown or out of range
+├── ModelError                    12   the weights do not fit the network
+├── AudioError                    13   no usable audio
+│   └── UnusableAudioError        13   one utterance cannot be used, with the reason
+├── RevertedError                 14   the adapted model was no better than the received one
+└── StorageError                  16   the disk is full or read-only
 
 Each message is one sentence with the remedy. The library raises; only the command line prints and exits.
 """
@@ -19,7 +19,7 @@ class EcanError(Exception):
     exit_code = 1
 
 
-class UsageFault(EcanError):
+class UsageError(EcanError):
     """Report a wrong call: it names something that does not exist.
 
     An unknown class is an example.
@@ -46,7 +46,7 @@ class AudioError(EcanError):
     exit_code = 13
 
 
-class AudioRefused(AudioError):
+class UnusableAudioError(AudioError):
     """Report that one utterance cannot be used.
 
     Attributes:
@@ -57,12 +57,12 @@ class AudioRefused(AudioError):
         super().__init__(message)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["AudioRefused"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["UnusableAudioError"], tuple[str, str]]:
         """Let a refusal travel back from a worker process whole."""
         return type(self), (self.reason, str(self))
 
 
-class AdaptationReverted(EcanError):
+class RevertedError(EcanError):
     """Report that the adapted model was no better than the received one.
 
     The received one is therefore kept.

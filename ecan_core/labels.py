@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 
 EMOTIONS = (
     "anger",
@@ -53,17 +53,17 @@ def check_classes(names: Iterable[str]) -> tuple[str, ...]:
         The same words in the order of `EMOTIONS`: the order of the logits `[B, C]`.
 
     Raises:
-        UsageFault: A name is unknown or given twice, or there are fewer than two.
+        UsageError: A name is unknown or given twice, or there are fewer than two.
     """
     classes: set[str] = set()
     for name in names:
         if name not in EMOTIONS:
-            raise UsageFault(_unknown_class(name))
+            raise UsageError(_unknown_class(name))
         if name in classes:
-            raise UsageFault(f"The class '{name}' is given twice; name each class once.")
+            raise UsageError(f"The class '{name}' is given twice; name each class once.")
         classes.add(name)
     if len(classes) < 2:
-        raise UsageFault(f"A classifier needs two classes or more and {len(classes)} is given; name another.")
+        raise UsageError(f"A classifier needs two classes or more and {len(classes)} is given; name another.")
     return tuple(name for name in EMOTIONS if name in classes)
 
 

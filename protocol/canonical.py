@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 
 _MAX_BRACKETS = 8  # in all, not only nested: no record of ours needs more than three
 _MAX_DIGITS = 15
@@ -30,7 +30,7 @@ class Kind(Protocol):
         """Return how many bits a value can carry."""
 
     def load(self, field: str, value: object) -> Any:
-        """Return the Python value of a JSON value, or raise Malformed."""
+        """Return the Python value of a JSON value, or raise MalformedError."""
 
     def dump(self, value: Any) -> object:
         """Return the JSON value of a Python value."""
@@ -80,7 +80,7 @@ class OneOf:
         for known in self.values:
             if value == known:
                 return known
-        raise Malformed(Code.ENUM, f"Field {field} has a value unknown to this version; install a newer ecan-ser.")
+        raise MalformedError(Code.ENUM, f"Field {field} has a value unknown to this version; install a newer ecan-ser.")
 
     def dump(self, value: str | int) -> str | int:
         """Write the value itself."""
@@ -163,7 +163,7 @@ def parse_object(data: bytes, *, what: str, max_bytes: int, max_brackets: int = 
         max_brackets: how many objects and lists it may hold in all: more only for what this site wrote itself.
 
     Raises:
-        Malformed: too long, too deep, a key twice, not JSON, or the same value written in another way.
+        MalformedError: too long, too deep, a key twice, not JSON, or the same value written in another way.
     """
     if len(data) > max_bytes:
         raise _fault(Code.LENGTH, f"The {what} is longer than {max_bytes} bytes")
@@ -192,7 +192,7 @@ def load_fields(value: object, schema: Schema, *, what: str) -> dict[str, Any]:
     Every field is known, none is missing, each is of its kind.
 
     Raises:
-        Malformed: it is not an object, or a field is unknown, missing, of another type or out of range.
+        MalformedError: it is not an object, or a field is unknown, missing, of another type or out of range.
     """
     if not isinstance(value, dict):
         raise _fault(Code.TYPE, f"The {what} is not a JSON object")
@@ -218,15 +218,15 @@ def write_record(values: Mapping[str, Any], schema: Schema, *, what: str) -> byt
         what: the record's name in messages.
 
     Raises:
-        Malformed: a value is of another type or out of range.
+        MalformedError: a value is of another type or out of range.
     """
     record = {field: kind.dump(values[field]) for field, kind in schema.items()}
     load_fields(record, schema, what=what)
     return encode(record)
 
 
-def _fault(code: Code, what_is_wrong: str) -> Malformed:
-    return Malformed(code, f"{what_is_wrong}; ask for a new file.")
+def _fault(code: Code, what_is_wrong: str) -> MalformedError:
+    return MalformedError(code, f"{what_is_wrong}; ask for a new file.")
 
 
 def _refuse_depth(data: bytes, what: str, max_brackets: int) -> None:

@@ -1,14 +1,14 @@
 """Name everything that can go wrong between the two sites, as one tree.
 
 ProtocolError              exit code 1
-├── KeyFault                         3   a key file is missing, exposed, damaged or already there
-├── ConnectionFault                  4   no connection, or the peer is not who it should be
-├── TimedOut                         5   the peer did not answer in time
-├── Unauthentic                     10   a signature, a key or an endorsement does not hold
-├── Refused                         11   authentic, but the policy says no
-├── Malformed                       12   the bytes are not what the format says
-├── ContainmentFault                15   a process cannot be confined, or its walls do not hold
-└── StorageFault                    16   the disk is full, read-only or out of reach
+├── KeyFileError                   3   a key file is missing, exposed, damaged or already there
+├── PeerError                      4   no connection, or the peer is not who it should be
+├── TimedOutError                  5   the peer did not answer in time
+├── UnauthenticError              10   a signature, a key or an endorsement does not hold
+├── RefusedError                  11   authentic, but the policy says no
+├── MalformedError                12   the bytes are not what the format says
+├── ContainmentError              15   a process cannot be confined, or its walls do not hold
+└── FileError                     16   the disk is full, read-only or out of reach
 
 Each error carries a code for machines, from one closed vocabulary, and for people one sentence with the
 remedy.
@@ -135,13 +135,13 @@ class ProtocolError(Exception):
         self.code = code
 
 
-class KeyFault(ProtocolError):
+class KeyFileError(ProtocolError):
     """Report a key file: missing, exposed, damaged or already there."""
 
     exit_code = 3
 
 
-class ConnectionFault(ProtocolError):
+class PeerError(ProtocolError):
     """Report that there is no connection, or the wrong peer.
 
     The peer is not who it should be.
@@ -150,31 +150,31 @@ class ConnectionFault(ProtocolError):
     exit_code = 4
 
 
-class TimedOut(ProtocolError):
+class TimedOutError(ProtocolError):
     """Report that the peer did not answer in time."""
 
     exit_code = 5
 
 
-class Unauthentic(ProtocolError):
+class UnauthenticError(ProtocolError):
     """Report that a signature, a key or an endorsement does not hold."""
 
     exit_code = 10
 
 
-class Refused(ProtocolError):
+class RefusedError(ProtocolError):
     """Report that a request is authentic, but the policy says no."""
 
     exit_code = 11
 
 
-class Malformed(ProtocolError):
+class MalformedError(ProtocolError):
     """Report that bytes are not what the format says."""
 
     exit_code = 12
 
 
-class ContainmentFault(ProtocolError):
+class ContainmentError(ProtocolError):
     """Report that a process cannot be confined, or is not.
 
     It cannot be confined as it must be, or its walls do not hold.
@@ -183,7 +183,7 @@ class ContainmentFault(ProtocolError):
     exit_code = 15
 
 
-class StorageFault(ProtocolError):
+class FileError(ProtocolError):
     """Report that a file cannot be read or written.
 
     It is missing, or the disk is full, read-only or out of reach.

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from protocol.errors import Code, Malformed, StorageFault
+from protocol.errors import Code, FileError, MalformedError
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:
@@ -19,8 +19,8 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         max_bytes: the largest size that is read, in bytes.
 
     Raises:
-        Malformed: it is a link, a folder, a pipe or a device, or it is larger than ``max_bytes``.
-        StorageFault: it does not exist or cannot be read.
+        MalformedError: it is a link, a folder, a pipe or a device, or it is larger than ``max_bytes``.
+        FileError: it does not exist or cannot be read.
     """
     with _explained(path), os.fdopen(_open_regular(path), "rb") as file:
         if os.fstat(file.fileno()).st_size > max_bytes:
@@ -43,8 +43,8 @@ def read_blocks(path: Path, max_bytes: int, *, start: int = 0, block_bytes: int 
         block_bytes: size of a piece; the last one may be shorter.
 
     Raises:
-        Malformed: see `read_bounded`.
-        StorageFault: see `read_bounded`.
+        MalformedError: see `read_bounded`.
+        FileError: see `read_bounded`.
     """
     with _explained(path), os.fdopen(_open_regular(path), "rb", buffering=0) as file:
         if os.fstat(file.fileno()).st_size > max_bytes:
@@ -66,7 +66,7 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, mode: int = 0
         mode: the new file's permissions; the umask may take some away.
 
     Raises:
-        StorageFault: the folder does not exist, or the disk is full, read-only or out of reach; nothing is left
+        FileError: the folder does not exist, or the disk is full, read-only or out of reach; nothing is left
             behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -87,26 +87,22 @@ def make_private_folder(folder: Path) -> None:
     One that is there stays as it is.
 
     Raises:
-        StorageFault: it cannot be made.
+        FileError: it cannot be made.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageFault(
-            Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place."
-        ) from error
+        raise FileError(Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place.") from error
 
 
-def cannot_write(path: Path, error: OSError) -> StorageFault:
+def cannot_write(path: Path, error: OSError) -> FileError:
     """Return the error for a file that the system does not let us write."""
     if isinstance(error, FileNotFoundError):
-        return StorageFault(
+        return FileError(
             Code.STORAGE,
             f"{path} cannot be written: the folder {path.parent} does not exist; make it or choose another place.",
         )
-    return StorageFault(
-        Code.STORAGE, f"{path} cannot be written ({error.strerror}); make room or choose another place."
-    )
+    return FileError(Code.STORAGE, f"{path} cannot be written ({error.strerror}); make room or choose another place.")
 
 
 def lies_within(path: Path, folder: Path) -> bool:
@@ -123,13 +119,13 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise StorageFault(Code.NOT_FOUND, f"{path} does not exist; check the path.") from error
+        raise FileError(Code.NOT_FOUND, f"{path} does not exist; check the path.") from error
     except OSError as error:
-        raise StorageFault(Code.STORAGE, f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+        raise FileError(Code.STORAGE, f"{path} cannot be read ({error.strerror}); check its permissions.") from error
 
 
-def _too_long(path: Path, max_bytes: int) -> Malformed:
-    return Malformed(Code.LENGTH, f"{path} is longer than {max_bytes} bytes; check that it is the right file.")
+def _too_long(path: Path, max_bytes: int) -> MalformedError:
+    return MalformedError(Code.LENGTH, f"{path} is longer than {max_bytes} bytes; check that it is the right file.")
 
 
 def _open_regular(path: Path) -> int:
@@ -137,7 +133,7 @@ def _open_regular(path: Path) -> int:
 
     The open descriptor is checked, so swapping the file changes nothing.
     """
-    fault = Malformed(Code.NOT_REGULAR, f"{path} is not a regular file; name the file itself.")
+    fault = MalformedError(Code.NOT_REGULAR, f"{path} is not a regular file; name the file itself.")
     try:
         # Without O_NONBLOCK, opening a pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

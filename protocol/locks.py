@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from protocol.errors import Code, StorageFault
+from protocol.errors import Code, FileError
 from protocol.files import cannot_write, make_private_folder
 
 FOLDER_LOCK = ".lock"
@@ -26,12 +26,12 @@ def alone(lock: Path, busy: str) -> Iterator[None]:
         busy: what is said if another process is at it.
 
     Raises:
-        StorageFault: another process is at it, or the lock's folder cannot be written.
+        FileError: another process is at it, or the lock's folder cannot be written.
     """
     try:
         descriptor = _locked(lock)
     except BlockingIOError as error:
-        raise StorageFault(Code.LOCKED, busy) from error
+        raise FileError(Code.LOCKED, busy) from error
     except OSError as error:
         raise cannot_write(lock, error) from error
     try:
@@ -48,7 +48,7 @@ def writing_alone(folder: Path) -> Iterator[None]:
     The folder is made if need be, and removed again if it stays empty.
 
     Raises:
-        StorageFault: another command is writing into it, or it cannot be written.
+        FileError: another command is writing into it, or it cannot be written.
     """
     make_private_folder(folder)
     busy = f"Another command is writing into {folder}; wait for it, or choose another folder."
@@ -78,15 +78,23 @@ def _locked(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def locked(descriptor: int) -> Iterator[None]:
+def locked(descriptor: int, busy: str = "") -> Iterator[None]:
     """Wait for the lock of an open file or folder and hold it.
 
     The descriptor is closed in the end.
 
-    The system lets go even of a killed process.
+    Args:
+        descriptor: the open file or folder.
+        busy: what is said if another process holds the lock; if nothing is said, this one waits.
+
+    Raises:
+        FileError: another process holds the lock, and nobody waits for it.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            raise FileError(Code.BUSY, busy) from error
         yield
     finally:
         os.close(descriptor)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from ecan_core.command_line.console import without_foreign
 from ecan_core.errors import EcanError
-from protocol.errors import Code, ConnectionFault, ContainmentFault, KeyFault, ProtocolError, StorageFault, Unauthentic
+from protocol.errors import Code, ContainmentError, FileError, KeyFileError, PeerError, ProtocolError, UnauthenticError
 from protocol.ledger.grants import SECONDS_PER_DAY
 from protocol.sandbox import confine, landlock
 from protocol.sandbox import network as network_module
@@ -117,7 +117,7 @@ def examine(circumstances: Circumstances) -> Iterator[Finding]:
             return  # the later steps go the same way
 
 
-class SiteFault(EcanError):
+class SiteError(EcanError):
     """Report that a site does not work as it is.
 
     The command ends with the code that other commands would end with.
@@ -132,12 +132,12 @@ def raise_first_fault(findings: Sequence[Finding]) -> None:
     """Raise the first fault, which the others may follow from.
 
     Raises:
-        SiteFault: there is one.
+        SiteError: there is one.
     """
     faults = [finding for finding in findings if finding.state is State.FAULT]
     if faults:
         first = faults[0]
-        raise SiteFault(
+        raise SiteError(
             f"{len(faults)} of {len(findings)} checks failed, first {first.check}; {first.fix}.", first.exit_code
         )
 
@@ -205,7 +205,7 @@ def _kernel(_: Circumstances) -> str:
     """
     what = _fails_in_a_process(lambda: confine.confine(readable=(), network=network_module.Network.NONE))
     if what is not None:
-        raise ContainmentFault(Code.CONTAINMENT, what)
+        raise ContainmentError(Code.CONTAINMENT, what)
     alone = _fails_in_a_process(_leave_network) is None
     network = "" if alone else "; it stays in the machine's network, which its filter keeps it from"
     return (
@@ -216,7 +216,7 @@ def _kernel(_: Circumstances) -> str:
 
 def _leave_network() -> None:
     if not confine.leave_network():
-        raise ContainmentFault(Code.CONTAINMENT, "no network namespace can be made")
+        raise ContainmentError(Code.CONTAINMENT, "no network namespace can be made")
 
 
 def _fails_in_a_process(attempt: Callable[[], object]) -> str | None:
@@ -250,13 +250,13 @@ def _disk(circumstances: Circumstances) -> str | Note:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise StorageFault(
+        raise FileError(
             Code.STORAGE, f"Nothing can be written to {folder} ({error.strerror}); choose another place for --out."
         ) from error
     free = shutil.disk_usage(folder).free
     said = f"{free / (1 << 30):.1f} GiB free at {folder}"
     if free < MIN_FREE_BYTES:
-        raise StorageFault(
+        raise FileError(
             Code.STORAGE, f"Only {free >> 20} MiB are free at {folder}; make room for {MIN_FREE_BYTES >> 20} MiB."
         )
     if free < GOOD_FREE_BYTES:
@@ -293,13 +293,13 @@ def _clock(circumstances: Circumstances) -> str:
     assert circumstances.keys_dir is not None
     certificate, now = load_public(circumstances.keys_dir).certificate, circumstances.now
     if now < certificate.not_valid_before_utc:
-        raise KeyFault(
+        raise KeyFileError(
             Code.NOT_YET,
             f"The clock says {now:%Y-%m-%d %H:%M} UTC, which is before this site's keys were made "
             f"({certificate.not_valid_before_utc:%Y-%m-%d}); set the clock, and keep it with a time service.",
         )
     if now > certificate.not_valid_after_utc:
-        raise KeyFault(
+        raise KeyFileError(
             Code.EXPIRED,
             f"This site's certificate ended on {certificate.not_valid_after_utc:%Y-%m-%d} and the clock says "
             f"{now:%Y-%m-%d}; set the clock, or make new keys with `ecan-target request` and a new --keys folder.",
@@ -319,7 +319,7 @@ def _revocations(circumstances: Circumstances) -> str:
     assert circumstances.keys_dir is not None
     try:
         state, today = load_trust_state(circumstances.keys_dir), circumstances.today
-    except Unauthentic:
+    except UnauthenticError:
         return "not known: see the keys"
     oldest = None if circumstances.config is None else read_policy(circumstances.config).oldest_revocations_days
     said = []
@@ -351,7 +351,7 @@ def _name(circumstances: Circumstances) -> str:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise ConnectionFault(
+        raise PeerError(
             Code.ADDRESS,
             f"The name {address.host} is not known here ({error.strerror}); correct it, ask for this site's name "
             "server, or use the source's address in numbers.",
@@ -364,12 +364,12 @@ def _port(circumstances: Circumstances) -> str:
     try:
         socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S).close()
     except ConnectionRefusedError as error:
-        raise ConnectionFault(
+        raise PeerError(
             Code.CONNECTION,
             f"Nobody listens at {address}; ask the source's operator whether `ecan-source export --listen` runs there.",
         ) from error
     except OSError as error:
-        raise ConnectionFault(
+        raise PeerError(
             Code.CONNECTION,
             f"{address} does not answer ({error.strerror or 'no reply'}); open the firewall for outgoing TCP to it.",
         ) from error
@@ -392,15 +392,15 @@ def _source(circumstances: Circumstances) -> str:
     shown = x509.load_der_x509_certificate(data)
     try:
         endorsement = check_endorsement(data)
-    except Unauthentic as error:
-        raise ConnectionFault(
+    except UnauthenticError as error:
+        raise PeerError(
             Code.IDENTITY,
             f"{address} shows a certificate of {shown.issuer.rfc4514_string() or 'nobody'!r}, which is no ECAN source: "
             "another server, or a proxy that opens TLS on the way; have the address exempted from TLS inspection, "
             "or carry the file by hand.",
         ) from error
     if not shown.not_valid_before_utc <= now <= shown.not_valid_after_utc:
-        raise ConnectionFault(
+        raise PeerError(
             Code.IDENTITY,
             f"The certificate of {address} is for {shown.not_valid_before_utc:%Y-%m-%d} to "
             f"{shown.not_valid_after_utc:%Y-%m-%d} and the clock says {now:%Y-%m-%d}; "

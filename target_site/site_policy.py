@@ -19,7 +19,7 @@ from ecan_core.settings.parse import parse_settings, read_yaml
 from protocol.bundle.stated_audit import TIERS
 from protocol.bundle.trust import USUAL_AUDIT, AuditTerms
 from protocol.containment.walls import DEFAULT_LEAST, Level
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 
 LEAST_CONFIDENCE = 0.5
 """Below it a model is more likely wrong than right."""
@@ -124,12 +124,12 @@ def read_policy(path: Path) -> SitePolicy:
     """Read a site's rules.
 
     Raises:
-        UsageFault: there is no such file.
+        UsageError: there is no such file.
         SettingsError: a setting is unknown, missing or out of range.
-        Refused: the purpose or the subjects are prohibited or unknown, or others may change the file.
+        RefusedError: the purpose or the subjects are prohibited or unknown, or others may change the file.
     """
     if path.exists() and path.stat().st_mode & 0o022:
-        raise Refused(
+        raise RefusedError(
             Code.POLICY, f"{path} can be changed by other users, and so could what is allowed; run `chmod go-w {path}`."
         )
     policy = parse_settings(SitePolicy, read_yaml(path), str(path))
@@ -142,7 +142,7 @@ def audit_terms(config: Path | None) -> AuditTerms:
     """Return what a site asks of an audit, by its rules if it has any.
 
     Raises:
-        UsageFault, SettingsError, Refused: see `read_policy`.
+        UsageError, SettingsError, RefusedError: see `read_policy`.
     """
     return USUAL_AUDIT if config is None else read_policy(config).audit
 
@@ -151,11 +151,11 @@ def refuse_prohibited(purpose: str, subjects: str | None = None) -> None:
     """Refuse what Article 5(1)(f) of the AI Act prohibits.
 
     Raises:
-        Refused: the purpose or the subjects are of that kind.
+        RefusedError: the purpose or the subjects are of that kind.
     """
     for said in (purpose, subjects):
         if said in (*PROHIBITED_PURPOSES, *AT_WORK):
-            raise Refused(
+            raise RefusedError(
                 Code.POLICY,
                 f"Emotion recognition for {said!r} is prohibited (EU AI Act, Article 5(1)(f): people at work and in "
                 "education); use it for care, research or service to callers, and leave such voices out.",
@@ -168,10 +168,10 @@ def refuse_unknown(purpose: str, subjects: str | None = None) -> None:
     Nobody has looked at them.
 
     Raises:
-        Refused: one of them is unknown.
+        RefusedError: one of them is unknown.
     """
     for what, said, known in (("purpose", purpose, PURPOSES), ("kind of subjects", subjects, SUBJECTS)):
         if said not in (None, *known):
-            raise Refused(
+            raise RefusedError(
                 Code.POLICY, f"{said!r} is no {what} that this version knows; name one of {', '.join(known)}."
             )

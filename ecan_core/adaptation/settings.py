@@ -6,7 +6,7 @@ Read without torch, before the adaptation begins.
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from ecan_core.errors import SettingsError
+from ecan_core.errors import SettingsError, UsageError
 from ecan_core.settings.checks import at_least, non_negative, one_of, positive
 
 NEIGHBOR_FORMS = ("ncl-1", "ncl-2", "ncl-3", "ncl-4", "ncl-5")
@@ -105,6 +105,8 @@ DEFAULT_METHOD = "committee"
 """What wins on the development pairs under one setting for all (docs/method.md)."""
 COMMITTEES = {DEFAULT_METHOD: ("cowa", "shot-im", "cowa")}
 """Committees of several methods, by the name that ``--method`` takes."""
+OFFERED = (DEFAULT_METHOD, "ecan", "cowa", "shot-im", "none")
+"""The methods for use: the default, its members, ECAN and none; the others are relatives, for comparisons."""
 MEMBERS = 3
 """Networks of a committee of one method."""
 SINGLE_PASS = ("none", "adabn", "t3a")
@@ -119,6 +121,19 @@ def members_of(method: str) -> tuple[str, ...]:
     if method in COMMITTEES:
         return COMMITTEES[method]
     return (method,) * (1 if method in SINGLE_PASS else MEMBERS)
+
+
+def refuse_relative(method: str) -> None:
+    """Refuse a method that is there for comparisons alone.
+
+    Raises:
+        UsageError: no default uses it.
+    """
+    if method not in OFFERED:
+        raise UsageError(
+            f"--method {method} serves comparisons and nothing uses it by default; give --research to adapt by it all "
+            f"the same, or choose one of {', '.join(OFFERED)}"
+        )
 
 
 def check_settings(method: str, settings: AdaptSettings) -> None:

@@ -151,7 +151,7 @@ def adapt_site(
         finished: what an earlier run that was killed has adapted already; this one goes on with the same numbers.
 
     Raises:
-        UsageFault: speaker normalization without a known speaker, or voices in frames.
+        UsageError: speaker normalization without a known speaker, or voices in frames.
     """
     columns = voice_columns(feature_names) if mode == "voice" else None
     unadapted = Preparation(normalizer=fit_normalizer("corpus" if mode == "voice" else mode, features, speakers))

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ecan_core.audio import foreign, wav
 from ecan_core.audio.waveform import Waveform
-from ecan_core.errors import AudioRefused
+from ecan_core.errors import UnusableAudioError
 from ecan_core.runtime.closing import Closing
 
 Samples = npt.NDArray[np.float32]
@@ -112,7 +112,8 @@ class Recording(Closing):
         path: The file; devices, pipes and folders are refused.
 
     Raises:
-        AudioRefused: NOT_FOUND, NOT_REGULAR, UNREADABLE, EMPTY, MALFORMED, TRUNCATED, CONTAINER, CODEC or LOW_RATE.
+        UnusableAudioError: NOT_FOUND, NOT_REGULAR, UNREADABLE, EMPTY, MALFORMED, TRUNCATED, CONTAINER, CODEC or
+            LOW_RATE.
     """
 
     def __init__(self, path: Path) -> None:
@@ -120,7 +121,7 @@ class Recording(Closing):
         self._descriptor = _open(path)
         try:
             if not self.identity.size:
-                raise AudioRefused("EMPTY", f"{path} has no content; record or copy it again.")
+                raise UnusableAudioError("EMPTY", f"{path} has no content; record or copy it again.")
             self._content = self._open_content()
         except BaseException:
             os.close(self._descriptor)
@@ -157,11 +158,11 @@ class Recording(Closing):
         The result is [stop - start, channels].
 
         Raises:
-            AudioRefused: TRUNCATED or UNREADABLE.
+            UnusableAudioError: TRUNCATED or UNREADABLE.
         """
         samples = self._content.read(start, stop)
         if len(samples) < stop - start:
-            raise AudioRefused("TRUNCATED", f"{self._name} ends before its header says so; copy it again.")
+            raise UnusableAudioError("TRUNCATED", f"{self._name} ends before its header says so; copy it again.")
         return samples
 
     def segment(
@@ -175,19 +176,19 @@ class Recording(Closing):
             end_s: End of the segment in seconds; None is the end of the file.
 
         Raises:
-            AudioRefused: With one of `REASONS`.
+            UnusableAudioError: With one of `REASONS`.
         """
         name, rate = self._name, self.sample_rate
         start = 0 if start_s is None else _position(start_s, rate, self.num_frames)
         stop = self.num_frames if end_s is None else _position(end_s, rate, self.num_frames)
         if not 0 <= start < stop:
             message = f"{name} has no sound from {start_s} s to {end_s} s; correct start and end."
-            raise AudioRefused("NO_SUCH_SEGMENT", message)
+            raise UnusableAudioError("NO_SUCH_SEGMENT", message)
         _check_duration((stop - start) / rate, name)
         channel = self._loudest(start, stop) if channel is None else self._checked(channel)
         mono = np.concatenate([block[:, channel].copy() for block in self._blocks(start, stop)])
         if np.abs(mono - mono.mean()).max() < SILENCE_PEAK:
-            raise AudioRefused("SILENT", f"{name} holds no sound; check the microphone or the channel.")
+            raise UnusableAudioError("SILENT", f"{name} holds no sound; check the microphone or the channel.")
         return Waveform(samples=mono, sample_rate=rate)
 
     def close(self) -> None:
@@ -226,7 +227,7 @@ class Recording(Closing):
         if not 0 <= channel < self.num_channels:
             count = self.num_channels
             message = f"{self._name} has {count} channel(s), counted from 0; channel {channel} does not exist."
-            raise AudioRefused("NO_SUCH_CHANNEL", message)
+            raise UnusableAudioError("NO_SUCH_CHANNEL", message)
         return channel
 
     def _open_content(self) -> Content:
@@ -249,7 +250,7 @@ def hashed(path: Path) -> tuple[Identity, str]:
     The hash is hexadecimal. The content is not parsed.
 
     Raises:
-        AudioRefused: NOT_FOUND, NOT_REGULAR or UNREADABLE.
+        UnusableAudioError: NOT_FOUND, NOT_REGULAR or UNREADABLE.
     """
     descriptor = _open(path)
     try:
@@ -321,16 +322,16 @@ def _open(path: Path) -> int:
         # Without O_NONBLOCK, opening a pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise AudioRefused("NOT_FOUND", f"{path} does not exist; check the path in the listing.") from error
+        raise UnusableAudioError("NOT_FOUND", f"{path} does not exist; check the path in the listing.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         if getattr(error, "errno", None) in (errno.ELOOP, errno.ENXIO) or _is_link(path):
-            raise AudioRefused(
+            raise UnusableAudioError(
                 "NOT_REGULAR", f"{path} is a link or a device that leads nowhere; name the audio file itself."
             ) from error
         raise _unreadable(str(path)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise AudioRefused("NOT_REGULAR", f"{path} is not a regular file; name an audio file.")
+        raise UnusableAudioError("NOT_REGULAR", f"{path} is not a regular file; name an audio file.")
     return descriptor
 
 
@@ -355,8 +356,8 @@ def _pread(descriptor: int, place: int, length: int) -> bytes:
     return b"".join(blocks)
 
 
-def _unreadable(name: str) -> AudioRefused:
-    return AudioRefused("UNREADABLE", f"{name} cannot be read; check its name and permissions.")
+def _unreadable(name: str) -> UnusableAudioError:
+    return UnusableAudioError("UNREADABLE", f"{name} cannot be read; check its name and permissions.")
 
 
 def _position(time_s: float, rate: int, num_frames: int) -> int:
@@ -369,22 +370,24 @@ def _position(time_s: float, rate: int, num_frames: int) -> int:
 
 def _check_rate(rate: int, name: str) -> None:
     if rate < MIN_SAMPLE_RATE:
-        raise AudioRefused("LOW_RATE", f"{name} has only {rate} samples per second; use {MIN_SAMPLE_RATE} or more.")
+        raise UnusableAudioError(
+            "LOW_RATE", f"{name} has only {rate} samples per second; use {MIN_SAMPLE_RATE} or more."
+        )
 
 
 def _check_duration(duration_s: float, name: str) -> None:
     if duration_s < MIN_DURATION_S:
         message = f"{name} is shorter than {MIN_DURATION_S} s; leave it out or give a longer segment."
-        raise AudioRefused("TOO_SHORT", message)
+        raise UnusableAudioError("TOO_SHORT", message)
     if duration_s > MAX_DURATION_S:
         message = f"{name} is longer than {MAX_DURATION_S:.0f} s; list its utterances by start and end."
-        raise AudioRefused("TOO_LONG", message)
+        raise UnusableAudioError("TOO_LONG", message)
 
 
 def _check_scale(samples: Samples, name: str) -> None:
     peak = np.maximum(samples.max(), -samples.min())
     if not np.isfinite(peak):
-        raise AudioRefused("NON_FINITE", f"{name} holds values that are not numbers; export it again.")
+        raise UnusableAudioError("NON_FINITE", f"{name} holds values that are not numbers; export it again.")
     if peak > MAX_PEAK:
         message = f"{name} holds values far beyond full scale; export it again with a full scale of 1."
-        raise AudioRefused("NON_FINITE", message)
+        raise UnusableAudioError("NON_FINITE", message)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecan_core.audio.wav import MAX_CHANNELS, ReadAt
-from ecan_core.errors import AudioRefused
+from ecan_core.errors import UnusableAudioError
 from ecan_core.runtime.workers import Companion
 
 MAX_BYTES = 1 << 30
@@ -63,7 +63,7 @@ class ForeignContent:
         name: Its name in messages.
 
     Raises:
-        AudioRefused: UNREADABLE, EMPTY or MALFORMED.
+        UnusableAudioError: UNREADABLE, EMPTY or MALFORMED.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -72,9 +72,11 @@ class ForeignContent:
         try:
             self.num_channels, self.sample_rate, self.num_frames = _FACTS.unpack(self._ask(b""))
             if self.num_frames <= 0:
-                raise AudioRefused("EMPTY", f"{name} holds no sound; record or copy it again.")
+                raise UnusableAudioError("EMPTY", f"{name} holds no sound; record or copy it again.")
             if self.num_frames > MAX_FRAMES or not 1 <= self.num_channels <= MAX_CHANNELS:
-                raise AudioRefused("MALFORMED", f"{name} claims an impossible length: it is damaged; export it again.")
+                raise UnusableAudioError(
+                    "MALFORMED", f"{name} claims an impossible length: it is damaged; export it again."
+                )
         except BaseException:
             self.close()
             raise
@@ -91,7 +93,7 @@ class ForeignContent:
     def _ask(self, question: bytes) -> bytes:
         said = self._decoder.ask(question)
         if not said:
-            raise AudioRefused(
+            raise UnusableAudioError(
                 "UNREADABLE", f"{self._name} is not audio that can be decoded; convert it to WAV or FLAC."
             )
         return said
@@ -107,11 +109,11 @@ def open_content(head: bytes, read_at: ReadAt, size: int, name: str) -> ForeignC
         name: What messages call it.
 
     Raises:
-        AudioRefused: CONTAINER, UNREADABLE, EMPTY, MALFORMED or TOO_LONG.
+        UnusableAudioError: CONTAINER, UNREADABLE, EMPTY, MALFORMED or TOO_LONG.
     """
     _require_known(head, name)
     if size > MAX_BYTES:
-        raise AudioRefused("TOO_LONG", f"{name} is larger than 1 GiB; convert it to WAV.")
+        raise UnusableAudioError("TOO_LONG", f"{name} is larger than 1 GiB; convert it to WAV.")
     import soundfile  # noqa: F401 - once here, so that not every process that is thrown away loads it
 
     return ForeignContent(read_at(0, size), name)
@@ -125,7 +127,7 @@ def _require_known(head: bytes, name: str) -> None:
     if head[4:8] == b"ftyp":
         kind = "MP4"
     what = f"is {kind}" if kind else "is not audio that can be decoded"
-    raise AudioRefused("CONTAINER", f"{name} {what}; convert it to WAV or FLAC.")
+    raise UnusableAudioError("CONTAINER", f"{name} {what}; convert it to WAV or FLAC.")
 
 
 class _Decoder:

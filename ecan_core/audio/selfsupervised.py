@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.audio.waveform import Waveform
-from ecan_core.errors import ModelError, UsageFault
+from ecan_core.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -232,7 +232,7 @@ def load_front_end(folder: Path) -> SelfSupervisedFrontEnd:
         The front end; its weights stay in memory until another one is used.
 
     Raises:
-        UsageFault: There is no such folder.
+        UsageError: There is no such folder.
         ModelError: The encoder is a pickle, incomplete, damaged, of an unknown type or not what its config says.
     """
     _refuse_other_weights(folder)
@@ -316,7 +316,7 @@ def _refuse_other_weights(folder: Path) -> None:
         message = (
             f"{folder} is not a folder that can be read; name the one that holds {CONFIG_FILE} and {WEIGHTS_FILE}."
         )
-        raise UsageFault(message) from error
+        raise UsageError(message) from error
     if WEIGHTS_FILE in names:
         return
     if any(name.endswith(_PICKLES) for name in names):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ecan_core.errors import AudioRefused
+from ecan_core.errors import UnusableAudioError
 
 ReadAt = Callable[[int, int], bytes]
 """Reads so many bytes from a place in a file; fewer at its end."""
@@ -78,7 +78,7 @@ def read_header(read_at: ReadAt, size: int, name: str) -> WavFormat:
         name: What messages call it.
 
     Raises:
-        AudioRefused: MALFORMED, CODEC, TRUNCATED or EMPTY.
+        UnusableAudioError: MALFORMED, CODEC, TRUNCATED or EMPTY.
     """
     fmt: bytes | None = None
     sound: tuple[int, int] | None = None
@@ -120,18 +120,18 @@ def _data_bytes(length: int, riff_size: int, there: int, name: str) -> int:
         return length
     if is_streamed:
         return there
-    raise AudioRefused("TRUNCATED", f"{name} ends before its header says so; copy it again.")
+    raise UnusableAudioError("TRUNCATED", f"{name} ends before its header says so; copy it again.")
 
 
 def _format(fmt: bytes, start: int, num_bytes: int, name: str) -> WavFormat:
     codec, num_channels, sample_rate, _, frame_bytes, bits = struct.unpack("<HHIIHH", fmt[:16])
     if codec == _EXTENSIBLE:
         if len(fmt) < 40 or fmt[26:40] != _SUBFORMAT_TAIL:
-            raise AudioRefused("CODEC", f"{name} holds samples of an unknown kind; export it as PCM.")
+            raise UnusableAudioError("CODEC", f"{name} holds samples of an unknown kind; export it as PCM.")
         codec = struct.unpack("<H", fmt[24:26])[0]
     if codec not in _WIDTHS:
         what = _OTHER_CODECS.get(codec, f"codec {codec}")
-        raise AudioRefused("CODEC", f"{name} is compressed by {what}, which is not decoded; export it as PCM.")
+        raise UnusableAudioError("CODEC", f"{name} is compressed by {what}, which is not decoded; export it as PCM.")
     if not 1 <= num_channels <= MAX_CHANNELS:
         raise _malformed(name, f"has {num_channels} channels")
     if not 1 <= sample_rate <= MAX_SAMPLE_RATE:
@@ -141,7 +141,7 @@ def _format(fmt: bytes, start: int, num_bytes: int, name: str) -> WavFormat:
         raise _malformed(name, f"has {bits} bits per sample in frames of {frame_bytes} bytes")
     num_frames = num_bytes // frame_bytes
     if num_frames == 0:
-        raise AudioRefused("EMPTY", f"{name} holds no sound; record or copy it again.")
+        raise UnusableAudioError("EMPTY", f"{name} holds no sound; record or copy it again.")
     return WavFormat(
         codec=codec,
         num_channels=num_channels,
@@ -152,8 +152,8 @@ def _format(fmt: bytes, start: int, num_bytes: int, name: str) -> WavFormat:
     )
 
 
-def _malformed(name: str, what: str) -> AudioRefused:
-    return AudioRefused("MALFORMED", f"{name} {what}: it is damaged or no recording; export it again.")
+def _malformed(name: str, what: str) -> UnusableAudioError:
+    return UnusableAudioError("MALFORMED", f"{name} {what}: it is damaged or no recording; export it again.")
 
 
 def _decoded(data: bytes, codec: int, width: int) -> npt.NDArray[np.float32]:

@@ -1,8 +1,14 @@
 """Describe the options that the commands of both sites share."""
 
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
+
+Command = Callable[..., None]
+Option = Callable[[Command], Command]
 
 folder = click.Path(path_type=Path, file_okay=False)
 SECONDS = click.IntRange(1, 31_536_000)
@@ -17,3 +23,25 @@ format_option = click.option(
     show_default=True,
     help="Output for people (text) or for programs (json).",
 )
+
+
+def as_one(name: str, options: Mapping[str, Option], kind: Callable[..., object] = dict) -> Option:
+    """Add several options to a command, which gets them as one argument.
+
+    Args:
+        name: the argument.
+        options: the options, by the names of their values.
+        kind: makes the argument of the values; a mapping if it is not given.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_one(**words: Any) -> None:
+            command(**{name: kind(**{each: words.pop(each) for each in options})}, **words)
+
+        decorated: Command = with_one
+        for option in reversed(list(options.values())):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate

@@ -9,7 +9,7 @@ from ecan_core.corpora.recipes import LAYOUTS
 from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, printable
 from ecan_core.data.labeled import Corpus, LabeledUtterance
 from ecan_core.data.tables import TABLE_SUFFIXES, read_table
-from ecan_core.errors import AudioError, UsageFault
+from ecan_core.errors import AudioError, UsageError
 from ecan_core.labels import emotion
 from ecan_core.utterance import Utterance
 
@@ -28,15 +28,15 @@ def read_corpus(recipe: str, path: Path) -> Corpus:
         The corpus. What did not fit is counted in its `left_out`.
 
     Raises:
-        UsageFault: The recipe or the path does not exist, or a list has no clear meaning.
+        UsageError: The recipe or the path does not exist, or a list has no clear meaning.
         AudioError: Nothing under the path fits the recipe.
     """
     if recipe not in RECIPES:
         near = get_close_matches(recipe, RECIPES, n=1)
         remedy = f"did you mean '{near[0]}'?" if near else f"the recipes are {', '.join(RECIPES)}."
-        raise UsageFault(f"There is no corpus recipe '{recipe}'; {remedy}")
+        raise UsageError(f"There is no corpus recipe '{recipe}'; {remedy}")
     if not path.exists():
-        raise UsageFault(f"There is nothing at {path}; check the path of the {recipe} corpus.")
+        raise UsageError(f"There is nothing at {path}; check the path of the {recipe} corpus.")
     return _read_list(path) if recipe == "csv" else _read_folder(recipe, path)
 
 
@@ -68,13 +68,13 @@ def _nothing_fits(recipe: str, root: Path) -> str:
 def _read_list(path: Path) -> Corpus:
     file = path / "labels.csv" if path.is_dir() else path
     if file.suffix.lower() not in TABLE_SUFFIXES:
-        raise UsageFault(f"{path} is not a list; name a .csv with the columns file,label,speaker.")
+        raise UsageError(f"{path} is not a list; name a .csv with the columns file,label,speaker.")
     name = file.resolve().parent.name if file.stem == "labels" else file.stem
     found: list[LabeledUtterance] = []
     left_out: Counter[str] = Counter()
     for row in read_table(file, extra=["label"]).rows:
         if "label" not in row.extra:
-            raise UsageFault(f"{row.where} has no label; fill in the column `label` of every line.")
+            raise UsageError(f"{row.where} has no label; fill in the column `label` of every line.")
         label = emotion(row.extra["label"])
         if label is None:
             left_out[f"label '{row.extra['label']}' is not an emotion"] += 1

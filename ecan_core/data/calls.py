@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ecan_core.audio.decode import Recording
 from ecan_core.audio.speech import BLEED_DB, FRAME_S, Levels, Stretch, heard_elsewhere, levels_of, utterances_in
 from ecan_core.data.features import OnProgress, Refusal, lost
-from ecan_core.errors import AudioRefused
+from ecan_core.errors import UnusableAudioError
 from ecan_core.runtime.workers import cores, shared_out
 from ecan_core.utterance import Utterance
 
@@ -110,7 +110,7 @@ class _Look:
         return json.dumps([self.pieces, self.refused, self.num_discarded]).encode()
 
     @classmethod
-    def of_refusal(cls, refusal: AudioRefused) -> "_Look":
+    def of_refusal(cls, refusal: UnusableAudioError) -> "_Look":
         """Return what stands for a recording that cannot be read."""
         return cls(refused=[(_AS_LISTED, refusal.reason, str(refusal))])
 
@@ -147,7 +147,7 @@ def _looks(listed: Sequence[Utterance], parties: Parties | None) -> Iterator[_Lo
         try:
             with Recording(utterance.path) as recording:
                 return _look(recording, utterance, parties).to_bytes()
-        except AudioRefused as refusal:
+        except UnusableAudioError as refusal:
             return _Look.of_refusal(refusal).to_bytes()
 
     orders = (str(index).encode() for index in range(len(listed)))

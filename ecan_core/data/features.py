@@ -20,13 +20,13 @@ from ecan_core.audio.decode import Identity, Recording, hashed, resample
 from ecan_core.audio.frontend import FrontEnd
 from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.data.cache import Extracted, FeatureCache
-from ecan_core.errors import AudioError, AudioRefused
+from ecan_core.errors import AudioError, UnusableAudioError
 from ecan_core.runtime.workers import cores, shared_out
 from ecan_core.utterance import Utterance
 
 Array = npt.NDArray[Any]
 OnProgress = Callable[[int, int], None]
-Outcome = Extracted | AudioRefused
+Outcome = Extracted | UnusableAudioError
 
 _UTTERANCES_PER_WORKER = 40
 _UTTERANCES_PER_ORDER = 20
@@ -249,21 +249,23 @@ class _FileWork:
         """Store what is new; yield every utterance's key and outcome in order."""
         for row, (key, outcome) in enumerate(zip(self.keys, self.known, strict=True)):
             assert outcome is not None
-            if row in self.new and cache is not None and not isinstance(outcome, AudioRefused):
+            if row in self.new and cache is not None and not isinstance(outcome, UnusableAudioError):
                 cache.store(key, outcome)
             yield key, outcome
 
 
-def lost(path: Path) -> AudioRefused:
+def lost(path: Path) -> UnusableAudioError:
     """Return the refusal of a recording whose reader was killed."""
-    return AudioRefused("LOST", f"{path} killed the process that read it, for want of memory or time; leave it out.")
+    return UnusableAudioError(
+        "LOST", f"{path} killed the process that read it, for want of memory or time; leave it out."
+    )
 
 
 def _start(group: tuple[Utterance, ...], front_end: FrontEnd, cache: FeatureCache | None) -> _FileWork:
     """Hash one file and look up its utterances in the cache."""
     try:
         identity, file_hash = hashed(group[0].path)
-    except AudioRefused as refusal:
+    except UnusableAudioError as refusal:
         size = len(group)
         return _FileWork(
             group=group, identity=None, keys=[""] * size, known=[refusal] * size, new=frozenset(), orders=deque()
@@ -282,14 +284,16 @@ def _compute(
 ) -> list[Outcome]:
     """Decode utterances of one file and computes their features, in a worker."""
     path = group[0].path
-    changed = AudioRefused("CHANGED", f"{path} was changed while it was read; let the recording end, then run again.")
+    changed = UnusableAudioError(
+        "CHANGED", f"{path} was changed while it was read; let the recording end, then run again."
+    )
     try:
         with Recording(path) as recording:
             if recording.identity != identity:
                 return [changed] * len(rows)
             outcomes = [_compute_one(recording, group[row], front_end) for row in rows]
             return outcomes if recording.identity == identity else [changed] * len(rows)
-    except AudioRefused as refusal:
+    except UnusableAudioError as refusal:
         return [refusal] * len(rows)
 
 
@@ -300,12 +304,12 @@ def _compute_one(recording: Recording, utterance: Utterance, front_end: FrontEnd
             start_s=utterance.start_s,
             end_s=utterance.end_s,
         )
-    except AudioRefused as refusal:
+    except UnusableAudioError as refusal:
         return refusal
     features = front_end.compute(resample(waveform, SAMPLE_RATE))
     if not np.isfinite(features).all():
         message = f"{utterance.path} has features that are not finite; export it again at a usual level."
-        return AudioRefused("NON_FINITE", message)
+        return UnusableAudioError("NON_FINITE", message)
     return Extracted(features, waveform.duration_s, waveform.is_clipped)
 
 
@@ -314,7 +318,7 @@ def _to_bytes(outcomes: Sequence[Outcome]) -> bytes:
     said: list[list[Any]] = []
     content = []
     for outcome in outcomes:
-        if isinstance(outcome, AudioRefused):
+        if isinstance(outcome, UnusableAudioError):
             said.append([outcome.reason, str(outcome)])
         else:
             features = np.ascontiguousarray(outcome.features)
@@ -330,7 +334,7 @@ def _from_bytes(result: bytes) -> list[Outcome]:
     place = 0
     for reason_or_dtype, *rest in json.loads(said):
         if len(rest) == 1:
-            outcomes.append(AudioRefused(reason_or_dtype, *rest))
+            outcomes.append(UnusableAudioError(reason_or_dtype, *rest))
             continue
         shape, *heard = rest
         features = np.frombuffer(content, reason_or_dtype, math.prod(shape), place).reshape(shape)
@@ -344,7 +348,7 @@ def _table(utterances: Sequence[Utterance], outcomes: Sequence[tuple[str, Outcom
     refusals, copies = [], []
     heard: set[str] = set()
     for utterance, (key, outcome) in zip(utterances, outcomes, strict=True):
-        if isinstance(outcome, AudioRefused):
+        if isinstance(outcome, UnusableAudioError):
             refusals.append(Refusal(utterance=utterance, reason=outcome.reason, message=str(outcome)))
             continue
         if key in heard:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from ecan_core.data.cells import unguarded
 from ecan_core.data.folders import printable
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.utterance import Utterance
 
 TABLE_SUFFIXES = frozenset({".csv", ".jsonl"})
@@ -63,7 +63,7 @@ def read_table(path: Path, extra: Collection[str] = ()) -> Table:
         extra: Further columns that the caller may see.
 
     Raises:
-        UsageFault: The list is absent or a line of it has no clear meaning.
+        UsageError: The list is absent or a line of it has no clear meaning.
     """
     wanted = UTTERANCE_COLUMNS | set(extra)
     lines = _csv_lines(path) if path.suffix.lower() == ".csv" else _json_lines(path)
@@ -77,7 +77,7 @@ def read_table(path: Path, extra: Collection[str] = ()) -> Table:
         row = _row(where, {name: cell for name, cell in cells.items() if cell}, path.parent)
         earlier = seen.setdefault(row.utterance.id, where)
         if earlier is not where:
-            raise UsageFault(f"{where} repeats an earlier line ({earlier}); remove one of them.")
+            raise UsageError(f"{where} repeats an earlier line ({earlier}); remove one of them.")
         rows.append(row)
     return Table(rows=tuple(rows), ignored_columns=tuple(ignored))
 
@@ -86,14 +86,14 @@ def _row(where: str, cells: dict[str, str], folder: Path) -> Row:
     names = [name for name in ("file", "path") if name in cells]
     if len(names) != 1:
         fault = "names no file" if not names else "has both a `file` and a `path`"
-        raise UsageFault(f"{where} {fault}; give the recording in one column `file` (or `path`).")
+        raise UsageError(f"{where} {fault}; give the recording in one column `file` (or `path`).")
     file = cells[names[0]]
     channel = _channel(cells["channel"], where) if "channel" in cells else None
     start_s = _seconds(cells["start"], "start", where) if "start" in cells else None
     end_s = _seconds(cells["end"], "end", where) if "end" in cells else None
     if end_s is not None and end_s <= (start_s or 0.0):
         start = start_s or 0.0
-        raise UsageFault(f"{where} ends at {end_s:g} s, not after its start at {start:g} s; correct the times.")
+        raise UsageError(f"{where} ends at {end_s:g} s, not after its start at {start:g} s; correct the times.")
     utterance = Utterance(
         id=_identifier(file, channel, start_s, end_s),
         path=folder / file,
@@ -122,7 +122,7 @@ def _identifier(file: str, channel: int | None, start_s: float | None, end_s: fl
 
 def _channel(cell: str, where: str) -> int:
     if not cell.isdecimal():
-        raise UsageFault(f"{where} has channel '{cell}'; write a whole number from 0.")
+        raise UsageError(f"{where} has channel '{cell}'; write a whole number from 0.")
     return int(cell)
 
 
@@ -132,7 +132,7 @@ def _seconds(cell: str, column: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise UsageFault(f"{where} has {column} '{cell}'; write seconds from 0, such as 1.25.")
+        raise UsageError(f"{where} has {column} '{cell}'; write seconds from 0, such as 1.25.")
     return value
 
 
@@ -142,9 +142,9 @@ def _text(cell: Any, column: str, where: str) -> str:
     if cell is None:
         return ""
     if not isinstance(cell, str):
-        raise UsageFault(f"{where} has a {column} that is neither text nor a number; write one plain value.")
+        raise UsageError(f"{where} has a {column} that is neither text nor a number; write one plain value.")
     if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in cell):
-        raise UsageFault(f"{where} has a {column} that is not UTF-8 text; save the list as UTF-8.")
+        raise UsageError(f"{where} has a {column} that is not UTF-8 text; save the list as UTF-8.")
     return cell.strip()
 
 
@@ -156,23 +156,23 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             for cells in reader:
                 where = f"{path}, line {reader.line_num}"
                 if len(cells) > len(header):
-                    raise UsageFault(f"{where} has more cells than columns; quote a cell that holds a comma.")
+                    raise UsageError(f"{where} has more cells than columns; quote a cell that holds a comma.")
                 if any(cells):
                     yield reader.line_num, dict(zip(header, map(unguarded, cells), strict=False))
         except csv.Error as error:
             where = f"{path}, line {reader.line_num}"
-            raise UsageFault(f"{where} is not proper CSV ({error}); correct its quotes.") from None
+            raise UsageError(f"{where} is not proper CSV ({error}); correct its quotes.") from None
 
 
 def _header(cells: list[str], path: Path) -> list[str]:
     header = [cell.strip().lower() for cell in cells]
     for separator, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
-            raise UsageFault(f"{path} separates its columns by {name}; save it with commas.")
+            raise UsageError(f"{path} separates its columns by {name}; save it with commas.")
     if not {"file", "path"} & set(header):
-        raise UsageFault(f"{path} has no column `file` or `path`; its first line must name the columns, such as file.")
+        raise UsageError(f"{path} has no column `file` or `path`; its first line must name the columns, such as file.")
     if len(set(header)) < len(header):
-        raise UsageFault(f"{path} names a column twice in its first line; remove one.")
+        raise UsageError(f"{path} names a column twice in its first line; remove one.")
     return header
 
 
@@ -186,17 +186,17 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             except (ValueError, RecursionError):
                 fields = None
             if not isinstance(fields, dict):
-                raise UsageFault(f'{path}, line {number} is not a JSON object such as {{"file": "a.wav"}}.')
+                raise UsageError(f'{path}, line {number} is not a JSON object such as {{"file": "a.wav"}}.')
             yield number, fields
 
 
 def _open(path: Path) -> TextIO:
     if not path.is_file():
-        raise UsageFault(f"There is no list at {path}; check the path.")
+        raise UsageError(f"There is no list at {path}; check the path.")
     with path.open("rb") as stream:
         start = stream.readline(_LONGEST_HEADER)
     # UTF-16 begins with a mark, or else fills each plain letter up with a zero byte.
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start:
-        raise UsageFault(f"{path} is not UTF-8 text but probably UTF-16; save the list as UTF-8.")
+        raise UsageError(f"{path} is not UTF-8 text but probably UTF-16; save the list as UTF-8.")
     # Columns that are not wanted may hold anything: only cells that are used must be UTF-8, see `_text`.
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, printable
 from ecan_core.data.tables import TABLE_SUFFIXES, read_table
-from ecan_core.errors import AudioError, UsageFault
+from ecan_core.errors import AudioError, UsageError
 from ecan_core.utterance import Utterance
 
 _SUFFIXES = AUDIO_SUFFIXES | OTHER_SUFFIXES
@@ -60,7 +60,7 @@ def list_utterances(path: Path, left_out: LeftOut = LeftOut()) -> Listing:
         left_out: Whose recordings are passed over.
 
     Raises:
-        UsageFault: The path does not exist, or a line of the list has no clear meaning.
+        UsageError: The path does not exist, or a line of the list has no clear meaning.
         AudioError: It holds no recording.
     """
     listing = _list(path)
@@ -79,7 +79,7 @@ def roots(path: Path) -> tuple[Path, ...]:
         path: As for `list_utterances`.
 
     Raises:
-        UsageFault: As for `list_utterances`.
+        UsageError: As for `list_utterances`.
     """
     if path.is_dir():
         return (path,)
@@ -107,8 +107,8 @@ def _list(path: Path) -> Listing:
     raise _nothing_at(path)
 
 
-def _nothing_at(path: Path) -> UsageFault:
-    return UsageFault(f"There is nothing at {path}; check the path.")
+def _nothing_at(path: Path) -> UsageError:
+    return UsageError(f"There is nothing at {path}; check the path.")
 
 
 def _fixed(pattern: Path) -> Path:
@@ -121,7 +121,7 @@ def _from_pattern(pattern: Path) -> Listing:
     try:
         matches = sorted(fixed.glob(str(pattern.relative_to(fixed))))
     except ValueError as error:
-        raise UsageFault(f"{pattern} is not a pattern ({error}); write one such as 'calls/**/*.wav'.") from error
+        raise UsageError(f"{pattern} is not a pattern ({error}); write one such as 'calls/**/*.wav'.") from error
     return _from_files([file for file in matches if file.suffix.lower() in _SUFFIXES], fixed)
 
 

@@ -12,12 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 
-SOURCE_MODES = ("none", "corpus", "speaker")
-"""What a source site may normalize by."""
-SITE_MODES = (*SOURCE_MODES, "voice")
-"""What a target site may normalize by; voices: see `ecan_core.normalization.voices`."""
 CLAMP = 4.0
 """Normalized values are clamped to this many deviations."""
 SPEAKER_EVIDENCE = 4.0
@@ -44,7 +40,7 @@ class Normalizer:
     """Hold the fitted statistics of one site.
 
     Attributes:
-        mode: one of ``SITE_MODES``.
+        mode: ``none``, ``corpus``, ``speaker`` or ``voice`` (`ecan_core.normalization.voices`).
         corpus: statistics over all utterances.
         speakers: statistics per speaker or voice, already shrunk; empty in the other modes.
         trust: share of a new speaker's statistics that counts: as far as the site's speakers show several moods.
@@ -88,12 +84,12 @@ def fit_normalizer(mode: str, features: Sequence[np.ndarray], speakers: Sequence
     """Fit a normalizer to a site's utterances.
 
     Args:
-        mode: one of ``SOURCE_MODES``; voices are found by an adaptation (`ecan_core.adaptation.site`).
+        mode: ``none``, ``corpus`` or ``speaker``; voices are found by an adaptation (`ecan_core.adaptation.site`).
         features: one array per utterance, ``[S]`` statistics or ``[F, M]`` frames.
         speakers: who speaks, None where unknown.
 
     Raises:
-        UsageFault: speaker normalization without a single known speaker.
+        UsageError: speaker normalization without a single known speaker.
     """
     require_speakers(mode, speakers)
     normalizer = Normalizer(mode=mode, corpus=moments_of(features))
@@ -153,10 +149,10 @@ def require_speakers(mode: str, speakers: Sequence[str | None]) -> None:
     """Refuse speaker normalization without a single known speaker.
 
     Raises:
-        UsageFault: nobody is known.
+        UsageError: nobody is known.
     """
     if mode == "speaker" and not any(speakers):
-        raise UsageFault(
+        raise UsageError(
             "speaker normalization needs to know who speaks: add a speaker column to the CSV or use --normalize corpus"
         )
 

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.normalization.normalize import CLAMP, Moments, Normalizer
 
 VOICE_STATISTICS = (
@@ -92,10 +92,10 @@ def voice_columns(feature_names: Sequence[str]) -> np.ndarray:
     """Mark the features that tell voices apart, bool ``[S]``.
 
     Raises:
-        UsageFault: none does.
+        UsageError: none does.
     """
     if not tells_voices_apart(feature_names):
-        raise UsageFault(
+        raise UsageError(
             "this model reads frames, in which voices are not told apart: use --normalize corpus or --normalize speaker"
         )
     return _voice_mask(feature_names)

@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from ecan_core.errors import SettingsError, UsageFault
+from ecan_core.errors import SettingsError, UsageError
 
 MAX_FILE_BYTES = 64 * 1024
 
@@ -31,13 +31,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         path: YAML in UTF-8 of at most 64 KiB, reduced to plain data (see `ecan_core.settings.plain_yaml`).
 
     Raises:
-        UsageFault: There is no such file.
+        UsageError: There is no such file.
         SettingsError: The file is not a plain mapping.
     """
     from ecan_core.settings.plain_yaml import load_plain
 
     if not path.is_file():
-        raise UsageFault(f"There is no settings file at {path}; check the path.")
+        raise UsageError(f"There is no settings file at {path}; check the path.")
     with path.open("rb") as stream:
         data = stream.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:

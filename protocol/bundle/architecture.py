@@ -7,7 +7,8 @@ read from a file; a reader predicts them and compares.
 import math
 from dataclasses import dataclass
 
-from protocol.errors import Code, Malformed
+from protocol.bundle.form import ModelForm
+from protocol.errors import Code, MalformedError
 
 STATISTICS_DIM = 423
 """S, the width of the front end stats-v1."""
@@ -87,15 +88,17 @@ def layers(arch: str, num_classes: int) -> tuple[Layer, ...]:
     """Return the chain of layers from input to logits.
 
     Raises:
-        Malformed: this version does not know the architecture, or the number of classes is out of range.
+        MalformedError: this version does not know the architecture, or the number of classes is out of range.
     """
     if not MIN_CLASSES <= num_classes <= MAX_CLASSES:
-        raise Malformed(
+        raise MalformedError(
             Code.RANGE,
             f"A bundle has {MIN_CLASSES} to {MAX_CLASSES} classes, not {num_classes}; choose that many.",
         )
     if arch not in _ENCODERS:
-        raise Malformed(Code.ENUM, f"The architecture {arch!r} is unknown to this version; install a newer ecan-ser.")
+        raise MalformedError(
+            Code.ENUM, f"The architecture {arch!r} is unknown to this version; install a newer ecan-ser."
+        )
     encoder = _ENCODERS[arch]
     encoded_dim = encoder[-1].units * encoder[-1].tiles
     return (
@@ -105,46 +108,44 @@ def layers(arch: str, num_classes: int) -> tuple[Layer, ...]:
     )
 
 
-def input_scalings(arch: str, normalization: str) -> dict[str, int]:
+def input_scalings(form: ModelForm) -> dict[str, int]:
     """Return the vectors that standardize the input, with their lengths.
 
     Only a model trained without normalization carries them; otherwise each site uses statistics of its own.
     """
-    if normalization not in NORMALIZATIONS:
-        raise Malformed(
+    if form.normalization not in NORMALIZATIONS:
+        raise MalformedError(
             Code.ENUM,
-            f"The normalization {normalization!r} is unknown to this version; install a newer ecan-ser.",
+            f"The normalization {form.normalization!r} is unknown to this version; install a newer ecan-ser.",
         )
-    if normalization != "none":
+    if form.normalization != "none":
         return {}
-    width = layers(arch, MIN_CLASSES)[0].inputs
+    width = layers(form.arch, MIN_CLASSES)[0].inputs
     return {"input.center": width, "input.scale": width}
 
 
-def model_shapes(arch: str, num_classes: int, normalization: str) -> dict[str, tuple[int, ...]]:
+def model_shapes(form: ModelForm) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of the model's float32 tensors.
 
     Those before encoding.
     """
-    shapes: dict[str, tuple[int, ...]] = {
-        name: (length,) for name, length in input_scalings(arch, normalization).items()
-    }
-    for layer in layers(arch, num_classes):
+    shapes: dict[str, tuple[int, ...]] = {name: (length,) for name, length in input_scalings(form).items()}
+    for layer in layers(form.arch, form.num_classes):
         shapes[layer.weight] = layer.shape
         shapes[layer.bias] = (layer.units,)
     return shapes
 
 
-def tensor_specs(arch: str, num_classes: int, normalization: str) -> tuple[TensorSpec, ...]:
+def tensor_specs(form: ModelForm) -> tuple[TensorSpec, ...]:
     """Return the encoded tensors in their order in the file.
 
     Wider types come first, then names in order.
     """
     specs = []
-    for name, length in input_scalings(arch, normalization).items():
+    for name, length in input_scalings(form).items():
         specs.append(TensorSpec(name=name, dtype="I8", shape=(length,)))
         specs.append(TensorSpec(name=f"{name}.exponent", dtype="I8", shape=(length,)))
-    for layer in layers(arch, num_classes):
+    for layer in layers(form.arch, form.num_classes):
         specs.append(TensorSpec(name=layer.weight, dtype="I8", shape=layer.shape))
         specs.append(TensorSpec(name=layer.exponent, dtype="I8", shape=(layer.units,)))
         specs.append(TensorSpec(name=layer.bias, dtype="I16", shape=(layer.units,)))

@@ -13,15 +13,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.bundle import frame, stated_audit, trust, weights
 from protocol.bundle.architecture import model_shapes
+from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
 from protocol.bundle.override import Override
 from protocol.bundle.trust import ANY_AUDIT, Anchor
 from protocol.bundle.weights import Array
-from protocol.errors import Code, Refused, Violation
+from protocol.errors import Code, RefusedError, Violation
 from protocol.identity import signing
 
 
-class EgressRefused(Refused):
+class EgressError(RefusedError):
     """Report that a model may not leave.
 
     Attributes:
@@ -34,17 +35,15 @@ class EgressRefused(Refused):
         self.violations = tuple(violations)
 
 
-def violations(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> tuple[Violation, ...]:
+def violations(tensors: Mapping[str, Array], form: ModelForm) -> tuple[Violation, ...]:
     """List all rules that a model breaks; none if it may leave.
 
     Args:
         tensors: the model's float32 tensors by name: weights ``[units, inputs]`` or ``[units, inputs, kernel]``,
             biases ``[units]``.
-        arch: id of the architecture.
-        num_classes: C.
-        normalization: ``none``, ``corpus`` or ``speaker``.
+        form: its form.
     """
-    shapes = model_shapes(arch, num_classes, normalization)
+    shapes = model_shapes(form)
     found = [
         Violation(rule=Code.UNKNOWN_FIELD, where=name, why="is not a tensor of this architecture")
         for name in sorted(tensors.keys() - shapes.keys())
@@ -55,9 +54,9 @@ def violations(tensors: Mapping[str, Array], arch: str, num_classes: int, normal
         found += faults
         # Ones stand in for a faulty tensor, so that the rules below still judge the others.
         sound[name] = np.ones(shape, np.float32) if faults else tensors[name]
-    ordered = weights.canonicalize(sound, arch, num_classes, normalization)
-    encoded = weights.quantize(ordered, arch, num_classes, normalization)
-    return (*found, *weights.value_violations(encoded, arch, num_classes, normalization))
+    ordered = weights.canonicalize(sound, form)
+    encoded = weights.quantize(ordered, form)
+    return (*found, *weights.value_violations(encoded, form))
 
 
 def sign_bundle(
@@ -79,15 +78,14 @@ def sign_bundle(
         The bundle; the target's own verifier has accepted it.
 
     Raises:
-        EgressRefused: the model breaks a rule; all are listed.
-        Malformed: a manifest field is out of range, or the fields contradict each other.
-        Refused: the figures of the audit do not bear out what the manifest is to say, or nobody has overridden it.
+        EgressError: the model breaks a rule; all are listed.
+        MalformedError: a manifest field is out of range, or the fields contradict each other.
+        RefusedError: the figures of the audit do not bear out what the manifest is to say, or nobody has overridden it.
     """
-    form = (fields.arch, len(fields.classes), fields.norm)
-    broken = violations(tensors, *form)
+    broken = violations(tensors, fields.form)
     if broken:
-        raise EgressRefused(broken)
-    packed = weights.pack(tensors, *form)
+        raise EgressError(broken)
+    packed = weights.pack(tensors, fields.form)
     issuer = signing.fingerprint_of(signing.raw_public_key(release_key))
     digest = hashlib.sha256(packed).digest()
     if fields.audit == stated_audit.OVERRIDDEN:
@@ -109,7 +107,7 @@ def sign_bundle(
 
 def _require_override(override: Override | None, digest: bytes, tier: int) -> None:
     if override is None or (override.weights_sha256, override.tier) != (digest, tier):
-        raise Refused(
+        raise RefusedError(
             Code.AUDIT,
             f"No officer has overridden the audit of these weights at tier {tier}; have an officer look at it, with "
             "`ecan-source officer override` at hand.",

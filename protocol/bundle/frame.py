@@ -19,15 +19,16 @@ import struct
 from dataclasses import dataclass
 
 from protocol.bundle.architecture import ARCHITECTURES, MAX_CLASSES, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.bundle.weights import Buffer, encoded_bytes
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.identity.signing import MAX_ENVELOPE_BYTES
 
 MAGIC = b"ECAN\r\n\x1a\n"
 MAJOR = 2
 HEAD = struct.Struct("<8sHHIQ")
 
-MAX_WEIGHTS_BYTES = max(encoded_bytes(tensor_specs(arch, MAX_CLASSES, "none")) for arch in ARCHITECTURES)
+MAX_WEIGHTS_BYTES = max(encoded_bytes(tensor_specs(ModelForm(arch, MAX_CLASSES, "none"))) for arch in ARCHITECTURES)
 MAX_BUNDLE_BYTES = HEAD.size + MAX_ENVELOPE_BYTES + MAX_WEIGHTS_BYTES
 """No bundle is longer: what a reader needs to set aside at most."""
 
@@ -66,26 +67,26 @@ def split(data: Buffer) -> Bundle:
     Only the structure is checked.
 
     Raises:
-        Malformed: not a bundle, of another version, cut short, or with anything after its end.
+        MalformedError: not a bundle, of another version, cut short, or with anything after its end.
     """
     view = memoryview(data).toreadonly()
     _check_magic(bytes(view[: HEAD.size]))
     if len(view) < HEAD.size:
-        raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
+        raise MalformedError(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
     _, major, flags, envelope_len, weights_len = HEAD.unpack_from(view)
     if major != MAJOR:
         remedy = "ask for a new bundle" if major < MAJOR else "update ecan-ser"
-        raise Malformed(Code.VERSION, f"The bundle has format version {major}, known is {MAJOR}; {remedy}.")
+        raise MalformedError(Code.VERSION, f"The bundle has format version {major}, known is {MAJOR}; {remedy}.")
     if flags != 0:
-        raise Malformed(Code.FLAGS, "The bundle has flags that this version does not know; update ecan-ser.")
+        raise MalformedError(Code.FLAGS, "The bundle has flags that this version does not know; update ecan-ser.")
     if not 0 < envelope_len <= MAX_ENVELOPE_BYTES or not 0 < weights_len <= MAX_WEIGHTS_BYTES:
-        raise Malformed(Code.LENGTH, "The bundle declares lengths that no bundle has; ask for a new bundle.")
+        raise MalformedError(Code.LENGTH, "The bundle declares lengths that no bundle has; ask for a new bundle.")
     weights_start = HEAD.size + envelope_len
     end = weights_start + weights_len
     if len(view) < end:
-        raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
+        raise MalformedError(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
     if len(view) > end:
-        raise Malformed(Code.TRAILING, "The bundle has bytes after its end; transfer it again.")
+        raise MalformedError(Code.TRAILING, "The bundle has bytes after its end; transfer it again.")
     return Bundle(envelope=bytes(view[HEAD.size : weights_start]), weights=view[weights_start:])
 
 
@@ -95,10 +96,10 @@ def _check_magic(head: bytes) -> None:
     if start == MAGIC:
         return
     if MAGIC.startswith(start):
-        raise Malformed(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
+        raise MalformedError(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
     if head.startswith(b"ECAN"):
-        raise Malformed(Code.MAGIC, "The bundle was transferred in text mode; transfer it again in binary mode.")
-    raise Malformed(Code.MAGIC, f"This is not a bundle but {likely_kind(head)}; name the .ecan file.")
+        raise MalformedError(Code.MAGIC, "The bundle was transferred in text mode; transfer it again in binary mode.")
+    raise MalformedError(Code.MAGIC, f"This is not a bundle but {likely_kind(head)}; name the .ecan file.")
 
 
 def likely_kind(head: bytes) -> str:

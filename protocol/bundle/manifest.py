@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from protocol import canonical
 from protocol.bundle import architecture, stated_audit
+from protocol.bundle.form import ModelForm
 from protocol.bundle.stated_audit import AuditFields
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 
 PAYLOAD_TYPE = "application/vnd.ecan.manifest.v2+json"
 MAX_MANIFEST_BYTES = 4096
@@ -110,6 +111,11 @@ class ManifestFields(AuditFields):
         return tuple(word for bit, word in enumerate(EMOTIONS) if self.labels >> bit & 1)
 
     @property
+    def form(self) -> ModelForm:
+        """Return the form of the weights."""
+        return ModelForm(self.arch, len(self.classes), self.norm)
+
+    @property
     def front_end(self) -> str:
         """Return the front end that the architecture reads."""
         return architecture.FRONT_ENDS[self.arch]
@@ -133,7 +139,7 @@ class Manifest(ManifestFields):
         """Return the only encoding of the manifest.
 
         Raises:
-            Malformed: a field is out of range.
+            MalformedError: a field is out of range.
         """
         implied = {"v": VERSION, "enc": ENCODING, "frontend": self.front_end}
         data = canonical.write_record(dataclasses.asdict(self) | implied, SCHEMA, what="manifest")
@@ -145,18 +151,18 @@ class Manifest(ManifestFields):
         """Read a manifest; refuse bytes that `to_bytes` would not write.
 
         Raises:
-            Malformed: not canonical, or a field is unknown, missing, of another type or out of range.
+            MalformedError: not canonical, or a field is unknown, missing, of another type or out of range.
         """
         fields = canonical.read_record(data, SCHEMA, what="manifest", max_bytes=MAX_MANIFEST_BYTES)
         front_end = fields.pop("frontend")
         del fields["v"], fields["enc"]
         manifest = cls(**fields)
         if front_end != manifest.front_end:
-            raise Malformed(Code.ENUM, "Fields arch and frontend do not fit each other; ask for a new bundle.")
+            raise MalformedError(Code.ENUM, "Fields arch and frontend do not fit each other; ask for a new bundle.")
         if len(manifest.classes) < architecture.MIN_CLASSES:
-            raise Malformed(Code.RANGE, "Field labels names fewer than two classes; ask for a new bundle.")
+            raise MalformedError(Code.RANGE, "Field labels names fewer than two classes; ask for a new bundle.")
         if not manifest.makes_sense:
-            raise Malformed(Code.AUDIT, "What is stated of the audit contradicts itself; ask for a new bundle.")
+            raise MalformedError(Code.AUDIT, "What is stated of the audit contradicts itself; ask for a new bundle.")
         return manifest
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import canonical
 from protocol.bundle.stated_audit import TIERS
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.identity import signing
 
 OFFICER_TYPE = "application/vnd.ecan.officer.v1+json"
@@ -50,10 +50,12 @@ def sign_officer(officer: bytes, release_key: Ed25519PrivateKey) -> bytes:
     This is how the release key names the officer.
 
     Raises:
-        Refused: it is the release key itself; two keys are asked for because two people are.
+        RefusedError: it is the release key itself; two keys are asked for because two people are.
     """
     if officer == signing.fingerprint_of(signing.raw_public_key(release_key)):
-        raise Refused(Code.KEY_UNKNOWN, "This is the release key, and a second one is asked for; name the officer's.")
+        raise RefusedError(
+            Code.KEY_UNKNOWN, "This is the release key, and a second one is asked for; name the officer's."
+        )
     return signing.sign(
         OFFICER_TYPE, canonical.write_record({"v": 1, "officer": officer}, _OFFICER, what="officer"), release_key
     )
@@ -65,8 +67,8 @@ def open_officer(data: bytes, issuer: bytes) -> bytes:
     The release key has named it.
 
     Raises:
-        Malformed: it is not the only encoding of such a statement.
-        Unauthentic: it is not signed by the issuer.
+        MalformedError: it is not the only encoding of such a statement.
+        UnauthenticError: it is not signed by the issuer.
     """
     return bytes(_open(OFFICER_TYPE, data, _OFFICER, "officer", issuer)["officer"])
 
@@ -86,8 +88,8 @@ def open_override(data: bytes, officer: bytes, issuer: bytes) -> Override:
         issuer: fingerprint of the release key, 32 bytes.
 
     Raises:
-        Malformed: one of the two is not in its only encoding.
-        Unauthentic: the issuer has not named this officer, or a signature does not hold.
+        MalformedError: one of the two is not in its only encoding.
+        UnauthenticError: the issuer has not named this officer, or a signature does not hold.
     """
     return Override(**_open(OVERRIDE_TYPE, data, _OVERRIDE, "override", open_officer(officer, issuer)))
 

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pr
 
 from protocol.bundle import frame
 from protocol.bundle.weights import Buffer
-from protocol.errors import Code, Malformed, Refused, Unauthentic
+from protocol.errors import Code, MalformedError, RefusedError, UnauthenticError
 from protocol.identity.sealing_keys import SealingKey, SealingPublicKey
 
 __all__ = [
@@ -107,7 +107,7 @@ def seal(plain: Buffer, recipient: SealingPublicKey, grant: bytes) -> bytes:
 def seal_parts(plain: Buffer, recipient: SealingPublicKey, grant: bytes) -> Iterator[bytes]:
     """Seal like `seal`, and yield the head and then each segment."""
     if len(grant) != _GRANT_BYTES or not len(plain):
-        raise Malformed(Code.LENGTH, "Only a bundle can be sealed, and only for a grant; export it again.")
+        raise MalformedError(Code.LENGTH, "Only a bundle can be sealed, and only for a grant; export it again.")
     view = memoryview(plain)
     head = HEAD.pack(MAGIC, MAJOR, SUITE, grant, len(view))
     yield head
@@ -120,8 +120,8 @@ def outline(data: Buffer, *, max_plain_bytes: int = frame.MAX_BUNDLE_BYTES) -> S
     """Read a sealed file's outside, without a key; believe nothing.
 
     Raises:
-        Malformed: not a sealed file, of another version, cut short, or with anything after its end.
-        Refused: it is a bundle that was not sealed.
+        MalformedError: not a sealed file, of another version, cut short, or with anything after its end.
+        RefusedError: it is a bundle that was not sealed.
     """
     head = bytes(memoryview(data)[: HEAD.size])
     _check_magic(head)
@@ -129,15 +129,15 @@ def outline(data: Buffer, *, max_plain_bytes: int = frame.MAX_BUNDLE_BYTES) -> S
         raise _cut_short()
     _, major, suite, grant, plain_bytes = HEAD.unpack(head)
     if (major, suite) != (MAJOR, SUITE):
-        raise Malformed(
+        raise MalformedError(
             Code.VERSION, f"The sealed file has format {major}.{suite}, known is {MAJOR}.{SUITE}; update ecan-ser."
         )
     if not 0 < plain_bytes <= max_plain_bytes:
-        raise Malformed(Code.LENGTH, "The sealed file declares a length that no bundle has; ask for a new export.")
+        raise MalformedError(Code.LENGTH, "The sealed file declares a length that no bundle has; ask for a new export.")
     if len(data) < sealed_bytes(plain_bytes):
         raise _cut_short()
     if len(data) > sealed_bytes(plain_bytes):
-        raise Malformed(Code.TRAILING, "The sealed file has bytes after its end; transfer it again.")
+        raise MalformedError(Code.TRAILING, "The sealed file has bytes after its end; transfer it again.")
     return SealedOutline(grant=grant, plain_bytes=plain_bytes)
 
 
@@ -151,10 +151,10 @@ def check_recipient(outside: SealedOutline, grants: Collection[bytes]) -> None:
         grants: the grants that this site asked for, 16 bytes each.
 
     Raises:
-        Unauthentic: it is for another site (`Code.RECIPIENT`).
+        UnauthenticError: it is for another site (`Code.RECIPIENT`).
     """
     if outside.grant not in grants:
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.RECIPIENT,
             f"The file answers the request {outside.grant.hex()}, which this site did not make; "
             "use the keys that made it, or ask for an export to this site.",
@@ -172,9 +172,9 @@ def unseal(data: Buffer, key: SealingKey, *, max_plain_bytes: int = frame.MAX_BU
         The bundle, of which nothing is verified.
 
     Raises:
-        Malformed: see `outline`.
-        Refused: it is a bundle that was not sealed.
-        Unauthentic: sealed to another key, or changed on its way (`Code.DECRYPT`).
+        MalformedError: see `outline`.
+        RefusedError: it is a bundle that was not sealed.
+        UnauthenticError: sealed to another key, or changed on its way (`Code.DECRYPT`).
     """
     plain = bytearray(outline(data, max_plain_bytes=max_plain_bytes).plain_bytes)
     private_key = key.hpke_key
@@ -203,7 +203,7 @@ def _open_segment(segment: memoryview, private_key: MLKEM768X25519PrivateKey, in
     try:
         return _HPKE.decrypt(segment, private_key, info=info)
     except (InvalidTag, ValueError) as error:
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.DECRYPT,
             "The file does not open: it was sealed to another key or changed on its way; "
             "transfer it again, or ask for an export to this site.",
@@ -222,13 +222,15 @@ def _check_magic(head: bytes) -> None:
     if start == MAGIC:
         return
     if start == frame.MAGIC:
-        raise Refused(Code.POLICY, "The bundle is not sealed to this site; ask the source for a sealed export.")
+        raise RefusedError(Code.POLICY, "The bundle is not sealed to this site; ask the source for a sealed export.")
     if MAGIC.startswith(start):
         raise _cut_short()
     if head.startswith(b"ECSL"):
-        raise Malformed(Code.MAGIC, "The sealed file was transferred in text mode; transfer it again in binary mode.")
-    raise Malformed(Code.MAGIC, f"This is not a sealed file but {frame.likely_kind(head)}; name the sealed file.")
+        raise MalformedError(
+            Code.MAGIC, "The sealed file was transferred in text mode; transfer it again in binary mode."
+        )
+    raise MalformedError(Code.MAGIC, f"This is not a sealed file but {frame.likely_kind(head)}; name the sealed file.")
 
 
-def _cut_short() -> Malformed:
-    return Malformed(Code.TRUNCATED, "The sealed file is cut short; transfer it again.")
+def _cut_short() -> MalformedError:
+    return MalformedError(Code.TRUNCATED, "The sealed file is cut short; transfer it again.")

@@ -16,7 +16,7 @@ from protocol.bundle import manifest, weights
 from protocol.bundle import stated_audit as audit
 from protocol.bundle.manifest import Manifest
 from protocol.bundle.weights import Array, Arrays, Buffer
-from protocol.errors import Code, Refused, Unauthentic
+from protocol.errors import Code, RefusedError, UnauthenticError
 from protocol.identity import signing
 
 CLOCK_TOLERANCE_DAYS = 2
@@ -106,7 +106,7 @@ class VerifiedBundle:
         Computed anew with every call.
         """
         stated = self.manifest
-        return weights.dequantize(self.encoded, stated.arch, len(stated.classes), stated.norm)
+        return weights.dequantize(self.encoded, stated.form)
 
 
 def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
@@ -130,9 +130,9 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
         anchor: what the site trusts and remembers.
 
     Raises:
-        Malformed: the bytes are not a bundle in its only encoding, or break a rule for weights.
-        Unauthentic: not signed by the issuer.
-        Refused: authentic, but for another site or grant, withdrawn, older than what was accepted before, too far
+        MalformedError: the bytes are not a bundle in its only encoding, or break a rule for weights.
+        UnauthenticError: not signed by the issuer.
+        RefusedError: authentic, but for another site or grant, withdrawn, older than what was accepted before, too far
             ahead of it, expired, from the future, or with less of an audit than is asked for.
     """
     frame = bundle.split(data)
@@ -155,11 +155,11 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
 
 def _check_recipient(stated: Manifest, anchor: Anchor) -> None:
     if stated.issuer != anchor.issuer:
-        raise Refused(Code.KEY_UNKNOWN, "The manifest names another issuer than its signer; ask for a new bundle.")
+        raise RefusedError(Code.KEY_UNKNOWN, "The manifest names another issuer than its signer; ask for a new bundle.")
     if anchor.audience is not None and stated.audience != anchor.audience:
-        raise Refused(Code.AUDIENCE, "The bundle was released to another site; ask for one of your own.")
+        raise RefusedError(Code.AUDIENCE, "The bundle was released to another site; ask for one of your own.")
     if anchor.grants is not None and stated.grant not in anchor.grants:
-        raise Refused(Code.GRANT, "The bundle was released for another request; send the source your request.")
+        raise RefusedError(Code.GRANT, "The bundle was released for another request; send the source your request.")
 
 
 def _check_release(stated: Manifest, anchor: Anchor) -> None:
@@ -169,12 +169,12 @@ def _check_release(stated: Manifest, anchor: Anchor) -> None:
     """
     last = anchor.last_release
     if stated.release < last or (stated.release == last and stated.weights_sha256 != anchor.last_weights):
-        raise Refused(
+        raise RefusedError(
             Code.ROLLBACK,
             f"The bundle is release {stated.release} and release {last} was accepted before; ask for the newest one.",
         )
     if 0 < last < stated.release - MAX_RELEASE_STEP:
-        raise Refused(
+        raise RefusedError(
             Code.FAST_FORWARD,
             f"The bundle is release {stated.release}, more than {MAX_RELEASE_STEP} after {last}; ask the source why.",
         )
@@ -182,9 +182,11 @@ def _check_release(stated: Manifest, anchor: Anchor) -> None:
 
 def _check_days(stated: Manifest, today: int) -> None:
     if stated.day > today + CLOCK_TOLERANCE_DAYS:
-        raise Refused(Code.NOT_YET, f"The bundle is from day {stated.day} and today is day {today}; check both clocks.")
+        raise RefusedError(
+            Code.NOT_YET, f"The bundle is from day {stated.day} and today is day {today}; check both clocks."
+        )
     if today > stated.day + stated.valid_days:
-        raise Refused(
+        raise RefusedError(
             Code.EXPIRED,
             f"The bundle was valid until day {stated.day + stated.valid_days} and today is day {today}; "
             "ask for a new release.",
@@ -193,27 +195,29 @@ def _check_days(stated: Manifest, today: int) -> None:
 
 def _check_revoked(stated: Manifest, revoked: frozenset[bytes]) -> None:
     if stated.issuer in revoked:
-        raise Refused(Code.REVOKED, "The key that signed the bundle was withdrawn; ask the source for its new key.")
+        raise RefusedError(
+            Code.REVOKED, "The key that signed the bundle was withdrawn; ask the source for its new key."
+        )
     if stated.weights_sha256 in revoked:
-        raise Refused(Code.REVOKED, "The source has withdrawn this model; ask for a new release.")
+        raise RefusedError(Code.REVOKED, "The source has withdrawn this model; ask for a new release.")
 
 
 def _check_audit(stated: Manifest, asked: AuditTerms) -> None:
     """Check the stated audit against its own figures and the site's terms."""
     if stated.audit == audit.PASSED and not stated.clears_its_tier:
-        raise Refused(
+        raise RefusedError(
             Code.AUDIT,
             f"The source states that the model's audit passed tier {stated.tier}, and its figures fail that tier; "
             "ask its operator for a new bundle.",
         )
     if stated.audit == audit.OVERRIDDEN and not asked.accept_overridden:
-        raise Refused(
+        raise RefusedError(
             Code.AUDIT,
             f"The model's audit failed tier {stated.tier} and the source has overridden that; ask its operator why, "
             "or allow it by `accept_overridden: true` in the site's settings.",
         )
     if stated.tier < asked.least_tier:
-        raise Refused(
+        raise RefusedError(
             Code.AUDIT,
             f"The model left its source at tier {stated.tier} and this site asks for tier {asked.least_tier}; ask for "
             "a model of that tier, or lower `least_tier` in the site's settings.",
@@ -229,12 +233,12 @@ def _check_weights(stated: Manifest, packed: memoryview) -> Arrays:
         raise _other_weights()
     if len(packed) < PARALLEL_BYTES:
         _check_digest(stated, hashlib.sha256(packed).digest())
-        return weights.unpack(packed, stated.arch, len(stated.classes), stated.norm)
+        return weights.unpack(packed, stated.form)
     state = hashlib.sha256()
     hashing = Thread(target=state.update, args=(packed,))  # hashlib lets go of the interpreter while it works
     hashing.start()
     try:
-        return weights.unpack(packed, stated.arch, len(stated.classes), stated.norm)
+        return weights.unpack(packed, stated.form)
     finally:
         hashing.join()
         _check_digest(stated, state.digest())
@@ -245,5 +249,5 @@ def _check_digest(stated: Manifest, digest: bytes) -> None:
         raise _other_weights()
 
 
-def _other_weights() -> Unauthentic:
-    return Unauthentic(Code.DIGEST, "The weights are not the ones that were signed; ask for a new bundle.")
+def _other_weights() -> UnauthenticError:
+    return UnauthenticError(Code.DIGEST, "The weights are not the ones that were signed; ask for a new bundle.")

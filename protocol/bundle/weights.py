@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.bundle.architecture import Layer, TensorSpec, input_scalings, layers, model_shapes, tensor_specs
-from protocol.errors import Code, Malformed, Violation
+from protocol.bundle.form import ModelForm
+from protocol.errors import Code, MalformedError, Violation
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -44,28 +45,26 @@ class Rows(NamedTuple):
     exponent: Array
 
 
-def pack(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> bytes:
+def pack(tensors: Mapping[str, Array], form: ModelForm) -> bytes:
     """Encode a model's float32 tensors as the weights of a bundle.
 
     Args:
         tensors: float32 arrays with exactly the names and shapes of `architecture.model_shapes`: weights
             ``[units, inputs]`` or ``[units, inputs, kernel]``, biases ``[units]``.
-        arch: id of the architecture.
-        num_classes: C.
-        normalization: ``none``, ``corpus`` or ``speaker``.
+        form: its form.
 
     Returns:
         Canonical safetensors bytes; their length follows from the architecture (`encoded_bytes`).
 
     Raises:
-        Malformed: a value is too large for the grid.
+        MalformedError: a value is too large for the grid.
     """
-    ordered = canonicalize(tensors, arch, num_classes, normalization)
-    encoded = quantize(ordered, arch, num_classes, normalization)
-    return encode(encoded, tensor_specs(arch, num_classes, normalization))
+    ordered = canonicalize(tensors, form)
+    encoded = quantize(ordered, form)
+    return encode(encoded, tensor_specs(form))
 
 
-def unpack(data: Buffer, arch: str, num_classes: int, normalization: str) -> Arrays:
+def unpack(data: Buffer, form: ModelForm) -> Arrays:
     """Decode the weights of a bundle, after checking every rule.
 
     Returns:
@@ -74,15 +73,15 @@ def unpack(data: Buffer, arch: str, num_classes: int, normalization: str) -> Arr
         They are read-only views of the data, for `dequantize`.
 
     Raises:
-        Malformed: the header is not the predicted one, or a value breaks a rule.
+        MalformedError: the header is not the predicted one, or a value breaks a rule.
     """
-    encoded = decode(data, tensor_specs(arch, num_classes, normalization))
-    for violation in value_violations(encoded, arch, num_classes, normalization):
-        raise Malformed(violation.rule, f"Tensor {violation}; ask for a new bundle.")
+    encoded = decode(data, tensor_specs(form))
+    for violation in value_violations(encoded, form):
+        raise MalformedError(violation.rule, f"Tensor {violation}; ask for a new bundle.")
     return encoded
 
 
-def canonicalize(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
+def canonicalize(tensors: Mapping[str, Array], form: ModelForm) -> Arrays:
     """Put the hidden units in their one order.
 
     What the network computes stays the same.
@@ -93,12 +92,10 @@ def canonicalize(tensors: Mapping[str, Array], arch: str, num_classes: int, norm
 
     Args:
         tensors: float arrays as for `pack`.
-        arch: id of the architecture.
-        num_classes: C.
-        normalization: ``none``, ``corpus`` or ``speaker``.
+        form: its form.
     """
-    ordered = {name: tensors[name] for name in model_shapes(arch, num_classes, normalization)}
-    for layer, following in pairwise(layers(arch, num_classes)):
+    ordered = {name: tensors[name] for name in model_shapes(form)}
+    for layer, following in pairwise(layers(form.arch, form.num_classes)):
         rows = _quantize_rows(ordered[layer.weight], ordered[layer.bias])
         keys = [(int(bias), *_row_key(rows, place)) for place, bias in enumerate(rows.bias)]
         order = sorted(range(layer.units), key=keys.__getitem__)
@@ -113,57 +110,53 @@ def canonicalize(tensors: Mapping[str, Array], arch: str, num_classes: int, norm
     return ordered
 
 
-def quantize(tensors: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
+def quantize(tensors: Mapping[str, Array], form: ModelForm) -> Arrays:
     """Round every row to the grid.
 
     Args:
         tensors: float arrays as for `pack`.
-        arch: id of the architecture.
-        num_classes: C.
-        normalization: ``none``, ``corpus`` or ``speaker``.
+        form: its form.
 
     Returns:
         Integer arrays with the names, types and shapes of `architecture.tensor_specs`, as in `unpack`.
 
     Raises:
-        Malformed: a value is too large for the grid.
+        MalformedError: a value is too large for the grid.
     """
     encoded: Arrays = {}
-    for name, length in input_scalings(arch, normalization).items():
+    for name, length in input_scalings(form).items():
         rows = _quantize_rows(tensors[name], np.zeros(length))
         encoded |= {name: rows.weight, f"{name}.exponent": rows.exponent}
-    for layer in layers(arch, num_classes):
+    for layer in layers(form.arch, form.num_classes):
         rows = _quantize_rows(tensors[layer.weight], tensors[layer.bias])
         encoded |= {layer.weight: rows.weight, layer.bias: rows.bias, layer.exponent: rows.exponent}
     return encoded
 
 
-def dequantize(encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str) -> Arrays:
+def dequantize(encoded: Mapping[str, Array], form: ModelForm) -> Arrays:
     """Return the float32 values of encoded tensors.
 
     Names and shapes are those of `architecture.model_shapes`. The values are exact, because float32 holds every
     ``q * 2^e`` of the grid.
     """
     tensors: Arrays = {}
-    for name in input_scalings(arch, normalization):
+    for name in input_scalings(form):
         tensors[name] = _scaled(encoded[name], encoded[f"{name}.exponent"])
-    for layer in layers(arch, num_classes):
+    for layer in layers(form.arch, form.num_classes):
         tensors[layer.weight] = _scaled(encoded[layer.weight], encoded[layer.exponent])
         tensors[layer.bias] = _scaled(encoded[layer.bias], encoded[layer.exponent])
     return tensors
 
 
-def value_violations(
-    encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str
-) -> Iterator[Violation]:
+def value_violations(encoded: Mapping[str, Array], form: ModelForm) -> Iterator[Violation]:
     """Yield every rule that encoded tensors break.
 
     None if they are the one encoding of a usable model.
     """
-    yield from row_violations(encoded, arch, num_classes, normalization)
+    yield from row_violations(encoded, form)
     if "input.scale" in encoded and (encoded["input.scale"] <= 0).any():
         yield Violation(rule=Code.VALUE, where="input.scale", why="has a scale that is not positive")
-    chain = layers(arch, num_classes)
+    chain = layers(form.arch, form.num_classes)
     for layer, following in pairwise(chain):
         yield from _order_violations(layer, _rows(encoded, layer), encoded[following.weight])
     head = chain[-1].weight
@@ -171,17 +164,15 @@ def value_violations(
         yield Violation(rule=Code.VALUE, where=head, why="has a class whose row is all zero")
 
 
-def row_violations(
-    encoded: Mapping[str, Array], arch: str, num_classes: int, normalization: str
-) -> Iterator[Violation]:
+def row_violations(encoded: Mapping[str, Array], form: ModelForm) -> Iterator[Violation]:
     """Yield the broken rules of the grid alone.
 
     It also serves for what is no model, such as the change of one.
     """
-    for name, length in input_scalings(arch, normalization).items():
+    for name, length in input_scalings(form).items():
         no_bias = np.zeros(length, np.int16)
         yield from _row_violations(name, Rows(encoded[name], no_bias, encoded[f"{name}.exponent"]))
-    for layer in layers(arch, num_classes):
+    for layer in layers(form.arch, form.num_classes):
         yield from _row_violations(layer.weight, _rows(encoded, layer))
 
 
@@ -200,12 +191,12 @@ def decode(data: Buffer, specs: Sequence[TensorSpec]) -> Arrays:
         Read-only arrays that share the data's memory.
 
     Raises:
-        Malformed: the header is not the predicted one, or the length is wrong.
+        MalformedError: the header is not the predicted one, or the length is wrong.
     """
     predicted = header(specs)
     view = memoryview(data).toreadonly()
     if view[: len(predicted)] != predicted or len(view) != encoded_bytes(specs):
-        raise Malformed(
+        raise MalformedError(
             Code.HEADER_MISMATCH,
             "The weights are not laid out as their architecture demands; ask for a new bundle.",
         )
@@ -256,7 +247,7 @@ def _quantize_rows(weight: Array, bias: Array) -> Rows:
     scales = 2.0 ** np.arange(MIN_EXPONENT, MAX_EXPONENT + 1)
     fits = (_peaks(weight)[:, None] <= MAX_WEIGHT * scales) & (np.abs(bias)[:, None] <= MAX_BIAS * scales)
     if not fits[:, -1].all():
-        raise Malformed(Code.VALUE, "A weight is too large for the grid; train with weight decay.")
+        raise MalformedError(Code.VALUE, "A weight is too large for the grid; train with weight decay.")
     exponent = (MIN_EXPONENT + fits.argmax(axis=1)).astype(np.int8)
     return Rows(
         np.rint(np.ldexp(weight, -_along_rows(exponent, weight))).astype(np.int8),

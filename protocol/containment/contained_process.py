@@ -94,7 +94,7 @@ def carry_out_order(load: Load) -> None:
         load: imports what the order needs.
 
     Raises:
-        ContainmentFault: the system cannot do what is demanded, or the walls do not hold.
+        ContainmentError: the system cannot do what is demanded, or the walls do not hold.
     """
     instructions = Instructions.from_json(sys.stdin.buffer.read(MAX_INSTRUCTION_BYTES))
     die_with_parent(instructions.parent)

@@ -22,7 +22,7 @@ import click
 from protocol.containment.contained_process import Instructions
 from protocol.containment.probes import Listeners
 from protocol.containment.walls import Conditions, Level
-from protocol.errors import Code, ContainmentFault, ProtocolError
+from protocol.errors import Code, ContainmentError, ProtocolError
 
 BANNER_EVERY_S = 60.0
 _START = (
@@ -72,7 +72,7 @@ def carry_out_contained(
         What the site's program says of the outcome.
 
     Raises:
-        ContainmentFault: something got out, or tried to: what was made is kept and says so.
+        ContainmentError: something got out, or tried to: what was made is kept and says so.
         ProtocolError: the process was killed.
         click.exceptions.Exit: it failed, and has said why.
     """
@@ -96,13 +96,13 @@ def carry_out_contained(
         )
         told = _run(task.program, instructions, surroundings, announce)
         if (heard := listeners.heard()) and told["containment"]["level"] > Level.NONE:
-            raise ContainmentFault(
+            raise ContainmentError(
                 Code.PROBE,
                 f"The walls do not hold: the contained process reached {', '.join(heard)}; stop using this machine for "
                 "recordings, and report it with the kernel's version.",
             )
     if told["attempts"]:
-        raise ContainmentFault(
+        raise ContainmentError(
             Code.CONTAINMENT,
             f"{told['attempts']} attempts to reach a network or to start a program were blocked while recordings were "
             "open; the result is kept and says so, find out which package did it (`pip list`) before you use it.",

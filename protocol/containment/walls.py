@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.containment.probes import Plant, attempt_all
-from protocol.errors import Code, ContainmentFault
+from protocol.errors import Code, ContainmentError
 from protocol.sandbox import confine, kernel, network, probes
 
 
@@ -73,11 +73,9 @@ class Tripwire:
 
     def __init__(self) -> None:
         self._count = mmap.mmap(-1, mmap.PAGESIZE)  # shared with forked processes
-        self._is_armed = False
 
     def arm(self) -> None:
         """Count from now on, for good."""
-        self._is_armed = True
         sys.addaudithook(self._hear)
 
     @property
@@ -158,11 +156,11 @@ def contain(
         plant: what is reached for afterwards.
 
     Raises:
-        ContainmentFault: the system cannot do what is demanded, or the walls do not hold.
+        ContainmentError: the system cannot do what is demanded, or the walls do not hold.
     """
     before = attempt_all(control)
     if not before["reading outside"]:
-        raise ContainmentFault(
+        raise ContainmentError(
             Code.PROBE, f"The probes do not work: {control.secret} cannot be read; check the folder's permissions."
         )
     _limit_memory()
@@ -175,7 +173,7 @@ def contain(
     )
     level = _level(walls, is_alone=is_alone)
     if level < conditions.least and conditions.accepted is None:
-        raise ContainmentFault(
+        raise ContainmentError(
             Code.CONTAINMENT,
             f"This system contains the process that reads recordings at level {level:d} only ({WALLS[level]}), and "
             f"level {conditions.least:d} is required; use {kernel.OLDEST_KERNEL} or newer with Landlock and seccomp, "
@@ -203,7 +201,7 @@ def _level(walls: confine.Confinement, *, is_alone: bool) -> Level:
 
 def _refuse_gaps(gaps: set[str]) -> None:
     if gaps:
-        raise ContainmentFault(
+        raise ContainmentError(
             Code.PROBE,
             f"The walls do not hold: {', '.join(sorted(gaps))} led out of the contained process; no recording was "
             "opened, report it with the kernel's version.",

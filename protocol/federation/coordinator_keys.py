@@ -39,7 +39,7 @@ def make_coordinator_keys(folder: Path, host: str, now: datetime) -> None:
         now: the present time.
 
     Raises:
-        StorageFault: the folder cannot be written.
+        FileError: the folder cannot be written.
     """
     authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer, subject = _name("ECAN-SER federation"), _name(host)

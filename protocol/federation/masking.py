@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol import canonical
-from protocol.errors import Code, Malformed, Refused, Unauthentic
+from protocol.errors import Code, MalformedError, RefusedError, UnauthenticError
 from protocol.federation.node_keys import SIGNATURE_BYTES, is_node_key, sign, verify
 
 CONTEXT = "ecan-ser masked sum v1"
@@ -56,7 +56,7 @@ class Roster:
         peers: the node keys of all the others.
 
     Raises:
-        Refused: a key is not one of P-384 or there twice, or there are too few or too many.
+        RefusedError: a key is not one of P-384 or there twice, or there are too few or too many.
     """
 
     own_key: ec.EllipticCurvePublicKey
@@ -64,11 +64,15 @@ class Roster:
 
     def __post_init__(self) -> None:
         if not all(is_node_key(key) for key in (self.own_key, *self.peers)):
-            raise Refused(Code.POLICY, "A key of the roster is no node key (EC P-384); ask its site for its .pub file.")
+            raise RefusedError(
+                Code.POLICY, "A key of the roster is no node key (EC P-384); ask its site for its .pub file."
+            )
         if len(self.keys) != 1 + len(self.peers):
-            raise Refused(Code.POLICY, "A node key is in the roster twice; name this site's key and each peer's once.")
+            raise RefusedError(
+                Code.POLICY, "A node key is in the roster twice; name this site's key and each peer's once."
+            )
         if not FEWEST_FOR_SECRECY <= len(self.keys) <= MOST_SITES:
-            raise Refused(
+            raise RefusedError(
                 Code.POLICY,
                 f"A masked sum takes {FEWEST_FOR_SECRECY} to {MOST_SITES} sites and the roster has {len(self.keys)}; "
                 "pin the node keys of all sites.",
@@ -112,13 +116,15 @@ class RoundKey:
             step: name of the step, such as ``round 3`` or ``tally``.
 
         Raises:
-            Refused: the node key is not the one that the roster names as this site's.
-            Malformed: the run or the step has no plain name.
+            RefusedError: the node key is not the one that the roster names as this site's.
+            MalformedError: the run or the step has no plain name.
         """
         if not all(name.isascii() and name.isprintable() and 0 < len(name) <= MAX_NAME_CHARS for name in (run, step)):
-            raise Malformed(Code.VALUE, f"Runs and steps have names of 1 to {MAX_NAME_CHARS} letters; start a new run.")
+            raise MalformedError(
+                Code.VALUE, f"Runs and steps have names of 1 to {MAX_NAME_CHARS} letters; start a new run."
+            )
         if site_id(node_key.public_key()) != roster.own:
-            raise Refused(Code.POLICY, "This site's node key is not its own key of the roster; pin the right one.")
+            raise RefusedError(Code.POLICY, "This site's node key is not its own key of the roster; pin the right one.")
         self._roster, self._run, self._step = roster, run, step
         self._secret: X25519PrivateKey | None = X25519PrivateKey.generate()
         public = self._secret.public_key().public_bytes_raw()
@@ -145,15 +151,17 @@ class RoundKey:
             The masked answer, uint64 ``[N]``: uniformly distributed, whatever the values are.
 
         Raises:
-            Refused: the key was used before, or the offers are not one valid offer of every site.
-            Malformed: the values are no vector of uint64, or the digest is none.
+            RefusedError: the key was used before, or the offers are not one valid offer of every site.
+            MalformedError: the values are no vector of uint64, or the digest is none.
         """
         secret, self._secret = self._secret, None
         if secret is None:
-            raise Refused(Code.STATE, "This round key has masked an answer already; make a new one for every try.")
+            raise RefusedError(Code.STATE, "This round key has masked an answer already; make a new one for every try.")
         _check_vector(values)
         if len(question_digest) != DIGEST_BYTES:
-            raise Malformed(Code.LENGTH, f"The digest of a question has {DIGEST_BYTES} bytes; ask for the step anew.")
+            raise MalformedError(
+                Code.LENGTH, f"The digest of a question has {DIGEST_BYTES} bytes; ask for the step anew."
+            )
         publics = self._checked(offers)
         masked = values.copy()
         for peer in publics.keys() - {self._roster.own}:
@@ -179,7 +187,7 @@ class RoundKey:
             raise _refused_offers("A site that is not in the roster makes an offer")
         try:
             verify(self._roster.keys[site], self._statement(site, public), offer[-SIGNATURE_BYTES:])
-        except Unauthentic as error:
+        except UnauthenticError as error:
             raise _refused_offers("An offer is not signed by its site for this step") from error
         return site, public
 
@@ -218,13 +226,15 @@ def to_integers(arrays: Mapping[str, np.ndarray], largest: float) -> Vector:
         uint64 ``[N]``, for all numbers of the answer.
 
     Raises:
-        Refused: a number is not finite or too large; nothing is cut.
+        RefusedError: a number is not finite or too large; nothing is cut.
     """
     if not 0 < largest <= LARGEST:
-        raise Refused(Code.RANGE, f"Numbers of a masked sum may reach {LARGEST:g}, not {largest:g}; plan for less.")
+        raise RefusedError(
+            Code.RANGE, f"Numbers of a masked sum may reach {LARGEST:g}, not {largest:g}; plan for less."
+        )
     flat = np.concatenate([np.zeros(0), *(arrays[name].ravel().astype(np.float64) for name in sorted(arrays))])
     if not np.all(np.abs(flat) <= largest):  # NaN compares as false
-        raise Refused(
+        raise RefusedError(
             Code.RANGE, f"A number of the answer is not finite or exceeds {largest:g}; train with a smaller step."
         )
     return np.rint(flat * UNITS).astype("<i8").view(_DTYPE)
@@ -239,12 +249,14 @@ def sum_masked(vectors: Sequence[Vector]) -> Vector:
         vectors: what every site's `RoundKey.mask` returned, uint64 ``[N]`` each.
 
     Raises:
-        Malformed: one is no vector of uint64 or has another length, or there are too few.
+        MalformedError: one is no vector of uint64 or has another length, or there are too few.
     """
     for vector in vectors:
         _check_vector(vector)
     if len(vectors) < FEWEST_FOR_SECRECY or len({vector.shape for vector in vectors}) != 1:
-        raise Malformed(Code.SHAPE, "The masked answers are too few or not equally long; repeat the step at all sites.")
+        raise MalformedError(
+            Code.SHAPE, "The masked answers are too few or not equally long; repeat the step at all sites."
+        )
     total: Vector = np.add.reduce(vectors, dtype=_DTYPE)
     return total
 
@@ -264,13 +276,15 @@ def from_integers(
         float32 arrays by their names.
 
     Raises:
-        Malformed: the shapes hold another number of values.
-        Refused: the sum is noise, because the pads did not cancel.
+        MalformedError: the shapes hold another number of values.
+        RefusedError: the sum is noise, because the pads did not cancel.
     """
     mean = mean_of(total, num_sites=num_sites, largest=largest)
     sizes = {name: math.prod(shapes[name]) for name in sorted(shapes)}
     if sum(sizes.values()) != len(mean):
-        raise Malformed(Code.SHAPE, "The sum has another length than the arrays; let all sites install one version.")
+        raise MalformedError(
+            Code.SHAPE, "The sum has another length than the arrays; let all sites install one version."
+        )
     parts = dict(zip(sizes, np.split(mean, np.cumsum(list(sizes.values()))[:-1]), strict=True))
     return {name: parts[name].reshape(shape).astype(np.float32) for name, shape in shapes.items()}
 
@@ -280,7 +294,7 @@ def mean_of(total: Vector, *, num_sites: int, largest: float) -> np.ndarray:
     _check_vector(total)
     signed = total.view("<i8").astype(np.float64)
     if not np.all(np.abs(signed) <= num_sites * (largest * UNITS + 1)):
-        raise Refused(
+        raise RefusedError(
             Code.VALUE,
             "The masked answers do not add up: the sites were asked different questions, or one answered wrongly; "
             "repeat the step at all sites.",
@@ -296,8 +310,12 @@ def _keystream(key: bytes, num_values: int) -> Vector:
 
 def _check_vector(values: object) -> None:
     if not isinstance(values, np.ndarray) or values.dtype != _DTYPE or values.ndim != 1:
-        raise Malformed(Code.TYPE, "An answer to be masked is one vector of uint64; let all sites install one version.")
+        raise MalformedError(
+            Code.TYPE, "An answer to be masked is one vector of uint64; let all sites install one version."
+        )
 
 
-def _refused_offers(what_is_wrong: str) -> Refused:
-    return Refused(Code.OFFER, f"{what_is_wrong}, so nothing was masked; repeat the step with new keys at all sites.")
+def _refused_offers(what_is_wrong: str) -> RefusedError:
+    return RefusedError(
+        Code.OFFER, f"{what_is_wrong}, so nothing was masked; repeat the step with new keys at all sites."
+    )

@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 
 Arrays = dict[str, np.ndarray]
 Field = str | int | float
@@ -89,7 +89,7 @@ def question_frame(question: Question) -> bytes:
     """Encode a question as one frame.
 
     Raises:
-        Malformed: it is longer than a frame may be.
+        MalformedError: it is longer than a frame may be.
         ValueError: a number is not finite.
     """
     return _frame({"run": question.run, "kind": question.kind, "fields": dict(question.fields)}, question.arrays)
@@ -104,7 +104,7 @@ def read_question(stream: BinaryIO) -> Question | None:
     """Read a question from a stream; None where the stream has ended.
 
     Raises:
-        Malformed: the frame is cut short, longer than it may be, or holds anything else than a question.
+        MalformedError: the frame is cut short, longer than it may be, or holds anything else than a question.
     """
     if (parts := _read(stream)) is None:
         return None
@@ -119,7 +119,7 @@ def read_answer(stream: BinaryIO) -> Answer | None:
     """Read an answer from a stream; None where the stream has ended.
 
     Raises:
-        Malformed: the frame is cut short, longer than it may be, or holds anything else than an answer.
+        MalformedError: the frame is cut short, longer than it may be, or holds anything else than an answer.
     """
     if (parts := _read(stream)) is None:
         return None
@@ -133,7 +133,7 @@ def checked_fields(fields: object) -> dict[str, Field]:
     """Check that fields are few, short, and texts or numbers.
 
     Raises:
-        Malformed: they are not.
+        MalformedError: they are not.
     """
     if not isinstance(fields, Mapping) or len(fields) > MAX_FIELDS:
         raise _malformed("has too many fields")
@@ -149,7 +149,7 @@ def checked_arrays(arrays: Arrays) -> Arrays:
     They must fit into a frame and be of the types that are exchanged.
 
     Raises:
-        Malformed: they are not.
+        MalformedError: they are not.
     """
     if sum(array.nbytes for array in arrays.values()) > MAX_BODY_BYTES - MAX_HEAD_BYTES:
         raise _malformed("is longer than a frame may be")
@@ -200,5 +200,5 @@ def _arrays(body: bytes) -> Arrays:
         raise _malformed("has a body that is no safetensors") from error
 
 
-def _malformed(what: str) -> Malformed:
-    return Malformed(Code.PROTOCOL, f"A message of the federation {what}; let all sites install the same version.")
+def _malformed(what: str) -> MalformedError:
+    return MalformedError(Code.PROTOCOL, f"A message of the federation {what}; let all sites install the same version.")

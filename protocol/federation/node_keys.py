@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
-from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, KeyFileError, MalformedError, UnauthenticError
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity.identities import private_pem
 from protocol.identity.key_files import PASSPHRASE_VARIABLE, is_encrypted, load_private_key, read_pem
@@ -42,11 +42,11 @@ def make_node_key(path: Path) -> Path:
         The file with the public half, for the coordinator and the other sites.
 
     Raises:
-        KeyFault: there is a key already, or the passphrase cannot be used.
-        StorageFault: the folder cannot be written.
+        KeyFileError: there is a key already, or the passphrase cannot be used.
+        FileError: the folder cannot be written.
     """
     if path.exists():
-        raise KeyFault(Code.KEY_EXISTS, f"{path} is there already; use it or name another file.")
+        raise KeyFileError(Code.KEY_EXISTS, f"{path} is there already; use it or name another file.")
     passphrase = new_passphrase() if os.environ.get(PASSPHRASE_VARIABLE) else None
     key = ec.generate_private_key(ec.SECP384R1())
     make_private_folder(path.parent)
@@ -60,7 +60,7 @@ def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Read a node key, and its passphrase if the file is encrypted.
 
     Raises:
-        KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
+        KeyFileError: it is missing, damaged, locked, readable by others, or of another kind.
     """
     key = load_private_key(path, read_passphrase() if is_encrypted(path) else None, read_pem)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
@@ -72,12 +72,12 @@ def load_public(path: Path) -> ec.EllipticCurvePublicKey:
     """Read the public half of a node key, as another site has sent it.
 
     Raises:
-        KeyFault: it is missing, damaged, or of another kind.
+        KeyFileError: it is missing, damaged, or of another kind.
     """
     try:
         key = load_ssh_public_key(read_bounded(path, MAX_PUBLIC_BYTES))
-    except (StorageFault, Malformed) as error:
-        raise KeyFault(Code.KEY_MISSING, f"{path} cannot be read; ask its site for the file again.") from error
+    except (FileError, MalformedError) as error:
+        raise KeyFileError(Code.KEY_MISSING, f"{path} cannot be read; ask its site for the file again.") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _other_kind(path) from error
     if not is_node_key(key):
@@ -106,7 +106,7 @@ def verify(key: ec.EllipticCurvePublicKey, statement: bytes, signature: bytes) -
     """Verify what `sign` made.
 
     Raises:
-        Unauthentic: the signature is not this key's over this statement.
+        UnauthenticError: the signature is not this key's over this statement.
     """
     half = SIGNATURE_BYTES // 2
     pair = encode_dss_signature(int.from_bytes(signature[:half]), int.from_bytes(signature[half:]))
@@ -115,7 +115,7 @@ def verify(key: ec.EllipticCurvePublicKey, statement: bytes, signature: bytes) -
             raise InvalidSignature
         key.verify(pair, statement, _HASH)
     except InvalidSignature as error:
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.SIG_INVALID, "A signature is not of the node key that was pinned; ask that site for its public key."
         ) from error
 
@@ -125,5 +125,5 @@ def pem_of(key: ec.EllipticCurvePrivateKey) -> str:
     return private_pem(key).decode()
 
 
-def _other_kind(path: Path) -> KeyFault:
-    return KeyFault(Code.KEY_DAMAGED, f"{path} is no node key (EC P-384); let its site make a new one.")
+def _other_kind(path: Path) -> KeyFileError:
+    return KeyFileError(Code.KEY_DAMAGED, f"{path} is no node key (EC P-384); let its site make a new one.")

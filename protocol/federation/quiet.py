@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from protocol.errors import Code, ContainmentFault
+from protocol.errors import Code, ContainmentError
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -35,11 +35,11 @@ def require_quiet() -> None:
     """Refuse to go on if Flower would send telemetry.
 
     Raises:
-        ContainmentFault: its switch is on, or is no longer where it was.
+        ContainmentError: its switch is on, or is no longer where it was.
     """
     from flwr.supercore import telemetry
 
     if getattr(telemetry, "FLWR_TELEMETRY_ENABLED", None) != "0":
-        raise ContainmentFault(
+        raise ContainmentError(
             Code.CONTAINMENT, "Flower's telemetry is not off; install the version of Flower that pyproject.toml names."
         )

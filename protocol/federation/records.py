@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.federation.messages import (
     FAILED,
     MAX_BODY_BYTES,
@@ -57,7 +57,7 @@ def question_of(message: Message) -> Question:
     Anything that is no question of this schema is refused.
 
     Raises:
-        Malformed: it has other records, values or types than a question has, or is too long.
+        MalformedError: it has other records, values or types than a question has, or is too long.
     """
     fields, arrays = _parts(message.content)
     return Question(run=message.metadata.run_id, kind=message.metadata.message_type, fields=fields, arrays=arrays)
@@ -67,7 +67,7 @@ def answer_of(reply: Message) -> Answer:
     """Read what a Flower reply answers.
 
     Raises:
-        Malformed: it has other values or types than an answer has, or is too long.
+        MalformedError: it has other values or types than an answer has, or is too long.
     """
     if reply.has_error():
         return Answer(error=FAILED)
@@ -84,7 +84,7 @@ def arrays_of(record: ArrayRecord) -> Arrays:
     """Read arrays as Flower brought them; nothing in them is executed.
 
     Raises:
-        Malformed: they are damaged, of another type, or too long.
+        MalformedError: they are damaged, of another type, or too long.
     """
     # `Array.numpy` reads with allow_pickle=False; the bytes are counted first, since a header may promise any shape.
     if sum(len(array.data) for array in record.values()) > MAX_BODY_BYTES:
@@ -110,5 +110,5 @@ def _parts(content: RecordDict) -> tuple[dict[str, Field], Arrays]:
     return fields, arrays_of(content.array_records[ARRAYS]) if ARRAYS in content else {}
 
 
-def _malformed(what: str) -> Malformed:
-    return Malformed(Code.PROTOCOL, f"A message of the federation {what}; let all sites install the same version.")
+def _malformed(what: str) -> MalformedError:
+    return MalformedError(Code.PROTOCOL, f"A message of the federation {what}; let all sites install the same version.")

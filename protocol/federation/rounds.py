@@ -16,7 +16,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from protocol.errors import Code, ConnectionFault, ProtocolError
+from protocol.errors import Code, PeerError, ProtocolError
 from protocol.federation.masking import Vector, from_integers, sum_masked
 from protocol.federation.messages import KEYS, MASKED, OFFER, OFFERS, STEP, Answer, Arrays, Field
 from protocol.federation.records import WEIGHT, answer_of, arrays_of, content_of
@@ -56,7 +56,7 @@ def average(
         step: name of the step in its run, such as ``round 3``.
 
     Raises:
-        ConnectionFault: too few sites answered.
+        PeerError: too few sites answered.
     """
     if not how.secure:
         return _plain(_gathered(grid, nodes, MessageType.TRAIN, fields, arrays, how.patience_s))
@@ -80,16 +80,14 @@ def masked_sum(
     A site that died is waited for, and all begin again.
 
     Raises:
-        ConnectionFault: a site does not come back, or refuses.
+        PeerError: a site does not come back, or refuses.
     """
     for _ in range(TRIES):
         offers = [_text(answer, OFFER) for answer in ask(grid, nodes, KEYS, {STEP: step}, {}, patience_s)]
         replies = _asked(grid, nodes, kind, {**fields, STEP: step, OFFERS: ",".join(offers)}, arrays, patience_s)
         if len(replies) == len(nodes):
             return sum_masked([_masked_of(answer_of(replies[node])) for node in nodes])
-    raise ConnectionFault(
-        Code.CONNECTION, "A site died over a masked step again and again; see its log, then run again."
-    )
+    raise PeerError(Code.CONNECTION, "A site died over a masked step again and again; see its log, then run again.")
 
 
 def ask(
@@ -103,7 +101,7 @@ def ask(
         The answers in the order of ``nodes``.
 
     Raises:
-        ConnectionFault: a site did not answer, or refused.
+        PeerError: a site did not answer, or refused.
     """
     return [answer_of(reply) for reply in _gathered(grid, nodes, kind, fields, arrays, patience_s)]
 
@@ -124,9 +122,7 @@ def _gathered(
     while missing := [node for node in nodes if node not in replies]:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise ConnectionFault(
-                Code.CONNECTION, f"{len(missing)} of {len(nodes)} sites did not answer; start them again."
-            )
+            raise PeerError(Code.CONNECTION, f"{len(missing)} of {len(nodes)} sites did not answer; start them again.")
         replies |= _asked(grid, missing, kind, fields, arrays, left)
         if len(replies) < len(nodes):
             time.sleep(_ASK_AGAIN_S)
@@ -144,7 +140,7 @@ def _asked(
         if not reply.has_error():
             replies[reply.metadata.src_node_id] = reply
         elif reply.error.code in _OWN_FAULTS:
-            raise ConnectionFault(
+            raise PeerError(
                 Code.CONNECTION, f"A site does not answer {kind!r} by its own rules; its operator's log says why."
             )
     return replies
@@ -164,7 +160,7 @@ def _text(answer: Answer, name: str) -> str:
 
 
 def _incomplete(name: str) -> ProtocolError:
-    return ConnectionFault(Code.PROTOCOL, f"A site's answer has no {name!r}; let all sites install the same version.")
+    return PeerError(Code.PROTOCOL, f"A site's answer has no {name!r}; let all sites install the same version.")
 
 
 def _plain(replies: Sequence[Message]) -> Arrays:

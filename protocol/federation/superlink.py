@@ -40,7 +40,7 @@ from flwr.superlink.grid import HttpGrid
 from flwr.superlink.main import create_app
 from flwr.superlink.servicer.runtime import runtime_handlers
 
-from protocol.errors import Code, ConnectionFault
+from protocol.errors import Code, PeerError
 from protocol.federation.coordinator_keys import CERTIFICATE_FILE, SERVER_KEY_FILE
 from protocol.federation.quiet import require_quiet
 from protocol.federation.stopping import ending_in_order
@@ -75,7 +75,7 @@ def superlink(keys: Path, address: str, nodes: Sequence[EllipticCurvePublicKey],
         log: file for Flower's log.
 
     Raises:
-        ConnectionFault: nothing can listen there.
+        PeerError: nothing can listen there.
     """
     require_quiet()
     _log_to(log)
@@ -225,7 +225,7 @@ def _served(app: AsgiApp, keys: Path, address: str) -> Iterator[None]:
     while not server.started and thread.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
     if not server.started:
-        raise ConnectionFault(Code.ADDRESS, f"Nothing can listen at {address}; name an address of this machine.")
+        raise PeerError(Code.ADDRESS, f"Nothing can listen at {address}; name an address of this machine.")
     try:
         yield
     finally:

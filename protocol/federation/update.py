@@ -17,8 +17,9 @@ import numpy as np
 
 from protocol.bundle import weights
 from protocol.bundle.architecture import ARCHITECTURES, MAX_CLASSES, MIN_CLASSES, TensorSpec, model_shapes, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.bundle.weights import Array, Arrays, Buffer
-from protocol.errors import Code, Malformed, Refused
+from protocol.errors import Code, MalformedError, RefusedError
 from protocol.files import make_private_folder, read_bounded, write_atomic
 
 MAX_UPDATE_BYTES = 16 << 20
@@ -40,10 +41,10 @@ def encode_update(update: Mapping[str, Array], arch: str, num_classes: int) -> b
         num_classes: C.
 
     Raises:
-        Malformed: a value is too large for the grid.
+        MalformedError: a value is too large for the grid.
     """
-    encoded = weights.quantize(update, arch, num_classes, _NO_STATISTICS)
-    return weights.encode(encoded, tensor_specs(arch, num_classes, _NO_STATISTICS))
+    form = ModelForm(arch, num_classes, _NO_STATISTICS)
+    return weights.encode(weights.quantize(update, form), tensor_specs(form))
 
 
 def check_update(data: Buffer, arch: str, num_classes: int, longest: float) -> Arrays:
@@ -59,15 +60,16 @@ def check_update(data: Buffer, arch: str, num_classes: int, longest: float) -> A
         The float32 arrays that leave, by their names.
 
     Raises:
-        Refused: a byte of it is not what the schema says, or it is longer.
+        RefusedError: a byte of it is not what the schema says, or it is longer.
     """
+    form = ModelForm(arch, num_classes, _NO_STATISTICS)
     try:
-        encoded = weights.decode(data, tensor_specs(arch, num_classes, _NO_STATISTICS))
-    except Malformed as fault:
+        encoded = weights.decode(data, tensor_specs(form))
+    except MalformedError as fault:
         raise _no_update("it is not laid out as a bundle's weights are") from fault
-    for violation in weights.row_violations(encoded, arch, num_classes, _NO_STATISTICS):
+    for violation in weights.row_violations(encoded, form):
         raise _no_update(str(violation))
-    update = weights.dequantize(encoded, arch, num_classes, _NO_STATISTICS)
+    update = weights.dequantize(encoded, form)
     if not (length := length_of(update)) <= longest * ROUNDING:
         raise _no_update(f"it has a length of {length:.3g} and may have {longest:.3g} at most")
     return update
@@ -85,11 +87,11 @@ def refuse_foreign(change: Mapping[str, Array], arch: str, num_classes: int, lon
         longest: Euclidean length that so many rounds can have come to.
 
     Raises:
-        Refused: a name, a shape or a type is another, or it is not finite, or longer.
+        RefusedError: a name, a shape or a type is another, or it is not finite, or longer.
     """
     found = {name: array.shape for name, array in change.items() if array.dtype == np.float32}
     if found != shapes(arch, num_classes) or not length_of(change) <= longest * ROUNDING:
-        raise Refused(
+        raise RefusedError(
             Code.EGRESS,
             "What came from the coordinator is no sum of updates of this model; let all sites install the same version "
             "and allow the same `longest`.",
@@ -98,7 +100,7 @@ def refuse_foreign(change: Mapping[str, Array], arch: str, num_classes: int, lon
 
 def shapes(arch: str, num_classes: int) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of an update's arrays, in their order."""
-    return model_shapes(arch, num_classes, _NO_STATISTICS)
+    return model_shapes(ModelForm(arch, num_classes, _NO_STATISTICS))
 
 
 def length_of(update: Mapping[str, Array]) -> float:
@@ -123,10 +125,10 @@ def refuse_spent(keys_dir: Path, weights_sha256: bytes, *, budget: int) -> None:
     As many have left as the site allows.
 
     Raises:
-        Refused: that many have left.
+        RefusedError: that many have left.
     """
     if len(updates_left(keys_dir, weights_sha256)) >= budget:
-        raise Refused(
+        raise RefusedError(
             Code.POLICY,
             f"{budget} updates of this model have left the site, which is all that it allows; raise `rounds` under "
             "`together` in the site's settings, or adapt alone.",
@@ -137,8 +139,8 @@ def keep_copy(keys_dir: Path, weights_sha256: bytes, data: Buffer, *, budget: in
     """Keep a copy of an update that is about to leave: it counts from now on.
 
     Raises:
-        Refused: as many as the site allows have left already.
-        StorageFault: the copy cannot be written.
+        RefusedError: as many as the site allows have left already.
+        FileError: the copy cannot be written.
     """
     refuse_spent(keys_dir, weights_sha256, budget=budget)
     folder = keys_dir / LEFT / weights_sha256.hex()
@@ -154,8 +156,8 @@ def list_left(keys_dir: Path) -> list[dict[str, Any]]:
     Every tensor is listed with its shape, bytes and length.
 
     Raises:
-        Malformed: a copy is longer than an update.
-        StorageFault: it cannot be read.
+        MalformedError: a copy is longer than an update.
+        FileError: it cannot be read.
     """
     listing = []
     for folder in sorted((keys_dir / LEFT).glob("[0-9a-f]*")):
@@ -194,8 +196,8 @@ def format_left(listing: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, f"{len(listing)} updates have left this site, {total} bytes in all"])
 
 
-def _no_update(why: str) -> Refused:
-    return Refused(Code.EGRESS, f"What was to leave this site is no update, because {why}; nothing left.")
+def _no_update(why: str) -> RefusedError:
+    return RefusedError(Code.EGRESS, f"What was to leave this site is no update, because {why}; nothing left.")
 
 
 def _content(data: Buffer) -> dict[str, Any]:
@@ -204,11 +206,14 @@ def _content(data: Buffer) -> dict[str, Any]:
     The copy is recognized by the one header, among those of all models, that it begins with.
     """
     for arch, num_classes in product(ARCHITECTURES, range(MIN_CLASSES, MAX_CLASSES + 1)):
-        specs = tensor_specs(arch, num_classes, _NO_STATISTICS)
+        form = ModelForm(arch, num_classes, _NO_STATISTICS)
+        specs = tensor_specs(form)
         if len(data) == weights.encoded_bytes(specs) and data[: len(weights.header(specs))] == weights.header(specs):
-            update = weights.dequantize(weights.decode(data, specs), arch, num_classes, _NO_STATISTICS)
+            update = weights.dequantize(weights.decode(data, specs), form)
             return {"length": length_of(update), "tensors": [_tensor(spec, update) for spec in specs]}
-    raise Malformed(Code.HEADER_MISMATCH, "A copy of an update was changed after it left; ask who can write there.")
+    raise MalformedError(
+        Code.HEADER_MISMATCH, "A copy of an update was changed after it left; ask who can write there."
+    )
 
 
 def _tensor(spec: TensorSpec, update: Arrays) -> dict[str, Any]:

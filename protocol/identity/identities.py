@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from protocol.errors import Code, Unauthentic
+from protocol.errors import Code, UnauthenticError
 from protocol.identity import signing
 from protocol.identity.locked_keys import lock
 from protocol.identity.sealing_keys import SealingKey
@@ -179,7 +179,7 @@ def check_online(endorsement: bytes, public_key: bytes, issuer: bytes) -> None:
         issuer: fingerprint of the release key that is trusted, 32 bytes.
 
     Raises:
-        Unauthentic: it is endorsed by another key, or the endorsement does not hold.
+        UnauthenticError: it is endorsed by another key, or the endorsement does not hold.
     """
     if len(endorsement) != ONLINE_ENDORSEMENT_BYTES or len(public_key) != _PUBLIC_KEY_BYTES:
         raise _not_online()
@@ -200,7 +200,7 @@ def check_endorsement(certificate: bytes) -> Endorsement:
         certificate: PEM or DER.
 
     Raises:
-        Unauthentic: not a certificate of ours, or its endorsement, names or own signature do not hold.
+        UnauthenticError: not a certificate of ours, or its endorsement, names or own signature do not hold.
     """
     return _check_endorsement(_parse_certificate(certificate))
 
@@ -312,13 +312,13 @@ def _parse_certificate(certificate: bytes) -> x509.Certificate:
         raise _not_endorsed() from error
 
 
-def _not_endorsed() -> Unauthentic:
-    return Unauthentic(
+def _not_endorsed() -> UnauthenticError:
+    return UnauthenticError(
         Code.IDENTITY, "The certificate is not endorsed by an ECAN identity; check that the peer is a site."
     )
 
 
-def _not_online() -> Unauthentic:
-    return Unauthentic(
+def _not_online() -> UnauthenticError:
+    return UnauthenticError(
         Code.IDENTITY, "The online key is not endorsed by the source that is trusted; compare the fingerprints."
     )

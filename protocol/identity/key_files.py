@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, KeyFileError, MalformedError, UnauthenticError
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity import signing
 from protocol.identity.identities import (
@@ -74,7 +74,7 @@ def is_encrypted(path: Path) -> bool:
     """
     try:
         return read_bounded(path, MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED)
-    except (StorageFault, Malformed):
+    except (FileError, MalformedError):
         return False
 
 
@@ -89,11 +89,11 @@ def write_identity(identity: Identity, folder: Path, passphrase: bytes | None = 
         passphrase: encrypts all private keys; None leaves them as they are.
 
     Raises:
-        KeyFault: the folder holds an identity already; keys are never overwritten.
-        StorageFault: the folder cannot be written.
+        KeyFileError: the folder holds an identity already; keys are never overwritten.
+        FileError: the folder cannot be written.
     """
     if has_identity(folder):
-        raise KeyFault(Code.KEY_EXISTS, f"{folder} holds an identity already; use it or name another folder.")
+        raise KeyFileError(Code.KEY_EXISTS, f"{folder} holds an identity already; use it or name another folder.")
     make_private_folder(folder)
     write_atomic(folder / PUBLIC_FILE, identity.certificate_pem, 0o644)
     write_atomic(folder / TLS_KEY_FILE, private_pem(identity.tls_key, passphrase))
@@ -117,7 +117,7 @@ def load_identity(folder: Path, passphrase: bytes | None = None) -> Identity:
         passphrase: opens the private keys if they are encrypted.
 
     Raises:
-        KeyFault: a file is missing, damaged, locked, readable by others, or not of the same identity.
+        KeyFileError: a file is missing, damaged, locked, readable by others, or not of the same identity.
     """
     signing_key = load_ed25519_key(folder / SIGNING_KEY_FILE, passphrase)
     public, tls_key = _load_certified_key(folder, passphrase)
@@ -144,12 +144,12 @@ def load_public(folder: Path) -> PublicIdentity:
     """Read whose keys a folder holds, without touching one of them.
 
     Raises:
-        KeyFault: the certificate is missing or damaged.
+        KeyFileError: the certificate is missing or damaged.
     """
     path = folder / PUBLIC_FILE
     try:
         return read_public(_read_key_file(path))
-    except Unauthentic as error:
+    except UnauthenticError as error:
         raise _damaged(path) from error
 
 
@@ -161,11 +161,11 @@ def load_server_identity(folder: Path, passphrase: bytes | None = None) -> Serve
     Opens `SERVER_FILES` and nothing else: the release key may be out of this process's reach, or elsewhere.
 
     Raises:
-        KeyFault: a file is missing, damaged, locked, readable by others, or not of the same source.
+        KeyFileError: a file is missing, damaged, locked, readable by others, or not of the same source.
     """
     public, tls_key = _load_certified_key(folder, passphrase)
     if public.role is not Role.SOURCE:
-        raise KeyFault(Code.KEY_DAMAGED, f"{folder} holds a target's keys; name the source's keys folder.")
+        raise KeyFileError(Code.KEY_DAMAGED, f"{folder} holds a target's keys; name the source's keys folder.")
     online_key, online_endorsement = _load_online_key(folder, passphrase, public.fingerprint)
     return ServerIdentity(
         fingerprint=public.fingerprint,
@@ -181,7 +181,7 @@ def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     """Read one private key file.
 
     Raises:
-        KeyFault: it is missing, damaged, locked, readable by others, or of another kind.
+        KeyFileError: it is missing, damaged, locked, readable by others, or of another kind.
     """
     key = load_private_key(path, passphrase, read_pem)
     if not isinstance(key, Ed25519PrivateKey):
@@ -198,13 +198,13 @@ def load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes
         read: makes a key of the file's bytes and the passphrase.
 
     Raises:
-        KeyFault: it is missing, damaged, locked, or readable by others.
+        KeyFileError: it is missing, damaged, locked, or readable by others.
     """
     pem = _read_key_file(path)
     refuse_exposed(path)
     is_locked_file = pem.startswith(_ENCRYPTED)
     if is_locked_file and passphrase is None:
-        raise KeyFault(
+        raise KeyFileError(
             Code.KEY_LOCKED,
             f"{path} is encrypted; write its passphrase into a file that only you can read and name that file in "
             f"{PASSPHRASE_VARIABLE}, or run the command in a terminal.",
@@ -213,7 +213,7 @@ def load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes
         return read(pem, passphrase if is_locked_file else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if is_locked_file:  # a wrong passphrase and a damaged file look alike
-            raise KeyFault(
+            raise KeyFileError(
                 Code.KEY_LOCKED,
                 f"The passphrase does not open {path}; give the right one, or restore the file from a backup.",
             ) from error
@@ -242,15 +242,17 @@ def refuse_exposed(path: Path) -> None:
     The file's content is not read.
 
     Raises:
-        KeyFault: others have access to it.
+        KeyFileError: others have access to it.
     """
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise KeyFault(Code.KEY_EXPOSED, f"{path} can be read by other users; run `chmod 600 {path}`.")
+        raise KeyFileError(Code.KEY_EXPOSED, f"{path} can be read by other users; run `chmod 600 {path}`.")
 
 
-def mixed_keys(folder: Path) -> KeyFault:
+def mixed_keys(folder: Path) -> KeyFileError:
     """Return the error for a keys folder with files of two identities."""
-    return KeyFault(Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup.")
+    return KeyFileError(
+        Code.KEY_DAMAGED, f"The files in {folder} do not belong together; restore them from one backup."
+    )
 
 
 def _load_certified_key(folder: Path, passphrase: bytes | None) -> tuple[PublicIdentity, ec.EllipticCurvePrivateKey]:
@@ -272,7 +274,7 @@ def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> t
         raise _damaged(folder / ONLINE_ENDORSEMENT_FILE)
     try:
         check_online(endorsement, signing.raw_public_key(online_key), issuer)
-    except Unauthentic as error:
+    except UnauthenticError as error:
         raise mixed_keys(folder) from error
     return online_key, endorsement
 
@@ -280,11 +282,11 @@ def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> t
 def _read_key_file(path: Path) -> bytes:
     try:
         return read_bounded(path, MAX_CERTIFICATE_BYTES)
-    except (StorageFault, Malformed) as error:
-        raise KeyFault(
+    except (FileError, MalformedError) as error:
+        raise KeyFileError(
             Code.KEY_MISSING, f"{path} cannot be read; restore it from a backup or create new keys elsewhere."
         ) from error
 
 
-def _damaged(path: Path) -> KeyFault:
-    return KeyFault(Code.KEY_DAMAGED, f"{path} is not a valid file of its kind; restore it from a backup.")
+def _damaged(path: Path) -> KeyFileError:
+    return KeyFileError(Code.KEY_DAMAGED, f"{path} is not a valid file of its kind; restore it from a backup.")

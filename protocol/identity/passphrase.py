@@ -11,7 +11,7 @@ import stat
 import sys
 from pathlib import Path
 
-from protocol.errors import Code, KeyFault, ProtocolError
+from protocol.errors import Code, KeyFileError, ProtocolError
 from protocol.files import read_bounded
 from protocol.identity.key_files import PASSPHRASE_VARIABLE, is_locked
 
@@ -31,7 +31,7 @@ def read_passphrase() -> bytes | None:
         None if there is neither; keys without encryption need none.
 
     Raises:
-        KeyFault: the file is missing, readable by others, or holds no passphrase.
+        KeyFileError: the file is missing, readable by others, or holds no passphrase.
     """
     if path := os.environ.get(PASSPHRASE_VARIABLE):
         return _read_file(Path(path))
@@ -44,7 +44,7 @@ def passphrase_for(folder: Path) -> bytes | None:
     Nobody is asked if none of them is encrypted.
 
     Raises:
-        KeyFault: see `read_passphrase`.
+        KeyFileError: see `read_passphrase`.
     """
     return read_passphrase() if is_locked(folder) else None
 
@@ -53,21 +53,21 @@ def new_passphrase() -> bytes:
     """Ask for the passphrase of new keys; a person types it twice.
 
     Raises:
-        KeyFault: there is none, it is too short, or it was not typed alike.
+        KeyFileError: there is none, it is too short, or it was not typed alike.
     """
     passphrase = read_passphrase()
     if passphrase is None:
-        raise KeyFault(
+        raise KeyFileError(
             Code.KEY_LOCKED,
             f"There is nobody to ask for a passphrase; write one into a file with mode 600 and name it in "
             f"{PASSPHRASE_VARIABLE}.",
         )
     if len(passphrase) < MIN_PASSPHRASE_BYTES:
-        raise KeyFault(
+        raise KeyFileError(
             Code.KEY_LOCKED, f"The passphrase is too short; take some words, {MIN_PASSPHRASE_BYTES} characters in all."
         )
     if not os.environ.get(PASSPHRASE_VARIABLE) and _ask("The same again: ") != passphrase:
-        raise KeyFault(Code.KEY_LOCKED, "The two passphrases are not the same; run the command again.")
+        raise KeyFileError(Code.KEY_LOCKED, "The two passphrases are not the same; run the command again.")
     return passphrase
 
 
@@ -76,11 +76,11 @@ def _read_file(path: Path) -> bytes:
         content = read_bounded(path, MAX_PASSPHRASE_BYTES + 2)
         exposed = stat.S_IMODE(path.stat().st_mode) & 0o077
     except (ProtocolError, OSError) as error:
-        raise KeyFault(
+        raise KeyFileError(
             Code.KEY_MISSING, f"The passphrase file {path} cannot be read; check {PASSPHRASE_VARIABLE}."
         ) from error
     if exposed:
-        raise KeyFault(Code.KEY_EXPOSED, f"{path} can be read by other users; run chmod 600 on it.")
+        raise KeyFileError(Code.KEY_EXPOSED, f"{path} can be read by other users; run chmod 600 on it.")
     return _checked(content.removesuffix(b"\n").removesuffix(b"\r"))
 
 
@@ -88,12 +88,14 @@ def _ask(prompt: str) -> bytes:
     try:
         return _checked(getpass.getpass(prompt).encode())
     except EOFError as error:
-        raise KeyFault(Code.KEY_LOCKED, "No passphrase was given; run the command again.") from error
+        raise KeyFileError(Code.KEY_LOCKED, "No passphrase was given; run the command again.") from error
 
 
 def _checked(passphrase: bytes) -> bytes:
     if not 0 < len(passphrase) <= MAX_PASSPHRASE_BYTES or b"\n" in passphrase or b"\0" in passphrase:
-        raise KeyFault(Code.KEY_LOCKED, f"A passphrase is one line of 1 to {MAX_PASSPHRASE_BYTES} bytes; give another.")
+        raise KeyFileError(
+            Code.KEY_LOCKED, f"A passphrase is one line of 1 to {MAX_PASSPHRASE_BYTES} bytes; give another."
+        )
     return passphrase
 
 

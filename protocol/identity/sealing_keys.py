@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.identity.locked_keys import BEGINS, lock, unlock
 
 PUBLIC_KEY_BYTES = 1184 + 32
@@ -40,7 +40,7 @@ class SealingPublicKey:
         raw: the ML-KEM-768 key and the X25519 key, 1184 + 32 bytes.
 
     Raises:
-        Malformed: wrong length, not the only encoding of its key, or a point of low order, to which everything is
+        MalformedError: wrong length, not the only encoding of its key, or a point of low order, to which everything is
             sealed alike.
     """
 
@@ -55,7 +55,7 @@ class SealingPublicKey:
             X25519PrivateKey.generate().exchange(point)  # the library refuses points of low order here
             key = MLKEM768X25519PublicKey(MLKEM768PublicKey.from_public_bytes(mlkem), point)
         except ValueError as error:
-            raise Malformed(Code.VALUE, "The sealing key is not a valid key; ask for a new request.") from error
+            raise MalformedError(Code.VALUE, "The sealing key is not a valid key; ask for a new request.") from error
         object.__setattr__(self, "hpke_key", key)
 
 

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from protocol import canonical
-from protocol.errors import Code, Malformed, Unauthentic
+from protocol.errors import Code, MalformedError, UnauthenticError
 
 MAX_ENVELOPE_BYTES = 16 * 1024
 
@@ -107,14 +107,14 @@ def parse_envelope(data: bytes) -> Envelope:
     """Read an envelope's structure; believe nothing.
 
     Raises:
-        Malformed: it is not the only encoding of an envelope.
-        Unauthentic: there is not exactly one signature.
+        MalformedError: it is not the only encoding of an envelope.
+        UnauthenticError: there is not exactly one signature.
     """
     value = canonical.parse_object(data, what="envelope", max_bytes=MAX_ENVELOPE_BYTES)
     signatures = value.pop("signatures", None)
     fields = canonical.load_fields(value, _ENVELOPE, what="envelope")
     if not isinstance(signatures, list) or len(signatures) != 1:
-        raise Unauthentic(Code.SIG_MISSING, "The envelope must carry one signature; ask for a signed file.")
+        raise UnauthenticError(Code.SIG_MISSING, "The envelope must carry one signature; ask for a signed file.")
     signature = canonical.load_fields(signatures[0], _SIGNATURE, what="signature")
     envelope = Envelope(
         payload_type=fields["payloadType"],
@@ -123,7 +123,7 @@ def parse_envelope(data: bytes) -> Envelope:
         signature=_decode64(signature["sig"]),
     )
     if _render(envelope) != data:
-        raise Malformed(Code.NOT_CANONICAL, "The envelope is not in its canonical form; ask for a new file.")
+        raise MalformedError(Code.NOT_CANONICAL, "The envelope is not in its canonical form; ask for a new file.")
     return envelope
 
 
@@ -136,15 +136,15 @@ def verify_envelope(envelope: Envelope, *, payload_type: str, signer: bytes) -> 
         signer: fingerprint of the only key that is trusted for it, 32 bytes.
 
     Raises:
-        Unauthentic: another key, another type, or a signature that does not hold.
+        UnauthenticError: another key, another type, or a signature that does not hold.
     """
     if envelope.signer != signer:
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.KEY_UNKNOWN,
             f"Signed by {envelope.signer.hex()}, but {signer.hex()} is trusted; compare the fingerprints.",
         )
     if envelope.payload_type != payload_type:
-        raise Unauthentic(Code.PAYLOAD_TYPE, f"The signed content is not {payload_type}; ask for the right file.")
+        raise UnauthenticError(Code.PAYLOAD_TYPE, f"The signed content is not {payload_type}; ask for the right file.")
     verify_signature(envelope.public_key, envelope.signature, payload_type, envelope.payload)
     return envelope.payload
 
@@ -153,16 +153,18 @@ def verify_signature(public_key: bytes, signature: bytes, payload_type: str, pay
     """Verify a bare signature over a typed payload.
 
     Raises:
-        Unauthentic: it does not hold, or the key is one under which everything is signed.
+        UnauthenticError: it does not hold, or the key is one under which everything is signed.
     """
     if _without_sign(public_key) in _SMALL_ORDER:
-        raise Unauthentic(Code.SIG_INVALID, "The key is none that anybody alone can sign with; ask for a new file.")
+        raise UnauthenticError(
+            Code.SIG_INVALID, "The key is none that anybody alone can sign with; ask for a new file."
+        )
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(
             signature, pre_authentication_encoding(payload_type, payload)
         )
     except (InvalidSignature, ValueError) as error:
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.SIG_INVALID, "The signature does not hold: the content was changed; ask for a new file."
         ) from error
 
@@ -191,4 +193,4 @@ def _decode64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise Malformed(Code.NOT_CANONICAL, "The envelope's base64 is damaged; ask for a new file.") from error
+        raise MalformedError(Code.NOT_CANONICAL, "The envelope's base64 is damaged; ask for a new file.") from error

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from protocol.bundle.architecture import input_scalings, layers, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.bundle.weights import MAX_BIAS, MAX_EXPONENT, MAX_WEIGHT, MIN_EXPONENT
 
 SPEECH_BITS_PER_SECOND = 6000
@@ -42,14 +43,14 @@ class Capacity:
         return math.ceil(self.bits / 8)
 
 
-def capacity(arch: str, num_classes: int, normalization: str) -> Capacity:
+def capacity(form: ModelForm) -> Capacity:
     """Compute what the weights of a form could carry, in bits."""
-    written = 8 * sum(spec.num_bytes for spec in tensor_specs(arch, num_classes, normalization))
+    written = 8 * sum(spec.num_bytes for spec in tensor_specs(form))
     by_values = 0.0
-    for name, length in input_scalings(arch, normalization).items():
+    for name, length in input_scalings(form).items():
         by_values += length * math.log2(_num_elements(positive=name == "input.scale"))
     by_order = {}
-    for layer in layers(arch, num_classes):
+    for layer in layers(form.arch, form.num_classes):
         num_rows = _num_rows(math.prod(layer.shape[1:]), empty=layer.ordered)
         by_values += layer.units * math.log2(num_rows)
         if layer.ordered:

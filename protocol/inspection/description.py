@@ -15,7 +15,7 @@ from protocol.bundle import manifest, sealing, weights
 from protocol.bundle.architecture import TensorSpec, tensor_specs
 from protocol.bundle.manifest import Manifest
 from protocol.bundle.weights import Buffer
-from protocol.errors import Code, Unauthentic
+from protocol.errors import Code, UnauthenticError
 from protocol.identity import signing
 from protocol.identity.signing import Envelope
 from protocol.inspection.capacity import Capacity, capacity
@@ -105,15 +105,15 @@ def describe(data: Buffer) -> Description:
     """List every byte of a bundle without trusting it.
 
     Raises:
-        Malformed: it is not laid out as a bundle.
-        Unauthentic: it has no signature, or one of something else than a manifest.
+        MalformedError: it is not laid out as a bundle.
+        UnauthenticError: it has no signature, or one of something else than a manifest.
     """
     frame = bundle.split(data)
     envelope = signing.parse_envelope(frame.envelope)
     if envelope.payload_type != manifest.PAYLOAD_TYPE:
-        raise Unauthentic(Code.PAYLOAD_TYPE, "The bundle's envelope holds no manifest; ask for a new bundle.")
+        raise UnauthenticError(Code.PAYLOAD_TYPE, "The bundle's envelope holds no manifest; ask for a new bundle.")
     stated = Manifest.from_bytes(envelope.payload)
-    specs = tensor_specs(stated.arch, len(stated.classes), stated.norm)
+    specs = tensor_specs(stated.form)
     weights.decode(frame.weights, specs)
     parts = (*_BUNDLE_HEAD, *_envelope_parts(frame.envelope, envelope), *_weights_parts(specs))
     values = canonical.parse_object(envelope.payload, what="manifest", max_bytes=manifest.MAX_MANIFEST_BYTES)
@@ -128,7 +128,7 @@ def describe(data: Buffer) -> Description:
         signature_holds=_signature_holds(envelope),
         weights_hold=hashlib.sha256(frame.weights).digest() == stated.weights_sha256,
         digest=hashlib.sha256(data).digest(),
-        capacity=capacity(stated.arch, len(stated.classes), stated.norm),
+        capacity=capacity(stated.form),
     )
 
 
@@ -136,8 +136,8 @@ def describe_sealed(data: Buffer) -> SealedDescription:
     """List every byte of a sealed file without opening it.
 
     Raises:
-        Malformed: it is not laid out as a sealed file.
-        Refused: it is a bundle that was not sealed.
+        MalformedError: it is not laid out as a sealed file.
+        RefusedError: it is a bundle that was not sealed.
     """
     outline = sealing.outline(data)
     segments = _segment_parts(outline.plain_bytes)
@@ -214,6 +214,6 @@ def _rows(data: Buffer, parts: Iterable[_Part]) -> Iterator[Row]:
 def _signature_holds(envelope: Envelope) -> bool:
     try:
         signing.verify_envelope(envelope, payload_type=manifest.PAYLOAD_TYPE, signer=envelope.signer)
-    except Unauthentic:
+    except UnauthenticError:
         return False
     return True

@@ -40,9 +40,9 @@ def inspect(path: Path, sealing_key: SealingKey | None = None) -> dict[str, Any]
         sealing_key: opens a sealed file, whose listing then has that of the bundle under ``inside``.
 
     Raises:
-        StorageFault: the file cannot be read.
-        Malformed: it is laid out neither as a bundle nor as a sealed file.
-        Unauthentic: it carries no signature, or the key does not open it.
+        FileError: the file cannot be read.
+        MalformedError: it is laid out neither as a bundle nor as a sealed file.
+        UnauthenticError: it carries no signature, or the key does not open it.
     """
     data = read_bounded(path, max(MAX_BUNDLE_BYTES, MAX_SEALED_BYTES))
     if data.startswith(sealing.MAGIC):

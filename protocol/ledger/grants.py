@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from protocol import canonical
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 
 SECONDS_PER_DAY = 86_400
 WINDOW_S = SECONDS_PER_DAY
@@ -152,7 +152,7 @@ class GrantRecord:
     receipt: bytes | None = None
 
 
-class CannotFollow(Exception):
+class CannotFollowError(Exception):
     """Report that a line cannot follow the lines before it.
 
     The message is half a sentence.
@@ -169,12 +169,12 @@ def advance(record: GrantRecord | None, entry: dict[str, Any]) -> GrantRecord:
         entry: the fields of the line, see `read_line`.
 
     Raises:
-        CannotFollow: this cannot happen to the grant now.
+        CannotFollowError: this cannot happen to the grant now.
     """
     event = entry["event"]
     if event is GrantEvent.ISSUED:
         if record is not None:
-            raise CannotFollow("it issues a grant again")
+            raise CannotFollowError("it issues a grant again")
         facts = {name: entry[name] for name in _FACTS[event] if name != "model"}
         return GrantRecord(grant=entry["grant"], state=GrantState.ISSUED, **facts)
     if (
@@ -182,7 +182,7 @@ def advance(record: GrantRecord | None, entry: dict[str, Any]) -> GrantRecord:
         or record.state not in _BEFORE[event]
         or (event is GrantEvent.OPENED and record.expires_s is not None)
     ):
-        raise CannotFollow("it does not follow from the state of its grant")
+        raise CannotFollowError("it does not follow from the state of its grant")
     if event is GrantEvent.OPENED:
         state = GrantState.RESERVED if record.state is GrantState.ISSUED else record.state
         return replace(record, state=state, expires_s=entry["expires_s"])
@@ -195,7 +195,7 @@ def write_line(entry: dict[str, Any]) -> bytes:
     """Write the line of an event: a canonical record of its fields.
 
     Raises:
-        Malformed: a field is of another type or out of range.
+        MalformedError: a field is of another type or out of range.
     """
     return canonical.write_record(entry, _line_schema(entry["event"]), what=_WHAT)
 
@@ -204,21 +204,21 @@ def read_line(data: bytes) -> dict[str, Any]:
     """Read the fields of a line.
 
     Raises:
-        Malformed: it is not the record of an event.
+        MalformedError: it is not the record of an event.
     """
     value = canonical.parse_object(data, what=_WHAT, max_bytes=_MAX_LINE_BYTES)
     event = _COMMON["event"].load("event", value.get("event"))
     return canonical.load_fields(value, _line_schema(event), what=_WHAT)
 
 
-def ended_grant(state: GrantState) -> Refused:
+def ended_grant(state: GrantState) -> RefusedError:
     """Return the refusal for a grant that has ended."""
     why = {
         GrantState.CLOSED: "is closed: its bundle was delivered once",
         GrantState.DENIED: "was taken back by the source",
         GrantState.EXPIRED: "is over: its window has passed or its quota is used up",
     }[state]
-    return Refused(Code.STATE, f"This grant {why}; ask the target site for a new request.")
+    return RefusedError(Code.STATE, f"This grant {why}; ask the target site for a new request.")
 
 
 def _line_schema(event: GrantEvent) -> canonical.Schema:

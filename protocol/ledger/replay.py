@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import Any
 
 from protocol.errors import ProtocolError
-from protocol.ledger.grants import CannotFollow, GrantEvent, GrantRecord, advance, read_line
+from protocol.ledger.grants import CannotFollowError, GrantEvent, GrantRecord, advance, read_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class History:
     releases: dict[bytes, int] = field(default_factory=dict)
 
 
-class ForeignChange(Exception):
+class ForeignChangeError(Exception):
     """Report what something else than the ledger has changed.
 
     The message is half a sentence.
@@ -82,21 +82,21 @@ def replay(lines: Iterable[tuple[int, bytes, bytes]]) -> History:
         lines: number, record and hash of each, in order of the numbers.
 
     Raises:
-        ForeignChange: it names the first wrong line.
+        ForeignChangeError: it names the first wrong line.
     """
     history = History()
     for seq, data, digest in lines:
         head = history.head.then(data)
         if seq != head.seq:
-            raise ForeignChange(f"line {head.seq} is missing")
+            raise ForeignChangeError(f"line {head.seq} is missing")
         if digest != head.digest:
-            raise ForeignChange(f"line {head.seq} is not what was written there")
+            raise ForeignChangeError(f"line {head.seq} is not what was written there")
         history.head = head
         try:
             _add(history, read_line(data))
-        except (ProtocolError, CannotFollow) as error:
-            why = error if isinstance(error, CannotFollow) else "it is not the record of an event"
-            raise ForeignChange(f"line {head.seq} was never written by this program: {why}") from error
+        except (ProtocolError, CannotFollowError) as error:
+            why = error if isinstance(error, CannotFollowError) else "it is not the record of an event"
+            raise ForeignChangeError(f"line {head.seq} was never written by this program: {why}") from error
     return history
 
 
@@ -109,17 +109,17 @@ def compare(history: History, rows: Iterable[tuple[int, GrantRecord]], releases:
         releases: each model's SHA-256 with its release number.
 
     Raises:
-        ForeignChange: it names the first wrong row.
+        ForeignChangeError: it names the first wrong row.
     """
     told = sorted(history.grants.values(), key=lambda rebuilt: rebuilt.issued)
     for row, rebuilt in zip_longest(rows, told):
         if rebuilt is None:
-            raise ForeignChange(f"no line issued the grant {row[1].grant.hex()} that has a row")
+            raise ForeignChangeError(f"no line issued the grant {row[1].grant.hex()} that has a row")
         if row is None or (row[0], _as_lines_tell(row[1])) != (rebuilt.issued, rebuilt.record):
             grant = rebuilt.record.grant.hex()
-            raise ForeignChange(f"the row of grant {grant} is not what the lines up to line {rebuilt.last} left")
+            raise ForeignChangeError(f"the row of grant {grant} is not what the lines up to line {rebuilt.last} left")
     if dict(releases) != history.releases:
-        raise ForeignChange("the numbers of the releases are not what the lines say")
+        raise ForeignChangeError("the numbers of the releases are not what the lines say")
 
 
 def _add(history: History, entry: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ def _add(history: History, entry: dict[str, Any]) -> None:
     if entry["event"] is GrantEvent.ISSUED:
         release = history.releases.setdefault(entry["model"], len(history.releases) + 1)
         if release != entry["release"]:
-            raise CannotFollow("its release does not belong to its model")
+            raise CannotFollowError("its release does not belong to its model")
     known = history.grants.get(entry["grant"])
     record = advance(known.record if known else None, entry)
     line = history.head.seq

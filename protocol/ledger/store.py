@@ -25,7 +25,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from protocol.errors import Code, Refused, StorageFault
+from protocol.errors import Code, FileError, RefusedError
 from protocol.ledger import replay
 from protocol.ledger.grants import (
     CLOCK_SLACK_S,
@@ -42,7 +42,7 @@ from protocol.ledger.grants import (
     ended_grant,
     write_line,
 )
-from protocol.ledger.replay import ForeignChange, Head
+from protocol.ledger.replay import ForeignChangeError, Head
 from protocol.locks import locked
 
 _VERSION = 2
@@ -76,7 +76,6 @@ CREATE TABLE IF NOT EXISTS grants (
     sent_bytes INTEGER NOT NULL DEFAULT 0 CHECK (sent_bytes BETWEEN 0 AND {QUOTA_FACTOR} * size),
     receipt BLOB CHECK ((receipt IS NOT NULL) = (state = 'CLOSED'))
 ) STRICT;
-CREATE INDEX IF NOT EXISTS grants_by_audience ON grants (audience);
 CREATE TRIGGER IF NOT EXISTS entries_are_only_appended BEFORE INSERT ON entries
 WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq), 0) + 1 FROM entries)
 BEGIN SELECT RAISE(ABORT, 'the entries are append-only'); END;
@@ -103,6 +102,8 @@ BEGIN SELECT RAISE(ABORT, 'the counters only rise'); END;
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
+_FORMER_INDEX = ("index", "grants_by_audience", "grants", "CREATE INDEX grants_by_audience ON grants (audience)")
+"""Ledgers of before have one index more, which nothing reads; it is no change by a stranger."""
 
 
 class Ledger:
@@ -126,12 +127,12 @@ class Ledger:
         One that is already there stays as it is.
 
         Raises:
-            StorageFault: it cannot be written.
+            FileError: it cannot be written.
         """
         try:
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         except OSError as error:
-            raise StorageFault(
+            raise FileError(
                 Code.LEDGER, f"The ledger {path} cannot be created ({error.strerror}); choose another place."
             ) from error
         ledger = cls(path)
@@ -181,7 +182,7 @@ class Ledger:
         """Offer a grant to its site; the first time starts the window.
 
         Raises:
-            Refused: the grant is unknown, has ended, or its window is over.
+            RefusedError: the grant is unknown, has ended, or its window is over.
         """
         with self._transaction() as db:
             record = _serving(db, grant, now_s)
@@ -193,14 +194,14 @@ class Ledger:
         """Count one fetch, before its first byte leaves.
 
         Raises:
-            Refused: the grant is unknown, was not opened, has ended, or its window or its fetches are used up.
+            RefusedError: the grant is unknown, was not opened, has ended, or its window or its fetches are used up.
         """
         with self._transaction() as db:
             record = _serving(db, grant, now_s)
             if record.expires_s is None:
-                raise Refused(Code.PROTOCOL, "The grant was not opened.")
+                raise RefusedError(Code.PROTOCOL, "The grant was not opened.")
             if record.fetches >= MAX_FETCHES:
-                _expire(db, record, now_s, Refused(Code.QUOTA, f"The grant's {MAX_FETCHES} fetches are used up."))
+                _expire(db, record, now_s, RefusedError(Code.QUOTA, f"The grant's {MAX_FETCHES} fetches are used up."))
             if record.state is GrantState.RESERVED:
                 record = _move(db, record, GrantEvent.STARTED, now_s)
             db.execute("UPDATE grants SET fetches = fetches + 1 WHERE grant = ?", (grant,))
@@ -210,16 +211,16 @@ class Ledger:
         """Count bytes that are about to leave; unsent ones stay counted.
 
         Raises:
-            Refused: no fetch has begun, the grant has ended, or its window or its quota is over.
+            RefusedError: no fetch has begun, the grant has ended, or its window or its quota is over.
         """
         if num_bytes < 1:
             raise ValueError("a lease is for one byte or more")
         with self._transaction() as db:
             record = _serving(db, grant, now_s)
             if record.fetches == 0:
-                raise Refused(Code.STATE, "No fetch has begun for this grant.")
+                raise RefusedError(Code.STATE, "No fetch has begun for this grant.")
             if record.sent_bytes + num_bytes > QUOTA_FACTOR * record.size:
-                _expire(db, record, now_s, Refused(Code.QUOTA, "The grant's quota of bytes is used up."))
+                _expire(db, record, now_s, RefusedError(Code.QUOTA, "The grant's quota of bytes is used up."))
             db.execute("UPDATE grants SET sent_bytes = sent_bytes + ? WHERE grant = ?", (num_bytes, grant))
 
     def carry(self, grant: bytes, *, now_s: int) -> GrantRecord:
@@ -228,7 +229,7 @@ class Ledger:
         It is noted before the file is written. No window starts.
 
         Raises:
-            Refused: the grant is unknown, has ended, or its window is over.
+            RefusedError: the grant is unknown, has ended, or its window is over.
         """
         with self._transaction() as db:
             record = _serving(db, grant, now_s)
@@ -240,12 +241,12 @@ class Ledger:
         The caller has checked it. To close a grant again changes nothing.
 
         Raises:
-            Refused: the grant is unknown, no byte has left for it yet, or it was denied.
+            RefusedError: the grant is unknown, no byte has left for it yet, or it was denied.
         """
         with self._transaction() as db:
             record = _known(db, grant)
             if record.state in (GrantState.ISSUED, GrantState.RESERVED):
-                raise Refused(Code.PROTOCOL, "No byte has left for this grant yet; fetch its bundle first.")
+                raise RefusedError(Code.PROTOCOL, "No byte has left for this grant yet; fetch its bundle first.")
             if record.state is GrantState.DENIED:
                 raise ended_grant(record.state)
             if record.state is GrantState.CLOSED:
@@ -258,12 +259,14 @@ class Ledger:
         One that is denied or expired stays as it is.
 
         Raises:
-            Refused: the grant is unknown, or its bundle was delivered.
+            RefusedError: the grant is unknown, or its bundle was delivered.
         """
         with self._transaction() as db:
             record = _known(db, grant)
             if record.state is GrantState.CLOSED:
-                raise Refused(Code.STATE, "This grant is closed: its bundle was delivered; revoke its weights instead.")
+                raise RefusedError(
+                    Code.STATE, "This grant is closed: its bundle was delivered; revoke its weights instead."
+                )
             return record if record.state.has_ended else _move(db, record, GrantEvent.DENIED, now_s)
 
     def deny_open(self, *, now_s: int, fits: Callable[[GrantRecord], bool] = lambda _: True) -> tuple[GrantRecord, ...]:
@@ -294,15 +297,6 @@ class Ledger:
         """Return all grants in the order in which they were issued."""
         with self._connection() as db:
             return tuple(map(_record, db.execute(f"SELECT {_COLUMNS} FROM grants ORDER BY issued")))
-
-    def granted_to(self, audience: bytes) -> tuple[GrantRecord, ...]:
-        """Return all grants of one site in the order they were issued.
-
-        The site is given by its fingerprint.
-        """
-        select = f"SELECT {_COLUMNS} FROM grants WHERE audience = ? ORDER BY issued"
-        with self._connection() as db:
-            return tuple(map(_record, db.execute(select, (audience,))))
 
     def book(self) -> bytes:
         """Return the digest of the book that counts models by their speech.
@@ -339,15 +333,15 @@ class Ledger:
         """Recompute every line, rebuild every row, and compare.
 
         Raises:
-            StorageFault: the file was changed by something else than this class; it names the first wrong line.
+            FileError: the file was changed by something else than this class; it names the first wrong line.
         """
         with self._transaction("DEFERRED") as db:  # one view of all tables, whoever writes meanwhile
             try:
                 _check_tables(db)
                 history = replay.replay(db.execute("SELECT seq, record, hash FROM entries ORDER BY seq"))
                 replay.compare(history, _rows(db), db.execute("SELECT model, release FROM releases"))
-            except ForeignChange as error:
-                raise StorageFault(
+            except ForeignChangeError as error:
+                raise FileError(
                     Code.LEDGER,
                     f"The ledger {self._path} was changed from outside: {error}; stop exporting, keep the file for "
                     "an investigation and restore the last copy that holds.",
@@ -407,8 +401,8 @@ class Ledger:
         except OSError as error:
             raise self._unusable(error.strerror) from error
 
-    def _unusable(self, why: object) -> StorageFault:
-        return StorageFault(
+    def _unusable(self, why: object) -> FileError:
+        return FileError(
             Code.LEDGER,
             f"The ledger {self._path} cannot be used ({why}); make room or restore it from a backup, "
             "for a new one would forget which grants were served.",
@@ -446,7 +440,7 @@ def _record(row: Sequence[Any]) -> GrantRecord:
 def _known(db: sqlite3.Connection, grant: bytes) -> GrantRecord:
     record = _find(db, grant)
     if record is None:
-        raise Refused(Code.GRANT, "This grant is not in the ledger; issue it first.")
+        raise RefusedError(Code.GRANT, "This grant is not in the ledger; issue it first.")
     return record
 
 
@@ -462,7 +456,7 @@ def _serving(db: sqlite3.Connection, grant: bytes, now_s: int) -> GrantRecord:
     return record
 
 
-def _expire(db: sqlite3.Connection, record: GrantRecord, now_s: int, refusal: Refused) -> NoReturn:
+def _expire(db: sqlite3.Connection, record: GrantRecord, now_s: int, refusal: RefusedError) -> NoReturn:
     """Expire a grant on the disk, then refuse it.
 
     A clock that is set back thus cannot open it again.
@@ -526,14 +520,14 @@ def _day(now_s: int) -> int:
 def _check_tables(db: sqlite3.Connection) -> None:
     (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
-        raise ForeignChange(f"the file is damaged ({verdict})")
+        raise ForeignChangeError(f"the file is damaged ({verdict})")
     if _tables(db) != _fresh_tables():
-        raise ForeignChange("its tables, constraints or triggers are not those that were made")
+        raise ForeignChangeError("its tables, constraints or triggers are not those that were made")
 
 
 def _tables(db: sqlite3.Connection) -> list[tuple[object, ...]]:
     made = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
-    return made + db.execute("PRAGMA user_version").fetchall()
+    return [one for one in made if one != _FORMER_INDEX] + db.execute("PRAGMA user_version").fetchall()
 
 
 @functools.cache

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISSOCK
 
-from protocol.errors import Code, ContainmentFault
+from protocol.errors import Code, ContainmentError
 from protocol.sandbox.kernel import (
     CLOSE_RANGE,
     PR_SET_DUMPABLE,
@@ -88,7 +88,7 @@ def confine(
         required: whether a layer that this kernel lacks is a fault; where False, the others are built all the same.
 
     Raises:
-        ContainmentFault: another thread runs already, a path does not exist, a standard stream is a way out, or the
+        ContainmentError: another thread runs already, a path does not exist, a standard stream is a way out, or the
             kernel lacks a layer.
     """
     if sys.platform != "linux":
@@ -170,7 +170,7 @@ def forbid_dumps() -> None:
     Other processes of the same user cannot look into it any more.
 
     Raises:
-        ContainmentFault: the kernel does not let it.
+        ContainmentError: the kernel does not let it.
     """
     if sys.platform != "linux":
         return
@@ -209,7 +209,7 @@ def _require_one_thread() -> None:
     deadline = time.monotonic() + _FAREWELL_S
     while _num_threads() > 1:
         if time.monotonic() > deadline:
-            raise ContainmentFault(
+            raise ContainmentError(
                 Code.CONTAINMENT, "The process has started threads already; confine it before it does."
             )
         time.sleep(0.001)
@@ -228,12 +228,12 @@ def _refuse_loose_sockets() -> None:
     A UNIX socket could be pointed at any other one, which Landlock does not see.
 
     Raises:
-        ContainmentFault: there is one.
+        ContainmentError: there is one.
     """
     for stream in range(3):
         with contextlib.suppress(OSError):
             if S_ISSOCK(os.fstat(stream).st_mode) and _is_loose(stream):
-                raise ContainmentFault(
+                raise ContainmentError(
                     Code.CONTAINMENT,
                     f"Standard stream {stream} is a socket that could be pointed elsewhere; start the process with a "
                     "pipe, a file or a connected stream in its place.",

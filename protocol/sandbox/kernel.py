@@ -1,10 +1,10 @@
-"""Call the kernel by number where the standard library has no function."""
+"""Call the kernel by number, where Python has no function for it."""
 
 import ctypes
 import functools
 import os
 
-from protocol.errors import Code, ContainmentFault
+from protocol.errors import Code, ContainmentError
 
 OLDEST_KERNEL = "Linux 5.13"
 """What the walls need, for all of them; docs/operations.md says the same."""
@@ -18,9 +18,9 @@ LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 4
 ASK_VERSION = 1
 
 
-def unsupported(why: str) -> ContainmentFault:
+def unsupported(why: str) -> ContainmentError:
     """Return the fault of a system that has no such wall."""
-    return ContainmentFault(
+    return ContainmentError(
         Code.CONTAINMENT,
         f"This system cannot confine a process ({why}); use {OLDEST_KERNEL} or newer on x86_64 or aarch64 with "
         "Landlock enabled, or accept the risk by the option that the command's --help names.",
@@ -55,7 +55,7 @@ def prctl(option: int, *arguments: int) -> int:
 def checked(result: int, what: str) -> int:
     """Return what a call returned, or refuse to go on where it failed."""
     if result < 0:
-        raise ContainmentFault(
+        raise ContainmentError(
             Code.CONTAINMENT,
             f"The process cannot be {what} ({os.strerror(ctypes.get_errno())}); use a newer kernel, "
             "or accept the risk by the option that the command's --help names.",

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from protocol.errors import Code, ContainmentFault
+from protocol.errors import Code, ContainmentError
 from protocol.sandbox.kernel import (
     ASK_VERSION,
     LANDLOCK_ADD_RULE,
@@ -67,7 +67,7 @@ def _allow_beneath(ruleset: int, path: Path, rights: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
-        raise ContainmentFault(
+        raise ContainmentError(
             Code.CONTAINMENT, f"{path} cannot be kept within reach ({error.strerror}); restore it."
         ) from error
     try:

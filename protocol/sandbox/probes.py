@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from protocol.errors import Code, ContainmentFault
+from protocol.errors import Code, ContainmentError
 from protocol.sandbox.kernel import IO_URING_SETUP, syscall
 from protocol.sandbox.landlock import landlock_abi
 from protocol.sandbox.network import PORTS_SINCE, Network
@@ -28,11 +28,11 @@ def probe_denied(paths: Iterable[Path], *, network: Network) -> None:
         network: what `confine` was told.
 
     Raises:
-        ContainmentFault: something was within reach.
+        ContainmentError: something was within reach.
     """
     for path in paths:
         if _is_within_reach(path):
-            raise ContainmentFault(
+            raise ContainmentError(
                 Code.CONTAINMENT,
                 f"The walls do not hold: {path} is within reach of a process that must not see it; "
                 "keep it out of the folders that the programs are installed in.",
@@ -40,19 +40,19 @@ def probe_denied(paths: Iterable[Path], *, network: Network) -> None:
     for name, attempt in _forbidden_sockets(network):
         with contextlib.suppress(OSError):
             attempt().close()
-            raise ContainmentFault(
+            raise ContainmentError(
                 Code.CONTAINMENT,
                 f"The walls do not hold: a process could make {name}; report it with the kernel's version.",
             )
     if network.port is not None and landlock_abi() >= PORTS_SINCE and not _is_held_to(network.port):
-        raise ContainmentFault(
+        raise ContainmentError(
             Code.CONTAINMENT,
             f"The walls do not hold: a process could call another port than {network.port}; report it with the "
             "kernel's version.",
         )
     for what, number, arguments in _forbidden_calls(network):
         if syscall(number, *arguments) >= 0 or ctypes.get_errno() != errno.EPERM:
-            raise ContainmentFault(
+            raise ContainmentError(
                 Code.CONTAINMENT,
                 f"The walls do not hold: a process could {what}; report it with the kernel's version.",
             )

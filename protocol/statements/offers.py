@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import canonical
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.identity import signing
 from protocol.identity.identities import check_online
 
@@ -114,8 +114,8 @@ def open_offer(data: bytes, endorsement: bytes, issuer: bytes) -> OfferFields:
         issuer: fingerprint of the only release key that is trusted, 32 bytes.
 
     Raises:
-        Malformed: it is not the only encoding of an offer.
-        Unauthentic: signed by a key that the issuer has not endorsed, or a signature does not hold.
+        MalformedError: it is not the only encoding of an offer.
+        UnauthenticError: signed by a key that the issuer has not endorsed, or a signature does not hold.
     """
     return OfferFields(**_open(OFFER_TYPE, data, _OFFER, "offer", endorsement, issuer))
 
@@ -136,7 +136,9 @@ def open_checkpoint(data: bytes, endorsement: bytes, issuer: bytes) -> Checkpoin
 def _check_seen(checkpoint: CheckpointFields) -> None:
     """Check that a checkpoint without an earlier entry has no hash of one."""
     if checkpoint.seen == 0 and checkpoint.seen_head != NO_HEAD:
-        raise Malformed(Code.RANGE, "The checkpoint tells the hash of an entry that has no number; tell the source.")
+        raise MalformedError(
+            Code.RANGE, "The checkpoint tells the hash of an entry that has no number; tell the source."
+        )
 
 
 def _sign(

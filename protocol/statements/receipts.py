@@ -69,8 +69,8 @@ def open_receipt(data: bytes, *, signer: bytes) -> Receipt:
         signer: fingerprint of the receipt key that the grant was given to, 32 bytes.
 
     Raises:
-        Malformed: it is not the only encoding of a receipt.
-        Unauthentic: signed by another key, or the signature does not hold.
+        MalformedError: it is not the only encoding of a receipt.
+        UnauthenticError: signed by another key, or the signature does not hold.
     """
     payload = signing.verify_envelope(signing.parse_envelope(data), payload_type=PAYLOAD_TYPE, signer=signer)
     fields = canonical.read_record(payload, _SCHEMA, what=_WHAT, max_bytes=MAX_RECEIPT_BYTES)

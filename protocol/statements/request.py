@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol import canonical
-from protocol.errors import Code, KeyFault, Malformed, Unauthentic
+from protocol.errors import Code, KeyFileError, MalformedError, UnauthenticError
 from protocol.identity import signing
 from protocol.identity.identities import MAX_CERTIFICATE_BYTES, Identity, Role, check_endorsement
 from protocol.identity.sealing_keys import PUBLIC_KEY_BYTES, SealingPublicKey
@@ -61,10 +61,10 @@ def sign_request(identity: Identity, *, nonce: bytes, day: int) -> bytes:
         day: today, in days since 1970.
 
     Raises:
-        KeyFault: the identity has no sealing key: it is a source's.
+        KeyFileError: the identity has no sealing key: it is a source's.
     """
     if identity.sealing_key is None:
-        raise KeyFault(
+        raise KeyFileError(
             Code.KEY_MISSING, "A source has no sealing key and cannot ask for a bundle; use a target's keys."
         )
     fields = {
@@ -85,8 +85,8 @@ def open_request(data: bytes) -> SiteRequest:
     its fingerprint is compared with what the site said over another channel.
 
     Raises:
-        Malformed: it is not the only encoding of a request, or its sealing key is not a key.
-        Unauthentic: its signature or its certificate does not hold, or they are of different keys.
+        MalformedError: it is not the only encoding of a request, or its sealing key is not a key.
+        UnauthenticError: its signature or its certificate does not hold, or they are of different keys.
     """
     envelope = signing.parse_envelope(data)
     payload = signing.verify_envelope(envelope, payload_type=PAYLOAD_TYPE, signer=envelope.signer)
@@ -94,9 +94,9 @@ def open_request(data: bytes) -> SiteRequest:
     certificate = fields["certificate"].encode("ascii")
     endorsement = check_endorsement(certificate)
     if endorsement.fingerprint != envelope.signer or endorsement.role != Role.TARGET:
-        raise Unauthentic(Code.IDENTITY, "The certificate is not the asking site's; ask for a new request.")
+        raise UnauthenticError(Code.IDENTITY, "The certificate is not the asking site's; ask for a new request.")
     if x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.PEM) != certificate:
-        raise Malformed(Code.NOT_CANONICAL, "The certificate is not plain PEM; ask for a new request.")
+        raise MalformedError(Code.NOT_CANONICAL, "The certificate is not plain PEM; ask for a new request.")
     return SiteRequest(
         certificate=certificate,
         fingerprint=envelope.signer,

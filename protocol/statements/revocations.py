@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import canonical
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.identity import signing
 
 PAYLOAD_TYPE = "application/vnd.ecan.revocations.v1+json"
@@ -63,7 +63,7 @@ def sign_revocations(revocations: Revocations, release_key: Ed25519PrivateKey) -
     """Write a list and sign it with the source's release key.
 
     Raises:
-        Malformed: it names more than `MAX_REVOKED` weights or keys.
+        MalformedError: it names more than `MAX_REVOKED` weights or keys.
     """
     values = {
         "v": 1,
@@ -83,8 +83,8 @@ def open_revocations(data: bytes, issuer: bytes) -> Revocations:
         issuer: fingerprint of the release key that must have signed it, 32 bytes.
 
     Raises:
-        Malformed: it is not the only encoding of a list.
-        Unauthentic: signed by another key, something else, or the signature does not hold.
+        MalformedError: it is not the only encoding of a list.
+        UnauthenticError: signed by another key, something else, or the signature does not hold.
     """
     payload = signing.verify_envelope(signing.parse_envelope(data), payload_type=PAYLOAD_TYPE, signer=issuer)
     fields = canonical.read_record(payload, _SCHEMA, what=_WHAT, max_bytes=MAX_REVOCATIONS_BYTES)
@@ -108,11 +108,11 @@ def split_digests(text: str, field: str) -> frozenset[bytes]:
     """Read what `join_digests` wrote.
 
     Raises:
-        Malformed: it is anything else: another alphabet, a part of a digest, unsorted, one twice.
+        MalformedError: it is anything else: another alphabet, a part of a digest, unsorted, one twice.
     """
     digests = frozenset(bytes.fromhex(digit) for digit in re.findall(r"[0-9a-f]{64}", text))
     if join_digests(digests) != text:
-        raise Malformed(
+        raise MalformedError(
             Code.NOT_CANONICAL, f"Field {field} is not a sorted list of SHA-256 digests; ask for a new file."
         )
     return digests

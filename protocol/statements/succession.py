@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import canonical
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.identity import signing
 from protocol.statements.revocations import MAX_VERSION
 
@@ -75,7 +75,7 @@ def sign_succession(
         last_release: number of the last release of the old key, 0 if there is none.
 
     Raises:
-        Malformed: the keys are the same, or a number is out of range.
+        MalformedError: the keys are the same, or a number is out of range.
     """
     old = signing.fingerprint_of(signing.raw_public_key(old_key))
     public_key = signing.raw_public_key(new_key)
@@ -94,8 +94,8 @@ def open_succession(data: bytes, issuer: bytes) -> Succession:
         issuer: fingerprint of the key that hands over, 32 bytes.
 
     Raises:
-        Malformed: it is not the only encoding of a statement, or a key is to succeed itself.
-        Unauthentic: signed by another key, something else, or one of the two signatures does not hold.
+        MalformedError: it is not the only encoding of a statement, or a key is to succeed itself.
+        UnauthenticError: signed by another key, something else, or one of the two signatures does not hold.
     """
     envelope = signing.parse_envelope(data)
     is_old = envelope.payload_type == OLD_PAYLOAD_TYPE
@@ -120,4 +120,4 @@ def _agreed(old: bytes, numbers: Mapping[str, int]) -> bytes:
 
 def _check_distinct(old: bytes, new: bytes) -> None:
     if old == new:
-        raise Malformed(Code.VALUE, "A key cannot succeed itself; name another new key.")
+        raise MalformedError(Code.VALUE, "A key cannot succeed itself; name another new key.")

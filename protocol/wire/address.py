@@ -6,7 +6,7 @@ An IPv6 host stands in brackets.
 import re
 from dataclasses import dataclass
 
-from protocol.errors import Code, ConnectionFault
+from protocol.errors import Code, PeerError
 
 _PATTERN = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:/\[\]]+)):(\d{1,5})")
 _MAX_PORT = 65535
@@ -27,11 +27,11 @@ def parse_address(text: str) -> Address:
     """Read ``HOST:PORT``.
 
     Raises:
-        ConnectionFault: it has another form, or the port does not exist.
+        PeerError: it has another form, or the port does not exist.
     """
     match = _PATTERN.fullmatch(text)
     if match is None or int(match[3]) > _MAX_PORT:
-        raise ConnectionFault(
+        raise PeerError(
             Code.ADDRESS,
             f"{text!r} is not an address; write HOST:PORT, such as 192.0.2.7:7443 or [2001:db8::7]:7443.",
         )

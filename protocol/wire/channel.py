@@ -15,7 +15,7 @@ from typing import Protocol
 
 import grpc
 
-from protocol.errors import Code, ConnectionFault, TimedOut, Unauthentic
+from protocol.errors import Code, PeerError, TimedOutError, UnauthenticError
 from protocol.identity.identities import Role, check_endorsement, server_name
 from protocol.wire.address import Address
 from protocol.wire.limits import MAX_METADATA_BYTES, MAX_REPLY_BYTES, MAX_REQUEST_BYTES, SOFT_METADATA_BYTES
@@ -87,7 +87,7 @@ def start_server(
         The running server and the address with its real port.
 
     Raises:
-        ConnectionFault: the address cannot be listened on.
+        PeerError: the address cannot be listened on.
     """
     credentials = grpc.ssl_server_credentials(
         [(identity.tls_key_pem, identity.certificate_pem)], client_certificates, require_client_auth=True
@@ -120,21 +120,21 @@ def trusted_certificate(address: Address, trusted: bytes, timeout_s: float) -> b
         DER.
 
     Raises:
-        ConnectionFault: nobody listens, or somebody else does.
-        TimedOut: there was no answer in time.
+        PeerError: nobody listens, or somebody else does.
+        TimedOutError: there was no answer in time.
     """
     certificate = shown_certificate(address, min(timeout_s, _CONNECT_TIMEOUT_S))
     try:
         endorsement = check_endorsement(certificate)
-    except Unauthentic as error:
+    except UnauthenticError as error:
         seen = hashlib.sha256(certificate).hexdigest()
-        raise ConnectionFault(
+        raise PeerError(
             Code.IDENTITY,
             f"{address} is no ECAN source: its certificate (SHA-256 {seen}) carries no endorsement; "
             "check the address, and whether a proxy opens TLS connections on the way.",
         ) from error
     if endorsement.fingerprint != trusted or endorsement.role is not Role.SOURCE:
-        raise ConnectionFault(
+        raise PeerError(
             Code.IDENTITY,
             f"{address} is {endorsement.role} {endorsement.fingerprint.hex()}, not the trusted source "
             f"{trusted.hex()}; compare the fingerprints with the source's operator.",
@@ -172,8 +172,8 @@ def shown_certificate(address: Address, timeout_s: float) -> bytes:
     It makes a handshake that believes nothing and sends nothing but the greeting.
 
     Raises:
-        ConnectionFault: nobody listens, or not by TLS 1.3.
-        TimedOut: there was no answer in time.
+        PeerError: nobody listens, or not by TLS 1.3.
+        TimedOutError: there was no answer in time.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -187,17 +187,17 @@ def shown_certificate(address: Address, timeout_s: float) -> bytes:
         ):
             certificate = encrypted.getpeercert(binary_form=True)
     except TimeoutError as error:
-        raise TimedOut(
+        raise TimedOutError(
             Code.DEADLINE,
             f"{address} did not answer within {timeout_s:.0f} s; check the address and the firewall.",
         ) from error
     except ssl.SSLError as error:
-        raise ConnectionFault(
+        raise PeerError(
             Code.CONNECTION,
             f"{address} does not speak TLS 1.3; check that an `ecan-source export` listens there.",
         ) from error
     except OSError as error:
-        raise ConnectionFault(
+        raise PeerError(
             Code.CONNECTION,
             f"{address} cannot be reached ({error.strerror}); check the address and that it is exporting.",
         ) from error
@@ -205,7 +205,7 @@ def shown_certificate(address: Address, timeout_s: float) -> bytes:
     return certificate
 
 
-def _bind_fault(address: Address) -> ConnectionFault:
+def _bind_fault(address: Address) -> PeerError:
     """Explain why the address cannot be bound; gRPC does not tell."""
     why = "the port is in use"
     try:
@@ -213,10 +213,10 @@ def _bind_fault(address: Address) -> ConnectionFault:
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(place)
     except socket.gaierror:
-        return ConnectionFault(
+        return PeerError(
             Code.ADDRESS,
             f"The name {address.host} is not known on this machine; name an address of this machine, such as 0.0.0.0.",
         )
     except OSError as error:
         why = error.strerror or why
-    return ConnectionFault(Code.ADDRESS, f"{address} cannot be listened on ({why}); choose another port.")
+    return PeerError(Code.ADDRESS, f"{address} cannot be listened on ({why}); choose another port.")

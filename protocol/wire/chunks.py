@@ -6,7 +6,7 @@ The bytes of a Chunk message follow from its offset and its data, so neither sid
 source writes the few bytes in front of the data, the target says beforehand which they must be.
 """
 
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 
 CHUNK_BYTES = 64 * 1024
 """Bytes per chunk: small enough for a cut download of a small bundle to go on and not start again."""
@@ -60,11 +60,11 @@ def chunk_data(message: bytes, offset: int, num_bytes: int) -> memoryview:
         num_bytes: how many bytes of data it must hold, at least one.
 
     Raises:
-        Malformed: it is any other message.
+        MalformedError: it is any other message.
     """
     head = _head(offset, num_bytes)
     if len(message) != len(head) + num_bytes or not message.startswith(head):
-        raise Malformed(
+        raise MalformedError(
             Code.PROTOCOL, "The chunk is not the next one; install the same release of ecan-ser at both sites."
         )
     return memoryview(message)[len(head) :]

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.wire.limits import FIELD_LIMITS
 
 M = TypeVar("M", bound=Message)
@@ -22,7 +22,7 @@ def encode(message: Message) -> bytes:
     """Return the canonical bytes of a message.
 
     Raises:
-        Malformed: a field is beyond its limit.
+        MalformedError: a field is beyond its limit.
     """
     _check_limits(message)
     return message.SerializeToString(deterministic=True)
@@ -34,7 +34,7 @@ def decoder(message_type: type[M]) -> Callable[[bytes], M]:
     It refuses every other byte string.
 
     Returns:
-        A function from bytes to the message, raising `Malformed`: NOT_CANONICAL, or LENGTH or OFFSET where a field
+        A function from bytes to the message, raising `MalformedError`: NOT_CANONICAL, or LENGTH or OFFSET where a field
         is beyond its limit.
     """
 
@@ -57,17 +57,17 @@ def _check_limits(message: Message) -> None:
     for field, value in message.ListFields():
         limit = FIELD_LIMITS[f"{message.DESCRIPTOR.name}.{field.name}"]
         if isinstance(value, int) and value > limit:
-            raise Malformed(Code.OFFSET, "An offset or a number lies beyond its limit; run the command again.")
+            raise MalformedError(Code.OFFSET, "An offset or a number lies beyond its limit; run the command again.")
         if isinstance(value, bytes) and len(value) > limit:
-            raise Malformed(
+            raise MalformedError(
                 Code.LENGTH,
                 f"A field of the {message.DESCRIPTOR.name} message is too long; "
                 "install the same release of ecan-ser at both sites.",
             )
 
 
-def _refusal(message_type: type[Message]) -> Malformed:
-    return Malformed(
+def _refusal(message_type: type[Message]) -> MalformedError:
+    return MalformedError(
         Code.NOT_CANONICAL,
         f"The {message_type.DESCRIPTOR.name} message is not in its canonical form; "
         "install the same release of ecan-ser at both sites.",

@@ -10,7 +10,7 @@ import hashlib
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.errors import Code, Unauthentic
+from protocol.errors import Code, UnauthenticError
 from protocol.identity import signing
 
 NONCE_BYTES = 32
@@ -64,11 +64,13 @@ def check_proof(
         client_certificate: as in `prove`.
 
     Raises:
-        Unauthentic: another key signed, or the signature does not hold.
+        UnauthenticError: another key signed, or the signature does not hold.
     """
     public_key, signature = proof[:_PUBLIC_KEY_BYTES], proof[_PUBLIC_KEY_BYTES:]
     if signing.fingerprint_of(public_key) != signer:
-        raise Unauthentic(Code.KEY_UNKNOWN, "The grant is for another site's key; use the keys that made the request.")
+        raise UnauthenticError(
+            Code.KEY_UNKNOWN, "The grant is for another site's key; use the keys that made the request."
+        )
     payload = _payload(grant, nonce, server_certificate, client_certificate)
     signing.verify_signature(public_key, signature, _TYPE, payload)
 

@@ -18,7 +18,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, TimedOut
+from protocol.errors import Code, MalformedError, PeerError, ProtocolError, TimedOutError
 from protocol.statements.request import SiteRequest
 from protocol.wire.codec import decoder, encode
 from protocol.wire.ecan.v1 import release_pb2
@@ -176,7 +176,7 @@ class _Admission:
         call = self._admit(context)
         with self._counting:
             if self._running[call.site] >= CALLS_PER_SITE:
-                raise ConnectionFault(Code.BUSY, "The site has too many calls at once.")
+                raise PeerError(Code.BUSY, "The site has too many calls at once.")
             self._running[call.site] += 1
         try:
             yield call
@@ -189,7 +189,7 @@ class _Admission:
         refuse_metadata(context.invocation_metadata(), allowed=FROM_THE_LIBRARY)
         remaining_s = context.time_remaining()
         if remaining_s is None or remaining_s > MAX_CALL_S:
-            raise TimedOut(Code.DEADLINE, "The call sets no deadline.")
+            raise TimedOutError(Code.DEADLINE, "The call sets no deadline.")
         return Call(
             site=site,
             certificate=certificate.public_bytes(Encoding.DER),
@@ -214,7 +214,7 @@ class _Admission:
             pin = self.sites.get(_public_key_info(certificate))
             if pin is not None and peer.get("peer_spiffe_id") == [pin.spiffe_id.encode("ascii")]:
                 return certificate, pin.fingerprint
-        raise ConnectionFault(Code.IDENTITY, "The peer is not a site that anything is exported for.")
+        raise PeerError(Code.IDENTITY, "The peer is not a site that anything is exported for.")
 
 
 def _only_message(messages: Iterator[bytes], call: Call) -> bytes:
@@ -228,7 +228,7 @@ def _only_message(messages: Iterator[bytes], call: Call) -> bytes:
     try:
         data = next(messages, None)
         if data is None or next(messages, None) is not None:
-            raise Malformed(Code.NOT_CANONICAL, "A call has exactly one message.")
+            raise MalformedError(Code.NOT_CANONICAL, "A call has exactly one message.")
     finally:
         patience.cancel()
     return data

@@ -14,11 +14,11 @@ import grpc
 
 from protocol.errors import (
     Code,
-    ConnectionFault,
-    Malformed,
+    MalformedError,
+    PeerError,
     ProtocolError,
-    Refused,
-    TimedOut,
+    RefusedError,
+    TimedOutError,
 )
 
 
@@ -39,84 +39,84 @@ class PublicFault:
 
 _CANNOT_SERVE = PublicFault(
     grpc.StatusCode.UNAVAILABLE,
-    ConnectionFault,
+    PeerError,
     "The source cannot serve at the moment; ask its operator to look at its storage and try again.",
 )
 
 PUBLIC_FAULTS = {
     Code.IDENTITY: PublicFault(
         grpc.StatusCode.UNAUTHENTICATED,
-        ConnectionFault,
+        PeerError,
         "The source does not serve this site: its keys are not those of a request that it exports for; "
         "ask its operator to export with this site's request.",
     ),
     Code.GRANT: PublicFault(
         grpc.StatusCode.NOT_FOUND,
-        Refused,
+        RefusedError,
         "The source does not serve this request; ask its operator to export with this site's latest request.",
     ),
     Code.STATE: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
-        Refused,
+        RefusedError,
         "This grant has ended: its bundle was delivered, or may not be any more; "
         "make a new request and ask the source to export again.",
     ),
     Code.DIGEST: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
-        Refused,
+        RefusedError,
         "The source has another bundle for this grant than the one asked for; run the command again.",
     ),
     Code.OFFSET: PublicFault(
         grpc.StatusCode.OUT_OF_RANGE,
-        Malformed,
+        MalformedError,
         "A download goes on at the start of a chunk; remove the partial file and run the command again.",
     ),
     Code.QUOTA: PublicFault(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        Refused,
+        RefusedError,
         "This grant's bundle was sent too often without a receipt; "
         "make a new request and ask the source to export again.",
     ),
     Code.BUSY: PublicFault(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        ConnectionFault,
+        PeerError,
         "The source answers as many calls as it can, or one of this site already; wait and run the command again.",
     ),
     Code.METADATA: PublicFault(
         grpc.StatusCode.INVALID_ARGUMENT,
-        Malformed,
+        MalformedError,
         "The call carries metadata of its own; install the same release of ecan-ser at both sites.",
     ),
     Code.RECEIPT: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
-        Refused,
+        RefusedError,
         "The receipt is not this site's word on this bundle; receive the bundle again.",
     ),
     Code.NOT_CANONICAL: PublicFault(
         grpc.StatusCode.INVALID_ARGUMENT,
-        Malformed,
+        MalformedError,
         "A message is not in its canonical form; install the same release of ecan-ser at both sites.",
     ),
     Code.LENGTH: PublicFault(
         grpc.StatusCode.INVALID_ARGUMENT,
-        Malformed,
+        MalformedError,
         "A field of a message is longer than any can be; install the same release of ecan-ser at both sites.",
     ),
     Code.PROTOCOL: PublicFault(
         grpc.StatusCode.FAILED_PRECONDITION,
-        Malformed,
+        MalformedError,
         "The calls come in the wrong order; install the same release of ecan-ser at both sites.",
     ),
     Code.DEADLINE: PublicFault(
         grpc.StatusCode.INVALID_ARGUMENT,
-        TimedOut,
+        TimedOutError,
         "A call must set a deadline of at most ten minutes; set a shorter time-out.",
     ),
     Code.STORAGE: _CANNOT_SERVE,
     Code.LEDGER: _CANNOT_SERVE,
     Code.INTERNAL: PublicFault(
         grpc.StatusCode.INTERNAL,
-        ConnectionFault,
+        PeerError,
         "The source met a fault of its own; ask its operator to look at its messages.",
     ),
 }
@@ -151,18 +151,18 @@ def _explained(status: grpc.StatusCode, details: str | None, peer: str) -> Proto
         code, fault = _BY_SENTENCE[details]
         return fault.error(code, fault.sentence)
     if details == _TOO_MANY_CALLS:
-        return ConnectionFault(Code.BUSY, PUBLIC_FAULTS[Code.BUSY].sentence)
+        return PeerError(Code.BUSY, PUBLIC_FAULTS[Code.BUSY].sentence)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TimedOut(
+        return TimedOutError(
             Code.DEADLINE, f"{peer} did not answer in time; run the command again: it goes on where it was."
         )
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return ConnectionFault(
+        return PeerError(
             Code.CONNECTION,
             f"{peer} cut the connection: it has ended, the call was too slow, or it serves other sites; "
             "check that it exports with this site's request and run the command again.",
         )
-    return ConnectionFault(
+    return PeerError(
         Code.PROTOCOL,
         f"{peer} gives an unknown answer; install the same release of ecan-ser at both sites.",
     )

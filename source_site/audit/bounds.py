@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 
 FALSE_ALARMS = {"tpr1": 0.01, "tpr01": 0.001}
 """Rates of false alarms at which hits are counted, by the names of the figures."""
@@ -56,7 +56,7 @@ def separation(scores: np.ndarray, members: np.ndarray, *, seed: int = 0) -> Sep
         seed: seed of the resamples.
 
     Raises:
-        UsageFault: there are no members or no others.
+        UsageError: there are no members or no others.
     """
     roc = Roc.of(scores, members)
     random = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ class Roc:
         columns = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)[known]
         values, inside = scores[known], members[known]
         if inside.all() or not inside.any():
-            raise UsageFault("an attack needs members and others: use more models")
+            raise UsageError("an attack needs members and others: use more models")
         order = np.argsort(-values, kind="stable")
         starts = np.flatnonzero(np.r_[True, np.diff(values[order]) != 0])
         return cls(utterances=columns[order], members=inside[order], starts=starts)

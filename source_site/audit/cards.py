@@ -19,7 +19,7 @@ from typing import Any
 
 from safetensors.numpy import load
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from protocol.bundle import weights
 from protocol.bundle.manifest import half_percents, log2_bucket
 from protocol.files import make_private_folder, write_atomic
@@ -96,8 +96,8 @@ def write_cards(run_dir: Path, out: Path) -> tuple[Path, ...]:
 
     Raises:
         ModelError: the run is damaged or does not say how it was trained.
-        UsageFault: its audit is about other weights.
-        StorageFault: the folder cannot be written.
+        UsageError: its audit is about other weights.
+        FileError: the folder cannot be written.
     """
     run = load_run(run_dir)
     papers = Papers(
@@ -259,7 +259,7 @@ def _training(papers: Papers) -> str:
 
 def _privacy(papers: Papers) -> Iterator[str]:
     facts, audit, promised = papers.facts, papers.audit, papers.record.promise
-    most = capacity(facts.arch, len(facts.classes), facts.normalization)
+    most = capacity(facts.form)
     share = largest_share(most.bits, log2_bucket(facts.hours))
     yield f"The file can carry at most {most.num_bytes} bytes: {share:.0%} of the corpus at 6 kbit/s, or less."
     if promised is None:
@@ -282,13 +282,13 @@ def _audit(run_dir: Path, run: StoredRun) -> AuditReport | None:
         return None
     report = load_report(run_dir)
     if report.run_sha256 != run.digest.hex():
-        raise UsageFault(f"The audit in {run_dir} is about other weights; run `ecan-source audit` again.")
+        raise UsageError(f"The audit in {run_dir} is about other weights; run `ecan-source audit` again.")
     return report
 
 
 def _packed_sha256(run: StoredRun) -> str:
     facts = run.facts
-    packed = weights.pack(load(run.weights), facts.arch, len(facts.classes), facts.normalization)
+    packed = weights.pack(load(run.weights), facts.form)
     return hashlib.sha256(packed).hexdigest()
 
 

@@ -82,7 +82,7 @@ def judge(nearest: np.ndarray, members: np.ndarray, *, seed: int, num_draws: int
 def _network(material: Material, row: np.ndarray, recipe: Recipe, index: int, seed: int) -> Network:
     own = job_seed(seed, index)
     network = fit_network(material, np.flatnonzero(row), recipe, seed=own, noise_key=own)
-    quantize_network(network, material.arch.name, len(material.classes), material.normalization)
+    quantize_network(network, material.form)
     return network
 
 

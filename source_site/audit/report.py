@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ecan_core.errors import ModelError, SettingsError, UsageFault
+from ecan_core.errors import ModelError, SettingsError, UsageError
 from ecan_core.settings.parse import parse_settings
 from protocol.bundle.manifest import log2_bucket
 from protocol.bundle.stated_audit import AuditFields
@@ -164,7 +164,7 @@ def save_report(folder: Path, report: AuditReport) -> Path:
     """Write a report into the folder of its run.
 
     Raises:
-        StorageFault: the folder cannot be written.
+        FileError: the folder cannot be written.
     """
     path = folder / AUDIT_FILE
     write_atomic(path, json.dumps(asdict(report), indent=2).encode())
@@ -175,12 +175,12 @@ def load_report(folder: Path) -> AuditReport:
     """Read the report of a run.
 
     Raises:
-        UsageFault: there is none.
+        UsageError: there is none.
         ModelError: it is damaged or of another version.
     """
     path = folder / AUDIT_FILE
     if not path.is_file():
-        raise UsageFault(f"{folder} holds no audit; run `ecan-source audit --model {folder}` first.")
+        raise UsageError(f"{folder} holds no audit; run `ecan-source audit --model {folder}` first.")
     try:
         return parse_settings(AuditReport, json.loads(read_bounded(path, MAX_AUDIT_BYTES)), AUDIT_FILE)
     except (ValueError, RecursionError, SettingsError) as fault:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.model.network import Network
 from ecan_core.model.predict import run as run_network
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.inspection.capacity import capacity, share_of_speech
 from source_site.audit.bounds import Roc, separation
 from source_site.audit.canaries import look_at_canaries, plan_canaries
@@ -67,12 +67,12 @@ def audit_run(
         workers: processes that train; None takes the cores at hand.
 
     Raises:
-        UsageFault: these are not the corpora of the training, or there are too few models.
+        UsageError: these are not the corpora of the training, or there are too few models.
         ModelError: the run is damaged or does not say how it was trained.
-        Refused: too many utterances are there twice.
+        RefusedError: too many utterances are there twice.
     """
     if num_models < MIN_MODELS or num_models % 2:
-        raise UsageFault(f"{num_models} networks cannot be halved well: name an even number of {MIN_MODELS} or more.")
+        raise UsageError(f"{num_models} networks cannot be halved well: name an even number of {MIN_MODELS} or more.")
     started = time.monotonic()
     run = load_run(run_dir)
     record = load_record(run_dir, run)
@@ -141,11 +141,11 @@ def refuse_copies(material: Material) -> None:
     Attacks would then seem weaker than they are.
 
     Raises:
-        Refused: more than `MAX_COPIES` of the utterances are copies of others.
+        RefusedError: more than `MAX_COPIES` of the utterances are copies of others.
     """
     copies = len(material) - len(set(material.digests))
     if copies > MAX_COPIES * len(material):
-        raise Refused(
+        raise RefusedError(
             Code.HOLDOUT_DUP,
             f"{copies} of {len(material)} utterances are copies of others, so that members cannot be told from others; "
             "list each recording once and train again.",
@@ -164,7 +164,7 @@ def read_trained_material(
     """Read the corpora of a run again, and check that they are the same.
 
     Raises:
-        UsageFault: they are others.
+        UsageError: they are others.
     """
     material = read_material(
         corpora,
@@ -175,7 +175,7 @@ def read_trained_material(
         narrator=narrator,
     )
     if material.digests != record.utterances:
-        raise UsageFault(
+        raise UsageError(
             "These are not the utterances that the run was trained on; name the same corpora in the same order, "
             "and `ecan-source reproduce` says what differs."
         )
@@ -187,7 +187,7 @@ def capacity_of(material: Material) -> Capacity:
 
     The corpus is the one that it was trained on.
     """
-    most = capacity(material.arch.name, len(material.classes), material.normalization)
+    most = capacity(material.form)
     return Capacity(num_bytes=most.num_bytes, share_of_speech=round(share_of_speech(most.bits, material.hours), 4))
 
 

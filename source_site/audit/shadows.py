@@ -170,7 +170,7 @@ def _answer(material: Material, job: _Job, recipe: Recipe) -> np.ndarray:
     These are its logits and, in the last column, how many noisy copies it names right.
     """
     network = fit_network(material, job.rows, recipe, seed=job.own_seed, noise_key=job.own_seed)
-    quantize_network(network, material.arch.name, len(material.classes), material.normalization)
+    quantize_network(network, material.form)
     logits = run(network, material.inputs()).logits.numpy()
     return np.hstack([logits, noisy_hits(network, material)[:, None].astype(np.float32)])
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from source_site.audit.report import AUDIT_FILE, PROCEDURE, RELEASED, Attack, AuditReport, load_report
 from source_site.training.run_folder import StoredRun
 
@@ -190,12 +190,12 @@ def require_tier(report: AuditReport, tier: int) -> None:
     """Refuse a model that may not leave at a tier.
 
     Raises:
-        Refused: it does not clear a bar; the first is named, and how many more there are.
+        RefusedError: it does not clear a bar; the first is named, and how many more there are.
     """
     found = list(findings(report, tier))
     if found:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        raise Refused(
+        raise RefusedError(
             found[0].code,
             f"The model may not leave at tier {tier} ({ASKED[tier].name}): {found[0].why}{more}; train it with "
             "`--private`, with more speech, or grant it at a lower tier if the corpus allows that.",
@@ -206,10 +206,10 @@ def audit_of(run_dir: Path, run: StoredRun) -> AuditReport:
     """Return the audit of a run.
 
     Raises:
-        Refused: there is none, or it is about other weights.
+        RefusedError: there is none, or it is about other weights.
     """
     if not (run_dir / AUDIT_FILE).is_file():
-        raise Refused(
+        raise RefusedError(
             Code.AUDIT, f"The model was not audited; run `ecan-source audit --model {run_dir}` before it is granted."
         )
     report = load_report(run_dir)
@@ -222,14 +222,16 @@ def require_weights(report: AuditReport, weights_sha256: bytes) -> None:
     """Refuse an audit that is about other weights than a bundle's.
 
     Raises:
-        Refused: it is about others.
+        RefusedError: it is about others.
     """
     if report.weights_sha256 != weights_sha256.hex():
         raise _other_weights()
 
 
-def _other_weights() -> Refused:
-    return Refused(Code.AUDIT_BINDING, "The audit is about other weights than these; run `ecan-source audit` again.")
+def _other_weights() -> RefusedError:
+    return RefusedError(
+        Code.AUDIT_BINDING, "The audit is about other weights than these; run `ecan-source audit` again."
+    )
 
 
 def _over(attack: Attack | None, key: tuple[str, str], bar: Bar) -> Iterator[Finding]:

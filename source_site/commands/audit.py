@@ -102,7 +102,7 @@ def reproduce(
 
     from ecan_core.settings.parse import parse_settings, read_yaml
     from ecan_core.training.train import TrainSettings
-    from protocol.errors import Code, Refused
+    from protocol.errors import Code, RefusedError
     from source_site.training.reproduce import reproduce as train_again
 
     torch.set_num_threads(threads)
@@ -117,7 +117,7 @@ def reproduce(
     click.echo(json.dumps(asdict(found) | {"holds": found.holds}) if form == "json" else "\n".join(found.lines()))
     if not found.holds:
         why = "; ".join(found.differences) or "nothing that the record lists differs: the file was changed afterwards"
-        raise Refused(Code.REPRO, f"A second training gives other bytes ({why}); find out why before you export.")
+        raise RefusedError(Code.REPRO, f"A second training gives other bytes ({why}); find out why before you export.")
 
 
 @click.command(epilog="Example: ecan-source cards --model run --out papers")

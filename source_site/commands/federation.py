@@ -10,7 +10,7 @@ import click
 
 from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.node_options import coordinator_options, node_options
-from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
+from ecan_core.command_line.options import as_one, existing_file, existing_folder, folder, format_option, quiet_option
 from source_site.commands.options import recipes_and_paths
 from source_site.commands.training import tell_trained
 
@@ -18,35 +18,32 @@ if TYPE_CHECKING:
     from source_site.federation.plan import Plan
     from source_site.training.run_folder import RunFacts
 
-plan_options = [
-    click.option(
-        "--config",
-        type=existing_file,
-        help="YAML with the plan that the sites agreed on.",
-    ),
-    click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all sites share."),
-    click.option("--secure", is_flag=True, help="Learn only the sum of the sites' networks; needs three sites."),
-    click.option(
-        "--private",
-        "epsilon",
-        type=click.FloatRange(0.1, 100.0),
-        metavar="EPSILON",
-        help="Let each site train with differential privacy.",
-    ),
-    click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the random numbers."),
-]
+plan_options = as_one(
+    "agreed",
+    {
+        "config": click.option("--config", type=existing_file, help="YAML with the plan that the sites agreed on."),
+        "classes": click.option(
+            "--classes", metavar="A,B,C", help="Classes to learn; default: those that all sites share."
+        ),
+        "secure": click.option(
+            "--secure", is_flag=True, help="Learn only the sum of the sites' networks; needs three sites."
+        ),
+        "epsilon": click.option(
+            "--private",
+            "epsilon",
+            type=click.FloatRange(0.1, 100.0),
+            metavar="EPSILON",
+            help="Let each site train with differential privacy.",
+        ),
+        "seed": click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the random numbers."),
+    },
+)
+"""What makes up a plan, as one mapping ``agreed``."""
 
 
 @click.group(epilog="Example: ecan-source federate try --site emodb=/data/emodb --site ravdess=/data/ravdess --out run")
 def federate() -> None:
     """Train one network at several sites; no speech leaves any of them."""
-
-
-def with_plan(command: "click.decorators.FC") -> "click.decorators.FC":
-    """Add the options that make up a plan."""
-    for option in reversed(plan_options):
-        command = option(command)
-    return command
 
 
 @federate.command(
@@ -62,17 +59,13 @@ def with_plan(command: "click.decorators.FC") -> "click.decorators.FC":
     metavar="RECIPE=PATH",
     help="A site's labelled corpus; at least two.",
 )
-@with_plan
+@plan_options
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
 @format_option
 @quiet_option
 def try_plan(
     sites: tuple[str, ...],
-    config: Path | None,
-    classes: str | None,
-    secure: bool,
-    epsilon: float | None,
-    seed: int | None,
+    agreed: dict[str, Any],
     out: Path,
     form: str,
     quiet: bool,
@@ -86,7 +79,7 @@ def try_plan(
 
     one_thread()
     named = recipes_and_paths(sites)
-    plan = plan_from(config, classes, secure=secure, epsilon=epsilon, seed=seed, min_sites=len(named))
+    plan = plan_from(**agreed, min_sites=len(named))
     narrator = Narrator(quiet=quiet)
     narrator.say(f"{len(named)} sites train {plan.rounds} rounds of {plan.local_epochs} epochs each")
     facts = run_trial(named, plan, out)
@@ -124,7 +117,7 @@ def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
     required=True,
     help="A node's public key file; may be repeated.",
 )
-@with_plan
+@plan_options
 @click.option("--home", type=folder, help="Where Flower keeps its files; default: a folder beside the model.")
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
 @format_option
@@ -133,11 +126,7 @@ def serve(
     keys_dir: Path,
     listen: str,
     nodes: tuple[Path, ...],
-    config: Path | None,
-    classes: str | None,
-    secure: bool,
-    epsilon: float | None,
-    seed: int | None,
+    agreed: dict[str, Any],
     home: Path | None,
     out: Path,
     form: str,
@@ -153,7 +142,7 @@ def serve(
     from protocol.federation.quiet import keep_quiet
     from protocol.files import make_private_folder
 
-    plan = plan_from(config, classes, secure=secure, epsilon=epsilon, seed=seed, min_sites=len(nodes))
+    plan = plan_from(**agreed, min_sites=len(nodes))
     narrator, folder_of_link = Narrator(quiet=quiet), home or out.with_name(out.name + ".flower")
     make_private_folder(folder_of_link)
     keep_quiet(folder_of_link)

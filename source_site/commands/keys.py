@@ -1,4 +1,4 @@
-"""Make, show, rotate and withdraw keys."""
+"""Define the commands ``ecan-source keys``, ``officer`` and ``revoke``."""
 
 import json
 import time

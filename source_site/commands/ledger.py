@@ -1,4 +1,4 @@
-"""Read and change the ledger: ``ledger``, ``deny`` and ``close``."""
+"""Define the commands ``ecan-source ledger``, ``deny`` and ``close``."""
 
 import json
 from pathlib import Path
@@ -74,7 +74,7 @@ def ledger_verify(keys_dir: Path, checkpoint_path: Path | None, form: str) -> No
     Every line is recomputed. Whoever has the file could also cut it short or rewrite it from its start. Only a
     checkpoint reveals that: targets get a signed one in return for every receipt.
     """
-    from protocol.errors import Code, StorageFault
+    from protocol.errors import Code, FileError
     from source_site.keys.folder import open_ledger
 
     book = open_ledger(keys_dir)
@@ -83,7 +83,7 @@ def ledger_verify(keys_dir: Path, checkpoint_path: Path | None, form: str) -> No
     for seq, digest in [] if checkpoint is None else checkpoint.lines:
         if book.contains(seq, digest):
             continue
-        raise StorageFault(
+        raise FileError(
             Code.LEDGER,
             f"The ledger does not hold line {seq} of the checkpoint: it was cut short, put back to an "
             "earlier day or written anew; stop exporting and restore the last copy that holds.",
@@ -105,7 +105,7 @@ def deny(keys_dir: Path, digits: str, quiet: bool) -> None:
     """Deny a grant before it is delivered; no further byte leaves."""
     import re
 
-    from protocol.errors import Code, Refused
+    from protocol.errors import Code, RefusedError
     from source_site.keys.folder import open_ledger
     from source_site.release.outbox import clear_ended
 
@@ -113,7 +113,7 @@ def deny(keys_dir: Path, digits: str, quiet: bool) -> None:
         raise click.BadParameter("a grant has 32 hexadecimal digits", param_hint="--grant")
     book = open_ledger(keys_dir)
     if book.find(bytes.fromhex(digits)) is None:
-        raise Refused(Code.GRANT, "There is no such grant; `ecan-source ledger list` shows those that there are.")
+        raise RefusedError(Code.GRANT, "There is no such grant; `ecan-source ledger list` shows those that there are.")
     record = book.deny(bytes.fromhex(digits), now_s=unix_time_s())
     clear_ended(keys_dir, [record])
     narrator = Narrator(quiet=quiet)
@@ -125,7 +125,7 @@ def _open_checkpoint(keys_dir: Path, path: Path) -> "CheckpointFields":
 
     The present online key may have signed it, or one from before a rotation.
     """
-    from protocol.errors import Unauthentic
+    from protocol.errors import UnauthenticError
     from protocol.files import read_bounded
     from protocol.identity.identities import ONLINE_ENDORSEMENT_BYTES
     from protocol.identity.key_files import ONLINE_ENDORSEMENT_FILE, load_public
@@ -139,6 +139,6 @@ def _open_checkpoint(keys_dir: Path, path: Path) -> "CheckpointFields":
         endorsement = read_bounded(keys / ONLINE_ENDORSEMENT_FILE, ONLINE_ENDORSEMENT_BYTES)
         try:
             return open_checkpoint(data, endorsement, load_public(keys).fingerprint)
-        except Unauthentic as refusal:
+        except UnauthenticError as refusal:
             refusals.append(refusal)
     raise refusals[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.options import existing_file, existing_folder
+from ecan_core.command_line.options import as_one, existing_file, existing_folder
 
 corpora_option = click.option(
     "--corpus",
@@ -22,26 +22,32 @@ keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `keys init` made."
 )
 
-tier_option = click.option(
-    "--tier",
-    type=click.IntRange(0, 2),
-    default=0,
-    show_default=True,
-    help="How sensitive the speech is, and so what its audit must show: 0 public speech (nothing), 1 consented "
-    "research, 2 clinical or call-centre speech.",
+terms_options = as_one(
+    "terms",
+    {
+        "tier": click.option(
+            "--tier",
+            type=click.IntRange(0, 2),
+            default=0,
+            show_default=True,
+            help="How sensitive the speech is, and so what its audit must show: 0 public speech (nothing), 1 consented "
+            "research, 2 clinical or call-centre speech.",
+        ),
+        "releases": click.option(
+            "--releases",
+            type=click.IntRange(1, 1000),
+            default=3,
+            show_default=True,
+            help="How many models of the same speech may leave, at a tier above 0.",
+        ),
+        "override": click.option(
+            "--override",
+            type=existing_file,
+            help="File that `officer override` signed: the model may leave although its audit failed (tier above 0).",
+        ),
+    },
 )
-releases_option = click.option(
-    "--releases",
-    type=click.IntRange(1, 1000),
-    default=3,
-    show_default=True,
-    help="How many models of the same speech may leave, at a tier above 0.",
-)
-override_option = click.option(
-    "--override",
-    type=existing_file,
-    help="File that `officer override` signed: the model may leave although its audit failed (tier above 0).",
-)
+"""On which terms a model leaves, as one mapping ``terms`` (`source_site.release.clearance.Terms`)."""
 unconfined_option = click.option(
     "--unconfined", is_flag=True, help="Go on where this system cannot confine a process (dangerous)."
 )

@@ -1,4 +1,4 @@
-"""Define the commands of ``ecan-source``.
+"""Define the commands ``ecan-source grant``, ``export`` and ``inspect``.
 
 Heavy imports happen inside the command that needs them.
 """
@@ -6,7 +6,7 @@ Heavy imports happen inside the command that needs them.
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -14,17 +14,12 @@ from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.options import SECONDS, existing_file, existing_folder, format_option, quiet_option
 from source_site.commands.options import (
     keys_option,
-    override_option,
     quoted,
-    releases_option,
-    tier_option,
+    terms_options,
     unconfined_option,
     unix_time_s,
     warn_of_missing_walls,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(epilog="Example: ecan-source grant --model run --keys keys --request site.request")
@@ -38,9 +33,7 @@ if TYPE_CHECKING:
     required=True,
     help="A target's request; may be repeated.",
 )
-@tier_option
-@releases_option
-@override_option
+@terms_options
 @unconfined_option
 @format_option
 @quiet_option
@@ -48,9 +41,7 @@ def grant(
     run_dir: Path,
     keys_dir: Path,
     request_paths: tuple[Path, ...],
-    tier: int,
-    releases: int,
-    override: Path | None,
+    terms: dict[str, Any],
     unconfined: bool,
     form: str,
     quiet: bool,
@@ -62,21 +53,22 @@ def grant(
     """
     from protocol.identity.passphrase import passphrase_for
     from source_site.release.clearance import Terms
+    from source_site.release.grant import Session
     from source_site.release.grant import grant as issue_grants
     from source_site.release.outbox import summary
 
     narrator = Narrator(quiet=quiet)
     warn_of_missing_walls(unconfined)
-    records = issue_grants(
-        run_dir,
-        keys_dir,
-        request_paths,
+    session = Session(
+        run_dir=run_dir,
+        keys_dir=keys_dir,
         now_s=unix_time_s(),
         announce=narrator.say,
         passphrase=passphrase_for(keys_dir),
         unconfined=unconfined,
-        terms=Terms(tier=tier, releases=releases, override=override),
+        terms=Terms(**terms),
     )
+    records = issue_grants(session, request_paths)
     if form == "json":
         click.echo(json.dumps({"grants": [summary(record) for record in records]}))
     for record in records:
@@ -111,9 +103,7 @@ def grant(
     show_default=True,
     help="Seconds to wait for the sites.",
 )
-@tier_option
-@releases_option
-@override_option
+@terms_options
 @unconfined_option
 @format_option
 @quiet_option
@@ -124,9 +114,7 @@ def export(
     listen: str | None,
     file: Path | None,
     timeout_s: float,
-    tier: int,
-    releases: int,
-    override: Path | None,
+    terms: dict[str, Any],
     unconfined: bool,
     form: str,
     quiet: bool,
@@ -140,7 +128,7 @@ def export(
     from protocol.wire.address import parse_address
     from source_site.release.clearance import Terms
     from source_site.release.exporter import become_exporter, report
-    from source_site.release.grant import export_to_file
+    from source_site.release.grant import Session, export_to_file
     from source_site.release.grant import grant as issue_grants
 
     if (listen is None) == (file is None):
@@ -148,47 +136,31 @@ def export(
     if (run_dir is None) != (not request_paths):
         raise click.UsageError("give --model and --request together")
     narrator = Narrator(quiet=quiet)
-    terms = Terms(tier=tier, releases=releases, override=override)
-    if file is not None:
-        if run_dir is None or len(request_paths) != 1:
-            raise click.UsageError("give --model and exactly one --request with --file")
-        warn_of_missing_walls(unconfined)
-        record = export_to_file(
-            run_dir,
-            keys_dir,
-            request_paths[0],
-            file,
-            now_s=unix_time_s(),
-            announce=narrator.say,
-            passphrase=passphrase_for(keys_dir),
-            unconfined=unconfined,
-            terms=terms,
-        )
-        report([record], form=form, narrator=narrator)
-        narrator.say(
-            "the grant stays open until the site's receipt comes back: `ecan-target receive --out OUT` writes it to "
-            "OUT.receipt"
-        )
-        closing = ("--keys", str(keys_dir), "--request", str(request_paths[0]), "--receipt", "OUT.receipt")
-        narrator.say(f"next: {shlex.join(('ecan-source', 'close', *closing))}")
-        return
-    assert listen is not None
-    parse_address(listen)
+    agreed = Terms(**terms)
+    if file is not None and (run_dir is None or len(request_paths) != 1):
+        raise click.UsageError("give --model and exactly one --request with --file")
+    if listen is not None:
+        parse_address(listen)
     warn_of_missing_walls(unconfined)
     passphrase = passphrase_for(keys_dir)
     granted: tuple[bytes, ...] = ()
     if run_dir is not None:
-        records = issue_grants(
-            run_dir,
-            keys_dir,
-            request_paths,
+        session = Session(
+            run_dir=run_dir,
+            keys_dir=keys_dir,
             now_s=unix_time_s(),
             announce=narrator.say,
             passphrase=passphrase,
             unconfined=unconfined,
-            terms=terms,
+            terms=agreed,
         )
-        granted = tuple(record.grant for record in records)
+        if file is not None:
+            record = export_to_file(session, request_paths[0], file)
+            report([record], form=form, narrator=narrator)
+            _tell_how_to_close(keys_dir, request_paths[0], narrator)
+            return
+        granted = tuple(record.grant for record in issue_grants(session, request_paths))
+    assert listen is not None
     become_exporter(
         keys_dir,
         listen,
@@ -200,6 +172,15 @@ def export(
         out_of_reach=[] if run_dir is None else [run_dir],
         unconfined=unconfined,
     )
+
+
+def _tell_how_to_close(keys_dir: Path, request: Path, narrator: Narrator) -> None:
+    narrator.say(
+        "the grant stays open until the site's receipt comes back: `ecan-target receive --out OUT` writes it to "
+        "OUT.receipt"
+    )
+    closing = ("--keys", str(keys_dir), "--request", str(request), "--receipt", "OUT.receipt")
+    narrator.say(f"next: {shlex.join(('ecan-source', 'close', *closing))}")
 
 
 @click.command(epilog="Example: ecan-source inspect --bundle model.ecan")

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.options import existing_file, folder, format_option, quiet_option
+from ecan_core.command_line.options import as_one, existing_file, folder, format_option, quiet_option
+from protocol.bundle.architecture import NORMALIZATIONS
 from source_site.commands.options import corpora_option, recipes_and_paths
 
 if TYPE_CHECKING:
@@ -15,7 +16,29 @@ if TYPE_CHECKING:
 
 
 ENCODERS = ("mlp", "tdnn")
-NORMALIZATIONS = ("none", "corpus", "speaker")
+
+
+privacy_options = as_one(
+    "promise",
+    {
+        "epsilon": click.option(
+            "--private",
+            "epsilon",
+            type=click.FloatRange(0.1, 100.0),
+            metavar="EPSILON",
+            help="Train with differential privacy; smaller protects more, and 8 hides most of an utterance's trace.",
+        ),
+        "unit": click.option(
+            "--private-unit",
+            "unit",
+            type=click.Choice(["utterance", "speaker"]),
+            default="utterance",
+            show_default=True,
+            help="What --private protects; to protect speakers takes about 500 of them.",
+        ),
+    },
+)
+"""What a private training is to promise, as one mapping ``promise``."""
 
 
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
@@ -38,21 +61,7 @@ NORMALIZATIONS = ("none", "corpus", "speaker")
     help="Seed of the random numbers; the same seed trains the same model.",
 )
 @click.option("--cache", type=click.Path(path_type=Path), help="File that keeps features between runs.")
-@click.option(
-    "--private",
-    "epsilon",
-    type=click.FloatRange(0.1, 100.0),
-    metavar="EPSILON",
-    help="Train with differential privacy; smaller protects more, and 8 hides most of an utterance's trace.",
-)
-@click.option(
-    "--private-unit",
-    "unit",
-    type=click.Choice(["utterance", "speaker"]),
-    default="utterance",
-    show_default=True,
-    help="What --private protects; to protect speakers takes about 500 of them.",
-)
+@privacy_options
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
 @format_option
 @quiet_option
@@ -64,8 +73,7 @@ def train(
     config: Path | None,
     seed: int,
     cache: Path | None,
-    epsilon: float | None,
-    unit: Literal["utterance", "speaker"],
+    promise: dict[str, Any],
     out: Path,
     form: str,
     quiet: bool,
@@ -90,8 +98,7 @@ def train(
         seed=seed,
         cache_path=cache,
         narrator=narrator,
-        epsilon=epsilon,
-        unit=unit,
+        **promise,
     )
     tell_trained(facts, form, narrator)
     loss = facts.quantization_loss
@@ -101,7 +108,7 @@ def train(
         else f"UAR on held-out speakers {100 * facts.uar_source:.1f} %, "
         f"{100 * abs(loss):.1f} points {'gained' if loss < 0 else 'lost'} by quantization"
     )
-    if epsilon is not None:
+    if promise["epsilon"] is not None:
         from source_site.training.record import load_record
         from source_site.training.run_folder import load_run
 

@@ -18,7 +18,7 @@ from ecan_core.labels import EMOTIONS, check_classes
 from ecan_core.model.architectures import ARCHITECTURES
 from ecan_core.model.weights import to_arrays
 from ecan_core.training.metrics import uar
-from protocol.errors import Code, ConnectionFault
+from protocol.errors import Code, PeerError
 from protocol.federation.masking import mean_of
 from protocol.federation.messages import Field
 from protocol.federation.rounds import Averaging, ask, average, masked_sum, wait_for_nodes
@@ -61,11 +61,11 @@ def federate(grid: Grid, plan: Plan) -> Outcome:
 
     Raises:
         AudioError: the sites share fewer than two classes.
-        ConnectionFault: too few sites came or answered.
+        PeerError: too few sites came or answered.
     """
     nodes = wait_for_nodes(grid, plan.min_sites, GATHERING_S)
     if len(nodes) < plan.min_sites:
-        raise ConnectionFault(
+        raise PeerError(
             Code.CONNECTION,
             f"{len(nodes)} of {plan.min_sites} sites came; start the nodes of the others and run again.",
         )
@@ -117,7 +117,7 @@ def _tally(grid: Grid, nodes: Sequence[int], plan: Plan, fields: Mapping[str, Fi
     try:
         return np.asarray(np.sum([answer.arrays[COUNTS] for answer in answers], axis=0))
     except (KeyError, ValueError) as error:
-        raise ConnectionFault(
+        raise PeerError(
             Code.PROTOCOL, "A site's tally is none of this plan; let all sites install the same version."
         ) from error
 

@@ -43,10 +43,10 @@ def join_federation(
         quiet: whether the contained process says nothing but errors.
 
     Raises:
-        UsageFault: the corpus is not there.
-        ConnectionFault: the node was not let in.
-        ContainmentFault: a process cannot be contained as it must be.
-        Unauthentic: the book of what this node has answered is lost.
+        UsageError: the corpus is not there.
+        PeerError: the node was not let in.
+        ContainmentError: a process cannot be contained as it must be.
+        UnauthenticError: the book of what this node has answered is lost.
     """
     speech, subject = speech_of(recipe, path), {"recipe": recipe, "corpus": str(path.resolve())}
     link = prepare(options, subject, announce)

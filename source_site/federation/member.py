@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 from ecan_core.corpora import read_corpus
 from ecan_core.errors import SettingsError
 from ecan_core.labels import check_classes
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.federation.messages import KEYS, OFFERS, Answer, Arrays, Question
 from protocol.federation.site.answers import Answers, Step
 from protocol.files import make_private_folder, read_bounded, write_atomic
@@ -117,13 +117,13 @@ class Member:
         """Answer one question.
 
         Raises:
-            Refused: the site's rules or its book forbid it.
+            RefusedError: the site's rules or its book forbid it.
             SettingsError: the plan is damaged, or gives less protection than the site insists on.
-            UsageFault: a class is none.
+            UsageError: a class is none.
         """
         answers = {"query": self._classes, KEYS: self._answers.offer, "train": self._round, "evaluate": self._tally}
         if question.kind not in answers:
-            raise Refused(Code.PROTOCOL, f"Nobody asks a source site for {question.kind!r}; see who asks this.")
+            raise RefusedError(Code.PROTOCOL, f"Nobody asks a source site for {question.kind!r}; see who asks this.")
         return answers[question.kind](question)
 
     def _classes(self, question: Question) -> Answer:
@@ -224,14 +224,14 @@ class Member:
             return
         spending = [*self._answers.spent(), more]
         if any(noise == 0 for noise, _ in spending):
-            raise Refused(
+            raise RefusedError(
                 Code.POLICY,
                 "This node has answered without noise before, so that no epsilon can be promised; let a person begin "
                 "anew with speech that was not asked for yet.",
             )
         total = epsilon_of(spending, usual_delta(self._count()["utterances"]))
         if total > self._rules.max_epsilon:
-            raise Refused(
+            raise RefusedError(
                 Code.POLICY,
                 f"This would bring what the site has promised to an epsilon of {total:g}, above "
                 f"{self._rules.max_epsilon:g}; its utterances have been asked for enough.",
@@ -253,7 +253,9 @@ class Member:
         if step.number == 1:
             expected = first_arrays(terms.plan, len(terms.classes))
             if not all(np.allclose(arrays[name], expected[name], rtol=0, atol=SAME) for name in expected):
-                raise Refused(Code.EGRESS, "The first round starts from other weights than the plan's; see who asks.")
+                raise RefusedError(
+                    Code.EGRESS, "The first round starts from other weights than the plan's; see who asks."
+                )
             return
         last = self._answers.given(step.run, step.number - 1)
         for name in (EVERYBODY, HEARD):
@@ -262,7 +264,9 @@ class Member:
     def _refuse_far(self, arrays: Arrays, last: Answer, name: str) -> None:
         """Refuse one of the networks if it is far from this site's last answer."""
         if not _distance(arrays, part(last.arrays, name)) <= NEAR * float(last.fields[_MOVED + name]):
-            raise Refused(Code.EGRESS, "That network is far from the one that this site helped to train; see who asks.")
+            raise RefusedError(
+                Code.EGRESS, "That network is far from the one that this site helped to train; see who asks."
+            )
 
     def _refuse_strange(self, arrays: Arrays, terms: Terms, step: Step) -> None:
         """Refuse to tally a network that this site did not help to train."""
@@ -289,7 +293,7 @@ def speech_of(recipe: str, path: Path) -> tuple[Path, ...]:
     That is its list, and the folders of its recordings; none is opened.
 
     Raises:
-        UsageFault: the recipe or the path does not exist.
+        UsageError: the recipe or the path does not exist.
     """
     if path.is_dir() and recipe != "csv":
         return (path.resolve(),)
@@ -304,11 +308,11 @@ def _refuse_foreign(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> No
     """
     found = {name: array.shape for name, array in arrays.items() if array.dtype == np.float32}
     if found != dict(shapes) or len(found) != len(arrays):
-        raise Refused(
+        raise RefusedError(
             Code.EGRESS, "These are no weights of the plan's network; let all sites install the same version."
         )
     if not all(np.all(np.abs(array) <= LARGEST) for array in arrays.values()):
-        raise Refused(Code.RANGE, f"A weight is not finite or exceeds {LARGEST:g}; plan a smaller learning rate.")
+        raise RefusedError(Code.RANGE, f"A weight is not finite or exceeds {LARGEST:g}; plan a smaller learning rate.")
 
 
 def _distance(arrays: Arrays, others: Arrays) -> float:

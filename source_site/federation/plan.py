@@ -19,6 +19,7 @@ from ecan_core.settings.checks import at_least, at_most, non_negative, positive
 from ecan_core.settings.parse import parse_settings
 from ecan_core.training.train import TrainSettings
 from protocol.bundle.architecture import model_shapes
+from protocol.bundle.form import ModelForm
 from protocol.federation.masking import FEWEST_FOR_SECRECY
 
 Arrays = dict[str, np.ndarray]
@@ -108,7 +109,7 @@ class Plan:
 def fresh_network(plan: Plan, num_classes: int) -> Network:
     """Build the network that every site starts from."""
     arch = ARCHITECTURES[plan.encoder]
-    input_dim = model_shapes(arch.name, num_classes, plan.normalization)["encoder.0.weight"][1]
+    input_dim = model_shapes(ModelForm(arch.name, num_classes, plan.normalization))["encoder.0.weight"][1]
     return build_network(
         arch, input_dim=input_dim, num_classes=num_classes, normalization=plan.normalization, seed=plan.seed
     )

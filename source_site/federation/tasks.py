@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 
 from ecan_core.command_line.console import Narrator
 from ecan_core.corpora import read_corpus
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.labels import check_classes
 from ecan_core.model.architectures import ARCHITECTURES
 from ecan_core.model.network import Network
@@ -24,6 +24,7 @@ from ecan_core.model.weights import snapshot
 from ecan_core.training.metrics import confusion
 from ecan_core.training.private import PrivateSettings, train_private
 from ecan_core.training.train import train
+from protocol.bundle.form import ModelForm
 from protocol.files import read_bounded, write_atomic
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, Order, RoundOrder, Site, TallyOrder
 from source_site.federation.plan import EVERYBODY, HEARD, Arrays, Plan, named, network_of, part
@@ -51,7 +52,7 @@ def count(site: Site) -> Told:
     """Count a site's utterances, and list the classes that it has speech of.
 
     Raises:
-        UsageFault: the corpus is not there, or has fewer than two classes.
+        UsageError: the corpus is not there, or has fewer than two classes.
     """
     labels = [site.meaning.get(item.label, item.label) for item in read_corpus(site.recipe, site.path).utterances]
     return {"classes": list(check_classes(sorted(set(labels)))), "utterances": len(labels)}
@@ -98,7 +99,7 @@ def tally(order: TallyOrder) -> Told:
     num_classes = len(order.classes)
     network = network_of(plan, num_classes, load(read_bounded(order.work / QUESTION_FILE, MAX_WEIGHTS_BYTES))).eval()
     told["float"] = _confusions(network, material, plan)
-    quantize_network(network, ARCHITECTURES[plan.encoder].name, num_classes, plan.normalization)
+    quantize_network(network, ModelForm(ARCHITECTURES[plan.encoder].name, num_classes, plan.normalization))
     return told | {"quantized": _confusions(network, material, plan)}
 
 
@@ -110,11 +111,11 @@ def private_settings(plan: Plan, num_utterances: int) -> PrivateSettings:
     Every utterance is at one site alone, so what a site promises its own the whole consortium promises.
 
     Raises:
-        UsageFault: the plan's rounds do not divide the steps of a private training, or no noise is enough.
+        UsageError: the plan's rounds do not divide the steps of a private training, or no noise is enough.
     """
     steps = PrivateSettings(noise_multiplier=1.0).steps
     if steps % plan.rounds:
-        raise UsageFault(f"{steps} private steps cannot be shared out over {plan.rounds} rounds; plan for 10.")
+        raise UsageError(f"{steps} private steps cannot be shared out over {plan.rounds} rounds; plan for 10.")
     of_tally = 1
     noise = noise_for(plan.epsilon, usual_delta(num_utterances), steps + of_tally)
     return PrivateSettings(noise_multiplier=noise, unit="utterance", steps=steps)

@@ -32,7 +32,7 @@ def run_trial(corpora: Sequence[tuple[str, Path]], plan: Plan, out: Path) -> Run
         out: run folder.
 
     Raises:
-        UsageFault: a corpus is not there.
+        UsageError: a corpus is not there.
         AudioError: the sites share fewer than two classes.
         SettingsError: a site refused the plan, or its training diverged.
     """

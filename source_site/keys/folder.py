@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from protocol.errors import Code, KeyFault, Malformed, StorageFault
+from protocol.errors import Code, FileError, KeyFileError, MalformedError
 from protocol.files import make_private_folder, read_bounded
 from protocol.identity import signing
 from protocol.identity.identities import MAX_CERTIFICATE_BYTES, Identity, Role, create_identity
@@ -77,11 +77,11 @@ def init_keys(out: Path, *, passphrase: bytes | None = None) -> str:
         The source's fingerprint in hexadecimal: what target sites must learn by another way.
 
     Raises:
-        KeyFault: the folder holds keys already.
-        StorageFault: the folder cannot be written.
+        KeyFileError: the folder holds keys already.
+        FileError: the folder cannot be written.
     """
     if has_identity(out):
-        raise KeyFault(Code.KEY_EXISTS, f"{out} holds keys already; use them or choose another folder.")
+        raise KeyFileError(Code.KEY_EXISTS, f"{out} holds keys already; use them or choose another folder.")
     for folder in (out, *(out / name for name in _SUBFOLDERS)):
         make_private_folder(folder)
     # Before the keys: whoever has keys has a ledger, even if this run is killed here.
@@ -95,16 +95,16 @@ def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
     """Read the source's identity.
 
     Raises:
-        KeyFault: there is none, it is damaged or locked, or it is a target's.
+        KeyFileError: there is none, it is damaged or locked, or it is a target's.
     """
     try:
         identity = load_identity(keys_dir, passphrase)
-    except KeyFault as fault:
+    except KeyFileError as fault:
         if fault.code is not Code.KEY_LOCKED and has_identity(keys_dir / STAGED):
             raise _half_rotated(keys_dir, fault.code) from fault
         raise
     if identity.role is not Role.SOURCE:
-        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
+        raise KeyFileError(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
     return identity
 
 
@@ -114,7 +114,7 @@ def refuse_half_rotated(keys_dir: Path) -> None:
     Nothing is granted or served while a rotation is unfinished.
 
     Raises:
-        KeyFault: a rotation was interrupted, or is under way.
+        KeyFileError: a rotation was interrupted, or is under way.
     """
     if has_identity(keys_dir / STAGED):
         raise _half_rotated(keys_dir, Code.KEY_DAMAGED)
@@ -126,7 +126,7 @@ def key_sets(keys_dir: Path, passphrase: bytes | None = None) -> tuple[KeySet, .
     The present ones, then the retired ones.
 
     Raises:
-        KeyFault: an online key or a certificate is missing, damaged or locked.
+        KeyFileError: an online key or a certificate is missing, damaged or locked.
     """
     numbers = sorted(int(path.name) for path in (keys_dir / RETIRED).glob("*") if path.name.isdecimal())
     folders = {None: keys_dir} | {number: keys_dir / RETIRED / str(number) for number in numbers}
@@ -147,12 +147,12 @@ def open_ledger(keys_dir: Path) -> Ledger:
     """Open the ledger beside the keys.
 
     Raises:
-        StorageFault: there is none.
+        FileError: there is none.
     """
     path = _ledger_file(keys_dir)
     with contextlib.suppress(PermissionError):  # which the ledger explains as soon as it is used
         if not path.exists():
-            raise StorageFault(
+            raise FileError(
                 Code.LEDGER,
                 f"{keys_dir} holds no ledger; name the source's keys folder, or if this is it, restore the ledger "
                 "from a backup, for a new one would forget which grants were served.",
@@ -183,16 +183,18 @@ def revocations_file(keys_dir: Path) -> Path:
     return keys_dir / PUBLIC / REVOCATIONS_FILE
 
 
-def _half_rotated(keys_dir: Path, code: Code) -> KeyFault:
-    return KeyFault(code, f"A rotation of the keys in {keys_dir} was interrupted; run `ecan-source keys rotate` again.")
+def _half_rotated(keys_dir: Path, code: Code) -> KeyFileError:
+    return KeyFileError(
+        code, f"A rotation of the keys in {keys_dir} was interrupted; run `ecan-source keys rotate` again."
+    )
 
 
 def read_key_file(path: Path) -> bytes:
     """Read one of the keys' files, which are small."""
     try:
         return read_bounded(path, MAX_CERTIFICATE_BYTES)
-    except (StorageFault, Malformed) as error:
-        raise KeyFault(Code.KEY_MISSING, f"{path} cannot be read; restore it from a backup.") from error
+    except (FileError, MalformedError) as error:
+        raise KeyFileError(Code.KEY_MISSING, f"{path} cannot be read; restore it from a backup.") from error
 
 
 def _ledger_file(keys_dir: Path) -> Path:

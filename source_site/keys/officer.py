@@ -5,7 +5,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.bundle.override import MAX_STATEMENT_BYTES, open_officer, sign_officer
-from protocol.errors import Code, KeyFault, Malformed, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, KeyFileError, MalformedError, UnauthenticError
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity import signing
 from protocol.identity.identities import private_pem
@@ -17,12 +17,12 @@ def officer_statement(keys_dir: Path) -> bytes:
     """Return the release key's word for a second officer's key.
 
     Raises:
-        KeyFault: there is none.
+        KeyFileError: there is none.
     """
     try:
         return read_bounded(keys_dir / OFFICER_FILE, MAX_STATEMENT_BYTES)
-    except StorageFault as fault:
-        raise KeyFault(
+    except FileError as fault:
+        raise KeyFileError(
             Code.KEY_MISSING,
             f"{keys_dir} names no second officer; register one with `ecan-source officer register`.",
         ) from fault
@@ -41,14 +41,14 @@ def register_officer(keys_dir: Path, officer: bytes, *, passphrase: bytes | None
         passphrase: opens the keys if they are encrypted.
 
     Raises:
-        KeyFault: another officer is named already, or the keys cannot be read.
-        Refused: it is the release key itself.
-        StorageFault: it cannot be written.
+        KeyFileError: another officer is named already, or the keys cannot be read.
+        RefusedError: it is the release key itself.
+        FileError: it cannot be written.
     """
     refuse_half_rotated(keys_dir)
     identity = load_keys(keys_dir, passphrase)
     if _named_officer(keys_dir, identity.fingerprint) not in (None, officer):
-        raise KeyFault(Code.KEY_EXISTS, f"{keys_dir} names another officer already; ask that person.")
+        raise KeyFileError(Code.KEY_EXISTS, f"{keys_dir} names another officer already; ask that person.")
     write_atomic(keys_dir / OFFICER_FILE, sign_officer(officer, identity.signing_key), 0o644)
 
 
@@ -59,7 +59,7 @@ def _named_officer(keys_dir: Path, issuer: bytes) -> bytes | None:
     """
     try:
         return open_officer(officer_statement(keys_dir), issuer)
-    except (KeyFault, Malformed, Unauthentic):
+    except (KeyFileError, MalformedError, UnauthenticError):
         return None
 
 
@@ -74,11 +74,11 @@ def init_officer(out: Path, *, passphrase: bytes | None = None) -> str:
         Its fingerprint in hexadecimal: what `register_officer` is told.
 
     Raises:
-        KeyFault: the folder holds a key already.
-        StorageFault: the folder cannot be written.
+        KeyFileError: the folder holds a key already.
+        FileError: the folder cannot be written.
     """
     if has_identity(out):
-        raise KeyFault(Code.KEY_EXISTS, f"{out} holds keys already; use them or choose another folder.")
+        raise KeyFileError(Code.KEY_EXISTS, f"{out} holds keys already; use them or choose another folder.")
     make_private_folder(out)
     key = Ed25519PrivateKey.generate()
     write_atomic(out / SIGNING_KEY_FILE, private_pem(key, passphrase))

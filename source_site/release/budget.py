@@ -19,7 +19,7 @@ from pathlib import Path
 from ecan_core.errors import ModelError, SettingsError
 from ecan_core.settings.parse import parse_settings
 from protocol.announce import Announce
-from protocol.errors import Code, Refused, StorageFault
+from protocol.errors import Code, FileError, RefusedError
 from protocol.files import read_bounded, write_atomic
 from protocol.ledger.grants import NO_BOOK
 from protocol.locks import locked
@@ -83,8 +83,8 @@ def digest_of_book(keys_dir: Path, anchor: bytes) -> bytes:
         anchor: how it stood at the last grant, as the ledger says.
 
     Raises:
-        Refused: the book does not go on from there.
-        StorageFault: it cannot be read.
+        RefusedError: the book does not go on from there.
+        FileError: it cannot be read.
     """
     return list(_load(keys_dir, anchor).digests())[-1]
 
@@ -111,9 +111,9 @@ def spend(
         announce: told how much is spent.
 
     Raises:
-        Refused: the budget is spent, or the book has lost what was in it.
+        RefusedError: the budget is spent, or the book has lost what was in it.
         ModelError: the run does not say what it was trained on.
-        StorageFault: the book cannot be read or written; restore it from a backup.
+        FileError: the book cannot be read or written; restore it from a backup.
     """
     mine = _of_run(run_dir, run)
     with locked(os.open(keys_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)):
@@ -121,14 +121,14 @@ def spend(
         others = [one for one in book.spent if one.run_sha256 != mine.run_sha256]
         related = [mine, *(one for one in others if not set(one.utterances).isdisjoint(mine.utterances))]
         if len(related) > releases:
-            raise Refused(
+            raise RefusedError(
                 Code.RELEASE_BUDGET,
                 f"{len(related) - 1} other model(s) of this speech have left, and {releases} may leave in all; grant "
                 "one of those, or raise --releases if the speakers' consent allows that.",
             )
         together = _together(related)
         if together is not None and most_epsilon is not None and together > most_epsilon:
-            raise Refused(
+            raise RefusedError(
                 Code.RELEASE_BUDGET,
                 f"The models of this speech promise an epsilon of {together:g} together, more than {most_epsilon:g}; "
                 "grant one that has left before, or train with less.",
@@ -183,11 +183,11 @@ def _load(keys_dir: Path, anchor: bytes) -> Book:
         told = json.loads(read_bounded(path, MAX_BUDGET_BYTES)) if path.exists() else {}
         book = parse_settings(Book, told, BUDGET_FILE)
     except (ValueError, RecursionError, SettingsError) as fault:
-        raise StorageFault(
+        raise FileError(
             Code.STORAGE, f"{path} is damaged, and without it no one knows what has left; restore it from a backup."
         ) from fault
     if anchor not in book.digests():
-        raise Refused(
+        raise RefusedError(
             Code.RELEASE_BUDGET,
             f"{path} lacks a model that has left by the ledger: it was deleted, changed or put back to an earlier day; "
             "restore the last copy.",

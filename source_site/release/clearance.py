@@ -9,11 +9,11 @@ model then counts against the budget of its speech. At tier 0 an audit is stated
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from protocol.announce import Announce
 from protocol.bundle.override import MAX_STATEMENT_BYTES, Override, open_override, sign_override
 from protocol.bundle.stated_audit import MEASURED, OVERRIDDEN, PASSED, AuditFields
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.files import read_bounded, write_atomic
 from protocol.identity.key_files import SIGNING_KEY_FILE, load_ed25519_key, load_public
 from protocol.ledger.grants import SECONDS_PER_DAY
@@ -43,7 +43,7 @@ class Terms:
 
     def __post_init__(self) -> None:
         if self.override is not None and not self.tier:
-            raise UsageFault("at tier 0 nothing is asked of an audit and there is nothing to override: name the --tier")
+            raise UsageError("at tier 0 nothing is asked of an audit and there is nothing to override: name the --tier")
 
 
 TIER_0 = Terms()
@@ -71,7 +71,7 @@ class Cleared:
         """Refuse an audit, if there is one, of other weights than the bundle's.
 
         Raises:
-            Refused: it is about others.
+            RefusedError: it is about others.
         """
         if self.report is not None:
             require_weights(self.report, weights_sha256)
@@ -88,10 +88,10 @@ def clear(run_dir: Path, keys_dir: Path, terms: Terms, *, anchor: bytes, announc
         announce: called with what the operator should know before the model leaves.
 
     Raises:
-        Refused: it does not clear its tier, quantization costs too much, or the budget of its speech is spent.
-        UsageFault: there is no model.
+        RefusedError: it does not clear its tier, quantization costs too much, or the budget of its speech is spent.
+        UsageError: there is no model.
         ModelError: the model or its audit is damaged.
-        Unauthentic: the override is not signed by the officer whom the release key has named.
+        UnauthenticError: the override is not signed by the officer whom the release key has named.
     """
     run = load_run(run_dir)
     cleared = _judge(run_dir, keys_dir, run, terms, announce) if terms.tier else _look(run_dir, run, announce)
@@ -132,15 +132,15 @@ def override_audit(
         passphrase: opens the key if it is encrypted.
 
     Raises:
-        UsageFault: the model clears the tier, or there is none.
-        Refused: it was not audited.
-        KeyFault: the key cannot be read.
-        StorageFault: the file cannot be written.
+        UsageError: the model clears the tier, or there is none.
+        RefusedError: it was not audited.
+        KeyFileError: the key cannot be read.
+        FileError: the file cannot be written.
     """
     report = audit_of(run_dir, load_run(run_dir))
     missed = list(findings(report, tier))
     if not missed:
-        raise UsageFault(f"The model's audit clears tier {tier}: there is nothing to override; grant it at that tier.")
+        raise UsageError(f"The model's audit clears tier {tier}: there is nothing to override; grant it at that tier.")
     for finding in missed:
         announce(f"it misses tier {tier}: {finding.why}")
     word = Override(weights_sha256=bytes.fromhex(report.weights_sha256), tier=tier, day=now_s // SECONDS_PER_DAY)
@@ -151,7 +151,7 @@ def _look(run_dir: Path, run: StoredRun, announce: Announce) -> Cleared:
     """State an audit of these weights at tier 0, or announce its absence."""
     try:
         report = audit_of(run_dir, run)
-    except Refused as refusal:
+    except RefusedError as refusal:
         about = "no audit" if refusal.code is Code.AUDIT else "an audit of other weights"
         announce(f"tier 0, {about}: nobody has measured what this model remembers, and its manifest says so")
         return Cleared(run=run, audit=AuditFields())
@@ -181,7 +181,7 @@ def _judge(run_dir: Path, keys_dir: Path, run: StoredRun, terms: Terms, announce
 
 def _refuse_other_word(word: Override, report: AuditReport, tier: int) -> None:
     if (word.weights_sha256.hex(), word.tier) != (report.weights_sha256, tier):
-        raise Refused(
+        raise RefusedError(
             Code.AUDIT_BINDING,
             f"The officer has overridden the audit of other weights or at another tier than {tier}; have these looked "
             "at, with `ecan-source officer override`.",
@@ -191,7 +191,7 @@ def _refuse_other_word(word: Override, report: AuditReport, tier: int) -> None:
 def _refuse_loss(run: StoredRun) -> None:
     loss = run.facts.quantization_loss
     if loss is not None and loss > MAX_QUANTIZATION_LOSS:
-        raise Refused(
+        raise RefusedError(
             Code.UTILITY,
             f"Quantization costs the model {100 * loss:.1f} points of its recognition rate, more than "
             f"{100 * MAX_QUANTIZATION_LOSS:g}; train longer, with weight decay or with another seed.",

@@ -23,7 +23,7 @@ import click
 from ecan_core.command_line.console import Narrator, run
 from ecan_core.errors import EcanError
 from protocol.announce import Announce
-from protocol.errors import Code, ProtocolError, Refused, TimedOut
+from protocol.errors import Code, ProtocolError, RefusedError, TimedOutError
 from protocol.files import read_bounded
 from protocol.identity.identities import ServerIdentity
 from protocol.identity.key_files import ONLINE_KEY_FILE, SIGNING_KEY_FILE, TLS_KEY_FILE, load_server_identity
@@ -116,9 +116,9 @@ def export(
         The grants as they are at the end.
 
     Raises:
-        Refused: nothing is open, a grant is not in the ledger, or a model or the release key is withdrawn.
-        StorageFault: a file of the outbox is missing or damaged.
-        ConnectionFault: the address cannot be listened on.
+        RefusedError: nothing is open, a grant is not in the ledger, or a model or the release key is withdrawn.
+        FileError: a file of the outbox is missing or damaged.
+        PeerError: the address cannot be listened on.
     """
     from source_site.release.server import serve  # gRPC starts threads when it is imported: the walls must stand before
 
@@ -126,7 +126,7 @@ def export(
     known = {record.grant: record for record in ledger.records()}
     wanted = dict.fromkeys(grants) or [grant for grant, record in known.items() if not record.state.has_ended]
     if not wanted or not known.keys() >= set(wanted):
-        raise Refused(Code.GRANT, "No such grant is open; issue one with `ecan-source grant`.")
+        raise RefusedError(Code.GRANT, "No such grant is open; issue one with `ecan-source grant`.")
     chosen = [known[grant] for grant in wanted]
     lasting = [record for record in chosen if not record.state.has_ended]
     refuse_withdrawn(keys_dir, identity.fingerprint, lasting)
@@ -155,7 +155,7 @@ def wall_off(keys_dir: Path, out_of_reach: Sequence[Path], *, unconfined: bool) 
     """Confine this process to what an exporter needs, and show that it is.
 
     Raises:
-        ContainmentFault: the kernel cannot, or the walls do not hold.
+        ContainmentError: the kernel cannot, or the walls do not hold.
     """
     (keys_dir / PUBLIC).mkdir(mode=0o700, exist_ok=True)
     confine.confine(
@@ -190,16 +190,16 @@ def require_receipts(records: Sequence[GrantRecord], timeout_s: float) -> None:
     """Refuse grants that did not end with a receipt.
 
     Raises:
-        TimedOut: one is still open.
-        Refused: one was denied or has expired.
+        TimedOutError: one is still open.
+        RefusedError: one was denied or has expired.
     """
     if any(not record.state.has_ended for record in records):
-        raise TimedOut(
+        raise TimedOutError(
             Code.DEADLINE, f"No receipt came within {timeout_s:g} s; run the command again to serve the same bundle."
         )
     for record in records:
         if record.state is not GrantState.CLOSED:
-            raise Refused(
+            raise RefusedError(
                 Code.STATE,
                 f"The grant {record.grant.hex()} ended without a receipt ({record.state.lower()}); "
                 "ask the target site for a new request.",

@@ -37,19 +37,19 @@ from safetensors.numpy import load
 from protocol import canonical
 from protocol.bundle import frame as bundle
 from protocol.bundle import manifest, sealing
-from protocol.bundle.egress import EgressRefused, sign_bundle
+from protocol.bundle.egress import EgressError, sign_bundle
 from protocol.bundle.manifest import ManifestFields
 from protocol.bundle.override import MAX_STATEMENT_BYTES, open_override
 from protocol.bundle.sealing import SealingPublicKey
 from protocol.errors import (
     Code,
-    ContainmentFault,
-    KeyFault,
-    Malformed,
+    ContainmentError,
+    FileError,
+    KeyFileError,
+    MalformedError,
     ProtocolError,
-    Refused,
-    StorageFault,
-    Unauthentic,
+    RefusedError,
+    UnauthenticError,
     Violation,
 )
 from protocol.identity import signing
@@ -69,16 +69,16 @@ _LENGTH = struct.Struct("<I")
 _MANIFEST_FIELDS = tuple(field.name for field in dataclasses.fields(ManifestFields))
 
 FAULTS: tuple[type[ProtocolError], ...] = (
-    KeyFault,
-    Unauthentic,
-    Refused,
-    Malformed,
-    ContainmentFault,
-    StorageFault,
+    KeyFileError,
+    UnauthenticError,
+    RefusedError,
+    MalformedError,
+    ContainmentError,
+    FileError,
     ProtocolError,
 )
 """What a gate may say instead of a bundle, besides the two kinds below."""
-SEALED, EGRESS, DAMAGED = "Sealed", "EgressRefused", "Damaged"
+SEALED, EGRESS, DAMAGED = "Sealed", "EgressError", "Damaged"
 
 _TASK: canonical.Schema = {
     **{name: manifest.SCHEMA[name] for name in _MANIFEST_FIELDS},
@@ -202,7 +202,7 @@ class Answer:
         """Read a frame and believe no more than its form.
 
         Raises:
-            Malformed: a gate does not write this.
+            MalformedError: a gate does not write this.
         """
         head, body = _unframe(data)
         said = canonical.read_record(head, _ANSWER, what="answer", max_bytes=_MAX_HEAD_BYTES)
@@ -211,7 +211,7 @@ class Answer:
             signed, sealed = body[:edge], body[edge:]
             digests = hashlib.sha256(signed).digest(), hashlib.sha256(sealed).digest()
             if not sealed or digests != (said["bundle_sha256"], said["sealed_sha256"]):
-                raise Malformed(Code.TRUNCATED, "The gate's answer is cut short; run the command again.")
+                raise MalformedError(Code.TRUNCATED, "The gate's answer is cut short; run the command again.")
             return cls(kind=kind, bundle=signed, sealed=sealed)
         text = body.decode("ascii", "replace")
         if kind == EGRESS:
@@ -223,7 +223,7 @@ def answer(data: bytes) -> Answer:
     """Do what a frame asks for and return the outcome; never raise."""
     try:
         return _seal(Task.from_bytes(data))
-    except EgressRefused as refused:
+    except EgressError as refused:
         return Answer(kind=EGRESS, code=refused.code, violations=refused.violations)
     except SafetensorError:
         return Answer(kind=DAMAGED, code=Code.HEADER_MISMATCH)
@@ -306,10 +306,10 @@ def _frame(head: bytes, body: bytes) -> bytes:
 
 def _unframe(data: bytes) -> tuple[bytes, bytes]:
     if len(data) < _LENGTH.size:
-        raise Malformed(Code.TRUNCATED, "The frame is cut short.")
+        raise MalformedError(Code.TRUNCATED, "The frame is cut short.")
     (length,) = _LENGTH.unpack_from(data)
     if not 0 < length <= min(_MAX_HEAD_BYTES, len(data) - _LENGTH.size):
-        raise Malformed(Code.LENGTH, "The frame's head is cut short or too long.")
+        raise MalformedError(Code.LENGTH, "The frame's head is cut short or too long.")
     edge = _LENGTH.size + length
     return data[_LENGTH.size : edge], data[edge:]
 

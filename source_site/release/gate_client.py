@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from threading import Timer
 
-from protocol.bundle.egress import EgressRefused
-from protocol.errors import Code, ProtocolError, TimedOut
+from protocol.bundle.egress import EgressError
+from protocol.errors import Code, ProtocolError, TimedOutError
 from source_site.release.gate import DAMAGED, EGRESS, FAULTS, MAX_ANSWER_BYTES, SEALED, Answer, Task
 from source_site.training.run_folder import damaged_run
 
@@ -29,9 +29,9 @@ def run_gate(task: Task, run_dir: Path, *, timeout_s: float = GATE_TIMEOUT_S) ->
         The bundle, plain and sealed; nothing about it is believed yet.
 
     Raises:
-        EgressRefused: the model breaks a rule; all are listed.
+        EgressError: the model breaks a rule; all are listed.
         ModelError: the weights are damaged.
-        TimedOut: the gate took too long.
+        TimedOutError: the gate took too long.
         ProtocolError: whatever else the gate says.
     """
     said = _talk_to_gate(task.to_bytes(), timeout_s)
@@ -42,7 +42,7 @@ def run_gate(task: Task, run_dir: Path, *, timeout_s: float = GATE_TIMEOUT_S) ->
     if answer.kind == SEALED:
         return answer
     if answer.kind == EGRESS:
-        raise EgressRefused(answer.violations)
+        raise EgressError(answer.violations)
     if answer.kind == DAMAGED:
         raise damaged_run(run_dir, "the weights are not what a training writes")
     for fault in FAULTS:
@@ -77,7 +77,9 @@ def _talk_to_gate(frame: bytes, timeout_s: float) -> bytes:
         gate.kill()
         gate.wait()
         if not in_time:
-            raise TimedOut(Code.DEADLINE, f"The gate did not answer within {timeout_s:g} s; run the command again.")
+            raise TimedOutError(
+                Code.DEADLINE, f"The gate did not answer within {timeout_s:g} s; run the command again."
+            )
 
 
 def failed_gate() -> ProtocolError:

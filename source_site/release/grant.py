@@ -10,10 +10,10 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecan_core.errors import ModelError, UsageFault
+from ecan_core.errors import ModelError, UsageError
 from protocol.announce import Announce
 from protocol.bundle import frame as bundle
 from protocol.bundle import sealing, trust
@@ -21,7 +21,7 @@ from protocol.bundle.architecture import FRONT_ENDS
 from protocol.bundle.manifest import EMOTIONS, ManifestFields, half_percents, label_mask, log2_bucket
 from protocol.bundle.stated_audit import AuditFields
 from protocol.bundle.trust import ANY_AUDIT, Anchor
-from protocol.errors import Code, KeyFault, Malformed, Refused, StorageFault
+from protocol.errors import Code, FileError, KeyFileError, MalformedError, RefusedError
 from protocol.files import lies_within, read_bounded, write_atomic
 from protocol.identity.identities import PublicIdentity, Role
 from protocol.identity.key_files import SIGNING_KEY_FILE, load_public
@@ -52,6 +52,29 @@ VALID_DAYS = 90
 
 
 @dataclass(frozen=True, kw_only=True)
+class Session:
+    """Hold what stays the same while a model is granted and exported.
+
+    Attributes:
+        run_dir: folder of the trained model; read only when nothing is sealed yet for a request.
+        keys_dir: the source's keys.
+        now_s: seconds since 1970.
+        announce: told what should be known before the model leaves, and if a bundle was sealed before.
+        passphrase: what the release key is encrypted with.
+        unconfined: whether the gate may go on where it cannot be confined.
+        terms: on which terms the model leaves.
+    """
+
+    run_dir: Path
+    keys_dir: Path
+    now_s: int
+    announce: Announce = lambda _: None
+    passphrase: bytes | None = field(default=None, repr=False)
+    unconfined: bool = False
+    terms: Terms = TIER_0
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Wanted:
     """Hold a request that is being worked on."""
 
@@ -60,39 +83,24 @@ class _Wanted:
     grant: bytes
 
 
-def grant(
-    run_dir: Path,
-    keys_dir: Path,
-    request_paths: Sequence[Path],
-    *,
-    now_s: int,
-    announce: Announce = lambda _: None,
-    passphrase: bytes | None = None,
-    unconfined: bool = False,
-    terms: Terms = TIER_0,
-) -> tuple[GrantRecord, ...]:
+def grant(session: Session, request_paths: Sequence[Path]) -> tuple[GrantRecord, ...]:
     """Seal a model to some sites and issue their grants; nothing leaves.
 
     The sites are those of the requests.
 
     Args:
-        run_dir: folder of the trained model; read only when nothing is sealed yet for a request.
-        keys_dir: the source's keys.
+        session: the model, the keys and the terms.
         request_paths: the targets' requests.
-        now_s: seconds since 1970.
-        announce: told what should be known before the model leaves, and if a bundle was sealed before.
-        passphrase: what the release key is encrypted with.
-        unconfined: whether the gate may go on where it cannot be confined.
-        terms: on which terms the model leaves.
 
     Returns:
         The grants in the order of the requests; one that is named twice is one.
 
     Raises:
-        Refused: the model or the release key is withdrawn, the model may not leave, or a grant has ended.
-        ContainmentFault: the gate cannot be confined.
-        KeyFault: the keys are missing, damaged or locked.
+        RefusedError: the model or the release key is withdrawn, the model may not leave, or a grant has ended.
+        ContainmentError: the gate cannot be confined.
+        KeyFileError: the keys are missing, damaged or locked.
     """
+    keys_dir = session.keys_dir
     identity = _load_source(keys_dir)
     ledger = open_ledger(keys_dir)
     clear_ended(keys_dir, ledger.records())
@@ -102,67 +110,36 @@ def grant(
         if record.state.has_ended:
             raise ended_grant(record.state)
     refuse_withdrawn(keys_dir, identity.fingerprint, known)
-    cleared = functools.cache(lambda: clear(run_dir, keys_dir, terms, anchor=ledger.book(), announce=announce))
-    gate = functools.partial(
-        _through_the_gate,
-        run_dir,
-        keys_dir,
-        identity,
-        now_s=now_s,
-        passphrase=passphrase,
-        unconfined=unconfined,
+    cleared = functools.cache(
+        lambda: clear(session.run_dir, keys_dir, session.terms, anchor=ledger.book(), announce=session.announce)
     )
-    records = tuple(_issue(keys_dir, ledger, cleared, one, gate, now_s, announce) for one in wanted)
+    gate = functools.partial(_through_the_gate, session, identity)
+    records = tuple(_issue(session, ledger, cleared, one, gate) for one in wanted)
     refuse_withdrawn(keys_dir, identity.fingerprint, records)
     return records
 
 
-def export_to_file(
-    run_dir: Path,
-    keys_dir: Path,
-    request_path: Path,
-    out_path: Path,
-    *,
-    now_s: int,
-    announce: Announce = lambda _: None,
-    passphrase: bytes | None = None,
-    unconfined: bool = False,
-    terms: Terms = TIER_0,
-) -> GrantRecord:
+def export_to_file(session: Session, request_path: Path, out_path: Path) -> GrantRecord:
     """Write a site's sealed bundle to a file that is carried by hand.
 
     The grant stays open until the site's receipt comes back, see `close_by_receipt`.
 
     Args:
-        run_dir: see `grant`, like all that is not here.
-        keys_dir: the source's keys.
+        session: the model, the keys and the terms.
         request_path: the target's request.
         out_path: the file; one that is there may only be this very bundle, from an earlier try.
-        now_s: seconds since 1970.
-        announce: see `grant`.
-        passphrase: what the release key is encrypted with.
-        unconfined: whether the gate may go on where it cannot be confined.
-        terms: see `grant`.
 
     Raises:
-        UsageFault: the file has no folder, lies among the keys, or is something else.
-        Refused: the model or the release key is withdrawn, the model may not leave, or the grant has ended.
-        StorageFault: the file cannot be written.
+        UsageError: the file has no folder, lies among the keys, or is something else.
+        RefusedError: the model or the release key is withdrawn, the model may not leave, or the grant has ended.
+        FileError: the file cannot be written.
     """
+    keys_dir = session.keys_dir
     _check_place(out_path, keys_dir)
-    (record,) = grant(
-        run_dir,
-        keys_dir,
-        [request_path],
-        now_s=now_s,
-        announce=announce,
-        passphrase=passphrase,
-        unconfined=unconfined,
-        terms=terms,
-    )
+    (record,) = grant(session, [request_path])
     data = read_bounded(outbox_file(keys_dir, record.grant), sealing.MAX_SEALED_BYTES)
     _refuse_overwriting(out_path, data)
-    record = open_ledger(keys_dir).carry(record.grant, now_s=now_s)
+    record = open_ledger(keys_dir).carry(record.grant, now_s=session.now_s)
     write_atomic(out_path, data)
     return record
 
@@ -179,8 +156,8 @@ def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, 
         now_s: seconds since 1970.
 
     Raises:
-        Refused: nothing was exported for the request, it is closed, or the receipt does not accept it.
-        Unauthentic: the receipt is not signed by the site of the request.
+        RefusedError: nothing was exported for the request, it is closed, or the receipt does not accept it.
+        UnauthenticError: the receipt is not signed by the site of the request.
     """
     from source_site.release.outbox import check_receipt  # brings gRPC, which nothing else here needs
 
@@ -188,7 +165,7 @@ def close_by_receipt(keys_dir: Path, request_path: Path, receipt_path: Path, *, 
     ledger = open_ledger(keys_dir)
     record = ledger.find(wanted.grant)
     if record is None:
-        raise Refused(Code.GRANT, "Nothing was exported for this request; name the request that it was for.")
+        raise RefusedError(Code.GRANT, "Nothing was exported for this request; name the request that it was for.")
     data = read_bounded(receipt_path, MAX_RECEIPT_BYTES)
     check_receipt(data, record)
     record = ledger.close(wanted.grant, data, now_s=now_s)
@@ -230,18 +207,17 @@ def manifest_fields(
 
 
 def _issue(
-    keys_dir: Path,
+    session: Session,
     ledger: Ledger,
     cleared: Callable[[], Cleared],
     wanted: _Wanted,
     gate: Callable[[Cleared, _Wanted, int], Answer],
-    now_s: int,
-    announce: Announce,
 ) -> GrantRecord:
     """Return the one grant of a request, sealed now or earlier.
 
     A bundle that was sealed at the first try stays as it is.
     """
+    keys_dir = session.keys_dir
     record = ledger.find(wanted.grant)
     if record is None:
 
@@ -259,31 +235,22 @@ def _issue(
                 book=book,
             )
 
-        record = ledger.issue(wanted.grant, wanted.site.fingerprint, cleared().run.digest, seal, now_s=now_s)
+        record = ledger.issue(wanted.grant, wanted.site.fingerprint, cleared().run.digest, seal, now_s=session.now_s)
     else:
-        announce("this request was granted before: the bundle that was sealed then goes out, not a new one")
+        session.announce("this request was granted before: the bundle that was sealed then goes out, not a new one")
     _check_outbox(keys_dir, record)
     return record
 
 
 def _through_the_gate(
-    run_dir: Path,
-    keys_dir: Path,
-    identity: PublicIdentity,
-    cleared: Cleared,
-    wanted: _Wanted,
-    release: int,
-    *,
-    now_s: int,
-    passphrase: bytes | None,
-    unconfined: bool,
+    session: Session, identity: PublicIdentity, cleared: Cleared, wanted: _Wanted, release: int
 ) -> Answer:
     """Have a bundle sealed, and check it as its target will.
 
     The gate is not simply believed.
     """
-    today = now_s // SECONDS_PER_DAY
-    home = keys_dir.resolve()
+    today = session.now_s // SECONDS_PER_DAY
+    home = session.keys_dir.resolve()
     audience = wanted.site.fingerprint
     run = cleared.run
     fields = manifest_fields(
@@ -294,20 +261,20 @@ def _through_the_gate(
         issuer=identity.fingerprint,
         recipient=wanted.site.sealing_key,
         key_path=home / SIGNING_KEY_FILE,
-        passphrase=passphrase,
-        out_of_reach=(home / LEDGER_FOLDER, home / OUTBOX, home / RELEASED, home / PUBLIC, run_dir.resolve()),
-        unconfined=unconfined,
+        passphrase=session.passphrase,
+        out_of_reach=(home / LEDGER_FOLDER, home / OUTBOX, home / RELEASED, home / PUBLIC, session.run_dir.resolve()),
+        unconfined=session.unconfined,
         weights=run.weights,
         officer=cleared.officer,
         override=cleared.override,
     )
-    answer = run_gate(task, run_dir)
+    answer = run_gate(task, session.run_dir)
     anchor = Anchor(
         issuer=identity.fingerprint,
         today=today,
         audience=audience,
         grants=frozenset({wanted.grant}),
-        revoked=withdrawn(keys_dir, identity.fingerprint),
+        revoked=withdrawn(session.keys_dir, identity.fingerprint),
         audit=ANY_AUDIT,
     )
     stated = trust.verify(answer.bundle, anchor).manifest
@@ -324,7 +291,7 @@ def _load_source(keys_dir: Path) -> PublicIdentity:
     refuse_half_rotated(keys_dir)
     identity = load_public(keys_dir)
     if identity.role is not Role.SOURCE:
-        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
+        raise KeyFileError(Code.KEY_DAMAGED, f"{keys_dir} holds a target's keys; name the source's keys folder.")
     return identity
 
 
@@ -332,8 +299,8 @@ def _read_request(path: Path) -> _Wanted:
     data = read_bounded(path, MAX_REQUEST_BYTES)
     try:
         return _Wanted(data=data, site=open_request(data), grant=grant_id(data))
-    except Malformed as fault:
-        raise Malformed(
+    except MalformedError as fault:
+        raise MalformedError(
             fault.code, f"{path} is not a request; name the file that the site wrote with `ecan-target request`."
         ) from fault
 
@@ -345,7 +312,7 @@ def _weights_sha256(signed: bytes) -> bytes:
 def _check_outbox(keys_dir: Path, record: GrantRecord) -> None:
     sealed = outbox_file(keys_dir, record.grant)
     if hashlib.sha256(read_bounded(sealed, sealing.MAX_SEALED_BYTES)).digest() != record.sealed_sha256:
-        raise StorageFault(
+        raise FileError(
             Code.STORAGE,
             f"{sealed} is not the sealed bundle in the ledger; restore it or ask the site for a new request.",
         )
@@ -353,17 +320,17 @@ def _check_outbox(keys_dir: Path, record: GrantRecord) -> None:
 
 def _check_place(out_path: Path, keys_dir: Path) -> None:
     if not out_path.parent.is_dir():
-        raise UsageFault(f"The folder {out_path.parent} does not exist; make it or name another.")
+        raise UsageError(f"The folder {out_path.parent} does not exist; make it or name another.")
     if lies_within(out_path, keys_dir):
-        raise UsageFault(f"{out_path} lies in the keys folder {keys_dir}; name a file elsewhere.")
+        raise UsageError(f"{out_path} lies in the keys folder {keys_dir}; name a file elsewhere.")
 
 
 def _refuse_overwriting(out_path: Path, data: bytes) -> None:
     try:
         is_same = read_bounded(out_path, sealing.MAX_SEALED_BYTES) == data
-    except (StorageFault, Malformed) as fault:
+    except (FileError, MalformedError) as fault:
         if fault.code is Code.NOT_FOUND:
             return
         is_same = False
     if not is_same:
-        raise UsageFault(f"{out_path} is something else than this bundle; name a file that is not there yet.")
+        raise UsageError(f"{out_path} is something else than this bundle; name a file that is not there yet.")

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from protocol.errors import Code, Refused, StorageFault
+from protocol.errors import Code, FileError, RefusedError
 from protocol.files import read_bounded
 from protocol.ledger.grants import GrantRecord, GrantState
 from protocol.statements.receipts import Receipt, Verdict, open_receipt
@@ -27,12 +27,12 @@ def read_kept_request(keys_dir: Path, grant: bytes) -> SiteRequest:
     """Read the site's request, as kept when the grant was issued.
 
     Raises:
-        StorageFault: it is missing, or it is not the request of this grant.
+        FileError: it is missing, or it is not the request of this grant.
     """
     path = request_file(keys_dir, grant)
     data = read_bounded(path, MAX_REQUEST_BYTES)
     if grant_id(data) != grant:
-        raise StorageFault(
+        raise FileError(
             Code.STORAGE, f"{path} is not the request of its grant; restore it or ask the site for a new request."
         )
     return open_request(data)
@@ -68,15 +68,15 @@ def check_receipt(data: bytes, record: GrantRecord) -> Receipt:
     """Verify that a receipt accepts the very bundle of a grant.
 
     Raises:
-        Malformed: it is not a receipt.
-        Unauthentic: another key signed it.
-        Refused: it speaks of another bundle, or does not accept it.
+        MalformedError: it is not a receipt.
+        UnauthenticError: another key signed it.
+        RefusedError: it speaks of another bundle, or does not accept it.
     """
     receipt = open_receipt(data, signer=record.audience)
     said = (receipt.grant, receipt.sealed_sha256, receipt.digest, receipt.weights_sha256, receipt.verdict)
     known = (record.grant, record.sealed_sha256, record.bundle_sha256, record.weights_sha256, Verdict.ACCEPTED)
     if said != known:
-        raise Refused(
+        raise RefusedError(
             Code.RECEIPT,
             "The receipt does not accept this bundle; ask the site for the receipt of this grant.",
         )

@@ -6,14 +6,13 @@ A model that was delivered cannot be taken back, but the target's own verifier r
 `protocol.statements.revocations`.
 """
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecan_core.errors import UsageFault
-from protocol.errors import Code, Refused, StorageFault, Unauthentic
+from ecan_core.errors import UsageError
+from protocol.errors import Code, FileError, RefusedError, UnauthenticError
 from protocol.files import read_bounded, write_atomic
 from protocol.identity.identities import Identity
 from protocol.ledger.grants import SECONDS_PER_DAY, GrantRecord
@@ -70,15 +69,15 @@ def revoke_release(keys_dir: Path, release: int, *, now_s: int, passphrase: byte
         passphrase: opens the keys if they are encrypted.
 
     Raises:
-        UsageFault: there is no such release, or the list is full.
-        KeyFault: the keys are missing, damaged or locked.
-        StorageFault: the ledger or the list cannot be read or written.
+        UsageError: there is no such release, or the list is full.
+        KeyFileError: the keys are missing, damaged or locked.
+        FileError: the ledger or the list cannot be read or written.
     """
     identity = load_keys(keys_dir, passphrase)
     ledger = open_ledger(keys_dir)
     records = [record for record in ledger.records() if record.release == release]
     if not records:
-        raise UsageFault(f"there is no release {release}; `ecan-source ledger list` shows those that there are")
+        raise UsageError(f"there is no release {release}; `ecan-source ledger list` shows those that there are")
     weights = frozenset(record.weights_sha256 for record in records)
     withdrawal = _withdraw(keys_dir, identity, weights=weights, now_s=now_s)
     denied = ledger.deny_open(now_s=now_s, fits=lambda record: record.release == release)
@@ -100,9 +99,9 @@ def revoke_key(keys_dir: Path, key: bytes, *, now_s: int, passphrase: bytes | No
         passphrase: opens the keys if they are encrypted.
 
     Raises:
-        UsageFault: the list is full.
-        KeyFault: the keys are missing, damaged or locked.
-        StorageFault: the ledger or the list cannot be read or written.
+        UsageError: the list is full.
+        KeyFileError: the keys are missing, damaged or locked.
+        FileError: the ledger or the list cannot be read or written.
     """
     identity = load_keys(keys_dir, passphrase)
     withdrawal = _withdraw(keys_dir, identity, keys=frozenset({key}), now_s=now_s)
@@ -121,8 +120,8 @@ def renew_list(keys_dir: Path, *, now_s: int, passphrase: bytes | None = None) -
     that ask for a list of the last days (`oldest_revocations_days`) go on with it.
 
     Raises:
-        KeyFault: the keys are missing, damaged or locked.
-        StorageFault: the list cannot be read or written.
+        KeyFileError: the keys are missing, damaged or locked.
+        FileError: the list cannot be read or written.
     """
     return _withdraw(keys_dir, load_keys(keys_dir, passphrase), now_s=now_s, renews=True)
 
@@ -151,17 +150,17 @@ def refuse_withdrawn(keys_dir: Path, issuer: bytes, records: Iterable[GrantRecor
         records: the grants for which something is to leave.
 
     Raises:
-        Refused: the key or the model of a grant is withdrawn.
+        RefusedError: the key or the model of a grant is withdrawn.
     """
     listed = withdrawn(keys_dir, issuer)
     if issuer in listed:
-        raise Refused(
+        raise RefusedError(
             Code.REVOKED,
             "This source's release key is withdrawn; run `ecan-source keys rotate` and ask the sites for new requests.",
         )
     for record in records:
         if record.weights_sha256 in listed:
-            raise Refused(
+            raise RefusedError(
                 Code.REVOKED,
                 f"Release {record.release} is withdrawn; train another model, and take the grants of this one back "
                 f"with `ecan-source revoke --release {record.release}`.",
@@ -174,14 +173,14 @@ def last_list(keys_dir: Path, old: Identity, new: Identity) -> int:
     The first list of the new keys has the next number.
 
     Raises:
-        Unauthentic: the list is signed by neither.
+        UnauthenticError: the list is signed by neither.
     """
     data = _read_list(revocations_file(keys_dir))
     if data is None:
         return 0
     try:
         return open_revocations(data, old.fingerprint).version
-    except Unauthentic:  # a rotation that was killed has renewed it
+    except UnauthenticError:  # a rotation that was killed has renewed it
         return open_revocations(data, new.fingerprint).version - 1
 
 
@@ -191,16 +190,16 @@ def renew_revocations(keys_dir: Path, old: Identity, new: Identity, *, now_s: in
     It names the same. A list that they have signed already stays as it is.
 
     Raises:
-        Unauthentic: the list is signed by neither.
+        UnauthenticError: the list is signed by neither.
     """
     path = revocations_file(keys_dir)
-    with _alone(keys_dir):
+    with locked(_opened_folder(keys_dir)):
         data = _read_list(path)
         if data is None:
             return
         try:
             open_revocations(data, new.fingerprint)
-        except Unauthentic:
+        except UnauthenticError:
             before = open_revocations(data, old.fingerprint)
             after = replace(before, version=before.version + 1, day=now_s // SECONDS_PER_DAY)
             write_atomic(path, sign_revocations(after, new.signing_key), 0o644)
@@ -216,7 +215,7 @@ def _withdraw(
     renews: bool = False,
 ) -> Withdrawal:
     path = revocations_file(keys_dir)
-    with _alone(keys_dir):
+    with locked(_opened_folder(keys_dir)):
         data = _read_list(path)
         before = Revocations(version=0, day=0, weights=frozenset(), keys=frozenset())
         if data is not None:
@@ -229,7 +228,7 @@ def _withdraw(
             keys=before.keys | keys,
         )
         if max(len(after.weights), len(after.keys)) > MAX_REVOKED:
-            raise UsageFault(
+            raise UsageError(
                 f"the list names {MAX_REVOKED} already; rotate the keys and revoke the old one, which withdraws all "
                 "that it has signed"
             )
@@ -243,19 +242,13 @@ def _read_list(path: Path) -> bytes | None:
     return read_bounded(path, MAX_REVOCATIONS_BYTES) if path.exists() else None
 
 
-@contextlib.contextmanager
-def _alone(keys_dir: Path) -> Iterator[None]:
-    """Wait until no other process changes the list.
-
-    The system releases the lock even of a killed one.
-    """
+def _opened_folder(keys_dir: Path) -> int:
+    """Open the folder of the list; its lock is for whoever changes the list."""
     folder = revocations_file(keys_dir).parent
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise StorageFault(
+        raise FileError(
             Code.STORAGE, f"{folder} cannot be opened ({error.strerror}); check the keys folder."
         ) from error
-    with locked(descriptor):
-        yield

@@ -1,18 +1,16 @@
 """Replace a source's keys by new ones, which the old ones vouch for."""
 
-import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from protocol.errors import Code, KeyFault, StorageFault
+from protocol.errors import Code, KeyFileError
 from protocol.files import cannot_write, make_private_folder, write_atomic
 from protocol.identity.identities import Identity, Role, create_identity
 from protocol.identity.key_files import SIGNING_KEY_FILE, has_identity, write_identity
 from protocol.ledger.grants import GrantRecord
+from protocol.locks import locked
 from source_site.keys.folder import (
     KEY_FILES,
     PUBLIC,
@@ -58,12 +56,12 @@ def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = Non
         passphrase: opens the old private keys, and encrypts the new ones.
 
     Raises:
-        KeyFault: the keys are missing, damaged or locked.
-        StorageFault: the ledger cannot be used, a file cannot be written, or another run is at it; run it again.
+        KeyFileError: the keys are missing, damaged or locked.
+        FileError: the ledger cannot be used, a file cannot be written, or another run is at it; run it again.
     """
     from source_site.release.outbox import clear_ended
 
-    with _alone(keys_dir):
+    with locked(_opened(keys_dir), f"Another run is rotating the keys in {keys_dir}; wait for it."):
         staged = keys_dir / STAGED
         if not _is_committed(keys_dir, staged):
             if not has_identity(staged):
@@ -154,21 +152,8 @@ def _signing_key(folder: Path) -> bytes:
     return read_key_file(folder / SIGNING_KEY_FILE)
 
 
-@contextlib.contextmanager
-def _alone(keys_dir: Path) -> Iterator[None]:
-    """Keep a second run from working on the same keys.
-
-    The system releases the lock even of a killed one.
-    """
+def _opened(keys_dir: Path) -> int:
     try:
-        descriptor = os.open(keys_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(keys_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise KeyFault(Code.KEY_MISSING, f"{keys_dir} cannot be opened; name the source's keys folder.") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageFault(Code.BUSY, f"Another run is rotating the keys in {keys_dir}; wait for it.") from error
-        yield
-    finally:
-        os.close(descriptor)
+        raise KeyFileError(Code.KEY_MISSING, f"{keys_dir} cannot be opened; name the source's keys folder.") from error

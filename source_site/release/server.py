@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.announce import Announce
-from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, MalformedError, PeerError, ProtocolError, RefusedError, UnauthenticError
 from protocol.identity.identities import ServerIdentity
 from protocol.ledger.grants import SECONDS_PER_DAY, GrantRecord, GrantState
 from protocol.ledger.store import Ledger
@@ -127,16 +127,18 @@ def serve(
         The grants' records as they are at the end, in the order of ``grants``.
 
     Raises:
-        Refused: a grant is not in the ledger, or none of the requests is of its site.
-        StorageFault: the ledger cannot be used, or a file is not the one in the ledger.
-        ConnectionFault: the address cannot be listened on.
+        RefusedError: a grant is not in the ledger, or none of the requests is of its site.
+        FileError: the ledger cannot be used, or a file is not the one in the ledger.
+        PeerError: the address cannot be listened on.
     """
     records = tuple(_record(ledger, grant) for grant in grants)
     lasting = [record for record in records if not record.state.has_ended]
     sites = pins(requests)
     known = {pin.fingerprint for pin in sites.values()}
     if not all(record.audience in known for record in lasting):
-        raise Refused(Code.GRANT, "A grant is for a site whose request was not given; name the request of every site.")
+        raise RefusedError(
+            Code.GRANT, "A grant is for a site whose request was not given; name the request of every site."
+        )
     if lasting:
         _allow_many_connections()
         with _deliveries(outbox, lasting) as deliveries:
@@ -213,7 +215,7 @@ class OnceRelease:
         """Name the sealed bundle to whoever proves to be the site."""
         delivery = self._granted(request.grant, call)
         if len(request.nonce) != NONCE_BYTES:
-            raise Malformed(Code.PROTOCOL, "The nonce does not have 32 bytes.")
+            raise MalformedError(Code.PROTOCOL, "The nonce does not have 32 bytes.")
         try:
             check_proof(
                 request.proof,
@@ -223,8 +225,8 @@ class OnceRelease:
                 server_certificate=self._certificate,
                 client_certificate=call.certificate,
             )
-        except Unauthentic as error:
-            raise ConnectionFault(Code.IDENTITY, "The opening is not proved by the site's key.") from error
+        except UnauthenticError as error:
+            raise PeerError(Code.IDENTITY, "The opening is not proved by the site's key.") from error
         record = self._ledger.open(delivery.grant, now_s=self._now_s())
         offer = OfferFields(
             grant=delivery.grant,
@@ -242,9 +244,9 @@ class OnceRelease:
         """Stream the sealed bundle; the ledger knows before a byte leaves."""
         delivery = self._granted(request.grant, call)
         if request.digest != delivery.sealed_sha256:
-            raise Refused(Code.DIGEST, "Another bundle was asked for.")
+            raise RefusedError(Code.DIGEST, "Another bundle was asked for.")
         if not is_chunk_start(request.offset, delivery.size):
-            raise Malformed(Code.OFFSET, "The offset is not the start of a chunk.")
+            raise MalformedError(Code.OFFSET, "The offset is not the start of a chunk.")
         with self._only_download(delivery, request.offset, call) as stream:
             with self._counting:
                 self._ledger.begin_fetch(delivery.grant, now_s=self._now_s())
@@ -262,12 +264,12 @@ class OnceRelease:
             receipt = open_receipt(request.receipt, signer=call.site)
             record = _record(self._ledger, self._granted(receipt.grant, call).grant)
             check_receipt(request.receipt, record)
-        except StorageFault:
+        except FileError:
             raise
         except ProtocolError as error:
-            raise Refused(Code.RECEIPT, "The receipt does not fit the delivery.") from error
+            raise RefusedError(Code.RECEIPT, "The receipt does not fit the delivery.") from error
         if record.fetches and record.sent_bytes < record.size:
-            raise Refused(Code.RECEIPT, "The receipt comes before all bytes have left.")
+            raise RefusedError(Code.RECEIPT, "The receipt comes before all bytes have left.")
         with self._counting:
             self._halt(record.grant)
             self._ledger.close(record.grant, request.receipt, now_s=self._now_s())
@@ -319,7 +321,7 @@ class OnceRelease:
             self._ended[record.grant] = record.state
             announce(f"grant {record.grant.hex()} {_ENDINGS[record.state]}")
         elif record.expires_s is not None and self._now_s() >= record.expires_s:
-            with contextlib.suppress(Refused):  # the ledger notes the end of a window when it is asked
+            with contextlib.suppress(RefusedError):  # the ledger notes the end of a window when it is asked
                 self._ledger.open(record.grant, now_s=self._now_s())
 
     def _granted(self, grant: bytes, call: Call) -> Delivery:
@@ -329,7 +331,7 @@ class OnceRelease:
         """
         delivery = self._deliveries.get(grant)
         if delivery is None or delivery.site != call.site:
-            raise Refused(Code.GRANT, "The site has no such grant.")
+            raise RefusedError(Code.GRANT, "The site has no such grant.")
         return delivery
 
     @contextlib.contextmanager
@@ -342,7 +344,7 @@ class OnceRelease:
         stream = _Stream(grant=delivery.grant, call=call, ends=time.monotonic() + may_take_s)
         with self._streams_lock:
             if self._streams.setdefault(call.site, stream) is not stream:
-                raise Refused(Code.BUSY, "The site is downloading already.")
+                raise RefusedError(Code.BUSY, "The site is downloading already.")
 
         def leave() -> None:
             with self._streams_lock:
@@ -371,7 +373,7 @@ class OnceRelease:
             part = delivery.read(buffer[: leased - offset], offset)
             for start in range(0, len(part), CHUNK_BYTES):
                 if stream.halted:
-                    raise Refused(Code.STATE, "The grant has ended while its bundle was on its way.")
+                    raise RefusedError(Code.STATE, "The grant has ended while its bundle was on its way.")
                 yield chunk_message(offset + start, part[start : start + CHUNK_BYTES])
             offset += len(part)
 
@@ -429,12 +431,12 @@ def _allow_many_connections() -> None:
 def _record(ledger: Ledger, grant: bytes) -> GrantRecord:
     record = ledger.find(grant)
     if record is None:
-        raise Refused(Code.GRANT, "This grant is not in the ledger; export first.")
+        raise RefusedError(Code.GRANT, "This grant is not in the ledger; export first.")
     return record
 
 
-def _unusable(name: str) -> StorageFault:
-    return StorageFault(
+def _unusable(name: str) -> FileError:
+    return FileError(
         Code.STORAGE,
         f"{name} in the outbox is not the sealed bundle in the ledger; restore it or ask the site for a new request.",
     )

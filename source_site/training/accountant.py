@@ -6,7 +6,7 @@ No other module does. This one knows neither speech nor networks.
 from collections.abc import Iterable
 from typing import Any
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 
 
 def epsilon_of(trainings: Iterable[tuple[float, int]], delta: float) -> float:
@@ -22,7 +22,7 @@ def epsilon_of(trainings: Iterable[tuple[float, int]], delta: float) -> float:
         delta: probability that the promise does not hold.
 
     Raises:
-        UsageFault: the accountant is not installed.
+        UsageError: the accountant is not installed.
     """
     accountant = _accountant()
     for noise_multiplier, steps in trainings:
@@ -37,7 +37,7 @@ def noise_for(epsilon: float, delta: float, steps: int) -> float:
     It is a multiplier, in hundredths.
 
     Raises:
-        UsageFault: the accountant is not installed, or no noise is enough.
+        UsageError: the accountant is not installed, or no noise is enough.
     """
     _accountant()
     from opacus.accountants.utils import get_noise_multiplier
@@ -47,7 +47,7 @@ def noise_for(epsilon: float, delta: float, steps: int) -> float:
             target_epsilon=epsilon, target_delta=delta, sample_rate=1.0, steps=steps, accountant="rdp"
         )
     except ValueError as error:
-        raise UsageFault(f"No noise is enough for an epsilon of {epsilon:g}; allow a larger one.") from error
+        raise UsageError(f"No noise is enough for an epsilon of {epsilon:g}; allow a larger one.") from error
     return round(noise + 0.005, 2)
 
 
@@ -55,5 +55,5 @@ def _accountant() -> Any:
     try:
         from opacus.accountants import RDPAccountant
     except ImportError as error:
-        raise UsageFault("Private training needs an accountant; run `pip install 'ecan-ser[private]'`.") from error
+        raise UsageError("Private training needs an accountant; run `pip install 'ecan-ser[private]'`.") from error
     return RDPAccountant()

@@ -18,7 +18,7 @@ from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable, extract_features
 from ecan_core.data.inputs import Inputs, inputs_of
 from ecan_core.data.labeled import Corpus
-from ecan_core.errors import AudioError, UsageFault
+from ecan_core.errors import AudioError, UsageError
 from ecan_core.labels import check_classes
 from ecan_core.model.architectures import ARCHITECTURES, Architecture, build_network
 from ecan_core.model.network import Network
@@ -27,6 +27,7 @@ from ecan_core.normalization.normalize import fit_normalizer, require_speakers
 from ecan_core.training.private import PrivateSettings, hide_first_weights, train_private
 from ecan_core.training.train import TrainSettings, train
 from protocol.bundle import weights
+from protocol.bundle.form import ModelForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,11 @@ class Material:
     durations_s: tuple[float, ...]
     digests: tuple[str, ...]
     paths: tuple[Path, ...]
+
+    @property
+    def form(self) -> ModelForm:
+        """Return the form of a network that is trained on them."""
+        return ModelForm(self.arch.name, len(self.classes), self.normalization)
 
     def __len__(self) -> int:
         """Return the number of utterances, N."""
@@ -129,7 +135,7 @@ def read_material(
         meaning: what some of the corpora's labels are to count as, such as calm as neutral.
 
     Raises:
-        UsageFault: a class is in none of the corpora, or a corpus is named twice.
+        UsageError: a class is in none of the corpora, or a corpus is named twice.
         AudioError: fewer than two classes have usable speech.
     """
     arch = ARCHITECTURES[encoder]
@@ -190,18 +196,17 @@ def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: i
     return network
 
 
-def quantize_network(network: Network, arch: str, num_classes: int, normalization: str) -> bytes:
+def quantize_network(network: Network, form: ModelForm) -> bytes:
     """Replace a network's weights by what a bundle would hold of them.
 
     Returns:
         The weights of that bundle; their SHA-256 is the one that its manifest states.
 
     Raises:
-        Malformed: a weight is too large for the grid of a bundle.
+        MalformedError: a weight is too large for the grid of a bundle.
     """
-    form = (arch, num_classes, normalization)
-    packed = weights.pack(to_arrays(network), *form)
-    load_arrays(network, weights.dequantize(weights.unpack(packed, *form), *form))
+    packed = weights.pack(to_arrays(network), form)
+    load_arrays(network, weights.dequantize(weights.unpack(packed, form), form))
     return packed
 
 
@@ -231,7 +236,7 @@ def _choose_classes(corpora: Sequence[Corpus], wanted: Sequence[str] | None) -> 
     chosen = check_classes(wanted)
     missing = [name for name in chosen if not any(name in labels for labels in present)]
     if missing:
-        raise UsageFault(
+        raise UsageError(
             f"no corpus has the class {missing[0]!r}; present are {', '.join(sorted(set.union(*present)))}"
         )
     return chosen
@@ -289,4 +294,4 @@ def _require_every_class(labels: np.ndarray, classes: tuple[str, ...]) -> None:
 
 def _require_distinct(paths: Sequence[Path]) -> None:
     if len({path.resolve() for path in paths}) < len(paths):
-        raise UsageFault("a corpus is named twice: name each once")
+        raise UsageError("a corpus is named twice: name each once")

@@ -9,7 +9,7 @@ speaker, which normalize the inputs and do not leave, and the recognition rate t
 from collections.abc import Sequence
 from typing import Literal
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.training.private import PrivateSettings
 from source_site.training.accountant import epsilon_of, noise_for
 from source_site.training.run_folder import Promise
@@ -24,7 +24,7 @@ def settings_for(epsilon: float, delta: float, *, unit: Literal["utterance", "sp
     The least that the accountant allows.
 
     Raises:
-        UsageFault: the accountant is not installed, or no noise is enough.
+        UsageError: the accountant is not installed, or no noise is enough.
     """
     steps = PrivateSettings(noise_multiplier=1.0).steps
     return PrivateSettings(noise_multiplier=noise_for(epsilon, delta, steps), unit=unit, steps=steps)
@@ -40,11 +40,11 @@ def promise(trainings: Sequence[PrivateSettings], delta: float) -> Promise:
         delta: probability that the promise does not hold.
 
     Raises:
-        UsageFault: the accountant is not installed, or the trainings protect different units.
+        UsageError: the accountant is not installed, or the trainings protect different units.
     """
     units = {one.unit for one in trainings}
     if len(units) > 1:
-        raise UsageFault("Trainings that protect utterances and speakers have no common promise; count them apart.")
+        raise UsageError("Trainings that protect utterances and speakers have no common promise; count them apart.")
     epsilon = epsilon_of([(one.noise_multiplier, one.steps) for one in trainings], delta)
     return Promise(epsilon=epsilon, delta=delta, unit=units.pop())
 

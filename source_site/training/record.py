@@ -90,7 +90,7 @@ def save_record(folder: Path, record: TrainingRecord) -> None:
     """Write how a run was trained beside it.
 
     Raises:
-        StorageFault: the folder cannot be written.
+        FileError: the folder cannot be written.
     """
     write_atomic(folder / RECORD_FILE, json.dumps(asdict(record), indent=2).encode())
 
@@ -101,7 +101,7 @@ def save_noise_key(folder: Path, noise_key: int) -> None:
     Without the file nobody can repeat the run.
 
     Raises:
-        StorageFault: the folder cannot be written.
+        FileError: the folder cannot be written.
     """
     write_atomic(folder / NOISE_KEY_FILE, f"{noise_key:032x}".encode())
 

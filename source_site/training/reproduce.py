@@ -97,7 +97,7 @@ def reproduce(
     narrator.say("training again")
     network = fit_network(material, np.arange(len(material)), recipe, seed=seed, noise_key=noise_key)
     digest = hashlib.sha256(save(to_arrays(network))).digest()
-    packed = quantize_network(network, material.arch.name, len(material.classes), material.normalization)
+    packed = quantize_network(network, material.form)
     again = record_of(material, record.encoder, recipe, seed, digest, promise=record.promise, noise_key=noise_key)
     _, held = released_network(run, material)
     return Reproduction(
@@ -126,4 +126,4 @@ def released_network(run: StoredRun, material: Material) -> tuple[Network, bytes
         normalization=facts.normalization,
     )
     load_arrays(network, load(run.weights))
-    return network, quantize_network(network, facts.arch, len(facts.classes), facts.normalization)
+    return network, quantize_network(network, facts.form)

@@ -17,9 +17,10 @@ from typing import Literal
 import numpy as np
 from safetensors.numpy import save
 
-from ecan_core.errors import ModelError, SettingsError, UsageFault
+from ecan_core.errors import ModelError, SettingsError, UsageError
 from ecan_core.settings.checks import non_negative, positive
 from ecan_core.settings.parse import parse_settings
+from protocol.bundle.form import ModelForm
 from protocol.files import read_bounded, write_atomic
 
 FACTS_FILE = "run.json"
@@ -79,6 +80,11 @@ class RunFacts:
         non_negative(self, "num_speakers", "uar_source", "uar_float")
 
     @property
+    def form(self) -> ModelForm:
+        """Return the form of its weights."""
+        return ModelForm(self.arch, len(self.classes), self.normalization)
+
+    @property
     def quantization_loss(self) -> float | None:
         """Return the UAR that quantization costs, negative for a gain.
 
@@ -114,7 +120,7 @@ def save_run(folder: Path, tensors: Mapping[str, np.ndarray], facts: RunFacts) -
     The folder must exist.
 
     Raises:
-        StorageFault: the folder cannot be written.
+        FileError: the folder cannot be written.
     """
     (folder / FACTS_FILE).unlink(missing_ok=True)
     write_atomic(folder / WEIGHTS_FILE, save(dict(tensors)))
@@ -125,11 +131,11 @@ def load_run(folder: Path) -> StoredRun:
     """Read a trained model; its weights stay bytes.
 
     Raises:
-        UsageFault: there is no finished training in ``folder``.
+        UsageError: there is no finished training in ``folder``.
         ModelError: its facts are damaged or of another version, or its weights are another kind of file.
     """
     if not (folder / FACTS_FILE).is_file():
-        raise UsageFault(f"{folder} holds no finished training; run `ecan-source train --out {folder}` first.")
+        raise UsageError(f"{folder} holds no finished training; run `ecan-source train --out {folder}` first.")
     try:
         facts = parse_settings(RunFacts, _facts(folder / FACTS_FILE), FACTS_FILE)
     except (ValueError, RecursionError, SettingsError) as fault:

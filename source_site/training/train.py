@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.errors import SettingsError, UsageFault
+from ecan_core.errors import SettingsError, UsageError
 from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import to_arrays
 from ecan_core.training.metrics import Confusion, bootstrap_interval, confusion, favorite, uar
@@ -62,10 +62,10 @@ def train_run(
         unit: what it is to protect.
 
     Raises:
-        UsageFault: a class is in none of the corpora, or a corpus is named twice.
+        UsageError: a class is in none of the corpora, or a corpus is named twice.
         AudioError: fewer than two classes have usable speech.
         SettingsError: the training diverged, or a private one has collapsed to one class.
-        Malformed: a weight is too large for the grid of a bundle.
+        MalformedError: a weight is too large for the grid of a bundle.
     """
     material = read_material(
         corpora,
@@ -141,7 +141,7 @@ def hold_out(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int)
     network = fit_network(material, heard, recipe, seed=seed, noise_key=secrets.randbits(128))
     unheard, true, num_classes = material.inputs(rows), material.labels[rows], len(material.classes)
     plain = predict_scores(network, unheard).argmax(axis=1)
-    quantize_network(network, material.arch.name, num_classes, material.normalization)
+    quantize_network(network, material.form)
     answered = predict_scores(network, unheard).argmax(axis=1)
     return HeldOut(
         counts=confusion(true, answered, num_classes),
@@ -179,7 +179,7 @@ def _private_recipe(
 ) -> tuple[Recipe, Promise]:
     """Return how to train privately, and what that promises."""
     if unit == "speaker" and material.num_speakers < MIN_SPEAKERS:
-        raise UsageFault(
+        raise UsageError(
             f"{material.num_speakers} speakers cannot be hidden one by one, {MIN_SPEAKERS} can: protect utterances, "
             "or train with more speakers."
         )

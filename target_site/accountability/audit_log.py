@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.unlabeled import whole_path
 from protocol.announce import Announce
-from protocol.errors import Code, Malformed, ProtocolError, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, MalformedError, ProtocolError, UnauthenticError
 from protocol.files import cannot_write, make_private_folder, read_bounded, write_atomic
 from protocol.locks import locked
 
@@ -91,8 +91,8 @@ class AuditLog:
             **facts: what JSON can hold; no path, which is for `pseudonym`.
 
         Raises:
-            Unauthentic: the end of the log was changed.
-            StorageFault: it cannot be written.
+            UnauthenticError: the end of the log was changed.
+            FileError: it cannot be written.
         """
         path = self._folder / LOG
         make_private_folder(self._folder)
@@ -137,19 +137,19 @@ class AuditLog:
         16 hexadecimal digits, the same for the same one.
 
         Raises:
-            StorageFault: the key cannot be read or made.
+            FileError: the key cannot be read or made.
         """
         key_file = self._folder / PSEUDONYM_KEY
         try:
             key = read_bounded(key_file, _KEY_BYTES)
-        except StorageFault as fault:
+        except FileError as fault:
             if fault.code is not Code.NOT_FOUND:
                 raise
             make_private_folder(self._folder)
             key = secrets.token_bytes(_KEY_BYTES)
             write_atomic(key_file, key)
         if len(key) != _KEY_BYTES:
-            raise Malformed(Code.LENGTH, f"{key_file} is damaged; take it away, and new pseudonyms begin.")
+            raise MalformedError(Code.LENGTH, f"{key_file} is damaged; take it away, and new pseudonyms begin.")
         plain = what if isinstance(what, str) else whole_path(what)
         return hmac.digest(key, os.fsencode(plain), "sha256")[:_PSEUDONYM_BYTES].hex()
 
@@ -183,7 +183,7 @@ class AuditLog:
         }
         line = json.dumps(facts | record, sort_keys=True, separators=(",", ":")).encode()
         if len(line) > MAX_LINE_BYTES:
-            raise StorageFault(Code.LENGTH, f"An event of more than {MAX_LINE_BYTES} bytes does not fit into a log.")
+            raise FileError(Code.LENGTH, f"An event of more than {MAX_LINE_BYTES} bytes does not fit into a log.")
         whole = line + b"\n"
         if os.write(descriptor, whole) != len(whole):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -202,9 +202,9 @@ def verify_log(folder: Path, head: str | None = None) -> LogState:
             that contains it.
 
     Raises:
-        Unauthentic: a line was; the message says which.
-        StorageFault: there is no log, or it cannot be read.
-        Malformed: it is too long, or no file.
+        UnauthenticError: a line was; the message says which.
+        FileError: there is no log, or it cannot be read.
+        MalformedError: it is too long, or no file.
     """
     *lines, torn = read_bounded(folder / LOG, MAX_LOG_BYTES).split(b"\n")
     noted = _read_head(folder)
@@ -226,7 +226,7 @@ def verify_log(folder: Path, head: str | None = None) -> LogState:
     if noted not in places[-2:]:
         raise _changed(folder, len(lines), "was changed, or put in")
     if head is not None and head.lower() not in [place.head for place in places]:
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.DIGEST,
             f"{folder / LOG} does not contain the head {head[:16]}..., so it was written anew or cut off; compare it "
             "with a copy.",
@@ -257,20 +257,20 @@ def _read_head(folder: Path) -> Place:
     try:
         number, head = read_bounded(folder / HEAD, MAX_LINE_BYTES).decode().split()
         return Place(int(number), head)
-    except StorageFault as fault:
+    except FileError as fault:
         if fault.code is not Code.NOT_FOUND:
             raise
         return START
     except ValueError as error:
-        raise Malformed(Code.VALUE, f"{folder / HEAD} is damaged; compare {LOG} with a copy.") from error
+        raise MalformedError(Code.VALUE, f"{folder / HEAD} is damaged; compare {LOG} with a copy.") from error
 
 
 def _digest(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
 
-def _changed(folder: Path, number: int, how: str) -> Unauthentic:
-    return Unauthentic(
+def _changed(folder: Path, number: int, how: str) -> UnauthenticError:
+    return UnauthenticError(
         Code.DIGEST,
         f"Line {number} of {folder / LOG} {how}; find out who wrote into the folder, keep {LOG} and {HEAD} as evidence "
         "in another place, and a new log begins.",

@@ -29,7 +29,7 @@ def expire(cache: Path, predictions: Iterable[Path], *, days: int, today: int) -
         What was removed.
 
     Raises:
-        StorageFault: something cannot be removed, or is in use.
+        FileError: something cannot be removed, or is in use.
     """
     removed = []
     if cache.exists() and today - _begun_on(cache) > days:

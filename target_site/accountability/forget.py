@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ecan_core.data.cache import is_feature_cache
 from ecan_core.data.unlabeled import LeftOut
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from protocol import canonical
 from protocol.files import cannot_write, write_atomic
 from protocol.identity import signing
@@ -38,12 +38,12 @@ def count_heard(folder: Path, person: LeftOut) -> int:
     """Count the utterances of somebody that a model was adapted to.
 
     Raises:
-        UsageFault: none, or the model's list of utterances is damaged.
+        UsageError: none, or the model's list of utterances is damaged.
     """
     segments = read_segments(file_of_model(folder, JSONL))
     heard = sum(person.covers(Path(one.recording), one.speaker) for one in segments)
     if not heard:
-        raise UsageFault(f"{folder} was adapted to no utterance of theirs; check --speaker and --file in segments.csv")
+        raise UsageError(f"{folder} was adapted to no utterance of theirs; check --speaker and --file in segments.csv")
     return heard
 
 
@@ -56,8 +56,8 @@ def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> No
         predictions: folders that `predict` wrote.
 
     Raises:
-        UsageFault: ``cache`` is no feature cache.
-        StorageFault: something cannot be removed, or is in use.
+        UsageError: ``cache`` is no feature cache.
+        FileError: something cannot be removed, or is in use.
     """
     remove_features(cache)
     for folder in predictions:
@@ -76,11 +76,11 @@ def remove_features(cache: Path) -> None:
     Nobody else may use it.
 
     Raises:
-        UsageFault: it is another file, or a link.
-        StorageFault: it cannot be removed.
+        UsageError: it is another file, or a link.
+        FileError: it cannot be removed.
     """
     if (cache.exists() or cache.is_symlink()) and not is_feature_cache(cache):
-        raise UsageFault(f"{cache} is no feature cache, so it stays; name the --cache that `adapt` was given.")
+        raise UsageError(f"{cache} is no feature cache, so it stays; name the --cache that `adapt` was given.")
     try:
         for suffix in _OF_SQLITE:
             cache.with_name(cache.name + suffix).unlink(missing_ok=True)
@@ -127,8 +127,8 @@ def certify(
         Where the certificate will lie, named after the new weights.
 
     Raises:
-        KeyFault: the keys cannot be read.
-        StorageFault: it cannot be written.
+        KeyFileError: the keys cannot be read.
+        FileError: it cannot be written.
     """
     after = weights_digest(folder)
     fields = {"v": 1, "bundle": bundle, "before": before, "after": after, "utterances": utterances, "day": today}

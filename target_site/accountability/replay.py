@@ -10,10 +10,10 @@ from typing import Any
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.calls import Parties
 from ecan_core.data.unlabeled import LeftOut
-from ecan_core.errors import ModelError, SettingsError, UsageFault
+from ecan_core.errors import ModelError, SettingsError, UsageError
 from ecan_core.settings.parse import parse_settings
 from protocol.bundle.trust import VerifiedBundle
-from protocol.errors import Code, StorageFault
+from protocol.errors import Code, FileError
 from protocol.files import read_bounded
 from target_site.containment.orders import AdaptOrder
 from target_site.model.folder import FACTS, MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
@@ -76,7 +76,7 @@ def _heard(folder: Path) -> set[tuple[str, int | None, int, int, str | None]]:
 def _content(folder: Path, name: str) -> bytes | None:
     try:
         return read_bounded(file_of_model(folder, name), MAX_BYTES)
-    except StorageFault as fault:
+    except FileError as fault:
         if fault.code is not Code.NOT_FOUND:
             raise
         return None  # not every model has all of them
@@ -104,14 +104,14 @@ def order_again(
         left_out: whose recordings are not looked at this time.
 
     Raises:
-        UsageFault: the model was made from another bundle, or together with other sites.
+        UsageError: the model was made from another bundle, or together with other sites.
         ModelError: the receipt does not say how it was made.
     """
     try:
         if receipt["bundle_sha256"] != verified.digest.hex():
-            raise UsageFault(f"the model was not adapted from {bundle}; name the bundle that it came from")
+            raise UsageError(f"the model was not adapted from {bundle}; name the bundle that it came from")
         if "together" in receipt:
-            raise UsageFault(
+            raise UsageError(
                 "the model was made together with other sites and cannot be made again here; run `ecan-target adapt`"
             )
         asked = receipt["asked"]

@@ -12,8 +12,7 @@ import click
 from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.node_options import coordinator_options, node_options
 from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
-from target_site.commands.model import NORMALIZATIONS
-from target_site.commands.options import any_path, keys_option
+from target_site.commands.options import SITE_NORMALIZATIONS, any_path, keys_option
 
 
 @click.group(epilog="Example: ecan-target together serve --federation ward --listen 10.0.0.1:7600 --node a.pub ...")
@@ -115,7 +114,9 @@ def serve(
 @click.option(
     "--config", type=existing_file, required=True, help="This site's rules, which say under `together` what may leave."
 )
-@click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="How features are normalized, as for `adapt`.")
+@click.option(
+    "--normalize", type=click.Choice(SITE_NORMALIZATIONS), help="How features are normalized, as for `adapt`."
+)
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @quiet_option
 def join(

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD, READS
+from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD, OFFERED, READS
 from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
 from target_site.accountability.audit_log import log_of, today
 from target_site.commands.options import (
+    SITE_NORMALIZATIONS,
+    Setup,
     any_path,
-    cache_option,
     config_option,
     model_option,
     policy_of,
+    setup_options,
     uncontained_option,
 )
 from target_site.containment.orders import carry_out
 
 if TYPE_CHECKING:
     from target_site.site_policy import SitePolicy
-
-NORMALIZATIONS = ("none", "corpus", "speaker", "voice")
 
 own_keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
@@ -38,27 +38,27 @@ own_keys_option = click.option(
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
 @click.option(
     "--normalize",
-    type=click.Choice(NORMALIZATIONS),
+    type=click.Choice(SITE_NORMALIZATIONS),
     help="How features are normalized. Default: by speaker if the source did and the list names speakers, else by "
     "voices estimated from the sound; `none` if the source did.",
 )
 @click.option(
     "--method",
     type=click.Choice([*COMMITTEES, *READS]),
+    metavar=f"[{'|'.join(OFFERED)}]",
     default=DEFAULT_METHOD,
     show_default=True,
     help="How to adapt; docs/method.md compares them.",
 )
-@config_option
+@click.option("--research", is_flag=True, help="Also take the methods of docs/method.md that serve comparisons.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the random numbers."
 )
 @click.option(
     "--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle, and sign with them."
 )
-@cache_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
-@uncontained_option
+@setup_options
 @format_option
 @quiet_option
 def adapt(
@@ -66,12 +66,11 @@ def adapt(
     audio: Path,
     normalize: str | None,
     method: str,
-    config: Path | None,
+    research: bool,
     seed: int,
     keys_dir: Path | None,
-    cache: Path | None,
     out: Path,
-    accepted: str | None,
+    setup: Setup,
     form: str,
     quiet: bool,
 ) -> None:
@@ -82,23 +81,25 @@ def adapt(
 
     Exit code 14 means that the adaptation did no good and was undone; the received model is kept and can be used.
     """
-    from ecan_core.adaptation.settings import AdaptSettings, check_settings
+    from ecan_core.adaptation.settings import AdaptSettings, check_settings, refuse_relative
     from ecan_core.adaptation.verdict import Verdict
     from ecan_core.data.unlabeled import LeftOut
-    from ecan_core.errors import AdaptationReverted
+    from ecan_core.errors import RevertedError
     from protocol.bundle.trust import USUAL_AUDIT
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
     from target_site.containment.orders import AdaptOrder, refuse_among_recordings
-    from target_site.model.folder import CACHE_FILE, finish_replacement
+    from target_site.model.folder import finish_replacement
     from target_site.site_policy import LEAST_CONFIDENCE
     from target_site.trust.acceptance import open_accepted
     from target_site.trust.approval import require_approval
     from target_site.trust.own_model import sign_model
 
     narrator = Narrator(quiet=quiet)
-    policy = policy_of(config)
+    policy = setup.policy
     settings = policy.adaptation if policy else AdaptSettings()
+    if not research:
+        refuse_relative(method)
     check_settings(method, settings)
     verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
     _refuse_stale(policy, keys_dir, verified.manifest.issuer.hex())
@@ -111,7 +112,7 @@ def adapt(
             f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours "
             "and that the source has not withdrawn the model since"
         )
-    refuse_among_recordings(out, cache or out / CACHE_FILE, audio)
+    refuse_among_recordings(out, setup.cache_of(out), audio)
     passphrase = None if keys_dir is None else passphrase_for(keys_dir)
     with writing_alone(out):
         finish_replacement(out)
@@ -125,13 +126,13 @@ def adapt(
             method=method,
             settings=settings,
             seed=seed,
-            cache=cache or out / CACHE_FILE,
+            cache=setup.cache_of(out),
             left_out=LeftOut(),
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
         )
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
-            outcome = carry_out(order, policy, accepted, narrator, quiet=quiet)
+            outcome = carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
             if keys_dir is not None:
                 sign_model(out, keys_dir, passphrase)
             finish_replacement(out)
@@ -142,7 +143,7 @@ def adapt(
     narrator.say(f"{verdict}: {reason}")
     narrator.say(f"report: {out / 'report.html'}")
     if verdict == Verdict.REVERTED:
-        raise AdaptationReverted(
+        raise RevertedError(
             f"the adaptation was undone ({reason}): {out} holds the model as received; "
             "try more recordings or another --method"
         )
@@ -152,20 +153,16 @@ def adapt(
 @model_option
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
 @own_keys_option
-@config_option
-@cache_option
+@setup_options
 @click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
-@uncontained_option
 @format_option
 @quiet_option
 def predict(
     model_dir: Path,
     audio: Path,
     keys_dir: Path | None,
-    config: Path | None,
-    cache: Path | None,
     out: Path,
-    accepted: str | None,
+    setup: Setup,
     form: str,
     quiet: bool,
 ) -> None:
@@ -176,25 +173,24 @@ def predict(
     """
     from protocol.locks import writing_alone
     from target_site.containment.orders import PredictOrder, refuse_among_recordings
-    from target_site.model.folder import CACHE_FILE
     from target_site.site_policy import LEAST_CONFIDENCE
 
     narrator = Narrator(quiet=quiet)
-    policy = policy_of(config)
+    policy = setup.policy
     _require_usable(model_dir, policy, keys_dir)
-    refuse_among_recordings(out, cache or model_dir / CACHE_FILE, audio)
+    refuse_among_recordings(out, setup.cache_of(model_dir), audio)
     with writing_alone(out):
         order = PredictOrder(
             model=model_dir,
             audio=audio,
             parties=policy.parties if policy else None,
             out=out,
-            cache=cache or model_dir / CACHE_FILE,
+            cache=setup.cache_of(model_dir),
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
-            summary = carry_out(order, policy, accepted, narrator, quiet=quiet)
+            summary = carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
             noted["utterances"] = summary["utterances"]
     if form == "json":
         click.echo(json.dumps(summary))
@@ -208,18 +204,14 @@ def predict(
 @model_option
 @click.option("--labels", type=existing_file, required=True, help="CSV with the columns file, label, speaker.")
 @own_keys_option
-@config_option
-@cache_option
-@uncontained_option
+@setup_options
 @format_option
 @quiet_option
 def evaluate(
     model_dir: Path,
     labels: Path,
     keys_dir: Path | None,
-    config: Path | None,
-    cache: Path | None,
-    accepted: str | None,
+    setup: Setup,
     form: str,
     quiet: bool,
 ) -> None:
@@ -229,19 +221,19 @@ def evaluate(
     """
     from protocol.locks import writing_alone
     from target_site.containment.orders import EvaluateOrder, refuse_among_recordings
-    from target_site.model.folder import CACHE_FILE, finish_replacement
+    from target_site.model.folder import finish_replacement
     from target_site.report.evaluation import format_text
 
     narrator = Narrator(quiet=quiet)
-    policy = policy_of(config)
+    policy = setup.policy
     _require_usable(model_dir, policy, keys_dir)
-    refuse_among_recordings(model_dir, cache or model_dir / CACHE_FILE, labels)
+    refuse_among_recordings(model_dir, setup.cache_of(model_dir), labels)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
-        order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
+        order = EvaluateOrder(model=model_dir, labels=labels, cache=setup.cache_of(model_dir))
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
-            evaluation = carry_out(order, policy, accepted, narrator, quiet=quiet)
+            evaluation = carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
             noted["utterances"] = evaluation["n"]
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
 
@@ -271,12 +263,12 @@ def onnx(
     """
     from importlib.util import find_spec
 
-    from ecan_core.errors import UsageFault
+    from ecan_core.errors import UsageError
     from protocol.locks import writing_alone
     from target_site.containment.orders import OnnxOrder
 
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
-        raise UsageFault(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
+        raise UsageError(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
     narrator = Narrator(quiet=quiet)
     policy = policy_of(config)
     _require_usable(model_dir, policy, keys_dir)

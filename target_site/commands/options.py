@@ -1,11 +1,13 @@
 """Describe the options that several commands of ``ecan-target`` share."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ecan_core.command_line.options import existing_file, existing_folder
+from ecan_core.command_line.options import as_one, existing_file, existing_folder
+from protocol.bundle.architecture import NORMALIZATIONS
 
 if TYPE_CHECKING:
     from target_site.site_policy import SitePolicy
@@ -18,6 +20,9 @@ uncontained_option = click.option(
     help="Go on although this system cannot contain the process that reads recordings; results carry the reason.",
 )
 
+
+SITE_NORMALIZATIONS = (*NORMALIZATIONS, "voice")
+"""What a target may normalize by: what a source may, and the voices that it estimates."""
 
 any_path = click.Path(path_type=Path)
 config_option = click.option(
@@ -33,6 +38,36 @@ model_option = click.option(
 cache_option = click.option(
     "--cache", type=any_path, help="File that keeps features between runs; default: inside the model's folder."
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Hold what a command that opens recordings runs under.
+
+    Attributes:
+        config: file with the site's rules; None if it has none.
+        cache: file that keeps features between runs; None takes the one in the model's folder.
+        accepted: why somebody accepts that the system cannot contain the process; None if nobody does.
+    """
+
+    config: Path | None
+    cache: Path | None
+    accepted: str | None
+
+    @property
+    def policy(self) -> "SitePolicy | None":
+        """Return the site's rules, where it has any."""
+        return policy_of(self.config)
+
+    def cache_of(self, model_dir: Path) -> Path:
+        """Return the file that keeps features."""
+        from target_site.model.folder import CACHE_FILE
+
+        return self.cache or model_dir / CACHE_FILE
+
+
+setup_options = as_one("setup", {"config": config_option, "cache": cache_option, "accepted": uncontained_option}, Setup)
+"""The options of every command that opens recordings, as one `Setup`."""
 
 
 def policy_of(config: Path | None) -> "SitePolicy | None":

@@ -1,4 +1,4 @@
-"""Show and change what a site remembers of its sources."""
+"""Define the commands of ``ecan-target trust``."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Keep a site in order: log, doctor, forget, expire and replay."""
+"""Define the commands that keep a site in order, such as ``doctor``."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,13 @@ from ecan_core.command_line.console import Narrator, one_line
 from ecan_core.command_line.options import existing_file, existing_folder, format_option, quiet_option
 from target_site.accountability.audit_log import log_of, today
 from target_site.commands.options import (
+    Setup,
     any_path,
     cache_option,
     config_option,
     keys_option,
     model_option,
-    policy_of,
-    uncontained_option,
+    setup_options,
 )
 from target_site.containment.orders import carry_out
 
@@ -99,9 +99,7 @@ def doctor(
     type=existing_folder,
     help="A folder that `predict` wrote; its files are deleted, so predict again.",
 )
-@config_option
-@cache_option
-@uncontained_option
+@setup_options
 @format_option
 @quiet_option
 def forget(
@@ -112,9 +110,7 @@ def forget(
     audio: Path,
     keys_dir: Path,
     predictions: tuple[Path, ...],
-    config: Path | None,
-    cache: Path | None,
-    accepted: str | None,
+    setup: Setup,
     form: str,
     quiet: bool,
 ) -> None:
@@ -128,14 +124,14 @@ def forget(
     from protocol.locks import writing_alone
     from target_site.accountability.forget import certify, count_heard, remove_traces
     from target_site.accountability.replay import order_again
-    from target_site.model.folder import CACHE_FILE, finish_replacement, read_facts, weights_digest
+    from target_site.model.folder import finish_replacement, read_facts, weights_digest
     from target_site.trust.acceptance import open_accepted
     from target_site.trust.own_model import sign_model
 
     if not (speakers or files):
         raise click.UsageError("nobody is named; give --speaker or --file")
     narrator = Narrator(quiet=quiet)
-    policy = policy_of(config)
+    policy = setup.policy
     person = LeftOut(speakers=speakers, files=tuple(map(whole_path, files)))
     verified = open_accepted(bundle, keys_dir=keys_dir)
     passphrase = passphrase_for(keys_dir)
@@ -147,7 +143,7 @@ def forget(
             verified,
             audio=audio,
             out=model_dir,
-            cache=cache or model_dir / CACHE_FILE,
+            cache=setup.cache_of(model_dir),
             left_out=person,
         )
         heard, before = count_heard(model_dir, person), weights_digest(model_dir)
@@ -155,7 +151,7 @@ def forget(
         named = [*map(audit_log.pseudonym, speakers), *map(audit_log.pseudonym, files)]
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
             remove_traces(model_dir, order.cache, predictions)
-            outcome = carry_out(order, policy, accepted, narrator, quiet=quiet)
+            outcome = carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
             sign_model(model_dir, keys_dir, passphrase)
             certificate = certify(
                 model_dir,
@@ -214,9 +210,7 @@ def expire(
 @click.option("--bundle", type=existing_file, required=True, help="The bundle that the model was adapted from.")
 @click.option("--audio", type=any_path, required=True, help="The recordings that it was adapted to.")
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
-@config_option
-@cache_option
-@uncontained_option
+@setup_options
 @format_option
 @quiet_option
 def replay(
@@ -224,9 +218,7 @@ def replay(
     bundle: Path,
     audio: Path,
     keys_dir: Path | None,
-    config: Path | None,
-    cache: Path | None,
-    accepted: str | None,
+    setup: Setup,
     form: str,
     quiet: bool,
 ) -> None:
@@ -235,26 +227,26 @@ def replay(
     The adaptation is repeated as the model's provenance says; the model stays as it is. Exit code 11 means that the
     files differ; the message names what was not the same.
     """
-    from protocol.errors import Code, Refused
+    from protocol.errors import Code, RefusedError
     from protocol.locks import writing_alone
     from target_site.accountability.replay import changed_recordings, circumstances, differing_files, order_again
-    from target_site.model.folder import CACHE_FILE, REPLAY, finish_replacement, read_facts, remove_tree
+    from target_site.model.folder import REPLAY, finish_replacement, read_facts, remove_tree
     from target_site.trust.acceptance import open_accepted
 
     narrator = Narrator(quiet=quiet)
-    policy = policy_of(config)
+    policy = setup.policy
     again = model_dir / REPLAY
     verified = open_accepted(bundle, keys_dir=keys_dir)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
         receipt = read_facts(model_dir)["receipt"]
-        order = order_again(receipt, bundle, verified, audio=audio, out=again, cache=cache or model_dir / CACHE_FILE)
+        order = order_again(receipt, bundle, verified, audio=audio, out=again, cache=setup.cache_of(model_dir))
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("replay", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
             remove_tree(again)
             try:
                 with writing_alone(again):
-                    carry_out(order, policy, accepted, narrator, quiet=quiet)
+                    carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
                     finish_replacement(again)
                 different, because = differing_files(model_dir, again), circumstances(model_dir, again)
                 recordings = changed_recordings(model_dir, again)
@@ -265,5 +257,7 @@ def replay(
         click.echo(json.dumps({"different": different, "circumstances": because, "recordings": recordings}))
     reasons = "; ".join(because) or "nothing else that the receipt knows of"
     if different:
-        raise Refused(Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}.")
+        raise RefusedError(
+            Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}."
+        )
     narrator.say(f"the same, byte for byte; what was not the same: {reasons}" if because else "the same, byte for byte")

@@ -12,7 +12,7 @@ from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.calls import Parties
 from ecan_core.data.unlabeled import LeftOut, roots
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from protocol.containment.launcher import Task
 from target_site.trust.acceptance import receipt_path
 
@@ -205,14 +205,14 @@ def refuse_among_recordings(out: Path, cache: Path, audio: Path) -> None:
     What may write into their folder could change them.
 
     Raises:
-        UsageFault: the output folder holds recordings, the cache lies in a folder of theirs, or there is nothing at
+        UsageError: the output folder holds recordings, the cache lies in a folder of theirs, or there is nothing at
             ``audio``.
     """
     folders = [root.resolve() for root in roots(audio)]
     if any(folder.is_relative_to(out.resolve()) for folder in folders):
-        raise UsageFault(f"{out} holds the recordings, which nothing here may change; choose another --out.")
+        raise UsageError(f"{out} holds the recordings, which nothing here may change; choose another --out.")
     if cache.parent.resolve() in folders:
-        raise UsageFault(f"{cache} lies among the recordings, which nothing here may change; choose another --cache.")
+        raise UsageError(f"{cache} lies among the recordings, which nothing here may change; choose another --cache.")
 
 
 def task_of(order: Order) -> Task:

@@ -12,7 +12,7 @@ from flwr.app.message_type import MessageType
 from flwr.serverapp import Grid
 
 from ecan_core.settings.checks import at_least, non_negative, positive
-from protocol.errors import Code, ConnectionFault, Refused
+from protocol.errors import Code, PeerError, RefusedError
 from protocol.federation.masking import FEWEST_FOR_SECRECY
 from protocol.federation.rounds import Averaging, ask, average, wait_for_nodes
 from protocol.federation.update import shapes
@@ -59,12 +59,12 @@ def adapt_together(grid: Grid, plan: TogetherPlan) -> int:
         plan: what is asked of them.
 
     Raises:
-        ConnectionFault: too few sites came or answered.
-        Refused: the sites have different models.
+        PeerError: too few sites came or answered.
+        RefusedError: the sites have different models.
     """
     nodes = wait_for_nodes(grid, plan.sites, GATHERING_S)
     if len(nodes) < plan.sites:
-        raise ConnectionFault(
+        raise PeerError(
             Code.CONNECTION, f"{len(nodes)} of {plan.sites} sites came; start the others' nodes and run again."
         )
     weights, form = _agree(grid, nodes, plan)
@@ -82,6 +82,6 @@ def _agree(grid: Grid, nodes: Sequence[int], plan: TogetherPlan) -> tuple[str, t
     told = [answer.fields for answer in ask(grid, nodes, MessageType.QUERY, {}, {}, plan.patience_s)]
     models = {(str(one.get(WEIGHTS)), str(one.get(ARCH)), int(one.get(CLASSES, 0))) for one in told}
     if len(models) > 1:
-        raise Refused(Code.POLICY, "The sites have different models; give all of them the same release.")
+        raise RefusedError(Code.POLICY, "The sites have different models; give all of them the same release.")
     [(weights, arch, num_classes)] = models
     return weights, (arch, num_classes)

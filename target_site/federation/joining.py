@@ -23,10 +23,10 @@ def join_together(setting: Setting, options: dict[str, Any], announce: Callable[
         announce: tells a person.
 
     Raises:
-        Refused: the site's rules let nothing leave, or the bundle is not approved.
-        ConnectionFault: the node was not let in.
-        ContainmentFault: a process cannot be contained as it must be.
-        Unauthentic: the book of what this node has answered is lost, or the bundle was not accepted.
+        RefusedError: the site's rules let nothing leave, or the bundle is not approved.
+        PeerError: the node was not let in.
+        ContainmentError: a process cannot be contained as it must be.
+        UnauthenticError: the book of what this node has answered is lost, or the bundle was not accepted.
     """
     terms_of(setting)
     link = prepare(options, SUBJECT, announce)

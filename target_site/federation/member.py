@@ -24,7 +24,7 @@ from ecan_core.settings.parse import parse_settings
 from protocol.bundle.trust import VerifiedBundle
 from protocol.containment.launcher import carry_out_contained
 from protocol.containment.walls import Conditions
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.federation.messages import KEYS, Answer, Question
 from protocol.federation.site.answers import Answers
 from protocol.federation.update import LEFT, MAX_UPDATE_BYTES, check_update, keep_copy, refuse_foreign, refuse_spent
@@ -146,14 +146,14 @@ def terms_of(setting: Setting) -> Terms:
     """Look up what a site takes part on, anew for every question.
 
     Raises:
-        Refused: its rules let nothing leave, it has not approved the bundle, the source has withdrawn it, or the
+        RefusedError: its rules let nothing leave, it has not approved the bundle, the source has withdrawn it, or the
             source's newest revocation list here is too old.
-        Unauthentic: it did not accept the bundle.
+        UnauthenticError: it did not accept the bundle.
         SettingsError: a rule is unknown or out of range.
     """
     policy = read_policy(setting.config)
     if policy.together is None:
-        raise Refused(
+        raise RefusedError(
             Code.POLICY,
             f"{setting.config} lets no update leave this site; add `together: {{rounds: 5}}` if it may adapt a model "
             "together with other sites.",
@@ -183,12 +183,12 @@ class Member:
         """Answer one question.
 
         Raises:
-            Refused: the site's rules or its book forbid it, or what was made is no update.
+            RefusedError: the site's rules or its book forbid it, or what was made is no update.
             SettingsError: the question is incomplete.
         """
         answers = {"query": self._model, KEYS: self._answers.offer, "train": self._round, END: self._end}
         if question.kind not in answers:
-            raise Refused(Code.PROTOCOL, f"Nobody asks a target site for {question.kind!r}; see who asks this.")
+            raise RefusedError(Code.PROTOCOL, f"Nobody asks a target site for {question.kind!r}; see who asks this.")
         return answers[question.kind](question)
 
     def _model(self, question: Question) -> Answer:
@@ -220,12 +220,12 @@ class Member:
     def _begin(self, question: Question, wanted: Round, terms: Terms) -> None:
         """Bind the run to its terms, or check that it still has them."""
         if wanted.weights != terms.weights.hex():
-            raise Refused(Code.POLICY, "The sites have different models; give all of them the same release.")
+            raise RefusedError(Code.POLICY, "The sites have different models; give all of them the same release.")
         budget = terms.together.rounds
         if self._answers.is_begun(question, wanted.plan, (), wanted.rounds, max_runs=MOST_RUNS):
             return
         if self._answers.count_about(wanted.weights) + wanted.rounds > budget:
-            raise Refused(
+            raise RefusedError(
                 Code.POLICY,
                 f"{wanted.rounds} updates are asked for and {budget} of this model may leave the site in all; raise "
                 "`rounds` under `together` in the site's settings, or ask for fewer.",
@@ -241,7 +241,7 @@ class Member:
         """
         refuse_spent(self._setting.keys, terms.weights, budget=terms.together.rounds)
         if self._answers.count_about(terms.weights.hex()) >= terms.together.rounds:
-            raise Refused(
+            raise RefusedError(
                 Code.POLICY, "As many updates of this model have left as the site allows; adapt alone from here on."
             )
 
@@ -259,7 +259,7 @@ def adapt_round(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -
         The update: how this site would change the weights next. A copy of it is kept.
 
     Raises:
-        Refused: the site's rules forbid it, its budget is used up, or what was made is no update.
+        RefusedError: the site's rules forbid it, its budget is used up, or what was made is no update.
     """
     order = RoundOrder(adapt=_order(setting, terms, wanted), longest=terms.together.longest)
     with _carried_out(setting, terms, order, wanted, change, rounds=wanted.number - 1) as noted:
@@ -283,7 +283,7 @@ def conclude(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> s
         change: how all rounds have changed the released weights.
 
     Raises:
-        Refused: the site's rules forbid it, or the change is none of this model.
+        RefusedError: the site's rules forbid it, or the change is none of this model.
     """
     order = ConcludeOrder(adapt=_order(setting, terms, wanted), rounds=wanted.number)
     with _carried_out(setting, terms, order, wanted, change, rounds=wanted.number) as noted:

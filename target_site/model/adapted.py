@@ -19,7 +19,7 @@ from ecan_core.model.network import Network
 from ecan_core.model.weights import Arrays, to_arrays
 from ecan_core.normalization.normalize import Moments, Normalizer
 from ecan_core.normalization.voices import Voices
-from protocol.errors import Code, Unauthentic
+from protocol.errors import Code, UnauthenticError
 from protocol.files import read_bounded, write_atomic
 from target_site.model.folder import FACTS, FORMAT, MAX_BYTES, VOICES, WEIGHTS, damaged, file_of_model, read_facts
 from target_site.model.load import ModelCard
@@ -96,9 +96,9 @@ def load_adapted(folder: Path) -> AdaptedModel:
     """Read a model that ``save_adapted`` wrote.
 
     Raises:
-        UsageFault: there is no finished adaptation in ``folder``.
+        UsageError: there is no finished adaptation in ``folder``.
         ModelError: its files are damaged or of another version.
-        Unauthentic: a file was changed since it was written.
+        UnauthenticError: a file was changed since it was written.
     """
     facts = read_facts(folder)
     try:
@@ -166,6 +166,6 @@ def _tensors(folder: Path, digests: Mapping[str, str], name: str) -> Arrays:
     """Read a file of the model, if it is the one that was written."""
     data = read_bounded(file_of_model(folder, name), MAX_BYTES)
     if hashlib.sha256(data).hexdigest() != digests[name]:
-        raise Unauthentic(Code.DIGEST, f"{folder / name} was changed since the model was made; adapt again.")
+        raise UnauthenticError(Code.DIGEST, f"{folder / name} was changed since the model was made; adapt again.")
     arrays: Arrays = load(data)
     return arrays

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ecan_core.errors import ModelError, UsageFault
+from ecan_core.errors import ModelError, UsageError
 from protocol.files import cannot_write, make_private_folder, read_bounded
 
 FORMAT = 4
@@ -40,7 +40,7 @@ def new_model(folder: Path) -> Iterator[Path]:
     An earlier one that was not moved yet is lost.
 
     Raises:
-        StorageFault: the folder cannot be written; the old model stays.
+        FileError: the folder cannot be written; the old model stays.
     """
     incoming = folder / _INCOMING
     remove_tree(incoming)
@@ -61,7 +61,7 @@ def finish_replacement(folder: Path) -> None:
     moves from folder to folder.
 
     Raises:
-        StorageFault: a file cannot be moved.
+        FileError: a file cannot be moved.
     """
     incoming = folder / _INCOMING
     if not (incoming / FACTS).is_file():
@@ -94,12 +94,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
     Its key ``receipt`` holds the provenance: what the model was made from.
 
     Raises:
-        UsageFault: there is no finished adaptation in ``folder``.
+        UsageError: there is no finished adaptation in ``folder``.
         ModelError: it is damaged or of another version.
     """
     path = file_of_model(folder, FACTS)
     if not path.is_file():
-        raise UsageFault(f"{folder} holds no finished adaptation: run `ecan-target adapt --out {folder}` first")
+        raise UsageError(f"{folder} holds no finished adaptation: run `ecan-target adapt --out {folder}` first")
     try:
         facts = json.loads(read_bounded(path, MAX_BYTES))
         if facts["format"] != FORMAT:
@@ -120,7 +120,7 @@ def remove_tree(folder: Path) -> None:
     """Remove a folder of a model's folder, if there is one.
 
     Raises:
-        StorageFault: it cannot be removed.
+        FileError: it cannot be removed.
     """
     try:
         (folder / FACTS).unlink(missing_ok=True)  # first: without it, what is left is no model

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ecan_core.audio.frontend import FRONT_ENDS, FrontEnd
-from ecan_core.errors import ModelError, UsageFault
+from ecan_core.errors import ModelError, UsageError
 from ecan_core.model.architectures import architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays
@@ -69,18 +69,18 @@ def choose_normalization(card: ModelCard, wanted: str | None, *, speakers_known:
     where speakers are known: it does not know speaker-normalized input as well.
 
     Raises:
-        UsageFault: the model cannot be normalized as wished.
+        UsageError: the model cannot be normalized as wished.
     """
     feature_names = card.front_end().feature_names
     if card.normalization == "none":
         if wanted not in (None, "none"):
-            raise UsageFault(
+            raise UsageError(
                 f"this model was trained with --normalize none and cannot be adapted with --normalize {wanted}: "
                 "leave the option out, or ask the source for a model that was trained with it"
             )
         return "none"
     if wanted == "none":
-        raise UsageFault(f"this model expects normalized input: use --normalize {card.normalization}")
+        raise UsageError(f"this model expects normalized input: use --normalize {card.normalization}")
     if wanted == "voice":
         voice_columns(feature_names)  # refuses a model that reads frames
     if wanted is not None:

@@ -15,7 +15,15 @@ import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.bundle.sealing import MAX_SEALED_BYTES
-from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, TimedOut, Unauthentic
+from protocol.errors import (
+    Code,
+    MalformedError,
+    PeerError,
+    ProtocolError,
+    RefusedError,
+    TimedOutError,
+    UnauthenticError,
+)
 from protocol.identity.identities import Identity
 from protocol.statements.offers import OfferFields, open_checkpoint, open_offer
 from protocol.wire.address import Address
@@ -58,11 +66,13 @@ class Deadline:
         """Return the seconds that are left.
 
         Raises:
-            TimedOut: none are.
+            TimedOutError: none are.
         """
         remaining = self._end - time.monotonic()
         if remaining <= 0:
-            raise TimedOut(Code.DEADLINE, "The time is up; run the command again, with a longer time-out: it goes on.")
+            raise TimedOutError(
+                Code.DEADLINE, "The time is up; run the command again, with a longer time-out: it goes on."
+            )
         return remaining
 
 
@@ -98,8 +108,8 @@ def read_offer(message: bytes, issuer: bytes) -> tuple[OfferFields, bytes]:
         What is offered, and the endorsement of the key that signed it.
 
     Raises:
-        Malformed: it is not the only encoding of an offer.
-        Unauthentic: the source has not signed it.
+        MalformedError: it is not the only encoding of an offer.
+        UnauthenticError: the source has not signed it.
     """
     offer = decoder(Offer)(message)
     return open_offer(offer.statement, offer.endorsement, issuer), offer.endorsement
@@ -137,14 +147,14 @@ class SourceClient:
         Returns the source's offer.
 
         Raises:
-            Refused: it serves none of them, or the one has ended.
-            ConnectionFault: what it offers is not its signed word on this grant.
+            RefusedError: it serves none of them, or the one has ended.
+            PeerError: what it offers is not its signed word on this grant.
         """
-        unknown = Refused(Code.GRANT, "This site has made no request; run `ecan-target request` first.")
+        unknown = RefusedError(Code.GRANT, "This site has made no request; run `ecan-target request` first.")
         for grant in grants:
             try:
                 return self._open_one(grant)
-            except Refused as refusal:
+            except RefusedError as refusal:
                 if refusal.code is not Code.GRANT:
                     raise
                 unknown = refusal
@@ -170,7 +180,7 @@ class SourceClient:
                         raise self._strange("more bytes than it offered")
                     try:
                         data = chunk_data(message, offset, num_bytes)
-                    except Malformed as error:
+                    except MalformedError as error:
                         raise self._strange("a chunk that is not the next one") from error
                     offset += num_bytes
                     yield data
@@ -192,14 +202,14 @@ class SourceClient:
             what this site knows.
 
         Raises:
-            ConnectionFault: the checkpoint is not the source's signed word on the grant that was opened and on the
+            PeerError: the checkpoint is not the source's signed word on the grant that was opened and on the
                 entry that was asked for.
         """
         data = self._unary(self._ack, AckRequest(receipt=receipt, seen=seen))
         try:
             statement = decoder(AckReply)(data).checkpoint
             stated = open_checkpoint(statement, self._endorsement, self._trusted)
-        except (Malformed, Unauthentic) as error:
+        except (MalformedError, UnauthenticError) as error:
             raise self._strange("a checkpoint that it has not signed") from error
         if stated.grant != self._opened:
             raise self._strange("a checkpoint of another grant")
@@ -215,7 +225,7 @@ class SourceClient:
         data = self._unary(self._trust, TrustRequest())
         try:
             return bytes(decoder(TrustReply)(data).revocations)
-        except Malformed as error:
+        except MalformedError as error:
             raise self._strange("a list of another form") from error
 
     def _open_one(self, grant: bytes) -> AcceptedOffer:
@@ -230,7 +240,7 @@ class SourceClient:
         message = self._unary(self._open, OpenRequest(grant=grant, nonce=nonce, proof=proof))
         try:
             offer, endorsement = read_offer(message, self._trusted)
-        except (Malformed, Unauthentic) as error:
+        except (MalformedError, UnauthenticError) as error:
             raise self._no_offer("an offer that it has not signed") from error
         if offer.grant != grant or offer.nonce != nonce:
             raise self._no_offer("an offer for something else")
@@ -307,13 +317,11 @@ class SourceClient:
     def _call_timeout_s(self) -> float:
         return min(self._deadline.remaining_s(), MAX_CALL_S)
 
-    def _no_offer(self, what: str) -> ConnectionFault:
+    def _no_offer(self, what: str) -> PeerError:
         return self._strange(what, Code.OFFER)
 
-    def _strange(self, what: str, code: Code = Code.PROTOCOL) -> ConnectionFault:
-        return ConnectionFault(
-            code, f"{self._address} sent {what}; install the same release of ecan-ser at both sites."
-        )
+    def _strange(self, what: str, code: Code = Code.PROTOCOL) -> PeerError:
+        return PeerError(code, f"{self._address} sent {what}; install the same release of ecan-ser at both sites.")
 
 
 @dataclass(frozen=True)
@@ -351,8 +359,8 @@ def connect(
         max_bytes: the largest file that an offer may be for.
 
     Raises:
-        ConnectionFault: nobody listens, or somebody else does.
-        TimedOut: there was no answer in time.
+        PeerError: nobody listens, or somebody else does.
+        TimedOutError: there was no answer in time.
     """
     certificate = trusted_certificate(address, trusted, deadline.remaining_s())
     with pinned_channel(address, identity, certificate, trusted) as channel:

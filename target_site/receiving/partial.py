@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from protocol.errors import Code, ConnectionFault, ProtocolError, StorageFault
+from protocol.errors import Code, FileError, PeerError, ProtocolError
 from protocol.files import cannot_write, read_bounded, write_atomic
 from protocol.locks import alone
 from protocol.wire.chunks import whole_chunks
@@ -47,7 +47,7 @@ class PartialDownload:
         """Keep every other process away.
 
         Raises:
-            StorageFault: another process is at it, or the folder cannot be written.
+            FileError: another process is at it, or the folder cannot be written.
         """
         return alone(self._lock, f"another receive is writing {self._out}; wait for it.")
 
@@ -58,7 +58,7 @@ class PartialDownload:
             The number of bytes that are there: where to go on.
 
         Raises:
-            ConnectionFault: the source once signed another offer for the same grant (SWAP). Both are kept as
+            PeerError: the source once signed another offer for the same grant (SWAP). Both are kept as
                 ``OUT.offer.1`` and ``OUT.offer.2``, and the download stays as it is.
         """
         belongs = self._belongs_to(offer)
@@ -89,7 +89,7 @@ class PartialDownload:
         """Write chunks as they come.
 
         Raises:
-            StorageFault: the disk is full, read-only or out of reach.
+            FileError: the disk is full, read-only or out of reach.
         """
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -111,13 +111,13 @@ class PartialDownload:
         They are fetched from the disk as they are read.
 
         Raises:
-            StorageFault: there are none, or they cannot be read.
+            FileError: there are none, or they cannot be read.
         """
         with self._opened() as descriptor:
             try:
                 view = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
-                raise StorageFault(
+                raise FileError(
                     Code.STORAGE, f"{self._path} cannot be read; run the command again, it goes on."
                 ) from error
             with view:
@@ -141,7 +141,7 @@ class PartialDownload:
         evidence = [self._out.with_name(f"{self._out.name}.offer.{number}") for number in (1, 2)]
         for path, message in zip(evidence, (kept, offer.message), strict=True):
             write_atomic(path, message)
-        raise ConnectionFault(
+        raise PeerError(
             Code.SWAP,
             f"The source has offered two different bundles for one grant; keep {evidence[0]} and {evidence[1]}, "
             "which it has signed, and speak to its operator before you receive anything from it.",
@@ -152,7 +152,7 @@ class PartialDownload:
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise StorageFault(
+            raise FileError(
                 Code.STORAGE, f"{self._path} cannot be read ({error.strerror}); run the command again."
             ) from error
         try:

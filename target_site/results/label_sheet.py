@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ecan_core.data.cells import guarded
 from ecan_core.data.unlabeled import whole_path
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from protocol.files import write_atomic
 from target_site.results.segments import Segment
 
@@ -31,12 +31,12 @@ def draw(segments: Sequence[Segment], classes: Sequence[str], count: int, seed: 
     The order of the predictions does not matter.
 
     Raises:
-        UsageFault: there are fewer than ``count``, or a model with other classes predicted them.
+        UsageError: there are fewer than ``count``, or a model with other classes predicted them.
     """
     if any(tuple(one.scores) != tuple(classes) for one in segments):
-        raise UsageFault("the predictions are of a model with other classes; predict with this --model first")
+        raise UsageError("the predictions are of a model with other classes; predict with this --model first")
     if count > len(segments):
-        raise UsageFault(f"only {len(segments)} utterances were predicted; give a --count of at most that")
+        raise UsageError(f"only {len(segments)} utterances were predicted; give a --count of at most that")
     chance = random.Random(seed)
     in_order = sorted(segments, key=lambda one: (one.label, one.confidence, one.recording, one.begin_ms, str(one)))
     start, distance = chance.random(), len(in_order) / count
@@ -49,11 +49,11 @@ def write_sheet(path: Path, segments: Sequence[Segment]) -> None:
     """Write a list with an empty column ``label``.
 
     Raises:
-        UsageFault: there is a file already, in which somebody may have labelled.
-        StorageFault: it cannot be written.
+        UsageError: there is a file already, in which somebody may have labelled.
+        FileError: it cannot be written.
     """
     if path.exists():
-        raise UsageFault(f"{path} is there already, perhaps with labels; name a new file")
+        raise UsageError(f"{path} is there already, perhaps with labels; name a new file")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ecan_core.data.cells import guarded
 from ecan_core.data.features import FeatureTable
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.utterance import Utterance
 from protocol.files import read_bounded, write_atomic
 
@@ -63,14 +63,14 @@ def read_segments(path: Path) -> list[Segment]:
     """Read a ``segments.jsonl``.
 
     Raises:
-        UsageFault: it is not one.
-        StorageFault: it does not exist or cannot be read.
-        Malformed: it is too long, or no file.
+        UsageError: it is not one.
+        FileError: it does not exist or cannot be read.
+        MalformedError: it is too long, or no file.
     """
     try:
         return [Segment(**json.loads(line)) for line in read_bounded(path, MAX_BYTES).splitlines()]
     except (TypeError, ValueError) as fault:
-        raise UsageFault(f"{path} is damaged or of another version; predict again") from fault
+        raise UsageError(f"{path} is damaged or of another version; predict again") from fault
 
 
 def segments_of(

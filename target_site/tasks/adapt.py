@@ -33,8 +33,8 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
 
     Raises:
         AudioError: no utterance can be used, or too few.
-        UsageFault: a normalization that this model cannot have.
-        Unauthentic: the bundle has changed since it was checked.
+        UsageError: a normalization that this model cannot have.
+        UnauthenticError: the bundle has changed since it was checked.
     """
     bundle = open_unchanged(order)
     plan = Plan(order.method, order.settings, order.seed)

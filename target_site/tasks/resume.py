@@ -100,7 +100,7 @@ class UnfinishedRun:
         """Keep a member that was just adapted.
 
         Raises:
-            StorageFault: it cannot be written.
+            FileError: it cannot be written.
         """
         records = json.dumps([asdict(record) for record in adaptation.records]).encode()
         arrays = {f"{_OF_NETWORK}{name}": array for name, array in snapshot(network).items()}

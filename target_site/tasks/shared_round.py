@@ -34,7 +34,7 @@ def carry_out_round(order: RoundOrder, containment: Containment, narrator: Narra
     Raises:
         AudioError: no utterance can be used, or too few.
         ModelError: the adaptation diverged, or what came back is no change of this model.
-        Unauthentic: the bundle has changed since it was checked.
+        UnauthenticError: the bundle has changed since it was checked.
     """
     site = _prepare(order.adapt, narrator)
     inputs = site.panel.preparation.inputs(site.task.table.features, site.task.speakers)

@@ -12,7 +12,7 @@ from ecan_core.model.weights import Arrays
 from ecan_core.normalization.normalize import require_speakers
 from ecan_core.normalization.voices import MIN_GUESSES, possible_mode
 from protocol.bundle.trust import VerifiedBundle
-from protocol.errors import Code, Unauthentic
+from protocol.errors import Code, UnauthenticError
 from target_site.containment.orders import AdaptOrder
 from target_site.model.load import ModelCard, choose_normalization, model_card
 from target_site.tasks.recordings import read_utterances, say_ignored
@@ -55,11 +55,11 @@ def open_unchanged(order: AdaptOrder) -> VerifiedBundle:
     """Open the order's bundle and verify it once more.
 
     Raises:
-        Unauthentic: it has changed since it was checked.
+        UnauthenticError: it has changed since it was checked.
     """
     bundle = open_accepted(order.bundle, keys_dir=None)
     if bundle.digest.hex() != order.sha256:
-        raise Unauthentic(Code.DIGEST, f"{order.bundle} has changed since it was checked; run the command again.")
+        raise UnauthenticError(Code.DIGEST, f"{order.bundle} has changed since it was checked; run the command again.")
     return bundle
 
 

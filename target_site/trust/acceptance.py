@@ -23,7 +23,7 @@ from protocol.bundle.frame import MAX_BUNDLE_BYTES
 from protocol.bundle.manifest import Manifest
 from protocol.bundle.trust import ANY_AUDIT, Anchor, AuditTerms, VerifiedBundle, verify
 from protocol.bundle.weights import Buffer
-from protocol.errors import Code, KeyFault, Malformed, ProtocolError, Refused, Unauthentic
+from protocol.errors import Code, KeyFileError, MalformedError, ProtocolError, RefusedError, UnauthenticError
 from protocol.files import read_bounded, write_atomic
 from protocol.identity import signing
 from protocol.identity.identities import MAX_CERTIFICATE_BYTES, Identity, endorsed_fingerprint
@@ -84,8 +84,8 @@ class Site:
         It is empty if the source says that there is none.
 
         Raises:
-            Unauthentic: it is not signed by the source.
-            Refused: a newer one is known, it leaps ahead or is from the future, or it withdraws the source's key.
+            UnauthenticError: it is not signed by the source.
+            RefusedError: a newer one is known, it leaps ahead or is from the future, or it withdraws the source's key.
         """
         newest = open_revocations(revocations, self.source) if revocations else None
         refuse_future(newest, self.today)
@@ -94,7 +94,7 @@ class Site:
     def refuse_withdrawn(self, statement: bytes) -> None:
         """Refuse an offer that was signed by a withdrawn online key."""
         if signing.parse_envelope(statement).signer in load_trust_state(self.keys_dir).revoked(self.source):
-            raise Refused(
+            raise RefusedError(
                 Code.REVOKED, "The offer was signed with a key that the source has withdrawn; call its operator."
             )
 
@@ -129,7 +129,9 @@ class Site:
         anchor = state.anchor_of_accepted(issuer, today=kept.receipt.day, audience=audience, grants=grants)
         verified = verify(plain, replace(anchor, audit=ANY_AUDIT))
         if verified.digest != kept.receipt.digest:
-            raise Unauthentic(Code.DIGEST, "These are not the bytes that this site has a receipt for; receive again.")
+            raise UnauthenticError(
+                Code.DIGEST, "These are not the bytes that this site has a receipt for; receive again."
+            )
         return verified
 
     def keep(self, out: Path, verified: VerifiedBundle, sealed_sha256: bytes, kept: KeptReceipt | None) -> bytes:
@@ -174,7 +176,7 @@ class Site:
         """
         signer = signing.parse_envelope(frames.split(plain).envelope).signer
         if signer != self.source and state.is_same_source(signer, self.source):
-            raise Unauthentic(
+            raise UnauthenticError(
                 Code.KEY_UNKNOWN, "The bundle was sealed before the source changed its keys; make a new request."
             )
 
@@ -208,9 +210,9 @@ def open_site(
         passphrase: opens the keys if they are encrypted.
 
     Raises:
-        KeyFault: the keys cannot be read, or ``trust`` names no source.
-        Unauthentic: the site's memory was lost.
-        Refused: the source's key was withdrawn.
+        KeyFileError: the keys cannot be read, or ``trust`` names no source.
+        UnauthenticError: the site's memory was lost.
+        RefusedError: the source's key was withdrawn.
     """
     identity = load_keys(keys_dir, passphrase)
     trusted = trusted_fingerprint(trust)
@@ -234,8 +236,8 @@ def open_accepted(bundle: Path, *, keys_dir: Path | None, audit: AuditTerms = AN
         audit: what is asked of its audit today; nothing where that was decided before.
 
     Raises:
-        Unauthentic: this site did not accept these bytes.
-        Refused: the source has withdrawn the model or its key, or its audit is less than is asked for.
+        UnauthenticError: this site did not accept these bytes.
+        RefusedError: the source has withdrawn the model or its key, or its audit is less than is asked for.
     """
     data = read_bounded(bundle, MAX_BUNDLE_BYTES)
     stated = read_stated(data)
@@ -255,7 +257,9 @@ def open_accepted(bundle: Path, *, keys_dir: Path | None, audit: AuditTerms = AN
         ),
     )
     if (receipt.digest, receipt.verdict) != (verified.digest, Verdict.ACCEPTED):
-        raise Unauthentic(Code.RECEIPT, f"{bundle} is not what this site accepted; run `ecan-target receive` again.")
+        raise UnauthenticError(
+            Code.RECEIPT, f"{bundle} is not what this site accepted; run `ecan-target receive` again."
+        )
     return verified
 
 
@@ -269,8 +273,8 @@ def refuse_withdrawn(keys_dir: Path, origin: Mapping[str, object]) -> None:
         origin: what the adapted model was made from: its ``issuer`` and ``weights_sha256`` in hexadecimal.
 
     Raises:
-        Refused: the model or its source's key was withdrawn.
-        Unauthentic: this site's memory was lost.
+        RefusedError: the model or its source's key was withdrawn.
+        UnauthenticError: this site's memory was lost.
         ModelError: the adapted model does not say what it was made from.
     """
     try:
@@ -278,7 +282,7 @@ def refuse_withdrawn(keys_dir: Path, origin: Mapping[str, object]) -> None:
     except (KeyError, ValueError) as error:
         raise ModelError("the adapted model does not say what it was made from: adapt again from the bundle") from error
     if {issuer, weights} & load_trust_state(keys_dir).revoked(issuer):
-        raise Refused(Code.REVOKED, "The source has withdrawn this model; ask for a new release and adapt that.")
+        raise RefusedError(Code.REVOKED, "The source has withdrawn this model; ask for a new release and adapt that.")
 
 
 def receipt_path(bundle: Path) -> Path:
@@ -293,14 +297,14 @@ def trusted_fingerprint(trust: str) -> bytes:
         trust: 64 hexadecimal digits, or the path of an ``identity.pem``.
 
     Raises:
-        KeyFault: it is neither.
+        KeyFileError: it is neither.
     """
     if re.fullmatch(r"[0-9A-Fa-f]{64}", trust):
         return bytes.fromhex(trust)
     try:
         return endorsed_fingerprint(read_bounded(Path(trust), MAX_CERTIFICATE_BYTES))
     except ProtocolError as error:
-        raise KeyFault(
+        raise KeyFileError(
             Code.KEY_UNKNOWN,
             f"{trust!r} names no source; give the source's fingerprint of 64 hexadecimal digits "
             "or the path of its identity.pem.",
@@ -313,8 +317,8 @@ def read_stated(plain: Buffer) -> Manifest:
     Nothing in it is to be believed before `protocol.bundle.trust.verify`.
 
     Raises:
-        Malformed: it is not laid out as a bundle.
-        Unauthentic: it carries no signature.
+        MalformedError: it is not laid out as a bundle.
+        UnauthenticError: it carries no signature.
     """
     return Manifest.from_bytes(signing.parse_envelope(frames.split(plain).envelope).payload)
 
@@ -322,15 +326,15 @@ def read_stated(plain: Buffer) -> Manifest:
 def _receipt_beside(bundle: Path, *, signer: bytes) -> Receipt:
     path = receipt_path(bundle)
     if not path.exists():
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.RECEIPT,
             f"{path} is missing, so nobody verified {bundle} here; run `ecan-target receive` first.",
         )
     try:
         return open_receipt(read_bounded(path, MAX_RECEIPT_BYTES), signer=signer)
-    except (Malformed, Unauthentic) as fault:
+    except (MalformedError, UnauthenticError) as fault:
         if fault.code is Code.KEY_UNKNOWN:  # whole, but of another site
             raise
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.RECEIPT, f"The receipt {path} is damaged; run `ecan-target receive` again to write a new one."
         ) from fault

@@ -9,10 +9,10 @@ signed with this site's receipt key.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from protocol import canonical
 from protocol.bundle.trust import VerifiedBundle
-from protocol.errors import Code, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, RefusedError, UnauthenticError
 from protocol.files import read_bounded, write_atomic
 from protocol.identity import signing
 from target_site.site_policy import PURPOSES, refuse_prohibited, refuse_unknown
@@ -67,15 +67,15 @@ def approve(
     """Put a person's name to a bundle that this site accepted.
 
     Raises:
-        UsageFault: the name is empty or too long.
-        Refused: the purpose is prohibited or unknown.
-        KeyFault: the keys cannot be read.
-        StorageFault: it cannot be written.
+        UsageError: the name is empty or too long.
+        RefusedError: the purpose is prohibited or unknown.
+        KeyFileError: the keys cannot be read.
+        FileError: it cannot be written.
     """
     refuse_prohibited(purpose)
     refuse_unknown(purpose)
     if not 0 < len(by.strip()) <= MAX_NAME or not by.isprintable():
-        raise UsageFault(f"--by takes a person's name of at most {MAX_NAME} letters; give one.")
+        raise UsageError(f"--by takes a person's name of at most {MAX_NAME} letters; give one.")
     key = load_keys(keys_dir, passphrase).signing_key
     approval = Approval(digest=verified.digest, by=by, purpose=purpose, day=today)
     fields = asdict(approval) | {"v": 1, "by": by.encode().hex()}
@@ -92,17 +92,17 @@ def require_approval(bundle: Path, verified: VerifiedBundle, *, purpose: str | N
         purpose: what it is to be used for; None takes any that was approved.
 
     Raises:
-        Refused: nobody has, or for another purpose.
-        Unauthentic: the approval is another site's, of another bundle, or was changed.
-        Malformed: it is no approval.
+        RefusedError: nobody has, or for another purpose.
+        UnauthenticError: the approval is another site's, of another bundle, or was changed.
+        MalformedError: it is no approval.
     """
     path = approval_path(bundle)
     try:
         data = read_bounded(path, MAX_APPROVAL_BYTES)
-    except StorageFault as fault:
+    except FileError as fault:
         if fault.code is not Code.NOT_FOUND:
             raise
-        raise Refused(
+        raise RefusedError(
             Code.POLICY,
             f"Nobody at this site has approved {bundle}; look at it with `ecan-target inspect` and run "
             "`ecan-target approve`, or say `approval: not-needed` in the site's settings.",
@@ -113,9 +113,9 @@ def require_approval(bundle: Path, verified: VerifiedBundle, *, purpose: str | N
     del fields["v"]
     approval = Approval(**fields | {"by": bytes.fromhex(fields["by"]).decode()})
     if approval.digest != verified.digest:
-        raise Unauthentic(Code.DIGEST, f"{path} approves another bundle; run `ecan-target approve` for this one.")
+        raise UnauthenticError(Code.DIGEST, f"{path} approves another bundle; run `ecan-target approve` for this one.")
     if purpose not in (None, approval.purpose):
-        raise Refused(
+        raise RefusedError(
             Code.POLICY,
             f"{bundle} was approved for {approval.purpose} and the site's settings say {purpose}; approve it for that.",
         )

@@ -51,7 +51,7 @@ def keep_checkpoint(keys_dir: Path, issuer: bytes, checkpoint: SignedCheckpoint)
     """Keep a source's last checkpoint in place of the one before.
 
     Raises:
-        StorageFault: it cannot be written.
+        FileError: it cannot be written.
     """
     folder = keys_dir / CHECKPOINTS
     try:

@@ -6,7 +6,7 @@ lists keeps it on a withdrawn model; a site that sets a limit stops by itself.
 
 from pathlib import Path
 
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from target_site.trust.state import TrustState, load_trust_state
 
 _THEN = (
@@ -27,22 +27,22 @@ def refuse_stale(keys_dir: Path | None, issuer: bytes, *, oldest_days: int | Non
         today: days since 1970.
 
     Raises:
-        Refused: the list is too old, there is none, or no keys are named.
-        Unauthentic: this site's memory was lost.
+        RefusedError: the list is too old, there is none, or no keys are named.
+        UnauthenticError: this site's memory was lost.
     """
     if oldest_days is None:
         return
     if keys_dir is None:
-        raise Refused(
+        raise RefusedError(
             Code.POLICY,
             "The site's rules set `oldest_revocations_days`, which is looked up among the keys; give --keys.",
         )
     age = age_of_list(load_trust_state(keys_dir), issuer, today)
     name = f"the source {issuer.hex()[:16]}..."
     if age is None:
-        raise Refused(Code.EXPIRED, f"This site has seen no revocation list of {name}; {_THEN}.")
+        raise RefusedError(Code.EXPIRED, f"This site has seen no revocation list of {name}; {_THEN}.")
     if age > oldest_days:
-        raise Refused(
+        raise RefusedError(
             Code.EXPIRED,
             f"The newest revocation list of {name} here is {age} days old, and {oldest_days} are allowed; {_THEN}.",
         )

@@ -6,7 +6,7 @@ It holds the site's identity, the requests that it made, and what it has seen of
 from datetime import UTC, datetime
 from pathlib import Path
 
-from protocol.errors import Code, KeyFault
+from protocol.errors import Code, KeyFileError
 from protocol.identity.identities import Identity, Role, create_identity
 from protocol.identity.key_files import has_identity, load_identity, load_public, write_identity
 
@@ -15,7 +15,7 @@ def load_keys(keys_dir: Path, passphrase: bytes | None = None) -> Identity:
     """Read the target's identity.
 
     Raises:
-        KeyFault: there is none, it is damaged or locked, or it is a source's.
+        KeyFileError: there is none, it is damaged or locked, or it is a source's.
     """
     identity = load_identity(keys_dir, passphrase)
     _check_role(identity.role, keys_dir)
@@ -26,7 +26,7 @@ def own_fingerprint(keys_dir: Path) -> bytes:
     """Return this site's fingerprint, without opening a private key.
 
     Raises:
-        KeyFault: there is no identity, it is damaged, or it is a source's.
+        KeyFileError: there is no identity, it is damaged, or it is a source's.
     """
     public = load_public(keys_dir)
     _check_role(public.role, keys_dir)
@@ -41,8 +41,8 @@ def load_or_create_keys(keys_dir: Path, passphrase: bytes | None = None) -> Iden
         passphrase: opens the private keys, or encrypts new ones.
 
     Raises:
-        KeyFault: it is damaged or locked, or it is a source's.
-        StorageFault: the folder cannot be written.
+        KeyFileError: it is damaged or locked, or it is a source's.
+        FileError: the folder cannot be written.
     """
     if not has_identity(keys_dir):
         from target_site.trust.state import create_trust_state
@@ -55,4 +55,4 @@ def load_or_create_keys(keys_dir: Path, passphrase: bytes | None = None) -> Iden
 
 def _check_role(role: Role, keys_dir: Path) -> None:
     if role is not Role.TARGET:
-        raise KeyFault(Code.KEY_DAMAGED, f"{keys_dir} holds a source's keys; name this site's keys folder.")
+        raise KeyFileError(Code.KEY_DAMAGED, f"{keys_dir} holds a source's keys; name this site's keys folder.")

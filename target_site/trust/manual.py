@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import Code, Unauthentic
+from protocol.errors import Code, UnauthenticError
 from protocol.files import read_bounded
 from protocol.identity import signing
 from protocol.statements import revocations, succession
@@ -38,8 +38,8 @@ def listing(keys_dir: Path) -> list[dict[str, Any]]:
     None stands for a revocation list that was lost and not learned again.
 
     Raises:
-        KeyFault: there are no keys of a target.
-        Unauthentic: this site's memory was lost.
+        KeyFileError: there are no keys of a target.
+        UnauthenticError: this site's memory was lost.
     """
     own_fingerprint(keys_dir)
     state = load_trust_state(keys_dir)
@@ -66,24 +66,24 @@ def update_from_file(keys_dir: Path, path: Path, trust: str | None, *, today: in
         What was learned, and a sentence about it.
 
     Raises:
-        KeyFault: there are no keys of a target, or ``trust`` names no source.
-        Unauthentic: it is not signed by a source that is known or named, or it is no such statement.
-        Malformed: it is damaged.
-        Refused: something newer is known, or the key has a successor or was withdrawn.
+        KeyFileError: there are no keys of a target, or ``trust`` names no source.
+        UnauthenticError: it is not signed by a source that is known or named, or it is no such statement.
+        MalformedError: it is damaged.
+        RefusedError: something newer is known, or the key has a successor or was withdrawn.
     """
     own_fingerprint(keys_dir)
     data = read_bounded(path, MAX_REVOCATIONS_BYTES)
     envelope = signing.parse_envelope(data)
     issuer = envelope.signer if trust is None else trusted_fingerprint(trust)
     if trust is None and not load_trust_state(keys_dir).knows(issuer):
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.KEY_UNKNOWN,
             f"The statement is signed by {issuer.hex()}, of which this site knows nothing; if you trust this source, "
             "name it with --trust.",
         )
     learn = _READERS.get(envelope.payload_type)
     if learn is None:
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.PAYLOAD_TYPE,
             f"{path} is neither a revocation list nor a succession statement; ask the source for one of them.",
         )
@@ -96,7 +96,7 @@ def reset_by_hand(keys_dir: Path, trust: str, release: int, newest_list: int | N
     """Begin anew with one source, see `reset_trust`.
 
     Raises:
-        KeyFault: there are no keys of a target, or ``trust`` names no source.
+        KeyFileError: there are no keys of a target, or ``trust`` names no source.
     """
     own_fingerprint(keys_dir)
     issuer = trusted_fingerprint(trust)

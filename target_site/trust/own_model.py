@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 
 from protocol import canonical
-from protocol.errors import Code, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, UnauthenticError
 from protocol.files import read_bounded, write_atomic
 from protocol.identity import signing
 from target_site.model.folder import FACTS, MAX_BYTES, SIGNATURE, file_of_model
@@ -27,8 +27,8 @@ def sign_model(folder: Path, keys_dir: Path, passphrase: bytes | None) -> None:
     """Sign a new model, before it takes the old one's place.
 
     Raises:
-        KeyFault: the keys cannot be read.
-        StorageFault: the signature cannot be written.
+        KeyFileError: the keys cannot be read.
+        FileError: the signature cannot be written.
     """
     payload = canonical.write_record({"v": 1, "facts": _digest(folder)}, _SCHEMA, what=_WHAT)
     signed = signing.sign(PAYLOAD_TYPE, payload, load_keys(keys_dir, passphrase).signing_key)
@@ -39,19 +39,19 @@ def require_own_model(folder: Path, keys_dir: Path) -> None:
     """Refuse a model that these keys have not signed.
 
     Raises:
-        Unauthentic: it is unsigned, another site's, or was changed.
-        KeyFault: there are no keys of a target.
+        UnauthenticError: it is unsigned, another site's, or was changed.
+        KeyFileError: there are no keys of a target.
     """
     signer = own_fingerprint(keys_dir)
     try:
         data = read_bounded(file_of_model(folder, SIGNATURE), MAX_SIGNATURE_BYTES)
-    except StorageFault as fault:
-        raise Unauthentic(
+    except FileError as fault:
+        raise UnauthenticError(
             Code.SIG_MISSING, f"The model in {folder} is not signed by this site's keys; adapt again with --keys."
         ) from fault
     payload = signing.verify_envelope(signing.parse_envelope(data), payload_type=PAYLOAD_TYPE, signer=signer)
     if canonical.read_record(payload, _SCHEMA, what=_WHAT, max_bytes=MAX_SIGNATURE_BYTES)["facts"] != _digest(folder):
-        raise Unauthentic(
+        raise UnauthenticError(
             Code.DIGEST, f"The model in {folder} is not the one that was signed; adapt again with --keys."
         )
 

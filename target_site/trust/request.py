@@ -7,8 +7,8 @@ import re
 import secrets
 from pathlib import Path
 
-from ecan_core.errors import UsageFault
-from protocol.errors import Code, StorageFault
+from ecan_core.errors import UsageError
+from protocol.errors import Code, FileError
 from protocol.files import lies_within, write_atomic
 from protocol.statements.request import NONCE_BYTES, grant_id, sign_request
 from target_site.trust.keys import load_or_create_keys
@@ -31,9 +31,9 @@ def write_request(keys_dir: Path, out: Path, *, today: int, passphrase: bytes | 
         The target's fingerprint in hexadecimal, for the source to compare.
 
     Raises:
-        UsageFault: there is something at ``out``, or it lies among the keys.
-        KeyFault: the keys are damaged or locked, or they are a source's.
-        StorageFault: a file cannot be written.
+        UsageError: there is something at ``out``, or it lies among the keys.
+        KeyFileError: the keys are damaged or locked, or they are a source's.
+        FileError: a file cannot be written.
     """
     _check_place(out, keys_dir)
     identity = load_or_create_keys(keys_dir, passphrase)
@@ -42,9 +42,7 @@ def write_request(keys_dir: Path, out: Path, *, today: int, passphrase: bytes | 
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StorageFault(
-            Code.STORAGE, f"{folder} cannot be made ({error.strerror}); check the keys folder."
-        ) from error
+        raise FileError(Code.STORAGE, f"{folder} cannot be made ({error.strerror}); check the keys folder.") from error
     write_atomic(folder / f"{grant_id(request).hex()}{_SUFFIX}", request)
     write_atomic(out, request, 0o644)
     return identity.fingerprint.hex()
@@ -63,6 +61,6 @@ def requested_grants(keys_dir: Path) -> tuple[bytes, ...]:
 
 def _check_place(out: Path, keys_dir: Path) -> None:
     if lies_within(out, keys_dir):
-        raise UsageFault(f"{out} lies in the keys folder {keys_dir}; choose another --out.")
+        raise UsageError(f"{out} lies in the keys folder {keys_dir}; choose another --out.")
     if out.exists() or out.is_symlink():
-        raise UsageFault(f"{out} is there already; name a new file.")
+        raise UsageError(f"{out} is there already; name a new file.")

@@ -8,12 +8,11 @@ start: only a person who has asked the source's operator can say where to go on.
 docs/decisions/0006-trust-state-and-sealing.md.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 from protocol import canonical
 from protocol.bundle.manifest import Manifest
 from protocol.bundle.trust import CLOCK_TOLERANCE_DAYS, Anchor
-from protocol.errors import Code, ConnectionFault, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, MalformedError, PeerError, ProtocolError, RefusedError, UnauthenticError
 from protocol.files import cannot_write, make_private_folder, read_bounded, write_atomic
 from protocol.locks import locked
 from protocol.statements import revocations
@@ -133,13 +132,13 @@ class TrustState:
         For one that is met for the first time, nothing is known.
 
         Raises:
-            Unauthentic: it may have been known, but this memory was lost.
+            UnauthenticError: it may have been known, but this memory was lost.
         """
         for source in self.sources:
             if source.issuer == issuer:
                 return source
         if self.lost:
-            raise Unauthentic(
+            raise UnauthenticError(
                 Code.STATE_LOST,
                 f"What this site knew of {issuer.hex()} was lost; ask its operator for the number of its latest "
                 f"release and run `ecan-target trust reset` for this source too, then {THEN_UPDATE}.",
@@ -156,12 +155,12 @@ class TrustState:
         It is its own, or that of its last successor.
 
         Raises:
-            Refused: this key was withdrawn.
-            Unauthentic: see `of`.
+            RefusedError: this key was withdrawn.
+            UnauthenticError: see `of`.
         """
         last = self._last_of(issuer)
         if last in self.revoked(last):
-            raise Refused(
+            raise RefusedError(
                 Code.REVOKED,
                 f"The key {last.hex()} was withdrawn; ask the source's operator for the fingerprint of the new one.",
             )
@@ -207,13 +206,13 @@ class TrustState:
         """Remember the release of a verified bundle.
 
         Raises:
-            Refused: another model was accepted under its number meanwhile.
+            RefusedError: another model was accepted under its number meanwhile.
         """
         known = self.of(stated.issuer)
         if stated.release < known.release:  # accepted in its own time
             return self._with(known)
         if stated.release == known.release and known.weights not in (NONE, stated.weights_sha256):
-            raise Refused(
+            raise RefusedError(
                 Code.ROLLBACK,
                 f"Another model was accepted as release {stated.release}; tell the source's operator.",
             )
@@ -223,7 +222,7 @@ class TrustState:
         """Remember a source's revocation list, None if it says that it has none.
 
         Raises:
-            Refused: the key has a successor or was withdrawn, or the list takes back what is known or leaps ahead.
+            RefusedError: the key has a successor or was withdrawn, or the list takes back what is known or leaps ahead.
         """
         known = self.of(issuer)
         self._refuse_silenced(known)
@@ -253,13 +252,13 @@ class TrustState:
     def _refuse_silenced(self, known: KnownSource) -> None:
         """Refuse the lists of a key that has a successor or was withdrawn."""
         if known.successor != NONE:  # whoever stole the old key could withdraw its heir
-            raise Refused(
+            raise RefusedError(
                 Code.ROLLBACK,
                 f"{known.issuer.hex()} has handed over to {known.successor.hex()}, and only the heir's lists count; "
                 "ask the source for the newest one.",
             )
         if known.issuer in self.revoked(known.issuer):
-            raise Refused(
+            raise RefusedError(
                 Code.REVOKED,
                 f"The list is signed by {known.issuer.hex()}, which was withdrawn; ask the source's operator for the "
                 "fingerprint of the new key.",
@@ -282,25 +281,25 @@ class TrustState:
         What is known of the old key passes on to the new one.
 
         Raises:
-            Refused: the old key was withdrawn, has another successor already, or the hand-over is an old one.
+            RefusedError: the old key was withdrawn, has another successor already, or the hand-over is an old one.
         """
         old, new = self.of(succession.old), succession.new
         if old.successor == new:
             return self
         if old.issuer in self.revoked(old.issuer) or new in self.revoked(old.issuer):
-            raise Refused(
+            raise RefusedError(
                 Code.REVOKED,
                 "One of the two keys was withdrawn, so nothing follows from this statement; ask the source's operator "
                 "for the fingerprint that holds today.",
             )
         if old.successor != NONE:
-            raise Refused(
+            raise RefusedError(
                 Code.ROLLBACK,
                 f"{old.issuer.hex()} has handed over to {old.successor.hex()} already; if its operator knows nothing "
                 "of a second successor, the old key was stolen.",
             )
         if succession.number <= old.number or self._last_of(new) == old.issuer:
-            raise Refused(Code.ROLLBACK, "The statement is older than what is known here; ask for the newest one.")
+            raise RefusedError(Code.ROLLBACK, "The statement is older than what is known here; ask for the newest one.")
         heir = next((source for source in self.sources if source.issuer == new), KnownSource(issuer=new))
         release = max((_released(old, succession.last_release), heir), key=lambda source: source.release)
         ledger = max((old, heir), key=lambda source: source.seq)
@@ -324,14 +323,14 @@ class TrustState:
             since: what was known when it was asked, for two answers may arrive in another order.
 
         Raises:
-            ConnectionFault: the ledger has lost entries, or its past is another one by now.
+            PeerError: the ledger has lost entries, or its past is another one by now.
         """
         known = self.of(issuer)
         shrank = checkpoint.seq < since.seq
         rewritten = checkpoint.seq == known.seq and checkpoint.head != known.head
         severed = (checkpoint.seen, checkpoint.seen_head) != (since.seq, since.head)
         if shrank or rewritten or severed:
-            raise ConnectionFault(
+            raise PeerError(
                 Code.LEDGER,
                 f"ALARM: the source {issuer.hex()} is not to be relied on, its ledger shrank or was rewritten "
                 f"(entry {max(known.seq, since.seq)} was seen and does not stand in the {checkpoint.seq} entries that "
@@ -366,7 +365,7 @@ class TrustState:
     def _with(self, known: KnownSource) -> "TrustState":
         others = [source for source in self.sources if source.issuer != known.issuer]
         if len(others) == MAX_SOURCES:
-            raise Refused(
+            raise RefusedError(
                 Code.POLICY, f"This site knows {MAX_SOURCES} sources already; use a keys folder of its own for more."
             )
         return replace(self, sources=tuple(sorted([*others, known], key=lambda source: source.issuer)))
@@ -378,13 +377,13 @@ def _refuse_other_number(known: KnownSource, version: int) -> None:
     After such a leap no later list could come.
     """
     if version < known.version:
-        raise Refused(
+        raise RefusedError(
             Code.ROLLBACK,
             f"The source shows revocation list {version or 'none'}, but list {known.version} is known here; "
             "tell its operator that an old copy is in use.",
         )
     if version > (known.version + MAX_LIST_STEP if known.version else MAX_FIRST_LIST):
-        raise Refused(
+        raise RefusedError(
             Code.FAST_FORWARD,
             f"The source shows revocation list {version} and list {known.version or 'none'} is known here; ask its "
             "operator for the number of the newest, and if that is right, run `ecan-target trust reset` with --list.",
@@ -395,13 +394,13 @@ def _refuse_other_content(known: KnownSource, newest: Revocations) -> None:
     """Refuse a second list of one number, and one that takes something back."""
     is_same = not known.is_doubted and newest.revoked == known.revoked_weights | known.revoked_keys
     if newest.version == known.version and not is_same:
-        raise Refused(
+        raise RefusedError(
             Code.ROLLBACK,
             f"There are two revocation lists with the number {newest.version}; tell the source's operator.",
         )
     is_longer = newest.weights >= known.revoked_weights and newest.keys >= known.revoked_keys
     if not (known.is_doubted or is_longer):
-        raise Refused(
+        raise RefusedError(
             Code.ROLLBACK,
             f"Revocation list {newest.version} leaves out what list {known.version} named, and lists are not "
             "shortened; tell the source's operator.",
@@ -412,10 +411,10 @@ def refuse_future(newest: Revocations | None, today: int) -> None:
     """Refuse a list whose day has not come, which would never seem old.
 
     Raises:
-        Refused: its day lies further ahead than clocks differ.
+        RefusedError: its day lies further ahead than clocks differ.
     """
     if newest is not None and newest.day > today + CLOCK_TOLERANCE_DAYS:
-        raise Refused(
+        raise RefusedError(
             Code.NOT_YET,
             f"The revocation list is from day {newest.day} and today is day {today}; check both clocks.",
         )
@@ -453,13 +452,13 @@ def create_trust_state(keys_dir: Path) -> None:
     A whole one that is there already stays as it is.
 
     Raises:
-        StorageFault: it cannot be written.
+        FileError: it cannot be written.
     """
     make_private_folder(keys_dir)
-    with _alone(keys_dir):
+    with locked(_opened_lock(keys_dir)):
         try:
             load_trust_state(keys_dir)
-        except Unauthentic:
+        except UnauthenticError:
             _save(keys_dir, TrustState())
 
 
@@ -467,7 +466,7 @@ def load_trust_state(keys_dir: Path) -> TrustState:
     """Read what this site remembers.
 
     Raises:
-        Unauthentic: it is missing, damaged, or others could have written it; only a person can go on.
+        UnauthenticError: it is missing, damaged, or others could have written it; only a person can go on.
     """
     path = keys_dir / STATE_FILE
     try:
@@ -475,7 +474,7 @@ def load_trust_state(keys_dir: Path) -> TrustState:
         exposed = stat.S_IMODE(path.stat().st_mode) & 0o077
         state = _parse(data)
     except (ProtocolError, OSError) as error:
-        missing = isinstance(error, StorageFault) and error.code is Code.NOT_FOUND
+        missing = isinstance(error, FileError) and error.code is Code.NOT_FOUND
         raise _lost(keys_dir, "is missing" if missing else "is damaged") from error
     if exposed:
         raise _lost(keys_dir, "can be changed or read by other users")
@@ -491,10 +490,10 @@ def update_trust_state(keys_dir: Path, change: Callable[[TrustState], TrustState
         The state after the change, which is on the disk.
 
     Raises:
-        Unauthentic: see `load_trust_state`.
-        StorageFault: it cannot be written.
+        UnauthenticError: see `load_trust_state`.
+        FileError: it cannot be written.
     """
-    with _alone(keys_dir):
+    with locked(_opened_lock(keys_dir)):
         before = load_trust_state(keys_dir)
         after = change(before)
         if after != before:
@@ -513,10 +512,10 @@ def reset_trust(keys_dir: Path, issuer: bytes, release: int, newest_list: int | 
         release: number of its latest release, from its operator; an older one will be refused.
         newest_list: number of its newest revocation list, or None; see `TrustState.reset`.
     """
-    with _alone(keys_dir):
+    with locked(_opened_lock(keys_dir)):
         try:
             before = load_trust_state(keys_dir)
-        except Unauthentic:
+        except UnauthenticError:
             before = TrustState(lost=True)
         after = before.reset(issuer, release, newest_list)
         _save(keys_dir, after)
@@ -534,7 +533,7 @@ def _parse(data: bytes) -> TrustState:
     sources = value.pop("sources", None)
     head = canonical.load_fields(value, _HEAD, what=_WHAT)
     if not isinstance(sources, list) or head["check"] != _check(bool(head["lost"]), sources):
-        raise Malformed(Code.DIGEST, "The trust state does not add up; reset it.")
+        raise MalformedError(Code.DIGEST, "The trust state does not add up; reset it.")
     schema = _SOURCE if head["v"] == 2 else _OLD_SOURCE
     state = TrustState(sources=tuple(_load(source, schema) for source in sources), lost=bool(head["lost"]))
     _check_order(state)
@@ -548,13 +547,13 @@ def _check_order(state: TrustState) -> None:
     """
     issuers = [source.issuer for source in state.sources]
     if issuers != sorted(set(issuers)):
-        raise Malformed(Code.NOT_CANONICAL, "The trust state names a source twice; reset it.")
+        raise MalformedError(Code.NOT_CANONICAL, "The trust state names a source twice; reset it.")
     successors = {source.issuer: source.successor for source in state.sources if source.successor != NONE}
     for issuer in issuers:
         for _ in issuers:
             issuer = successors.get(issuer, NONE)
         if issuer in successors:
-            raise Malformed(Code.NOT_CANONICAL, "The trust state has a circle of successors; reset it.")
+            raise MalformedError(Code.NOT_CANONICAL, "The trust state has a circle of successors; reset it.")
 
 
 def _check(lost: bool, sources: list[Any]) -> bytes:
@@ -578,8 +577,8 @@ def _load(value: object, schema: canonical.Schema) -> KnownSource:
     return KnownSource(**fields | {name: revocations.split_digests(fields[name], name) for name in _SETS})
 
 
-def _lost(keys_dir: Path, why: str) -> Unauthentic:
-    return Unauthentic(
+def _lost(keys_dir: Path, why: str) -> UnauthenticError:
+    return UnauthenticError(
         Code.STATE_LOST,
         f"{keys_dir / STATE_FILE} {why}, so this site no longer knows what it has seen; ask the source's operator for "
         f"the number of its latest release, run `ecan-target trust reset --keys {keys_dir} --trust FINGERPRINT "
@@ -587,16 +586,10 @@ def _lost(keys_dir: Path, why: str) -> Unauthentic:
     )
 
 
-@contextlib.contextmanager
-def _alone(keys_dir: Path) -> Iterator[None]:
-    """Wait until no other process changes the memory.
-
-    The system releases the lock even of a killed one.
-    """
+def _opened_lock(keys_dir: Path) -> int:
+    """Open the file whose lock is for whoever changes the memory."""
     path = keys_dir / LOCK_FILE
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise cannot_write(path, error) from error
-    with locked(descriptor):
-        yield

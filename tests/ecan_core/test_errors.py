@@ -7,16 +7,16 @@ def test_every_error_has_its_exit_code():
     codes = {cls.__name__: cls.exit_code for cls in vars(errors).values() if isinstance(cls, type)}
     assert codes == {
         "EcanError": 1,
-        "UsageFault": 2,
+        "UsageError": 2,
         "SettingsError": 3,
         "ModelError": 12,
         "AudioError": 13,
-        "AudioRefused": 13,
-        "AdaptationReverted": 14,
+        "UnusableAudioError": 13,
+        "RevertedError": 14,
         "StorageError": 16,
     }
 
 
 def test_a_refusal_survives_the_way_between_processes():
-    refusal = copy.copy(errors.AudioRefused("SILENT", "a.wav holds no sound."))
+    refusal = copy.copy(errors.UnusableAudioError("SILENT", "a.wav holds no sound."))
     assert (refusal.reason, str(refusal)) == ("SILENT", "a.wav holds no sound.")

@@ -1,6 +1,6 @@
 import pytest
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.labels import EMOTIONS, check_classes, emotion
 
 
@@ -30,7 +30,7 @@ def test_all_twelve_may_be_classes() -> None:
     ],
 )
 def test_a_class_set_that_makes_no_sense_is_refused_with_the_remedy(names: list[str], message: str) -> None:
-    with pytest.raises(UsageFault, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         check_classes(names)
     assert caught.value.exit_code == 2
 

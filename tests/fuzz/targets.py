@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.bundle import architecture, frame, manifest, trust, weights
 from protocol.bundle.architecture import Layer, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.bundle.trust import Anchor
 from protocol.errors import ProtocolError
 from protocol.identity import signing
 from tests.vectors import make, reader
 
 MAX_BYTES = 4096
-TINY = ("tiny", 2, "none")
+TINY = ModelForm("tiny", 2, "none")
 _SUCCESSIONS = ("succession", "succession-2")
 
 
@@ -83,21 +84,21 @@ def _manifest(data: bytes) -> None:
 
 def _weights_header(data: bytes) -> None:
     with tiny_network():
-        weights.decode(data, tensor_specs(*TINY))
-        assert data.startswith(weights.header(tensor_specs(*TINY)))
+        weights.decode(data, tensor_specs(TINY))
+        assert data.startswith(weights.header(tensor_specs(TINY)))
 
 
 def _weights_values(data: bytes) -> None:
     """The data behind the header; accepted weights must pack to themselves."""
     with tiny_network():
-        packed = weights.header(tensor_specs(*TINY)) + data
-        tensors = weights.dequantize(weights.unpack(packed, *TINY), *TINY)
-        assert weights.pack(tensors, *TINY) == packed
+        packed = weights.header(tensor_specs(TINY)) + data
+        tensors = weights.dequantize(weights.unpack(packed, TINY), TINY)
+        assert weights.pack(tensors, TINY) == packed
 
 
 def _tiny_weights() -> list[bytes]:
     with tiny_network():
-        specs = tensor_specs(*TINY)
+        specs = tensor_specs(TINY)
         data = b"".join(
             {"exponent": b"\xec", "weight": b"\x40", "scale": b"\x01", "center": b"\x02", "bias": b"\0"}[
                 spec.name.rpartition(".")[2]

@@ -38,13 +38,13 @@ GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 assert SITE.identity.sealing_key is not None
 SEALING_KEY = SITE.identity.sealing_key.public_key
-SPECS = tensor_specs(*FORM)
+SPECS = tensor_specs(FORM)
 
 
 @functools.cache
 def packed() -> bytes:
     """The weights of every bundle here that is not about weights."""
-    return weights.pack(samples.random_model(), *FORM)
+    return weights.pack(samples.random_model(), FORM)
 
 
 def payload(packed_weights: bytes | None = None, **changes: object) -> bytes:
@@ -208,7 +208,7 @@ def auditing(**changes: object) -> bytes:
 
 def audited_elsewhere() -> bytes:
     """A bundle whose weights are others than those that the signed audit is about."""
-    return bundle_of(payload(**samples.AUDITED), weights.pack(samples.random_model(seed=1), *FORM))
+    return bundle_of(payload(**samples.AUDITED), weights.pack(samples.random_model(seed=1), FORM))
 
 
 def written(old: str, new: str) -> bytes:
@@ -370,15 +370,15 @@ def low_rank() -> bytes:
     tensors["encoder.0.weight"] = np.outer(rng.normal(size=len(layer)), rng.normal(size=layer.shape[1])).astype(
         np.float32
     )
-    return weighing(weights.pack(tensors, *FORM))
+    return weighing(weights.pack(tensors, FORM))
 
 
 def scaled_inputs(change: Callable[[Arrays], None]) -> bytes:
     """A model that carries a center and a scale of its inputs, with other integers in them."""
-    form = (FORM[0], FORM[1], "none")
-    encoded = weights.quantize(weights.canonicalize(samples.random_model(*form), *form), *form)
+    form = FORM._replace(normalization="none")
+    encoded = weights.quantize(weights.canonicalize(samples.random_model(*form), form), form)
     change(encoded)
-    data = weights.encode(encoded, tensor_specs(*form))
+    data = weights.encode(encoded, tensor_specs(form))
     return bundle_of(payload(data, norm="none"), data)
 
 
@@ -475,5 +475,5 @@ def of_another_architecture() -> bytes:
 
 def with_scaling_left_in() -> bytes:
     """The tensors of normalization `none`, signed as those of another."""
-    form = (FORM[0], FORM[1], "none")
-    return weighing(weights.pack(samples.random_model(*form), *form))
+    form = FORM._replace(normalization="none")
+    return weighing(weights.pack(samples.random_model(*form), form))

@@ -40,7 +40,7 @@ class Auditor(Source):
         (self.run / "run.json").write_text(json.dumps(vars(FACTS)))
         (self.run / "weights.safetensors").write_bytes(data)
         self.run_sha256 = hashlib.sha256(data).hexdigest()
-        self.weights_sha256 = hashlib.sha256(weights.pack(random_model(seed=seed), *FORM)).hexdigest()
+        self.weights_sha256 = hashlib.sha256(weights.pack(random_model(seed=seed), FORM)).hexdigest()
         told = {"run_sha256": self.run_sha256, "utterances": utterances, "recipe": {"private": None}, "promise": None}
         (self.run / "training.json").write_text(json.dumps(told))
 

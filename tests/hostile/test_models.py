@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no 
 
 MARKER = "zq7person"
 MODEL = random_model()
-NAMES = tuple(model_shapes(*FORM))
+NAMES = tuple(model_shapes(FORM))
 
 
 class Source:
@@ -223,7 +223,7 @@ def test_row_a_value_that_is_no_weight_stays(source, name, value):
     ],
 )
 def test_row_statistics_that_are_none_stay(source, center, scale, named):
-    form = (FORM[0], FORM[1], "none")
+    form = FORM._replace(normalization="none")
     model = random_model(*form)
     model["input.center"][3], model["input.scale"][3] = center, scale
     said = check_kept_back(source, save(model), 11, "EGRESS", facts={"normalization": "none"})

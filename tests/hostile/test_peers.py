@@ -23,7 +23,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from protocol.errors import Code, ProtocolError, Refused
+from protocol.errors import Code, ProtocolError, RefusedError
 from protocol.identity.identities import Role
 from protocol.identity.key_files import load_server_identity
 from protocol.ledger.grants import MAX_FETCHES, QUOTA_FACTOR, GrantState
@@ -459,7 +459,7 @@ def test_row_no_byte_beyond_the_quota_leaves(house, factor):
             heard += len(fetched(calls, house, site))
         assert heard == factor * LARGE_BYTES == house.record(site).sent_bytes
         for offset in (2 * CHUNK_BYTES, 0):
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedError):
                 heard += len(fetched(calls, house, site, offset))
     assert house.record(site).state is GrantState.EXPIRED
     assert heard == factor * LARGE_BYTES == house.record(site).sent_bytes

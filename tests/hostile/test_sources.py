@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.bundle.sealing import MAX_SEALED_BYTES
-from protocol.errors import Code, ProtocolError, Refused
+from protocol.errors import Code, ProtocolError, RefusedError
 from protocol.identity.identities import Role, endorse_online
 from protocol.ledger.grants import GrantState
 from protocol.sandbox.landlock import landlock_abi
@@ -216,7 +216,7 @@ def test_row_an_offer_that_changes_on_resume_is_kept_as_evidence(desk, changed):
     def first_chunk_only(self, request):
         self.fetches.append(request.offset)
         yield FIRST
-        raise Refused(Code.STATE, "cut")
+        raise RefusedError(Code.STATE, "cut")
 
     with hostile(fetch=first_chunk_only).listening() as address:
         assert desk.receive(address).code == 11
@@ -505,7 +505,7 @@ def test_row_what_is_no_service_is_no_source(desk, says, with_tls, code, word):
 )
 def test_row_a_target_whose_clock_is_wrong_says_both_days(desk, jump_days, word):
     source = SimulatedSource(SOURCE, SITE.request, SEALED)
-    with source.listening() as address, pytest.raises(Refused) as caught:
+    with source.listening() as address, pytest.raises(RefusedError) as caught:
         receive(
             str(address),
             desk.keys,

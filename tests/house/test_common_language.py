@@ -7,13 +7,13 @@ import source_site.commands.training
 import target_site.commands.model
 from ecan_core import labels
 from ecan_core.adaptation.registry import METHODS
-from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD
+from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD, OFFERED
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import to_arrays
-from ecan_core.normalization.normalize import SITE_MODES, SOURCE_MODES
 from protocol.bundle import architecture, manifest, weights
+from protocol.bundle.form import ModelForm
 from target_site.model.load import ModelCard
 from tests.ecan_core.blobs import random_inputs
 
@@ -25,7 +25,6 @@ def test_both_name_the_same_emotions_in_the_same_order():
 def test_both_know_the_same_architectures_and_front_ends():
     assert {arch.name: arch.front_end for arch in ARCHITECTURES.values()} == architecture.FRONT_ENDS
     assert set(architecture.FRONT_ENDS.values()) <= FRONT_ENDS.keys()
-    assert SOURCE_MODES == architecture.NORMALIZATIONS
 
 
 def test_the_command_lines_offer_exactly_what_there_is():
@@ -35,25 +34,26 @@ def test_the_command_lines_offer_exactly_what_there_is():
         for command in (source_site.commands.training.train, target_site.commands.model.adapt)
     )
     assert set(train["encoder"].type.choices) == ARCHITECTURES.keys()
-    assert tuple(train["normalize"].type.choices) == SOURCE_MODES
-    assert tuple(adapt["normalize"].type.choices) == SITE_MODES
+    assert tuple(train["normalize"].type.choices) == architecture.NORMALIZATIONS
+    assert tuple(adapt["normalize"].type.choices) == (*architecture.NORMALIZATIONS, "voice")
     assert tuple(adapt["method"].type.choices) == (*COMMITTEES, *METHODS)
     assert adapt["method"].default == DEFAULT_METHOD
+    assert {*COMMITTEES[DEFAULT_METHOD], DEFAULT_METHOD} <= set(OFFERED) <= {*COMMITTEES, *METHODS}
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=lambda arch: arch.name)
-@pytest.mark.parametrize("normalization", SOURCE_MODES)
+@pytest.mark.parametrize("normalization", architecture.NORMALIZATIONS)
 @pytest.mark.parametrize("num_classes", [2, 6, 12])
 def test_a_network_crosses_and_answers_as_before(arch, normalization, num_classes):
     front_end = FRONT_ENDS[arch.front_end]
     network = build_network(arch, input_dim=front_end.dim, num_classes=num_classes, normalization=normalization, seed=1)
     sent = to_arrays(network)
-    shapes = architecture.model_shapes(arch.name, num_classes, normalization)
+    shapes = architecture.model_shapes(ModelForm(arch.name, num_classes, normalization))
     assert {name: array.shape for name, array in sent.items()} == dict(shapes)
 
-    form = (arch.name, num_classes, normalization)
-    packed = weights.pack(sent, *form)
-    received = weights.dequantize(weights.unpack(packed, *form), *form)
+    form = ModelForm(arch.name, num_classes, normalization)
+    packed = weights.pack(sent, form)
+    received = weights.dequantize(weights.unpack(packed, form), form)
     card = ModelCard(arch=arch.name, normalization=normalization, classes=labels.EMOTIONS[:num_classes])
     inputs = random_inputs(arch.front_end, front_end.dim, count=20)
     before, after = predict_scores(network, inputs), predict_scores(card.build(received), inputs)

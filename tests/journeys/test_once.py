@@ -16,7 +16,7 @@ from protocol.statements.request import grant_id
 from protocol.wire.address import parse_address
 from source_site.keys.folder import init_keys, open_ledger, released_file
 from source_site.release import exporter
-from source_site.release.grant import close_by_receipt, export_to_file, grant
+from source_site.release.grant import Session, close_by_receipt, export_to_file, grant
 from target_site.trust.request import write_request
 from tests.source_site.training.runs import write_run
 from tests.support import cli
@@ -80,7 +80,7 @@ def export_quietly(folder: Path, said: Path) -> None:
             file.write(sentence + "\n")
 
     keys = folder / "source"
-    (record,) = grant(folder / "run", keys, [folder / "site.request"], now_s=NOW_S)
+    (record,) = grant(Session(run_dir=folder / "run", keys_dir=keys, now_s=NOW_S), [folder / "site.request"])
     identity = load_server_identity(keys)
     address = parse_address("127.0.0.1:0")
     records = exporter.export(keys, [record.grant], address, identity, announce=announce, timeout_s=15.0)
@@ -186,7 +186,7 @@ def test_a_source_that_is_killed_before_any_change_of_any_file_seals_one_bundle(
 def test_a_bundle_that_is_carried_by_hand_is_receipted_by_hand(sites):
     carried = sites.folder / "carried.ecan"
     keys, request = sites.folder / "source", sites.folder / "site.request"
-    export_to_file(sites.folder / "run", keys, request, carried, now_s=NOW_S)
+    export_to_file(Session(run_dir=sites.folder / "run", keys_dir=keys, now_s=NOW_S), request, carried)
     assert sites.receiving(carried) == 0
     assert sites.state() is GrantState.STREAMING
     close_by_receipt(keys, request, sites.folder / "target" / "model.ecan.receipt", now_s=NOW_S)

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from protocol.errors import Unauthentic
+from protocol.errors import UnauthenticError
 from target_site.model.folder import SIGNATURE
 from target_site.trust.own_model import require_own_model
 from tests.support import cli
@@ -22,7 +22,7 @@ def change_last_byte(path):
 def test_the_signature_of_another_model_does_not_count(crossing, adapted, tmp_path):
     model = save_untrained(tmp_path / "model")
     shutil.copy(adapted / SIGNATURE, model / SIGNATURE)
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         require_own_model(model, crossing.target_keys)
 
 

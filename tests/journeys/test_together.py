@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors.numpy import load
 
-from protocol.errors import Refused
+from protocol.errors import RefusedError
 from protocol.federation import update as updates
 from protocol.federation.in_process import InProcessGrid
 from protocol.federation.masking import Roster
@@ -136,11 +136,11 @@ def test_what_is_returned_is_the_copy_to_the_bit_and_holds_nothing_of_a_recordin
 
 
 def test_a_site_whose_budget_is_used_up_lets_nothing_more_leave(adapted, members):
-    with pytest.raises(Refused, match="1 of this model may leave the site in all"):
+    with pytest.raises(RefusedError, match="1 of this model may leave the site in all"):
         members[0].answer(asked(adapted[0], run=2, offers="00"))
     for copy in updates.updates_left(adapted[0].keys, digest(adapted[0])):
         copy.unlink()
-    with pytest.raises(Refused, match="1 of this model may leave the site in all"):
+    with pytest.raises(RefusedError, match="1 of this model may leave the site in all"):
         members[0].answer(asked(adapted[0], run=2, offers="00"))
 
 
@@ -155,14 +155,14 @@ def test_a_model_that_was_made_together_is_not_made_again_by_one_site(adapted):
 
 
 def test_a_site_takes_no_part_on_other_terms(ward, members):
-    with pytest.raises(Refused, match="masked sums alone"):
+    with pytest.raises(RefusedError, match="masked sums alone"):
         members[2].answer(asked(ward[2], run=3))
-    with pytest.raises(Refused, match="different models"):
+    with pytest.raises(RefusedError, match="different models"):
         members[2].answer(asked(ward[2], run=3, offers="00", weights="00" * 32))
     setting = more_allowed(ward[2])
     made_up = NO_CHANGE | {"head.bias": np.ones(FORM[1], np.float32)}
     for change in (NO_CHANGE | {"bank": np.zeros(3, np.float32)}, made_up):
-        with pytest.raises(Refused, match="no sum of updates"):
+        with pytest.raises(RefusedError, match="no sum of updates"):
             adapt_round(setting, terms_of(setting), wanted(setting), change)
 
 

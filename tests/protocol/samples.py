@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from protocol.bundle import frame, weights
 from protocol.bundle.architecture import model_shapes
 from protocol.bundle.egress import sign_bundle
+from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, ManifestFields, label_mask
 from protocol.bundle.trust import Anchor
 from protocol.bundle.weights import Arrays
@@ -26,7 +27,7 @@ GRANT = bytes(range(16))
 TODAY = 20_500
 ANCHOR = Anchor(issuer=ISSUER, audience=AUDIENCE, grants=frozenset({GRANT}), today=TODAY)
 
-ARCH, NUM_CLASSES, NORM = FORM = ("mlp-stats-v1", 4, "speaker")
+ARCH, NUM_CLASSES, NORM = FORM = ModelForm("mlp-stats-v1", 4, "speaker")
 
 FIELDS = ManifestFields(
     arch=ARCH,
@@ -64,7 +65,7 @@ def random_model(arch: str = ARCH, num_classes: int = NUM_CLASSES, norm: str = N
     rng = np.random.default_rng(seed)
     tensors = {
         name: rng.normal(scale=0.05, size=shape).astype(np.float32)
-        for name, shape in model_shapes(arch, num_classes, norm).items()
+        for name, shape in model_shapes(ModelForm(arch, num_classes, norm)).items()
     }
     if norm == "none":
         tensors["input.scale"] = np.abs(tensors["input.scale"]) + np.float32(0.1)
@@ -106,7 +107,7 @@ def signed_weights(packed_weights: bytes) -> bytes:
 
 def encoded_model(seed: int = 0) -> Arrays:
     """The integer tensors of a random model, writable and in canonical order."""
-    return weights.quantize(weights.canonicalize(random_model(seed=seed), *FORM), *FORM)
+    return weights.quantize(weights.canonicalize(random_model(seed=seed), FORM), FORM)
 
 
 def code_only(value: object) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protocol import canonical
 from protocol.canonical import Hex, Int, OneOf, Text
-from protocol.errors import Malformed
+from protocol.errors import MalformedError
 from tests.protocol.samples import code_only, says_what_to_do
 
 SCHEMA: canonical.Schema = {
@@ -81,7 +81,7 @@ def test_a_record_has_one_encoding_and_reads_back() -> None:
     ids=code_only,
 )
 def test_any_other_bytes_are_refused(data: bytes, code: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         read(data)
     assert caught.value.code == code
     assert says_what_to_do(caught)
@@ -92,26 +92,26 @@ def test_any_other_bytes_are_refused(data: bytes, code: str) -> None:
 
 def test_eight_brackets_are_taken_and_nine_are_not() -> None:
     assert canonical.parse_object(b'{"a":' + b"[" * 7 + b"]" * 7 + b"}", what="record", max_bytes=100)
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         canonical.parse_object(b'{"a":' + b"[" * 8 + b"]" * 8 + b"}", what="record", max_bytes=100)
     assert caught.value.code == "DEPTH"
 
 
 def test_two_hundred_thousand_brackets_do_not_exhaust_the_stack() -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         canonical.parse_object(b"[" * 200_000, what="record", max_bytes=10**6)
     assert caught.value.code == "DEPTH"
 
 
 def test_an_integer_has_fifteen_digits_at_most() -> None:
     assert canonical.parse_object(b'{"a":123456789012345}', what="record", max_bytes=100)
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         canonical.parse_object(b'{"a":1234567890123456}', what="record", max_bytes=100)
     assert caught.value.code == "RANGE"
 
 
 def test_a_record_that_could_not_be_read_back_is_not_written() -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         canonical.write_record({**VALUES, "count": 10}, SCHEMA, what="record")
     assert caught.value.code == "RANGE"
 
@@ -129,5 +129,5 @@ def test_every_flat_object_reads_back_from_its_encoding_alone(value: dict[str, i
     assert canonical.parse_object(data, what="record", max_bytes=10**6) == value
     loose = json.dumps(value).encode()
     if loose != data:
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             canonical.parse_object(loose, what="record", max_bytes=10**6)

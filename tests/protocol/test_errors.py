@@ -2,14 +2,14 @@ import pytest
 
 from protocol.errors import (
     Code,
-    ConnectionFault,
-    KeyFault,
-    Malformed,
+    FileError,
+    KeyFileError,
+    MalformedError,
+    PeerError,
     ProtocolError,
-    Refused,
-    StorageFault,
-    TimedOut,
-    Unauthentic,
+    RefusedError,
+    TimedOutError,
+    UnauthenticError,
     Violation,
 )
 
@@ -17,13 +17,13 @@ from protocol.errors import (
 @pytest.mark.parametrize(
     ("error_type", "exit_code"),
     [
-        (KeyFault, 3),
-        (ConnectionFault, 4),
-        (TimedOut, 5),
-        (Unauthentic, 10),
-        (Refused, 11),
-        (Malformed, 12),
-        (StorageFault, 16),
+        (KeyFileError, 3),
+        (PeerError, 4),
+        (TimedOutError, 5),
+        (UnauthenticError, 10),
+        (RefusedError, 11),
+        (MalformedError, 12),
+        (FileError, 16),
     ],
 )
 def test_every_error_has_the_exit_code_of_the_product(error_type: type[ProtocolError], exit_code: int) -> None:

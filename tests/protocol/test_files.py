@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import Malformed, StorageFault
+from protocol.errors import FileError, MalformedError
 from protocol.files import read_blocks, read_bounded, write_atomic
 
 Reader = Callable[[Path, int], bytes]
@@ -28,7 +28,7 @@ def test_a_file_of_the_largest_size_is_read_whole(tmp_path: Path, read: Reader) 
 
 def test_a_file_one_byte_too_long_is_refused(tmp_path: Path, read: Reader) -> None:
     (tmp_path / "file").write_bytes(b"123456")
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         read(tmp_path / "file", 5)
     assert caught.value.code == "LENGTH"
 
@@ -36,7 +36,7 @@ def test_a_file_one_byte_too_long_is_refused(tmp_path: Path, read: Reader) -> No
 def test_a_sparse_terabyte_is_refused_without_reading_it(tmp_path: Path, read: Reader) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         read(tmp_path / "sparse", 1000)
     assert caught.value.code == "LENGTH"
 
@@ -53,20 +53,20 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path: Path, read: Reader, kin
         os.mkfifo(path)
     else:
         path = Path("/dev/zero")
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         read(path, 1000)
     assert caught.value.code == "NOT_REGULAR"
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, read: Reader) -> None:
-    with pytest.raises(StorageFault, match="does not exist") as caught:
+    with pytest.raises(FileError, match="does not exist") as caught:
         read(tmp_path / "nothing", 10)
     assert caught.value.code == "NOT_FOUND"
 
 
 def test_a_path_through_a_file_cannot_be_read(tmp_path: Path, read: Reader) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(StorageFault, match="cannot be read"):
+    with pytest.raises(FileError, match="cannot be read"):
         read(tmp_path / "file" / "below", 10)
 
 
@@ -81,7 +81,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused_at_its_limit(tmp_path: Pa
     blocks = read_blocks(tmp_path / "file", 5, block_bytes=2)
     assert next(blocks) == b"12"
     (tmp_path / "file").write_bytes(b"123456789")
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         list(blocks)
     assert caught.value.code == "LENGTH"
 
@@ -107,7 +107,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # the kernel stops the write halfway
     try:
-        with pytest.raises(StorageFault) as caught:
+        with pytest.raises(FileError) as caught:
             write_atomic(tmp_path / "file", b"x" * 100)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -117,5 +117,5 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_is_not_there_is_a_storage_fault(tmp_path: Path) -> None:
-    with pytest.raises(StorageFault, match="nowhere does not exist; make it"):
+    with pytest.raises(FileError, match="nowhere does not exist; make it"):
         write_atomic(tmp_path / "nowhere" / "file", b"x")

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from protocol.errors import Code, StorageFault
+from protocol.errors import Code, FileError
 from protocol.locks import FOLDER_LOCK, alone, writing_alone
 
 spawn = multiprocessing.get_context("spawn")
@@ -29,7 +29,7 @@ def owner(tmp_path):
 
 
 def test_a_second_writer_is_refused_at_once(owner, tmp_path):
-    with pytest.raises(StorageFault, match="Another command is writing") as caught, writing_alone(tmp_path / "out"):
+    with pytest.raises(FileError, match="Another command is writing") as caught, writing_alone(tmp_path / "out"):
         pytest.fail("two writers")
     assert caught.value.code is Code.LOCKED
 
@@ -61,11 +61,11 @@ def test_a_lock_file_that_its_last_owner_removed_is_not_taken_for_the_lock(tmp_p
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", remove_first)
-    with alone(lock, "busy"), pytest.raises(StorageFault), alone(lock, "busy"):
+    with alone(lock, "busy"), pytest.raises(FileError), alone(lock, "busy"):
         pytest.fail("two owners")
 
 
 def test_a_folder_that_cannot_be_made_is_a_storage_fault(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageFault), writing_alone(tmp_path / "file" / "out"):
+    with pytest.raises(FileError), writing_alone(tmp_path / "file" / "out"):
         pytest.fail("made")

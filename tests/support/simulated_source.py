@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.identity.identities import Identity
 from protocol.statements.offers import NO_HEAD, CheckpointFields, OfferFields, sign_checkpoint, sign_offer
 from protocol.statements.request import grant_id, open_request
@@ -69,7 +69,7 @@ class SimulatedSource:
 
     def open(self, request: OpenRequest) -> Offer:
         if request.grant != grant_id(self.request):
-            raise Refused(Code.GRANT, "unknown")
+            raise RefusedError(Code.GRANT, "unknown")
         return self.signed(self.offered(request))
 
     def fetch(self, request: FetchRequest) -> Iterator[Chunk | bytes]:

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from ecan_core.errors import SettingsError, UsageFault
+from ecan_core.errors import SettingsError, UsageError
 from protocol.bundle.trust import AuditTerms
-from protocol.errors import Refused
+from protocol.errors import RefusedError
 from target_site.site_policy import AT_WORK, PROHIBITED_PURPOSES, PURPOSES, SUBJECTS, audit_terms, read_policy
 
 CALL_CENTRE = """\
@@ -48,14 +48,14 @@ def test_a_site_says_what_it_asks_of_an_audit(written):
 
 @pytest.mark.parametrize("purpose", PROHIBITED_PURPOSES)
 def test_a_prohibited_purpose_is_refused(written, purpose):
-    with pytest.raises(Refused, match=r"prohibited \(EU AI Act, Article 5\(1\)\(f\)") as refused:
+    with pytest.raises(RefusedError, match=r"prohibited \(EU AI Act, Article 5\(1\)\(f\)") as refused:
         read_policy(written(f"purpose: {purpose}\nsubjects: volunteer\n"))
     assert refused.value.exit_code == 11
 
 
 @pytest.mark.parametrize("subjects", AT_WORK)
 def test_people_at_work_or_in_education_are_no_subjects(written, subjects):
-    with pytest.raises(Refused, match="prohibited"):
+    with pytest.raises(RefusedError, match="prohibited"):
         read_policy(written(f"purpose: research\nsubjects: {subjects}\n"))
 
 
@@ -100,7 +100,7 @@ def test_settings_that_make_no_sense_are_refused_by_name(written, text, words):
     ],
 )
 def test_a_purpose_that_nobody_has_looked_at_is_refused_like_a_prohibited_one(written, text, words):
-    with pytest.raises(Refused, match=words) as caught:
+    with pytest.raises(RefusedError, match=words) as caught:
         read_policy(written(text))
     assert caught.value.exit_code == 11
 
@@ -109,12 +109,12 @@ def test_a_purpose_that_nobody_has_looked_at_is_refused_like_a_prohibited_one(wr
 def test_rules_that_others_may_change_are_no_rules(written, mode):
     path = written(CALL_CENTRE)
     path.chmod(mode)
-    with pytest.raises(Refused, match="chmod go-w"):
+    with pytest.raises(RefusedError, match="chmod go-w"):
         read_policy(path)
 
 
 def test_a_missing_file_is_said(tmp_path):
-    with pytest.raises(UsageFault, match="no settings file"):
+    with pytest.raises(UsageError, match="no settings file"):
         read_policy(tmp_path / "site.yaml")
 
 

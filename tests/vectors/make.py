@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.bundle import frame
 from protocol.bundle.architecture import layers, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, label_mask
 from protocol.bundle.override import Override, sign_officer, sign_override
 from protocol.bundle.stated_audit import PASSED, AuditFields
@@ -71,8 +72,8 @@ def grow_weights(name: str) -> bytes:
     """The weights of a model: bytes of SHAKE-256, bent to the rules."""
     arch, classes, norm = MODELS[name]
     ordered = {layer.name: layer.ordered for layer in layers(arch, len(classes))}
-    data = [header(tensor_specs(arch, len(classes), norm))]
-    for spec in tensor_specs(arch, len(classes), norm):
+    data = [header(tensor_specs(ModelForm(arch, len(classes), norm)))]
+    for spec in tensor_specs(ModelForm(arch, len(classes), norm)):
         grown = hashlib.shake_256(f"{name} {spec.name}".encode()).digest(spec.num_bytes)
         layer, _, part = spec.name.rpartition(".")
         if part == "exponent" and layer.startswith("input"):

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from protocol.bundle import frame as bundle
 from protocol.bundle import trust
 from protocol.bundle.architecture import tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import PAYLOAD_TYPE
 from protocol.bundle.trust import ANY_AUDIT, Anchor, AuditTerms
 from protocol.bundle.weights import header
@@ -182,7 +183,7 @@ def test_both_judge_every_field_alike(field: str) -> None:
 def with_values(name: str, *changes: tuple[str, int, int]) -> bytes:
     """Weights with some bytes changed, each a tensor's name, a place in it (from its end if negative), and a byte."""
     arch, classes, norm = make.MODELS[name]
-    specs = tensor_specs(arch, len(classes), norm)
+    specs = tensor_specs(ModelForm(arch, len(classes), norm))
     changed = bytearray(parts(name)[1])
     starts, place = {}, len(header(specs))
     for spec in specs:
@@ -197,7 +198,7 @@ def with_values(name: str, *changes: tuple[str, int, int]) -> bytes:
 def test_both_judge_signed_weights_alike(name: str) -> None:
     arch, classes, norm = make.MODELS[name]
     rng, seen = random.Random(name), Counter[str]()
-    for spec in tensor_specs(arch, len(classes), norm):
+    for spec in tensor_specs(ModelForm(arch, len(classes), norm)):
         for value in (-128, -127, -21, -20, 0, 8, 9, 127):
             weights = with_values(name, (spec.name, rng.randrange(spec.num_bytes), value))
             seen[compare(restated(name, {}, weights))] += 1
@@ -207,7 +208,7 @@ def test_both_judge_signed_weights_alike(name: str) -> None:
 def same_units(name: str, layer: str, following: str, *, used: bool) -> bytes:
     """Weights whose second unit of a layer is the same as the first, with or without a use in the next layer."""
     arch, classes, norm = make.MODELS[name]
-    specs = {spec.name: spec for spec in tensor_specs(arch, len(classes), norm)}
+    specs = {spec.name: spec for spec in tensor_specs(ModelForm(arch, len(classes), norm))}
     data = parts(name)[1]
     place, changes = len(header(list(specs.values()))), []
     for spec in specs.values():

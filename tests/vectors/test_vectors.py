@@ -13,7 +13,7 @@ from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
 from protocol.bundle.override import open_officer, open_override
 from protocol.bundle.sealing import SealingKey
 from protocol.bundle.trust import Anchor
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.identity import signing
 from protocol.identity.identities import check_online
 from protocol.statements import request
@@ -70,7 +70,7 @@ def test_a_bundle_of_version_1_is_refused_and_a_new_one_asked_for(name: str) -> 
     kept = OLD_BUNDLES[name]
     data = bytes.fromhex(kept["head"]) + kept["envelope"].encode() + make.grow_weights(name)
     assert hashlib.sha256(data).hexdigest() == kept["sha256"]
-    with pytest.raises(Malformed, match="ask for a new bundle") as refusal:
+    with pytest.raises(MalformedError, match="ask for a new bundle") as refusal:
         trust.verify(data, ANCHOR)
     assert refusal.value.code is Code.VERSION
     with pytest.raises(reader.BundleRefusedError, match="VERSION"):

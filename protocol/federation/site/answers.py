@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.federation.masking import Roster, to_integers
 from protocol.federation.messages import (
     MASKED,
@@ -93,12 +93,14 @@ class Answers:
         It would leave as it is, or masked with sites that nobody named.
 
         Raises:
-            Refused: masking is required and not asked for, or asked for and not possible.
+            RefusedError: masking is required and not asked for, or asked for and not possible.
         """
         if required and OFFERS not in question.fields:
-            raise Refused(Code.POLICY, "This site takes part in masked sums alone; ask for them (--secure).")
+            raise RefusedError(Code.POLICY, "This site takes part in masked sums alone; ask for them (--secure).")
         if OFFERS in question.fields and self._roster is None:
-            raise Refused(Code.POLICY, "This site knows no other sites to mask with; name their node keys with --peer.")
+            raise RefusedError(
+                Code.POLICY, "This site knows no other sites to mask with; name their node keys with --peer."
+            )
 
     def is_begun(self, question: Question, plan: str, classes: Sequence[str], num_rounds: int, max_runs: int) -> bool:
         """Return whether a run was begun before, on the same terms.
@@ -106,7 +108,7 @@ class Answers:
         Other terms are refused.
 
         Raises:
-            Refused: its terms have changed, its rounds are none, or there were enough runs.
+            RefusedError: its terms have changed, its rounds are none, or there were enough runs.
         """
         terms = terms_digest(plan, classes, self._digest())
         return isinstance(admit_run(self._book.entries(), str(question.run), terms, num_rounds, max_runs), Repeat)
@@ -132,10 +134,10 @@ class Answers:
             about: what the run is about, to count its answers by.
 
         Raises:
-            Refused: that is not round 1; a question that is never answered uses up none of the site's runs.
+            RefusedError: that is not round 1; a question that is never answered uses up none of the site's runs.
         """
         if type(number) is not int or number != 1:
-            raise Refused(Code.FAST_FORWARD, "A run begins with its round 1; ask for that first.")
+            raise RefusedError(Code.FAST_FORWARD, "A run begins with its round 1; ask for that first.")
         terms = terms_digest(plan, classes, self._digest())
         self._book.append(run_entry(str(question.run), terms, num_rounds, about=about))
 
@@ -143,10 +145,10 @@ class Answers:
         """Admit a round, by the number that the coordinator gives it.
 
         Raises:
-            Refused: it is not the next round, nor the last one with the same question.
+            RefusedError: it is not the next round, nor the last one with the same question.
         """
         if type(number) is not int:
-            raise Refused(Code.PROTOCOL, "The question does not say which round it is; install the same version.")
+            raise RefusedError(Code.PROTOCOL, "The question does not say which round it is; install the same version.")
         digest, run = question.digest(without=_NOT_ASKED), str(question.run)
         is_answered = isinstance(admit_step(self._book.entries(), run, number, digest), Repeat)
         return Step(run, number, f"round {number}", digest, is_answered)
@@ -155,7 +157,7 @@ class Answers:
         """Admit what follows the last round of a run, such as its tally; once.
 
         Raises:
-            Refused: a round is still to come, or it was answered for another question.
+            RefusedError: a round is still to come, or it was answered for another question.
         """
         digest, run, entries = question.digest(without=_NOT_ASKED), str(question.run), self._book.entries()
         is_answered = isinstance(admit_tally(entries, run, digest), Repeat)
@@ -173,8 +175,8 @@ class Answers:
         """Keep an answer and write it into the book; it may leave from now on.
 
         Raises:
-            StorageFault: it cannot be written.
-            Unauthentic: the book was taken away meanwhile.
+            FileError: it cannot be written.
+            UnauthenticError: the book was taken away meanwhile.
         """
         frame = answer_frame(answer)
         make_private_folder(self._kept.parent)
@@ -193,13 +195,13 @@ class Answers:
             number: the step that it has to be of.
 
         Raises:
-            Refused: the last answer was to something else, or it is no longer there, or was changed.
+            RefusedError: the last answer was to something else, or it is no longer there, or was changed.
         """
         frame, last = read_bounded(self._kept, _MAX_KEPT_BYTES), self._book.entries()[-1]
         wanted = {"run": run, "number": number, "answer": hashlib.sha256(frame).hexdigest()}
         answer = read_answer(BytesIO(frame))
         if answer is None or {name: last.get(name) for name in wanted} != wanted:
-            raise Refused(Code.STATE, "The answer that was given is no longer there; begin a new run.")
+            raise RefusedError(Code.STATE, "The answer that was given is no longer there; begin a new run.")
         return answer
 
     def leave(self, question: Question, step: Step, arrays: Arrays, *, largest: float) -> Answer:
@@ -214,7 +216,7 @@ class Answers:
             largest: magnitude that no number of a masked answer exceeds.
 
         Raises:
-            Refused: the offers are not one valid offer of every site, or a number is too large.
+            RefusedError: the offers are not one valid offer of every site, or a number is too large.
         """
         if OFFERS not in question.fields:
             return Answer(arrays=arrays)

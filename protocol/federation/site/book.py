@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from protocol import canonical
-from protocol.errors import Code, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, MalformedError, ProtocolError, RefusedError, UnauthenticError
 from protocol.files import cannot_write, make_private_folder, read_bounded, write_atomic
 from protocol.locks import locked
 
@@ -64,9 +64,9 @@ class Book:
             now_s: the time in seconds since 1970, UTC.
 
         Raises:
-            Refused: there is a whole book, which is never begun anew.
-            Malformed: the subject or the reason cannot be written down.
-            StorageFault: the folder cannot be written.
+            RefusedError: there is a whole book, which is never begun anew.
+            MalformedError: the subject or the reason cannot be written down.
+            FileError: the folder cannot be written.
         """
         first = {"kind": "book", "subject": dict(subject), "reason": reason, "at": now_s}
         line = _line(first, START)
@@ -88,14 +88,14 @@ class Book:
             subject: what it has to be about.
 
         Raises:
-            Unauthentic: the book or its head is missing, damaged or cut off, or others can reach it; a person must say
-                how to go on.
-            Refused: it is about something else.
-            StorageFault: it cannot be written.
+            UnauthenticError: the book or its head is missing, damaged or cut off, or others can reach it; a person must
+                say how to go on.
+            RefusedError: it is about something else.
+            FileError: it cannot be written.
         """
         book = _read(path)
         if book._entries[0].get("subject") != dict(subject):
-            raise Refused(
+            raise RefusedError(
                 Code.POLICY, f"{path} is the book of another corpus or model; name the right one, or another file."
             )
         return book
@@ -104,14 +104,14 @@ class Book:
         """Write an entry down so that it survives a power cut.
 
         Raises:
-            Malformed: it cannot be written as canonical JSON, or is too long.
-            StorageFault: it cannot be written, or another process has written into the book meanwhile.
-            Unauthentic: the book was taken away or changed by another hand meanwhile.
+            MalformedError: it cannot be written as canonical JSON, or is too long.
+            FileError: it cannot be written, or another process has written into the book meanwhile.
+            UnauthenticError: the book was taken away or changed by another hand meanwhile.
         """
         line = _line(entry, self._place)
         with _alone(self._path) as descriptor:
             if _mended(self._path, descriptor)._place != self._place:
-                raise StorageFault(
+                raise FileError(
                     Code.LOCKED,
                     f"{self._path} has changed since it was read; start this node again, one for a book.",
                 )
@@ -159,11 +159,11 @@ def _checked(lines: list[bytes]) -> tuple[list[Entry], list[Place]]:
     for line in lines:
         entry = _parsed(line)
         if (entry.get(_NUMBER), entry.get(_PREVIOUS)) != (places[-1].num_lines + 1, places[-1].head):
-            raise Malformed(Code.DIGEST, "A line does not follow on the one before it; restore the book.")
+            raise MalformedError(Code.DIGEST, "A line does not follow on the one before it; restore the book.")
         entries.append(entry)
         places.append(_after(line, places[-1]))
     if not entries:
-        raise Malformed(Code.TRUNCATED, "There is no line; restore the book.")
+        raise MalformedError(Code.TRUNCATED, "There is no line; restore the book.")
     return entries, places
 
 
@@ -181,11 +181,13 @@ def _line(entry: Entry, end: Place) -> bytes:
     An entry that could not be read back is refused.
     """
     if {_NUMBER, _PREVIOUS} & entry.keys():
-        raise Malformed(Code.UNKNOWN_FIELD, "An entry of a book does not number itself; leave these fields out.")
+        raise MalformedError(Code.UNKNOWN_FIELD, "An entry of a book does not number itself; leave these fields out.")
     try:
         line = canonical.encode(entry | {_NUMBER: end.num_lines + 1, _PREVIOUS: end.head})
     except (TypeError, ValueError) as error:
-        raise Malformed(Code.VALUE, "A book holds plain ASCII texts and integers; write nothing else down.") from error
+        raise MalformedError(
+            Code.VALUE, "A book holds plain ASCII texts and integers; write nothing else down."
+        ) from error
     _parsed(line)
     return line
 
@@ -238,17 +240,19 @@ def _set_aside(path: Path, now_s: int) -> None:
     """Move a lost book out of the way as evidence; refuse to move a whole one."""
     try:
         _read(path)
-    except Unauthentic:
+    except UnauthenticError:
         pass
     else:
-        raise Refused(Code.STATE, f"{path} is a whole book and is never begun anew; run the command without {REMEDY}.")
+        raise RefusedError(
+            Code.STATE, f"{path} is a whole book and is never begun anew; run the command without {REMEDY}."
+        )
     for part in (path, head_path(path)):
         with contextlib.suppress(FileNotFoundError):
             part.rename(part.with_name(f"{part.name}.lost-{now_s}"))
 
 
 def _lost(path: Path, why: str, cause: Exception | None = None) -> NoReturn:
-    raise Unauthentic(
+    raise UnauthenticError(
         Code.STATE_LOST,
         f"{path} {why}, so this site no longer knows what it has answered; find out why, and let a person restore the "
         f"book with its head from a backup, or begin a new one by {REMEDY}, which forgets what was spent.",

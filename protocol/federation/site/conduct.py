@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol import canonical
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.federation.site.book import Entry
 
 MAX_ROUNDS = 1000
@@ -82,19 +82,19 @@ def admit_run(entries: Sequence[Entry], run: str, terms: bytes, num_rounds: int,
         max_runs: so many runs may this site's speech be asked in, over the whole book.
 
     Raises:
-        Refused: the run had other terms before, its rounds are none, or there were enough runs.
+        RefusedError: the run had other terms before, its rounds are none, or there were enough runs.
     """
     known = _run(entries, run)
     if known is not None:
         if (known["terms"], known["rounds"]) != (terms.hex(), num_rounds):
-            raise Refused(
+            raise RefusedError(
                 Code.SWAP, "This run was begun with another plan, other classes or other sites; begin a new run."
             )
         return Repeat(known)
     if type(num_rounds) is not int or not 1 <= num_rounds <= MAX_ROUNDS:
-        raise Refused(Code.RANGE, f"A run has 1 to {MAX_ROUNDS} rounds; plan for that.")
+        raise RefusedError(Code.RANGE, f"A run has 1 to {MAX_ROUNDS} rounds; plan for that.")
     if sum(entry.get("kind") == RUN for entry in entries) >= max_runs:
-        raise Refused(
+        raise RefusedError(
             Code.QUOTA, f"This site takes part in {max_runs} runs at most and has done so; ask its operator for more."
         )
     return Fresh()
@@ -110,11 +110,13 @@ def admit_step(entries: Sequence[Entry], run: str, number: int, question: bytes)
         question: SHA-256 over all that is asked.
 
     Raises:
-        Refused: it is neither the next round nor the last answered one with the same question.
+        RefusedError: it is neither the next round nor the last answered one with the same question.
     """
     known = _admitted(entries, run)
     if type(number) is not int or not 1 <= number <= known["rounds"]:
-        raise Refused(Code.RANGE, f"The plan of this run has the rounds 1 to {known['rounds']}; ask for one of them.")
+        raise RefusedError(
+            Code.RANGE, f"The plan of this run has the rounds 1 to {known['rounds']}; ask for one of them."
+        )
     return _admit(entries, run, number, question)
 
 
@@ -122,7 +124,7 @@ def admit_tally(entries: Sequence[Entry], run: str, question: bytes) -> Fresh | 
     """Admit the tally of a run, which follows its last round.
 
     Raises:
-        Refused: a round is still to come, or the tally was given for another question.
+        RefusedError: a round is still to come, or the tally was given for another question.
     """
     return _admit(entries, run, tally_number(entries, run), question)
 
@@ -131,7 +133,7 @@ def tally_number(entries: Sequence[Entry], run: str) -> int:
     """Return the number by which `answer_entry` writes a tally down.
 
     Raises:
-        Refused: the run was not admitted.
+        RefusedError: the run was not admitted.
     """
     return int(_admitted(entries, run)["rounds"]) + 1
 
@@ -160,12 +162,12 @@ def _admit(entries: Sequence[Entry], run: str, number: int, question: bytes) -> 
     if number == last + 1:
         return Fresh()
     if number != last:
-        raise Refused(
+        raise RefusedError(
             Code.ROLLBACK if number < last else Code.FAST_FORWARD,
             f"This site has answered {last} steps of the run, so step {number} is not next; ask for step {last + 1}.",
         )
     if answered[-1]["question"] != question.hex():
-        raise Refused(
+        raise RefusedError(
             Code.SWAP, f"Step {number} was answered for another question; ask the same again, or begin a new run."
         )
     return Repeat(answered[-1])
@@ -178,7 +180,7 @@ def _run(entries: Sequence[Entry], run: str) -> Entry | None:
 def _admitted(entries: Sequence[Entry], run: str) -> Entry:
     known = _run(entries, run)
     if known is None:
-        raise Refused(Code.STATE, "This site has not taken part in the run so far; begin a run with its plan.")
+        raise RefusedError(Code.STATE, "This site has not taken part in the run so far; begin a run with its plan.")
     return known
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from protocol.errors import Code, ConnectionFault, ContainmentFault, ProtocolError
+from protocol.errors import Code, ContainmentError, PeerError, ProtocolError
 from protocol.federation.masking import Roster
 from protocol.federation.messages import FAILED, REFUSED, Answer, Question, answer_frame, read_question
 from protocol.federation.node_keys import load_node_key, load_public, make_node_key, pem_of
@@ -79,8 +79,8 @@ def prepare(options: Mapping[str, Any], subject: Subject, announce: Callable[[st
         The link; None where a key was made, which the coordinator and the other sites have to be given first.
 
     Raises:
-        KeyFault: a passphrase cannot be used.
-        StorageFault: the key or the book cannot be written.
+        KeyFileError: a passphrase cannot be used.
+        FileError: the key or the book cannot be written.
     """
     chosen = dict(options)
     new_book = chosen.pop("new_book")
@@ -104,9 +104,9 @@ def answers_of(link: Link, subject: Subject) -> Answers:
     """Open the book of this node's answers and pin all sites' node keys.
 
     Raises:
-        Unauthentic: the book is lost or damaged; a person must say how to go on.
-        Refused: it is about another corpus or model, or there are too few sites, or one is named twice.
-        KeyFault: a node key is none, or cannot be read.
+        UnauthenticError: the book is lost or damaged; a person must say how to go on.
+        RefusedError: it is about another corpus or model, or there are too few sites, or one is named twice.
+        KeyFileError: a node key is none, or cannot be read.
     """
     key = load_node_key(link.key)
     peers = [load_public(peer) for peer in link.peers]
@@ -127,8 +127,8 @@ def attend(link: Link, answer: Answering, unseen: Sequence[Path], announce: Call
         announce: tells a person.
 
     Raises:
-        ConnectionFault: the node was not let in.
-        ContainmentFault: the node cannot be walled in, or its walls do not hold.
+        PeerError: the node was not let in.
+        ContainmentError: the node cannot be walled in, or its walls do not hold.
     """
     make_private_folder(link.home)
     with ending_in_order():
@@ -146,7 +146,7 @@ def _keep_attending(link: Link, answer: Answering, unseen: Sequence[Path], annou
         if was_let_in:  # so the coordinator ended, or began anew
             turned_away = time.monotonic()
         elif time.monotonic() - turned_away > link.patience_s:
-            raise ConnectionFault(
+            raise PeerError(
                 Code.CONNECTION,
                 f"The node ended with code {code} (see {link.home / 'node.log'}); check the address, ca.crt, and that "
                 "the coordinator let the node's public key in.",
@@ -221,12 +221,12 @@ def _say_walls(line: bytes, link: Link, announce: Callable[[str], None]) -> None
     """Tell a person how the process that speaks to Flower is walled in.
 
     Raises:
-        ContainmentFault: it ended before it said so.
+        ContainmentError: it ended before it said so.
     """
     try:
         told = json.loads(line)
     except ValueError:
-        raise ContainmentFault(
+        raise ContainmentError(
             Code.CONTAINMENT,
             f"The process that speaks to Flower could not be walled in (see {link.home / 'node.log'}); use a newer "
             'kernel, or accept the risk with --accept-uncontained "REASON".',
@@ -241,13 +241,11 @@ def _resolved(address: str) -> list[str]:
     """Look the coordinator's name up once, here: the node can ask nobody.
 
     Raises:
-        ConnectionFault: the address is none, or its name is not known.
+        PeerError: the address is none, or its name is not known.
     """
     host, _, port = address.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
-        raise ConnectionFault(
-            Code.ADDRESS, f"{address} cannot be looked up; name the coordinator as HOST:PORT."
-        ) from error
+        raise PeerError(Code.ADDRESS, f"{address} cannot be looked up; name the coordinator as HOST:PORT.") from error
     return sorted({str(place[4][0]) for place in found})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.federation.masking import Roster, RoundKey, Vector
 from protocol.federation.messages import OFFER, OFFERS, STEP, Answer, Question
 
@@ -32,13 +32,15 @@ class RoundKeys:
         """Make a fresh key for a step, in place of one that was offered before.
 
         Raises:
-            Refused: this site knows no other sites, or that is no step.
+            RefusedError: this site knows no other sites, or that is no step.
         """
         step = str(question.fields.get(STEP, ""))
         if self._roster is None:
-            raise Refused(Code.POLICY, "This site knows no other sites to mask with; name their node keys with --peer.")
+            raise RefusedError(
+                Code.POLICY, "This site knows no other sites to mask with; name their node keys with --peer."
+            )
         if not _STEP.fullmatch(step):
-            raise Refused(Code.PROTOCOL, "That is no step of a run; let all sites install the same version.")
+            raise RefusedError(Code.PROTOCOL, "That is no step of a run; let all sites install the same version.")
         key = RoundKey(self._roster, self._node_key, run=str(question.run), step=step)
         self._keys.pop((str(question.run), step), None)
         self._keys[str(question.run), step] = key
@@ -58,11 +60,11 @@ class RoundKeys:
             digest: SHA-256 over all that was asked but the offers.
 
         Raises:
-            Refused: no key was offered, or the offers are not one valid offer of every site.
+            RefusedError: no key was offered, or the offers are not one valid offer of every site.
         """
         key = self._keys.pop((str(question.run), step), None)
         if key is None or question.fields.get(STEP) != step:
-            raise Refused(Code.STATE, "No key was offered for this step; ask for a new one first.")
+            raise RefusedError(Code.STATE, "No key was offered for this step; ask for a new one first.")
         return key.mask(values, _offers(str(question.fields[OFFERS])), digest)
 
 
@@ -70,4 +72,4 @@ def _offers(text: str) -> Sequence[bytes]:
     try:
         return [bytes.fromhex(one) for one in text.split(",")]
     except ValueError as error:
-        raise Refused(Code.OFFER, "An offer is no hexadecimal number; repeat the step with new keys.") from error
+        raise RefusedError(Code.OFFER, "An offer is no hexadecimal number; repeat the step with new keys.") from error

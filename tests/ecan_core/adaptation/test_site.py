@@ -6,7 +6,7 @@ import pytest
 from ecan_core.adaptation.settings import MEMBERS, AdaptSettings, members_of
 from ecan_core.adaptation.site import adapt_site, num_epochs
 from ecan_core.data.inputs import inputs_of
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.model.predict import committee_scores, predict_scores
 from ecan_core.model.weights import to_arrays
 from ecan_core.normalization.normalize import fit_normalizer
@@ -95,7 +95,7 @@ def test_the_source_model_is_given_nothing_that_an_adaptation_guessed(by_corpus,
 
 def test_speaker_normalization_without_a_known_speaker_is_refused(by_corpus):
     place = town(3)._replace(speakers=[None] * 600)
-    with pytest.raises(UsageFault, match="speaker column"):
+    with pytest.raises(UsageError, match="speaker column"):
         adapted(by_corpus, place, "speaker")
 
 

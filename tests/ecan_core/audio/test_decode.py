@@ -10,7 +10,7 @@ import soundfile
 from ecan_core.audio import decode as decode_module
 from ecan_core.audio.decode import REASONS, decode, hashed, resample
 from ecan_core.audio.waveform import Waveform
-from ecan_core.errors import AudioRefused
+from ecan_core.errors import UnusableAudioError
 from tests.ecan_core.audio.sounds import noise, tone
 
 
@@ -19,8 +19,8 @@ def write(path, samples, rate=16_000, subtype="FLOAT"):
     return path
 
 
-def refusal(path, **segment) -> AudioRefused:
-    with pytest.raises(AudioRefused) as caught:
+def refusal(path, **segment) -> UnusableAudioError:
+    with pytest.raises(UnusableAudioError) as caught:
         decode(path, **segment)
     assert caught.value.reason in REASONS
     assert caught.value.exit_code == 13

@@ -8,7 +8,7 @@ import soundfile
 
 from ecan_core.audio import foreign
 from ecan_core.audio.decode import Recording, decode
-from ecan_core.errors import AudioRefused
+from ecan_core.errors import UnusableAudioError
 from tests.ecan_core.audio.sounds import syllables
 
 RATE = 16_000
@@ -49,7 +49,7 @@ def test_what_a_decoder_prints_is_not_heard(tmp_path, capfd):
     (tmp_path / "damaged.mp3").write_bytes(data)
     soundfile.read(tmp_path / "damaged.mp3")
     assert capfd.readouterr().err
-    with pytest.raises(AudioRefused):
+    with pytest.raises(UnusableAudioError):
         decode(tmp_path / "damaged.mp3")
     assert capfd.readouterr().err == ""
 
@@ -57,6 +57,6 @@ def test_what_a_decoder_prints_is_not_heard(tmp_path, capfd):
 def test_a_decoder_that_takes_too_long_costs_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr(foreign, "MAX_SECONDS", 1)
     monkeypatch.setattr(foreign._Decoder, "_facts", lambda self: [None for _ in iter(int, 1)])
-    with pytest.raises(AudioRefused) as caught:
+    with pytest.raises(UnusableAudioError) as caught:
         decode(written(tmp_path, "FLAC", "PCM_16"))
     assert caught.value.reason == "UNREADABLE"

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from ecan_core.audio import selfsupervised
 from ecan_core.audio.selfsupervised import load_front_end
 from ecan_core.audio.waveform import Waveform
-from ecan_core.errors import ModelError, UsageFault
+from ecan_core.errors import ModelError, UsageError
 from ecan_core.runtime.torchaudio_compat import torchaudio
 from tests.ecan_core.audio.sounds import noise, syllables
 
@@ -303,7 +303,7 @@ def refusal(folder, kind=ModelError):
 def test_a_folder_that_is_not_there_is_a_fault_of_usage(tmp_path):
     (tmp_path / "file").write_text("")
     for name in ("nowhere", "file"):
-        assert "is not a folder that can be read" in refusal(tmp_path / name, UsageFault)
+        assert "is not a folder that can be read" in refusal(tmp_path / name, UsageError)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "checkpoint.ckpt"])

@@ -9,7 +9,7 @@ import soundfile
 
 from ecan_core.audio import wav
 from ecan_core.audio.decode import Recording, decode
-from ecan_core.errors import AudioRefused
+from ecan_core.errors import UnusableAudioError
 
 SUBTYPES = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW")
 NOISE = np.clip(np.random.default_rng(0).normal(0, 0.4, (5001, 2)), -1, 0.9999)
@@ -113,7 +113,7 @@ REFUSED = {
 @pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_header_that_contradicts_itself_is_refused(tmp_path, data, reason):
     (tmp_path / "a.wav").write_bytes(data)
-    with pytest.raises(AudioRefused) as refused:
+    with pytest.raises(UnusableAudioError) as refused:
         decode(tmp_path / "a.wav")
     assert refused.value.reason == reason
 
@@ -127,6 +127,6 @@ def test_a_header_of_random_bytes_is_refused_or_read_but_never_crashes():
             data[place] = draw.integers(256)
         try:
             found = header(bytes(data))
-        except AudioRefused:
+        except UnusableAudioError:
             continue
         assert 0 < found.num_frames * found.frame_bytes <= len(data) - found.start

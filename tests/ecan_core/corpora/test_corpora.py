@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ecan_core.corpora import RECIPES, read_corpus
-from ecan_core.errors import AudioError, UsageFault
+from ecan_core.errors import AudioError, UsageError
 from ecan_core.utterance import Utterance
 
 REAL_CORPORA = Path(__file__).parents[4] / "shared/corpora"
@@ -47,15 +47,15 @@ def test_files_that_do_not_fit_and_second_copies_are_counted(tmp_path: Path) -> 
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageFault, match=r"no corpus recipe 'ravdes'; did you mean 'ravdess'\?"):
+    with pytest.raises(UsageError, match=r"no corpus recipe 'ravdes'; did you mean 'ravdess'\?"):
         read_corpus("ravdes", tmp_path)
-    with pytest.raises(UsageFault, match="the recipes are casia, cremad"):
+    with pytest.raises(UsageError, match="the recipes are casia, cremad"):
         read_corpus("1234", tmp_path)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_missing_path_is_wrong_usage(tmp_path: Path, recipe: str) -> None:
-    with pytest.raises(UsageFault, match="check the path") as caught:
+    with pytest.raises(UsageError, match="check the path") as caught:
         read_corpus(recipe, tmp_path / "absent")
     assert caught.value.exit_code == 2
 
@@ -124,11 +124,11 @@ def test_labels_that_are_no_emotion_are_counted_by_their_word(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("lines", "error", "message"),
     [
-        (["file,label", "a.wav,"], UsageFault, "line 2 has no label"),
-        (["file,speaker", "a.wav,ann"], UsageFault, "line 2 has no label"),
-        (["label,speaker", "anger,ann"], UsageFault, "no column `file` or `path`"),
-        (["file;label", "a.wav;anger"], UsageFault, "save it with commas"),
-        (["file,label", "a.wav,fear", "a.wav,anger"], UsageFault, "line 3 repeats an earlier line"),
+        (["file,label", "a.wav,"], UsageError, "line 2 has no label"),
+        (["file,speaker", "a.wav,ann"], UsageError, "line 2 has no label"),
+        (["label,speaker", "anger,ann"], UsageError, "no column `file` or `path`"),
+        (["file;label", "a.wav;anger"], UsageError, "save it with commas"),
+        (["file,label", "a.wav,fear", "a.wav,anger"], UsageError, "line 3 repeats an earlier line"),
         (["file,label", "a.wav,xxx"], AudioError, "no utterance with a known label"),
         (["file,label"], AudioError, "no utterance with a known label"),
     ],
@@ -141,9 +141,9 @@ def test_a_list_without_clear_labels_is_refused(
 
 
 def test_a_folder_without_a_list_and_a_file_that_is_none_are_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageFault, match=r"no list at .*labels\.csv"):
+    with pytest.raises(UsageError, match=r"no list at .*labels\.csv"):
         read_corpus("csv", tmp_path)
-    with pytest.raises(UsageFault, match=r"a\.wav is not a list; name a \.csv"):
+    with pytest.raises(UsageError, match=r"a\.wav is not a list; name a \.csv"):
         read_corpus("csv", touch(tmp_path, "a.wav") / "a.wav")
 
 

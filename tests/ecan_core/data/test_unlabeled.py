@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ecan_core.data.unlabeled import Listing, list_utterances
-from ecan_core.errors import AudioError, UsageFault
+from ecan_core.errors import AudioError, UsageError
 from ecan_core.utterance import Utterance
 
 Write = Callable[..., Path]
@@ -58,7 +58,7 @@ def test_a_relative_pattern_is_relative_to_the_working_folder(tmp_path: Path, mo
 
 
 def test_a_pattern_that_means_nothing_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageFault, match="is not a pattern"):
+    with pytest.raises(UsageError, match="is not a pattern"):
         list_utterances(tmp_path / "har**r" / "*.wav")
 
 
@@ -74,9 +74,9 @@ def test_a_name_that_is_not_utf8_gets_an_id_that_can_be_written(tmp_path: Path) 
     assert utterance.path.exists()
 
 
-@pytest.mark.parametrize(("place", "error", "code"), [("absent", UsageFault, 2), ("absent.csv", UsageFault, 2)])
+@pytest.mark.parametrize(("place", "error", "code"), [("absent", UsageError, 2), ("absent.csv", UsageError, 2)])
 def test_a_path_that_does_not_exist_is_wrong_usage(
-    tmp_path: Path, place: str, error: type[UsageFault], code: int
+    tmp_path: Path, place: str, error: type[UsageError], code: int
 ) -> None:
     with pytest.raises(error, match="check the path") as caught:
         list_utterances(tmp_path / place)
@@ -185,7 +185,7 @@ def test_a_label_field_of_json_lines_is_never_read(write: Write) -> None:
     ],
 )
 def test_a_list_without_clear_meaning_is_refused_by_its_line(write: Write, content: str | bytes, message: str) -> None:
-    with pytest.raises(UsageFault, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         list_utterances(write(content))
     assert "list.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -206,5 +206,5 @@ def test_a_list_without_clear_meaning_is_refused_by_its_line(write: Write, conte
     ],
 )
 def test_json_lines_without_clear_meaning_are_refused_by_their_line(write: Write, content: str, message: str) -> None:
-    with pytest.raises(UsageFault, match=message):
+    with pytest.raises(UsageError, match=message):
         list_utterances(write(content, "list.jsonl"))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.normalization.normalize import CLAMP, SPEAKER_EVIDENCE, fit_normalizer, normalize_by_speakers, variety
 
 
@@ -66,7 +66,7 @@ def test_frames_are_normalized_over_all_frames_of_all_utterances():
 
 
 def test_speaker_normalization_without_speakers_is_refused_with_the_remedy():
-    with pytest.raises(UsageFault, match="--normalize corpus"):
+    with pytest.raises(UsageError, match="--normalize corpus"):
         fit_normalizer("speaker", [np.zeros(3)], [None])
 
 

@@ -3,7 +3,7 @@ import pytest
 
 import ecan_core.normalization.voices as voices_module
 from ecan_core.audio.frontend import FRONT_ENDS
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.normalization.normalize import fit_normalizer
 from ecan_core.normalization.voices import (
     MIN_GUESSES,
@@ -105,7 +105,7 @@ def test_a_voice_heard_once_stays_near_the_corpus(place):
 def test_utterance_statistics_tell_voices_apart_and_frames_do_not():
     assert voice_columns(FRONT_ENDS["stats-v1"].feature_names).sum() == 157
     assert not tells_voices_apart(FRONT_ENDS["frames-v1"].feature_names)
-    with pytest.raises(UsageFault, match="--normalize corpus"):
+    with pytest.raises(UsageError, match="--normalize corpus"):
         voice_columns(FRONT_ENDS["frames-v1"].feature_names)
 
 

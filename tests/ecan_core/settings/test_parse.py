@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from ecan_core.errors import SettingsError, UsageFault
+from ecan_core.errors import SettingsError, UsageError
 from ecan_core.settings.parse import parse_settings, read_yaml
 
 
@@ -134,7 +134,7 @@ def test_a_merge_key_is_an_unknown_name_like_any_other(write: Any) -> None:
 
 @pytest.mark.parametrize("place", ["absent.yaml", "."])
 def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path, place: str) -> None:
-    with pytest.raises(UsageFault, match="no settings file") as caught:
+    with pytest.raises(UsageError, match="no settings file") as caught:
         read_yaml(tmp_path / place)
     assert caught.value.exit_code == 2
 

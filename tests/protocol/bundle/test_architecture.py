@@ -12,12 +12,13 @@ from protocol.bundle.architecture import (
     model_shapes,
     tensor_specs,
 )
-from protocol.errors import Malformed
+from protocol.bundle.form import ModelForm
+from protocol.errors import MalformedError
 from tests.protocol.samples import says_what_to_do
 
 
 def test_the_statistics_network_has_these_tensors() -> None:
-    assert model_shapes("mlp-stats-v1", 5, "corpus") == {
+    assert model_shapes(ModelForm("mlp-stats-v1", 5, "corpus")) == {
         "encoder.0.weight": (256, STATISTICS_DIM),
         "encoder.0.bias": (256,),
         "bottleneck.weight": (128, 256),
@@ -28,7 +29,7 @@ def test_the_statistics_network_has_these_tensors() -> None:
 
 
 def test_the_frame_network_has_these_weights() -> None:
-    shapes = model_shapes("tdnn-frames-v1", 3, "none")
+    shapes = model_shapes(ModelForm("tdnn-frames-v1", 3, "none"))
     assert {name: shape for name, shape in shapes.items() if not name.endswith("bias")} == {
         "input.center": (FRAME_DIM,),
         "input.scale": (FRAME_DIM,),
@@ -52,8 +53,8 @@ def test_each_layer_reads_what_the_one_before_gives(arch: str) -> None:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_every_float_tensor_has_an_encoded_twin_and_an_exponent_per_row(arch: str, normalization: str) -> None:
-    encoded = {spec.name: spec for spec in tensor_specs(arch, 6, normalization)}
-    shapes = model_shapes(arch, 6, normalization)
+    encoded = {spec.name: spec for spec in tensor_specs(ModelForm(arch, 6, normalization))}
+    shapes = model_shapes(ModelForm(arch, 6, normalization))
     assert {name: spec.shape for name, spec in encoded.items() if not name.endswith("exponent")} == shapes
     for name, spec in encoded.items():
         assert spec.dtype == ("I16" if name.endswith(".bias") else "I8")
@@ -72,7 +73,7 @@ def test_every_float_tensor_has_an_encoded_twin_and_an_exponent_per_row(arch: st
     ],
 )
 def test_an_unknown_form_is_refused(arch: str, num_classes: int, normalization: str, code: str) -> None:
-    with pytest.raises(Malformed) as caught:
-        tensor_specs(arch, num_classes, normalization)
+    with pytest.raises(MalformedError) as caught:
+        tensor_specs(ModelForm(arch, num_classes, normalization))
     assert caught.value.code == code
     assert says_what_to_do(caught)

@@ -13,7 +13,7 @@ from protocol.errors import ProtocolError
 from tests.protocol.samples import ANCHOR, FORM, sealed
 
 NUM_SAMPLED = 10_000
-HEAD_BITS = 8 * (len(sealed()) - len(frame.split(sealed()).weights) + len(header(tensor_specs(*FORM))))
+HEAD_BITS = 8 * (len(sealed()) - len(frame.split(sealed()).weights) + len(header(tensor_specs(FORM))))
 """The bits of everything before the first tensor: head, envelope and the header of the weights."""
 
 

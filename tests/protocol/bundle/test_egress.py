@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from protocol.bundle import trust, weights
 from protocol.bundle.architecture import ARCHITECTURES, NORMALIZATIONS, model_shapes
-from protocol.bundle.egress import EgressRefused, sign_bundle, violations
+from protocol.bundle.egress import EgressError, sign_bundle, violations
+from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import label_mask
 from protocol.bundle.override import Override
 from protocol.bundle.trust import AuditTerms
 from protocol.bundle.weights import Arrays
-from protocol.errors import Malformed, Refused
+from protocol.errors import MalformedError, RefusedError
 from tests.protocol.samples import (
     ANCHOR,
     AUDITED,
@@ -27,7 +28,7 @@ from tests.protocol.samples import (
     says_what_to_do,
 )
 
-SHAPES = model_shapes(*FORM)
+SHAPES = model_shapes(FORM)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -36,11 +37,13 @@ SHAPES = model_shapes(*FORM)
 def test_what_the_source_seals_the_target_verifies(arch: str, norm: str, classes: tuple[str, ...]) -> None:
     fields = dataclasses.replace(FIELDS, arch=arch, norm=norm, labels=label_mask(classes))
     tensors = random_model(arch, len(classes), norm)
-    assert violations(tensors, arch, len(classes), norm) == ()
+    assert violations(tensors, ModelForm(arch, len(classes), norm)) == ()
     sealed = sign_bundle(tensors, fields, RELEASE_KEY)
     verified = trust.verify(sealed, ANCHOR)
     assert verified.manifest.classes == classes
-    assert {name: array.shape for name, array in verified.tensors().items()} == model_shapes(arch, len(classes), norm)
+    assert {name: array.shape for name, array in verified.tensors().items()} == model_shapes(
+        ModelForm(arch, len(classes), norm)
+    )
     assert all(array.dtype == np.float32 for array in verified.tensors().values())
 
 
@@ -83,8 +86,8 @@ def test_a_model_that_breaks_a_rule_may_not_leave(
 ) -> None:
     tensors = random_model()
     change(tensors)
-    assert {(violation.rule, violation.where) for violation in violations(tensors, *FORM)} == broken
-    with pytest.raises(EgressRefused) as caught:
+    assert {(violation.rule, violation.where) for violation in violations(tensors, FORM)} == broken
+    with pytest.raises(EgressError) as caught:
         sign_bundle(tensors, FIELDS, RELEASE_KEY)
     assert caught.value.exit_code == 11
     assert caught.value.code == "EGRESS"
@@ -96,7 +99,7 @@ def test_all_broken_rules_are_listed_at_once() -> None:
     tensors["bank.scores"] = np.zeros(3, np.float32)
     tensors["bottleneck.bias"] = tensors["bottleneck.bias"].astype(np.float16)
     tensors["head.weight"][1] = 0
-    with pytest.raises(EgressRefused) as caught:
+    with pytest.raises(EgressError) as caught:
         sign_bundle(tensors, FIELDS, RELEASE_KEY)
     listed = {violation.where for violation in caught.value.violations}
     assert listed == {"encoder.0.bias", "bank.scores", "bottleneck.bias", "head.weight"}
@@ -111,7 +114,7 @@ def test_the_largest_value_of_the_grid_may_leave() -> None:
     tensors = random_model()
     for name in ("encoder.0.weight", "encoder.0.bias"):
         tensors[name].flat[0] = weights.largest_magnitude(name)
-    assert violations(tensors, *FORM) == ()
+    assert violations(tensors, FORM) == ()
 
 
 @pytest.mark.parametrize(
@@ -123,14 +126,14 @@ def test_the_largest_value_of_the_grid_may_leave() -> None:
     ],
 )
 def test_a_violation_says_what_is_wrong(tensor: weights.Array, why: str) -> None:
-    assert [str(violation) for violation in violations({**random_model(), "head.bias": tensor}, *FORM)] == [why]
+    assert [str(violation) for violation in violations({**random_model(), "head.bias": tensor}, FORM)] == [why]
 
 
 def test_a_source_scale_that_is_not_positive_may_not_leave() -> None:
-    form = ("mlp-stats-v1", 4, "none")
+    form = ModelForm("mlp-stats-v1", 4, "none")
     tensors = random_model(*form)
     tensors["input.scale"][3] = 0
-    assert [violation.where for violation in violations(tensors, *form)] == ["input.scale"]
+    assert [violation.where for violation in violations(tensors, form)] == ["input.scale"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -153,20 +156,20 @@ def test_no_tensor_can_be_added_removed_renamed_reshaped_or_retyped(name: str, d
             "cast": {name: array.astype(np.float64)},
         }
         tensors |= changed.get(deed, {})
-    assert violations(tensors, *FORM)
+    assert violations(tensors, FORM)
 
 
 def test_a_fault_in_the_encoder_is_caught_before_anything_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     honest_pack = weights.pack
     monkeypatch.setattr(weights, "pack", lambda *model: honest_pack(*model)[:-1] + b"\x80")
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         sign_bundle(random_model(), FIELDS, RELEASE_KEY)
     assert caught.value.code == "VALUE"
 
 
 @pytest.mark.parametrize("change", [{"release": 0}, {"grant": b"short"}, {"hours": 99}])
 def test_a_manifest_out_of_range_is_not_sealed(change: dict[str, object]) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         sign_bundle(random_model(), dataclasses.replace(FIELDS, **change), RELEASE_KEY)  # type: ignore[arg-type]
 
 
@@ -178,7 +181,7 @@ def test_an_overridden_audit_is_stated_where_an_officer_has_let_these_weights_ou
     sealed = sign_bundle(random_model(), OVERRIDDEN, RELEASE_KEY, override=WORD)
     takes_all = dataclasses.replace(ANCHOR, audit=AuditTerms(accept_overridden=True))
     assert trust.verify(sealed, takes_all).manifest.audit == "overridden"
-    with pytest.raises(Refused, match="overridden"):
+    with pytest.raises(RefusedError, match="overridden"):
         trust.verify(sealed, ANCHOR)
 
 
@@ -186,12 +189,12 @@ def test_an_overridden_audit_is_stated_where_an_officer_has_let_these_weights_ou
     "word", [None, dataclasses.replace(WORD, weights_sha256=bytes(32)), dataclasses.replace(WORD, tier=1)]
 )
 def test_without_an_officers_word_for_weights_and_tier_nothing_is_signed(word: Override | None) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         sign_bundle(random_model(), OVERRIDDEN, RELEASE_KEY, override=word)
     assert caught.value.code == "AUDIT"
     assert says_what_to_do(caught)
 
 
 def test_an_audit_that_did_not_pass_is_not_said_to_have_passed() -> None:
-    with pytest.raises(Refused, match="fail that tier"):
+    with pytest.raises(RefusedError, match="fail that tier"):
         sign_bundle(random_model(), dataclasses.replace(OVERRIDDEN, audit="passed"), RELEASE_KEY, override=WORD)

@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save
 
 from protocol.bundle import frame
-from protocol.errors import Malformed
+from protocol.errors import MalformedError
 from tests.protocol.samples import encoded_model, says_what_to_do, sealed
 
 FRAME = frame.assemble(b"envelope", b"weights")
@@ -41,7 +41,7 @@ def test_the_shortest_and_the_longest_parts_are_taken(envelope: int, packed: int
 
 
 def test_a_byte_more_than_the_longest_weights_is_refused() -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         frame.split(frame.assemble(b"e", b"w" * (frame.MAX_WEIGHTS_BYTES + 1)))
     assert caught.value.code == "LENGTH"
 
@@ -76,7 +76,7 @@ def test_no_bundle_is_longer_than_is_said() -> None:
     ],
 )
 def test_a_frame_that_does_not_add_up_is_refused(data: bytes, code: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         frame.split(data)
     assert caught.value.code == code
     assert says_what_to_do(caught)
@@ -84,7 +84,7 @@ def test_a_frame_that_does_not_add_up_is_refused(data: bytes, code: str) -> None
 
 @pytest.mark.parametrize(("major", "remedy"), [(1, "ask for a new bundle"), (3, "update ecan-ser")])
 def test_who_has_the_older_format_is_told_to_get_a_newer_one(major: int, remedy: str) -> None:
-    with pytest.raises(Malformed, match=remedy):
+    with pytest.raises(MalformedError, match=remedy):
         frame.split(head(major=major))
 
 
@@ -104,6 +104,6 @@ def test_who_has_the_older_format_is_told_to_get_a_newer_one(major: int, remedy:
     ],
 )
 def test_another_kind_of_file_is_refused_by_its_likely_name(data: bytes, likely: str) -> None:
-    with pytest.raises(Malformed, match=likely) as caught:
+    with pytest.raises(MalformedError, match=likely) as caught:
         frame.split(data)
     assert caught.value.code == "MAGIC"

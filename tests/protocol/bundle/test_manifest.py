@@ -17,7 +17,7 @@ from protocol.bundle.manifest import (
     label_mask,
     log2_bucket,
 )
-from protocol.errors import Malformed
+from protocol.errors import MalformedError
 from tests.protocol.samples import AUDITED, code_only, manifest_of, packed, says_what_to_do
 
 MANIFEST = manifest_of(packed())
@@ -145,7 +145,7 @@ def test_every_manifest_reads_back_as_it_was_written(manifest: Manifest) -> None
     ids=code_only,
 )
 def test_any_other_bytes_are_not_a_manifest(data: bytes, code: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         Manifest.from_bytes(data)
     assert caught.value.code == code
     assert says_what_to_do(caught)
@@ -184,17 +184,17 @@ def test_what_is_said_of_an_audit_is_read(said: dict[str, object]) -> None:
     ],
 )
 def test_what_contradicts_itself_is_neither_read_nor_written(said: dict[str, object]) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         Manifest.from_bytes(rewritten(**said))
     assert caught.value.code == "AUDIT"
     assert says_what_to_do(caught)
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         dataclasses.replace(MANIFEST, **said).to_bytes()
 
 
 def test_a_manifest_that_could_not_be_read_is_not_written() -> None:
     for change in ({"labels": 1}, {"release": 0}, {"hours": 16}, {"norm": "batch"}):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             dataclasses.replace(MANIFEST, **change).to_bytes()
 
 

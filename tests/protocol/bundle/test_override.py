@@ -13,7 +13,7 @@ from protocol.bundle.override import (
     sign_officer,
     sign_override,
 )
-from protocol.errors import Malformed, Refused, Unauthentic
+from protocol.errors import MalformedError, RefusedError, UnauthenticError
 from protocol.identity import signing
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, TODAY, flipped, says_what_to_do
 
@@ -30,7 +30,7 @@ def test_an_officer_whom_the_release_key_has_named_lets_a_model_out() -> None:
 
 
 def test_one_key_is_not_two() -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         sign_officer(ISSUER, RELEASE_KEY)
     assert says_what_to_do(caught)
 
@@ -48,23 +48,23 @@ def test_one_key_is_not_two() -> None:
     ],
 )
 def test_nobody_elses_word_counts(data: bytes, officer: bytes, issuer: bytes) -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_override(data, officer, issuer)
     assert says_what_to_do(caught)
 
 
 def test_a_word_of_another_kind_does_not_count() -> None:
     payload = signing.parse_envelope(SIGNED).payload
-    with pytest.raises(Unauthentic, match="is not"):
+    with pytest.raises(UnauthenticError, match="is not"):
         open_override(signing.sign(OFFICER_TYPE, payload, OFFICER_KEY), NAMED, ISSUER)
 
 
 def test_every_bit_of_both_statements_counts() -> None:
     for bit in range(8 * len(SIGNED)):
-        with pytest.raises((Malformed, Unauthentic)):
+        with pytest.raises((MalformedError, UnauthenticError)):
             open_override(flipped(SIGNED, bit), NAMED, ISSUER)
     for bit in range(8 * len(NAMED)):
-        with pytest.raises((Malformed, Unauthentic)):
+        with pytest.raises((MalformedError, UnauthenticError)):
             open_officer(flipped(NAMED, bit), ISSUER)
 
 
@@ -74,11 +74,11 @@ def test_every_bit_of_both_statements_counts() -> None:
 )
 def test_an_override_names_weights_a_tier_above_0_and_a_day(fields: dict[str, object]) -> None:
     stated = {"v": 1, "weights_sha256": "00" * 32, "tier": 1, "day": 0} | fields
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         open_override(signing.sign(OVERRIDE_TYPE, canonical.encode(stated), OFFICER_KEY), NAMED, ISSUER)
 
 
 def test_what_could_not_be_read_is_not_signed() -> None:
     for change in ({"tier": 0}, {"weights_sha256": b""}):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             sign_override(dataclasses.replace(WORD, **change), OFFICER_KEY)

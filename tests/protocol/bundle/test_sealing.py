@@ -19,7 +19,7 @@ from protocol.bundle.sealing import (
     sealed_bytes,
     unseal,
 )
-from protocol.errors import Code, Malformed, ProtocolError, Refused, Unauthentic
+from protocol.errors import Code, MalformedError, ProtocolError, RefusedError, UnauthenticError
 from tests.protocol import samples
 from tests.protocol.samples import GRANT
 
@@ -61,7 +61,7 @@ def test_any_buffer_is_opened(kind: Callable[[bytes], bytes]) -> None:
 def test_a_refused_file_can_be_let_go() -> None:
     """A view that an error holds on to would keep a mapped file from being closed."""
     data = bytearray(samples.flipped(SMALL, 8 * 200))
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         unseal(data, KEY)
     data.extend(b"no view is left")
     assert caught.value.code is Code.DECRYPT
@@ -77,7 +77,7 @@ def test_nothing_of_the_bundle_is_seen_and_no_two_files_are_alike() -> None:
 
 def test_the_longest_file_holds_the_longest_bundle() -> None:
     assert sealed_bytes(sealing.frame.MAX_BUNDLE_BYTES) == sealing.MAX_SEALED_BYTES
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         unseal(SEALED, KEY)
     assert caught.value.code is Code.LENGTH
 
@@ -107,7 +107,7 @@ def test_another_key_opens_nothing() -> None:
     half = SealingKey(mlkem=KEY.mlkem, x25519=OTHER_KEY.x25519)
     other_half = SealingKey(mlkem=OTHER_KEY.mlkem, x25519=KEY.x25519)
     for key in (OTHER_KEY, half, other_half):
-        with pytest.raises(Unauthentic) as caught:
+        with pytest.raises(UnauthenticError) as caught:
             unseal(SMALL, key)
         assert caught.value.code is Code.DECRYPT
 
@@ -115,7 +115,7 @@ def test_another_key_opens_nothing() -> None:
 def test_a_file_for_another_site_is_refused_before_a_key_touches_it() -> None:
     outside = outline(SMALL)
     check_recipient(outside, (bytes(16), GRANT))
-    with pytest.raises(Unauthentic, match="export to this site") as caught:
+    with pytest.raises(UnauthenticError, match="export to this site") as caught:
         check_recipient(outside, (bytes(16),))
     assert caught.value.code is Code.RECIPIENT
     assert caught.value.exit_code == 10
@@ -159,7 +159,7 @@ def test_segments_hold_together_or_do_not_open(data: bytes, code: str) -> None:
 def test_a_share_of_low_order_in_a_segment_does_not_open(share: str) -> None:
     changed = bytearray(SMALL)
     changed[HEAD.size + 1088 : HEAD.size + 1120] = bytes.fromhex(share)
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         unseal(changed, KEY)
     assert caught.value.code is Code.DECRYPT
 
@@ -187,13 +187,13 @@ def test_a_share_of_low_order_in_a_segment_does_not_open(share: str) -> None:
 )
 def test_what_is_no_sealed_file_is_named(data: bytes, code: str, says: str) -> None:
     for read in (outline, lambda data: unseal(data, KEY)):
-        with pytest.raises(Malformed, match=says) as caught:
+        with pytest.raises(MalformedError, match=says) as caught:
             read(data)
         assert caught.value.code == code
 
 
 def test_a_bundle_that_was_not_sealed_is_against_the_policy() -> None:
-    with pytest.raises(Refused, match="not sealed to this site") as caught:
+    with pytest.raises(RefusedError, match="not sealed to this site") as caught:
         unseal(samples.sealed(), KEY)
     assert caught.value.code is Code.POLICY
     assert caught.value.exit_code == 11
@@ -201,7 +201,7 @@ def test_a_bundle_that_was_not_sealed_is_against_the_policy() -> None:
 
 @pytest.mark.parametrize(("plain", "grant"), [(b"", GRANT), (b"x", GRANT[:15]), (b"x", GRANT + b"\0")])
 def test_what_could_not_be_opened_is_not_sealed(plain: bytes, grant: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         seal(plain, KEY.public_key, grant)
 
 
@@ -236,7 +236,7 @@ POINT = RAW[1184:]
     ],
 )
 def test_a_key_that_is_not_one_is_not_sealed_to(raw: bytes) -> None:
-    with pytest.raises(Malformed, match="new request") as caught:
+    with pytest.raises(MalformedError, match="new request") as caught:
         SealingPublicKey(raw=raw)
     assert caught.value.code is Code.VALUE
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from protocol.bundle import frame, trust, weights
+from protocol.bundle.form import ModelForm
 from protocol.bundle.trust import ANY_AUDIT, AuditTerms, VerifiedBundle
 from protocol.bundle.weights import Buffer
-from protocol.errors import Malformed, ProtocolError, Refused, Unauthentic
+from protocol.errors import MalformedError, ProtocolError, RefusedError, UnauthenticError
 from protocol.identity import signing
 from tests.protocol.samples import (
     ANCHOR,
@@ -50,7 +51,7 @@ def test_a_sealed_bundle_is_verified() -> None:
     verified = verify(sealed())
     assert verified.manifest == manifest_of(packed())
     assert verified.digest == hashlib.sha256(sealed()).digest()
-    expected = weights.dequantize(weights.unpack(weights.pack(random_model(), *FORM), *FORM), *FORM)
+    expected = weights.dequantize(weights.unpack(weights.pack(random_model(), FORM), FORM), FORM)
     tensors = verified.tensors()
     assert tensors.keys() == expected.keys()
     for name, array in expected.items():
@@ -111,7 +112,7 @@ def test_the_weights_are_never_copied() -> None:
     ids=code_only,
 )
 def test_an_authentic_bundle_is_refused_by_policy(data: bytes, code: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         verify(data)
     assert caught.value.code == code
     assert says_what_to_do(caught)
@@ -124,7 +125,7 @@ def test_the_last_day_and_a_clock_two_days_off_are_accepted(changes: dict[str, o
 
 
 def test_a_bundle_out_of_date_is_told_with_both_clocks() -> None:
-    with pytest.raises(Refused, match=f"{TODAY - 1} and today is day {TODAY}"):
+    with pytest.raises(RefusedError, match=f"{TODAY - 1} and today is day {TODAY}"):
         verify(with_manifest(day=TODAY - 91))
 
 
@@ -136,7 +137,7 @@ def test_audience_and_grant_are_compared_only_where_they_are_known() -> None:
 def test_a_bundle_may_be_released_under_any_grant_that_the_site_asked_for() -> None:
     assert verify(sealed(), grants=frozenset({bytes(16), GRANT}))
     for grants in (frozenset({bytes(16)}), frozenset()):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             verify(sealed(), grants=grants)
         assert caught.value.code == "GRANT"
 
@@ -175,7 +176,7 @@ def test_a_site_takes_the_audit_that_it_asks_for(stated: dict[str, object], aske
 def test_a_site_refuses_an_audit_that_is_less_or_that_failed(
     stated: dict[str, object], asked: AuditTerms, why: str
 ) -> None:
-    with pytest.raises(Refused, match=why) as caught:
+    with pytest.raises(RefusedError, match=why) as caught:
         verify(with_manifest(**stated), audit=asked)
     assert (caught.value.code, caught.value.exit_code) == ("AUDIT", 11)
     assert says_what_to_do(caught)
@@ -197,7 +198,7 @@ WEIGHTS_SHA256 = hashlib.sha256(packed()).digest()
     ],
 )
 def test_what_a_site_remembers_may_speak_against_a_bundle(remembered: dict[str, Any], code: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         verify(sealed(), **remembered)
     assert caught.value.code == code
     assert says_what_to_do(caught)
@@ -205,9 +206,9 @@ def test_what_a_site_remembers_may_speak_against_a_bundle(remembered: dict[str, 
 
 
 def test_the_two_ways_of_being_revoked_have_different_remedies() -> None:
-    with pytest.raises(Refused, match="new key"):
+    with pytest.raises(RefusedError, match="new key"):
         verify(sealed(), revoked=frozenset({ISSUER}))
-    with pytest.raises(Refused, match="new release"):
+    with pytest.raises(RefusedError, match="new release"):
         verify(sealed(), revoked=frozenset({WEIGHTS_SHA256}))
 
 
@@ -230,7 +231,7 @@ def test_a_leap_of_more_than_64_releases_is_refused_once_there_is_one(release: i
     if accepted:
         assert verify(data, last_release=last, last_weights=bytes(32))
         return
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         verify(data, last_release=last, last_weights=bytes(32))
     assert caught.value.code == "FAST_FORWARD"
 
@@ -275,14 +276,14 @@ def test_large_weights_are_verified_in_the_same_way(monkeypatch: pytest.MonkeyPa
     for position in range(0, len(packed()), 1009):
         changed = bytearray(sealed())
         changed[len(sealed()) - len(packed()) + position] ^= 1
-        with pytest.raises(Unauthentic) as caught:
+        with pytest.raises(UnauthenticError) as caught:
             verify(changed)
         assert caught.value.code == "DIGEST"
 
 
 def test_a_bundle_of_another_issuer_is_refused() -> None:
     data = signed(manifest_of(packed()).to_bytes(), key=OTHER_KEY)
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         verify(data)
     assert caught.value.code == "KEY_UNKNOWN"
 
@@ -291,20 +292,20 @@ def test_a_signature_for_another_purpose_is_refused() -> None:
     envelope = signing.parse_envelope(frame.split(sealed()).envelope)
     renamed = frame.split(sealed()).envelope.replace(b"ecan.manifest", b"ecan.receipts")
     assert signing.parse_envelope(renamed).payload == envelope.payload
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         verify(frame.assemble(renamed, packed()))
     assert caught.value.code == "PAYLOAD_TYPE"
 
 
 def test_other_weights_under_a_valid_signature_are_refused() -> None:
-    other = weights.pack(random_model(seed=1), *FORM)
-    with pytest.raises(Unauthentic) as caught:
+    other = weights.pack(random_model(seed=1), FORM)
+    with pytest.raises(UnauthenticError) as caught:
         verify(frame.assemble(frame.split(sealed()).envelope, other))
     assert caught.value.code == "DIGEST"
 
 
 def test_a_length_other_than_the_signed_one_is_refused() -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         verify(with_manifest(weights_len=len(packed()) + 1))
     assert caught.value.code == "DIGEST"
 
@@ -315,7 +316,7 @@ def test_a_length_other_than_the_signed_one_is_refused() -> None:
         (signed_weights(packed() + b"\0"), "HEADER_MISMATCH"),
         (signed_weights(packed()[:-1]), "HEADER_MISMATCH"),
         (
-            signed_weights(weights.pack(random_model("mlp-stats-v1", 5), "mlp-stats-v1", 5, "speaker")),
+            signed_weights(weights.pack(random_model("mlp-stats-v1", 5), ModelForm("mlp-stats-v1", 5, "speaker"))),
             "HEADER_MISMATCH",
         ),
         (with_manifest(norm="none"), "HEADER_MISMATCH"),
@@ -328,7 +329,7 @@ def test_a_length_other_than_the_signed_one_is_refused() -> None:
     ids=code_only,
 )
 def test_a_valid_signature_does_not_excuse_a_broken_rule(data: bytes, code: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         verify(data)
     assert caught.value.code == code
     assert says_what_to_do(caught)
@@ -336,14 +337,14 @@ def test_a_valid_signature_does_not_excuse_a_broken_rule(data: bytes, code: str)
 
 def test_a_rule_for_weights_is_judged_after_the_signature() -> None:
     broken = packed()[:-1] + b"\x80"
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         verify(signed(manifest_of(broken).to_bytes(), broken, key=OTHER_KEY))
 
 
 def test_a_bundle_cut_anywhere_is_refused() -> None:
     ends = [*range(0, 2000, 7), *range(2000, len(sealed()), 997), len(sealed()) - 1]
     for end in ends:
-        with pytest.raises(Malformed) as caught:
+        with pytest.raises(MalformedError) as caught:
             verify(sealed()[:end])
         assert caught.value.code == "TRUNCATED"
 

@@ -18,11 +18,12 @@ from protocol.bundle.architecture import (
     layers,
     tensor_specs,
 )
+from protocol.bundle.form import ModelForm
 from protocol.bundle.weights import Array, Arrays
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from tests.protocol.samples import FORM, encoded_model, flipped, random_model, says_what_to_do
 
-SPECS = tensor_specs(*FORM)
+SPECS = tensor_specs(FORM)
 SCALES = st.floats(-30, 4, allow_nan=False)
 
 
@@ -55,16 +56,16 @@ def apply(layer: Layer, weight: Array, bias: Array, values: Array) -> Array:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("num_classes", [2, 12])
 def test_the_bytes_are_those_of_the_safetensors_library(arch: str, normalization: str, num_classes: int) -> None:
-    form = (arch, num_classes, normalization)
-    packed = weights.pack(random_model(*form), *form)
-    assert packed == save(weights.decode(packed, tensor_specs(*form)))
-    assert len(packed) == weights.encoded_bytes(tensor_specs(*form)) < 300_000
+    form = ModelForm(arch, num_classes, normalization)
+    packed = weights.pack(random_model(*form), form)
+    assert packed == save(weights.decode(packed, tensor_specs(form)))
+    assert len(packed) == weights.encoded_bytes(tensor_specs(form)) < 300_000
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_putting_units_in_order_changes_nothing_that_the_network_computes(arch: str) -> None:
     tensors = random_model(arch, 4, "corpus")
-    ordered = weights.canonicalize(tensors, arch, 4, "corpus")
+    ordered = weights.canonicalize(tensors, ModelForm(arch, 4, "corpus"))
     assert not np.array_equal(tensors["encoder.0.bias"], ordered["encoder.0.bias"])
     inputs = random_input(arch)
     np.testing.assert_allclose(forward(ordered, arch, 4, inputs), forward(tensors, arch, 4, inputs), rtol=1e-9)
@@ -82,7 +83,7 @@ def test_any_order_of_the_units_gives_the_same_bytes(arch: str) -> None:
         shuffled[layer.bias] = shuffled[layer.bias][order]
         columns = np.concatenate([order + tile * layer.units for tile in range(layer.tiles)])
         shuffled[following.weight] = shuffled[following.weight][:, columns]
-    assert weights.pack(shuffled, arch, 4, "corpus") == weights.pack(tensors, arch, 4, "corpus")
+    assert weights.pack(shuffled, ModelForm(arch, 4, "corpus")) == weights.pack(tensors, ModelForm(arch, 4, "corpus"))
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -92,9 +93,9 @@ def test_units_that_occur_twice_are_merged_and_the_function_stays(arch: str) -> 
         for copy in (3, 9):
             tensors[layer.weight][copy] = tensors[layer.weight][5]
             tensors[layer.bias][copy] = tensors[layer.bias][5]
-    ordered = weights.canonicalize(tensors, arch, 4, "corpus")
-    encoded = weights.quantize(ordered, arch, 4, "corpus")
-    assert list(weights.value_violations(encoded, arch, 4, "corpus")) == []
+    ordered = weights.canonicalize(tensors, ModelForm(arch, 4, "corpus"))
+    encoded = weights.quantize(ordered, ModelForm(arch, 4, "corpus"))
+    assert list(weights.value_violations(encoded, ModelForm(arch, 4, "corpus"))) == []
     inputs = random_input(arch)
     np.testing.assert_allclose(forward(ordered, arch, 4, inputs), forward(tensors, arch, 4, inputs), rtol=1e-4)
 
@@ -109,18 +110,18 @@ def test_units_that_occur_twice_are_merged_and_the_function_stays(arch: str) -> 
 def test_packing_is_exact_to_half_a_step_and_a_second_time_exact(
     arch: str, normalization: str, seed: int, scales: list[float]
 ) -> None:
-    form = (arch, 4, normalization)
+    form = ModelForm(arch, 4, normalization)
     tensors = random_model(*form, seed=seed)
     for index, name in enumerate(sorted(tensors)):
         tensors[name] = np.abs(tensors[name]) / np.abs(tensors[name]).max() * np.float32(2 ** scales[index % 8])
     tensors["head.weight"] += np.float32(0.1)  # a class must not vanish
     if normalization == "none":
         tensors["input.scale"] += np.float32(0.1)
-    packed = weights.pack(tensors, *form)
-    unpacked = weights.dequantize(weights.unpack(packed, *form), *form)
-    assert weights.pack(unpacked, *form) == packed
+    packed = weights.pack(tensors, form)
+    unpacked = weights.dequantize(weights.unpack(packed, form), form)
+    assert weights.pack(unpacked, form) == packed
 
-    expected = weights.canonicalize(tensors, *form)
+    expected = weights.canonicalize(tensors, form)
     for layer in layers(arch, 4):
         weight = expected[layer.weight].reshape(layer.units, -1).astype(np.float64)
         bias = expected[layer.bias].astype(np.float64)
@@ -155,7 +156,7 @@ def test_a_row_takes_the_smallest_exponent_that_holds_its_weights_and_its_bias(
     tensors["head.weight"][0] = 0
     tensors["head.weight"][0, 0] = weight
     tensors["head.bias"][0] = bias
-    encoded = weights.quantize(tensors, *FORM)
+    encoded = weights.quantize(tensors, FORM)
     row = (encoded["head.weight"][0, 0], encoded["head.bias"][0], encoded["head.exponent"][0])
     assert tuple(map(int, row)) == expected
 
@@ -164,8 +165,8 @@ def test_a_row_takes_the_smallest_exponent_that_holds_its_weights_and_its_bias(
 def test_a_value_beyond_the_grid_is_refused(name: str, value: float) -> None:
     tensors = random_model()
     tensors[name].flat[0] = value
-    with pytest.raises(Malformed) as caught:
-        weights.pack(tensors, *FORM)
+    with pytest.raises(MalformedError) as caught:
+        weights.pack(tensors, FORM)
     assert caught.value.code == "VALUE"
 
 
@@ -173,7 +174,7 @@ def test_the_largest_values_of_the_grid_are_packed_and_come_back() -> None:
     tensors = random_model()
     for name in ("head.weight", "head.bias"):
         tensors[name].flat[0] = weights.largest_magnitude(name)
-    unpacked = weights.dequantize(weights.unpack(weights.pack(tensors, *FORM), *FORM), *FORM)
+    unpacked = weights.dequantize(weights.unpack(weights.pack(tensors, FORM), FORM), FORM)
     assert unpacked["head.weight"].max() == 127 * 256  # its column has moved
     assert unpacked["head.bias"][0] == 32767 * 256
 
@@ -185,15 +186,15 @@ def test_integers_of_another_width_are_written_in_that_of_the_format() -> None:
 
 
 def test_unpacked_tensors_cannot_be_written_to() -> None:
-    unpacked = weights.unpack(weights.pack(random_model(), *FORM), *FORM)
-    for tensors in (unpacked, weights.dequantize(unpacked, *FORM)):
+    unpacked = weights.unpack(weights.pack(random_model(), FORM), FORM)
+    for tensors in (unpacked, weights.dequantize(unpacked, FORM)):
         with pytest.raises(ValueError, match="read-only"):
             tensors["head.bias"][0] = 1
 
 
 def header_variants() -> dict[str, bytes]:
     """Files that the safetensors library would load, or nearly, and that are not the predicted one."""
-    packed = weights.pack(random_model(), *FORM)
+    packed = weights.pack(random_model(), FORM)
     header = weights.header(SPECS)
     text, data = header[8:].rstrip(), packed[len(header) :]
 
@@ -235,15 +236,15 @@ def header_variants() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", header_variants())
 def test_any_header_but_the_predicted_one_is_refused(name: str) -> None:
-    with pytest.raises(Malformed) as caught:
-        weights.unpack(header_variants()[name], *FORM)
+    with pytest.raises(MalformedError) as caught:
+        weights.unpack(header_variants()[name], FORM)
     assert caught.value.code == "HEADER_MISMATCH"
 
 
 def test_every_flipped_bit_of_the_header_is_refused() -> None:
-    packed = weights.pack(random_model(), *FORM)
+    packed = weights.pack(random_model(), FORM)
     for bit in range(8 * len(weights.header(SPECS))):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             weights.decode(flipped(packed, bit), SPECS)
 
 
@@ -301,18 +302,18 @@ def zero_class(encoded: Arrays) -> None:
 )
 def test_weights_in_any_but_their_one_encoding_are_refused(change: Callable[[Arrays], None], code: str) -> None:
     encoded = encoded_model()
-    assert weights.unpack(weights.encode(encoded, SPECS), *FORM)
+    assert weights.unpack(weights.encode(encoded, SPECS), FORM)
     change(encoded)
-    with pytest.raises(Malformed) as caught:
-        weights.unpack(weights.encode(encoded, SPECS), *FORM)
+    with pytest.raises(MalformedError) as caught:
+        weights.unpack(weights.encode(encoded, SPECS), FORM)
     assert caught.value.code == code
     assert says_what_to_do(caught)
 
 
 def test_an_all_zero_model_is_refused() -> None:
     encoded = {name: np.zeros_like(array) for name, array in encoded_model().items()}
-    with pytest.raises(Malformed) as caught:
-        weights.unpack(weights.encode(encoded, SPECS), *FORM)
+    with pytest.raises(MalformedError) as caught:
+        weights.unpack(weights.encode(encoded, SPECS), FORM)
     assert caught.value.code == "VALUE"
 
 
@@ -320,7 +321,7 @@ def obvious_violations(encoded: Arrays, arch: str, num_classes: int, normalizati
     """`weights.value_violations` once more: slow, element by element, and plain to see."""
     found: list[tuple[Code, str]] = []
     chain = layers(arch, num_classes)
-    for name, length in input_scalings(arch, normalization).items():
+    for name, length in input_scalings(ModelForm(arch, num_classes, normalization)).items():
         found += obvious_row_violations(name, encoded[name], [0] * length, encoded[f"{name}.exponent"])
         if name == "input.scale" and any(int(value) <= 0 for value in encoded[name]):
             found.append((Code.VALUE, name))
@@ -379,7 +380,7 @@ def test_the_rules_for_values_are_those_of_a_slow_and_obvious_twin(data: st.Data
         patch.setattr(architecture, "FEATURE_DIM", SMALL[1].units)
         assert layers("small", 2) == SMALL
         encoded: Arrays = {}
-        for spec in tensor_specs("small", 2, "none"):
+        for spec in tensor_specs(ModelForm("small", 2, "none")):
             of = BIASES if spec.dtype == "I16" else EXPONENTS if spec.name.endswith("exponent") else EDGES
             length = int(np.prod(spec.shape))
             values = data.draw(st.lists(of, min_size=length, max_size=length))
@@ -394,7 +395,8 @@ def test_the_rules_for_values_are_those_of_a_slow_and_obvious_twin(data: st.Data
                 for part in parts:
                     part[:] = part[order]
         found = [
-            (violation.rule, violation.where) for violation in weights.value_violations(encoded, "small", 2, "none")
+            (violation.rule, violation.where)
+            for violation in weights.value_violations(encoded, ModelForm("small", 2, "none"))
         ]
         assert sorted(found) == sorted(obvious_violations(encoded, "small", 2, "none"))
 
@@ -407,17 +409,17 @@ def test_the_twin_agrees_about_whole_models_with_a_few_changed_values(seed: int)
     for name in rng.choice(sorted(encoded), 3):
         array = encoded[name]
         array.flat[rng.integers(array.size)] = rng.choice([np.iinfo(array.dtype).min, 0, 1, 100])
-    found = [(violation.rule, violation.where) for violation in weights.value_violations(encoded, *FORM)]
+    found = [(violation.rule, violation.where) for violation in weights.value_violations(encoded, FORM)]
     assert found == obvious_violations(encoded, *FORM)
 
 
 @pytest.mark.parametrize("scale", [0, -64])
 def test_an_input_scale_that_is_not_positive_is_refused(scale: int) -> None:
-    form = ("mlp-stats-v1", 4, "none")
-    encoded = weights.decode(weights.pack(random_model(*form), *form), tensor_specs(*form))
+    form = ModelForm("mlp-stats-v1", 4, "none")
+    encoded = weights.decode(weights.pack(random_model(*form), form), tensor_specs(form))
     encoded["input.scale"] = encoded["input.scale"].copy()
     encoded["input.scale"][7] = scale
     encoded["input.scale.exponent"] = np.full_like(encoded["input.scale.exponent"], -20)
-    with pytest.raises(Malformed, match=r"input\.scale") as caught:
-        weights.unpack(weights.encode(encoded, tensor_specs(*form)), *form)
+    with pytest.raises(MalformedError, match=r"input\.scale") as caught:
+        weights.unpack(weights.encode(encoded, tensor_specs(form)), form)
     assert caught.value.code == "VALUE"

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.containment.launcher import Task, carry_out_contained, surroundings_of
 from protocol.containment.walls import DEFAULT_LEAST, Conditions
-from protocol.errors import ContainmentFault, ProtocolError
+from protocol.errors import ContainmentError, ProtocolError
 from protocol.sandbox.landlock import landlock_abi
 
 pytestmark = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
@@ -41,7 +41,7 @@ def test_a_source_sites_program_reads_its_order_and_nothing_else(site, capfd):
 
 
 def test_a_source_sites_program_opens_no_socket_and_the_attempt_is_known(site):
-    with pytest.raises(ContainmentFault, match="1 attempts to reach a network") as caught:
+    with pytest.raises(ContainmentError, match="1 attempts to reach a network") as caught:
         carry_out(site, "call")
     assert caught.value.exit_code == 15
     assert json.loads((site / "out" / "outcomes.json").read_text()) == {"a socket": "EPERM"}

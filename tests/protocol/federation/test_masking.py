@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from scipy.stats import chisquare
 
-from protocol.errors import Code, Malformed, Refused
+from protocol.errors import Code, MalformedError, RefusedError
 from protocol.federation.masking import (
     ID_BYTES,
     LARGEST,
@@ -97,14 +97,14 @@ def test_sites_that_hold_their_arrays_in_another_order_are_summed_alike():
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_a_number_that_is_not_finite_or_too_large_is_refused_and_never_cut(bad, dtype):
     answer = {"a": np.zeros(3, dtype), "b": np.array([0.0, bad], dtype)}
-    with pytest.raises(Refused, match="not finite or exceeds") as caught:
+    with pytest.raises(RefusedError, match="not finite or exceeds") as caught:
         to_integers(answer, 8.0)
     assert caught.value.code is Code.RANGE
 
 
 @pytest.mark.parametrize("largest", [0.0, -1.0, LARGEST * 1.01, np.inf, np.nan])
 def test_a_bound_that_could_overflow_the_sum_is_refused(largest):
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         to_integers({"a": np.zeros(3)}, largest)
 
 
@@ -149,7 +149,7 @@ def test_sites_that_were_asked_different_questions_add_up_to_noise(others):
     values = to_integers({"a": np.zeros(1 << 16)}, 8.0)
     total = np.add.reduce(masked_answers([values] * 3, [QUESTION, *others]))
     assert uniform_bytes_p(total) > 1e-10
-    with pytest.raises(Refused, match="different questions"):
+    with pytest.raises(RefusedError, match="different questions"):
         from_integers(total, {"a": (1 << 16,)}, num_sites=3, largest=8.0)
 
 
@@ -219,10 +219,10 @@ HOSTILE = {
 def test_offers_that_are_not_one_of_every_site_are_refused_and_nothing_leaves(make):
     keys = round_keys()
     offers = make(*(key.offer() for key in keys))
-    with pytest.raises(Refused, match="nothing was masked; repeat the step") as caught:
+    with pytest.raises(RefusedError, match="nothing was masked; repeat the step") as caught:
         keys[0].mask(np.zeros(4, np.uint64), offers, QUESTION)
     assert caught.value.code is Code.OFFER
-    with pytest.raises(Refused, match="masked an answer already"):  # no second guess with the same key
+    with pytest.raises(RefusedError, match="masked an answer already"):  # no second guess with the same key
         keys[0].mask(np.zeros(4, np.uint64), [key.offer() for key in keys], QUESTION)
 
 
@@ -230,7 +230,7 @@ def test_offers_that_are_not_one_of_every_site_are_refused_and_nothing_leaves(ma
 def test_a_key_of_low_order_is_refused_even_if_a_member_signed_it(point):
     keys = round_keys()
     offers = [keys[0].offer(), keys[1].offer(), signed_by_hand(2, point)]
-    with pytest.raises(Refused, match="agrees on nothing"):
+    with pytest.raises(RefusedError, match="agrees on nothing"):
         keys[0].mask(np.zeros(4, np.uint64), offers, QUESTION)
 
 
@@ -261,7 +261,7 @@ def test_a_round_key_masks_once():
     offers = [key.offer() for key in keys]
     keys[0].mask(np.zeros(4, np.uint64), offers, QUESTION)
     assert keys[0]._secret is None
-    with pytest.raises(Refused, match="masked an answer already") as caught:
+    with pytest.raises(RefusedError, match="masked an answer already") as caught:
         keys[0].mask(np.zeros(4, np.uint64), offers, QUESTION)
     assert caught.value.code is Code.STATE
 
@@ -286,13 +286,13 @@ BAD_ROSTERS = {
 
 @pytest.mark.parametrize(("own", "peers"), BAD_ROSTERS.values(), ids=BAD_ROSTERS.keys())
 def test_a_roster_that_would_not_keep_a_secret_is_refused(own, peers):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         Roster(own, peers)
     assert (caught.value.code, caught.value.exit_code) == (Code.POLICY, 11)
 
 
 def test_a_roster_without_this_sites_key_makes_no_round_key():
-    with pytest.raises(Refused, match="not its own key of the roster"):
+    with pytest.raises(RefusedError, match="not its own key of the roster"):
         RoundKey(Roster(PUBLICS[0], PUBLICS[1:3]), NODE_KEYS[5], run=RUN, step=STEP)
 
 
@@ -306,7 +306,7 @@ def test_all_sites_of_a_roster_see_the_same_one():
 @pytest.mark.parametrize("name", ["", "x" * 65, "round\n1", "Runde 1ä", "\0"])
 def test_a_run_or_step_without_a_plain_name_is_refused(name):
     for names in ({"run": name, "step": STEP}, {"run": RUN, "step": name}):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             RoundKey(roster_of(0), NODE_KEYS[0], **names)
 
 
@@ -324,7 +324,7 @@ def test_a_run_or_step_without_a_plain_name_is_refused(name):
 )
 def test_what_is_no_vector_or_no_digest_is_not_masked(values, digest):
     keys = round_keys()
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         keys[0].mask(values, [key.offer() for key in keys], digest)
 
 
@@ -339,10 +339,10 @@ def test_what_is_no_vector_or_no_digest_is_not_masked(values, digest):
     ],
 )
 def test_answers_that_cannot_be_summed_are_refused(vectors):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         sum_masked(vectors)
 
 
 def test_a_sum_of_another_length_than_the_arrays_is_refused():
-    with pytest.raises(Malformed, match="another length"):
+    with pytest.raises(MalformedError, match="another length"):
         from_integers(np.zeros(4, np.uint64), {"a": (5,)}, num_sites=3, largest=1.0)

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from protocol.errors import Malformed
+from protocol.errors import MalformedError
 from protocol.federation import messages
 from protocol.federation.messages import (
     FAILED,
@@ -53,13 +53,13 @@ def test_a_stream_that_has_ended_holds_no_question_and_no_answer():
 
 @pytest.mark.parametrize("length", [1, 11, 13, -1])
 def test_a_frame_that_is_cut_short_is_refused(length):
-    with pytest.raises(Malformed, match="cut short"):
+    with pytest.raises(MalformedError, match="cut short"):
         read_question(io.BytesIO(question_frame(QUESTION)[:length]))
 
 
 @pytest.mark.parametrize("lengths", [(MAX_HEAD_BYTES + 1, 0), (2, messages.MAX_BODY_BYTES + 1), (2**32 - 1, 2**64 - 1)])
 def test_lengths_are_bounded_before_anything_is_read(lengths):
-    with pytest.raises(Malformed, match="longer"):
+    with pytest.raises(MalformedError, match="longer"):
         read_answer(io.BytesIO(struct.pack("<IQ", *lengths)))
 
 
@@ -79,25 +79,25 @@ def test_lengths_are_bounded_before_anything_is_read(lengths):
     ],
 )
 def test_a_question_has_one_head(head):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         read_question(frame(head))
 
 
 def test_an_answer_says_one_of_two_words_and_no_other():
-    with pytest.raises(Malformed, match="another head"):
+    with pytest.raises(MalformedError, match="another head"):
         read_answer(frame({"error": "/home/ward/speech.wav is gone", "fields": {}}))
 
 
 @pytest.mark.parametrize("body", [b"\0" * 9, b"\xff" * 100])
 def test_a_body_that_is_no_safetensors_is_refused(body):
-    with pytest.raises(Malformed, match="safetensors"):
+    with pytest.raises(MalformedError, match="safetensors"):
         read_answer(frame({"error": "", "fields": {}}, body))
 
 
 def test_fields_are_few_and_short():
     assert checked_fields({"a": 1}) == {"a": 1}
     for fields in ({f"f{number}": 1 for number in range(65)}, {"a": "x" * 70_000}, {1: "a"}, {"a": b"x"}, [1]):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             checked_fields(fields)
 
 
@@ -106,7 +106,7 @@ def test_what_no_frame_can_hold_is_refused_where_it_is_written():
         Question(run=1, kind="train", fields={"n" * 2 * MAX_HEAD_BYTES: 1}),
         Question(run=1, kind="train", fields={f"f{number}": "x" * 60_000 for number in range(30)}),
     ):
-        with pytest.raises(Malformed, match="longer"):
+        with pytest.raises(MalformedError, match="longer"):
             question_frame(question)
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from protocol.errors import Code, KeyFault, Unauthentic
+from protocol.errors import Code, KeyFileError, UnauthenticError
 from protocol.federation.node_keys import (
     SIGNATURE_BYTES,
     load_node_key,
@@ -64,7 +64,7 @@ def test_an_encrypted_key_lies_on_the_disk_as_one_and_goes_through_a_pipe_as_tex
 def test_a_key_that_is_there_is_never_overwritten(tmp_path):
     make_node_key(tmp_path / "node.key")
     before = (tmp_path / "node.key").read_bytes()
-    with pytest.raises(KeyFault, match="is there already") as caught:
+    with pytest.raises(KeyFileError, match="is there already") as caught:
         make_node_key(tmp_path / "node.key")
     assert caught.value.code is Code.KEY_EXISTS
     assert (tmp_path / "node.key").read_bytes() == before
@@ -72,7 +72,7 @@ def test_a_key_that_is_there_is_never_overwritten(tmp_path):
 
 def test_a_passphrase_that_is_too_short_makes_no_key(tmp_path, monkeypatch):
     with_passphrase(monkeypatch, tmp_path, b"short")
-    with pytest.raises(KeyFault, match="too short"):
+    with pytest.raises(KeyFileError, match="too short"):
         make_node_key(tmp_path / "node.key")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["passphrase"]
 
@@ -86,7 +86,7 @@ def test_a_locked_key_opens_with_its_own_passphrase_alone(tmp_path, monkeypatch,
         monkeypatch.setattr("protocol.identity.passphrase._at_a_terminal", lambda: False)
     else:
         with_passphrase(monkeypatch, tmp_path, given)
-    with pytest.raises(KeyFault) as caught:
+    with pytest.raises(KeyFileError) as caught:
         load_node_key(tmp_path / "node.key")
     assert (caught.value.code, caught.value.exit_code) == (Code.KEY_LOCKED, 3)
 
@@ -95,7 +95,7 @@ def test_a_locked_key_opens_with_its_own_passphrase_alone(tmp_path, monkeypatch,
 def test_a_private_key_that_others_can_read_is_refused(tmp_path, mode):
     make_node_key(tmp_path / "node.key")
     (tmp_path / "node.key").chmod(mode)
-    with pytest.raises(KeyFault, match="chmod 600") as caught:
+    with pytest.raises(KeyFileError, match="chmod 600") as caught:
         load_node_key(tmp_path / "node.key")
     assert caught.value.code is Code.KEY_EXPOSED
 
@@ -106,7 +106,7 @@ def test_a_private_key_of_another_kind_is_refused(tmp_path, monkeypatch, key, is
     with_passphrase(monkeypatch, tmp_path, PASSPHRASE)
     (tmp_path / "node.key").write_bytes(private_pem(key, PASSPHRASE if is_locked else None))
     (tmp_path / "node.key").chmod(0o600)
-    with pytest.raises(KeyFault, match="no node key") as caught:
+    with pytest.raises(KeyFileError, match="no node key") as caught:
         load_node_key(tmp_path / "node.key")
     assert caught.value.code is Code.KEY_DAMAGED
 
@@ -115,7 +115,7 @@ def test_a_private_key_of_another_kind_is_refused(tmp_path, monkeypatch, key, is
 def test_a_public_key_of_another_kind_is_refused(tmp_path, key):
     path = tmp_path / "peer.pub"
     path.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
-    with pytest.raises(KeyFault, match="no node key"):
+    with pytest.raises(KeyFileError, match="no node key"):
         load_public(path)
 
 
@@ -125,7 +125,7 @@ def test_a_damaged_or_missing_key_file_is_a_fault_of_keys(tmp_path, content):
         if content is not None:
             (tmp_path / name).write_bytes(content)
             (tmp_path / name).chmod(0o600)
-        with pytest.raises(KeyFault):
+        with pytest.raises(KeyFileError):
             load(tmp_path / name)
 
 
@@ -144,5 +144,5 @@ def test_a_signature_holds_for_its_statement_and_its_key_alone():
         (key.public_key(), b"statement", bytes(SIGNATURE_BYTES)),
         (key.public_key(), b"statement", b""),
     ]:
-        with pytest.raises(Unauthentic):
+        with pytest.raises(UnauthenticError):
             verify(public, statement, given)

@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from protocol.errors import Malformed
+from protocol.errors import MalformedError
 from protocol.federation import records
 from protocol.federation.messages import FAILED, REFUSED, Answer
 from protocol.federation.records import answer_of, arrays_of, content_of, question_of, record_of, reply_of
@@ -59,7 +59,7 @@ def test_a_reply_of_a_failure_holds_one_word(word):
     ],
 )
 def test_records_that_are_no_question_are_refused(content):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         question_of(message(content))
 
 
@@ -80,11 +80,11 @@ def npy(array: np.ndarray) -> bytes:
     ],
 )
 def test_an_array_that_is_damaged_or_would_run_something_is_refused(data, stype):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         arrays_of(ArrayRecord({"w": Array("float32", (1,), stype, data)}))
 
 
 def test_bytes_are_counted_before_an_array_is_read(monkeypatch):
     monkeypatch.setattr(records, "MAX_BODY_BYTES", 10)
-    with pytest.raises(Malformed, match="longer"):
+    with pytest.raises(MalformedError, match="longer"):
         arrays_of(record_of(ARRAYS))

@@ -5,11 +5,12 @@ import pytest
 
 from protocol.bundle import weights
 from protocol.bundle.architecture import ARCHITECTURES, tensor_specs
-from protocol.errors import Refused
+from protocol.bundle.form import ModelForm
+from protocol.errors import RefusedError
 from protocol.federation import update
 
 ARCH, CLASSES = "mlp-stats-v1", 4
-SPECS = tensor_specs(ARCH, CLASSES, "corpus")
+SPECS = tensor_specs(ModelForm(ARCH, CLASSES, "corpus"))
 LONGEST = 2.0
 
 
@@ -71,8 +72,8 @@ def too_long(encoded):
 
 @pytest.mark.parametrize("spoil", [one_more_tensor, one_byte_more, other_classes, free_exponent, too_long])
 def test_what_is_no_update_does_not_leave(spoil):
-    encoded = weights.quantize(random_update(), ARCH, CLASSES, "corpus")
-    with pytest.raises(Refused):
+    encoded = weights.quantize(random_update(), ModelForm(ARCH, CLASSES, "corpus"))
+    with pytest.raises(RefusedError):
         update.check_update(spoil(encoded), ARCH, CLASSES, LONGEST)
 
 
@@ -86,7 +87,7 @@ def test_a_sum_of_updates_may_be_as_long_as_so_many_rounds_come_to():
         (9.0, drawn | {"head.bias": np.zeros(CLASSES)}),
         (9.0, {name: array for name, array in drawn.items() if name != "head.bias"}),
     ):
-        with pytest.raises(Refused, match="no sum of updates"):
+        with pytest.raises(RefusedError, match="no sum of updates"):
             update.refuse_foreign(change, ARCH, CLASSES, longest)
 
 
@@ -94,7 +95,7 @@ def test_copies_count_against_the_budget_and_are_listed(tmp_path):
     data = update.encode_update(random_update(), ARCH, CLASSES)
     for _ in range(2):
         update.keep_copy(tmp_path, b"w" * 32, data, budget=2)
-    with pytest.raises(Refused, match="2 updates of this model have left"):
+    with pytest.raises(RefusedError, match="2 updates of this model have left"):
         update.keep_copy(tmp_path, b"w" * 32, data, budget=2)
     update.keep_copy(tmp_path, b"v" * 32, data, budget=2)
     listing = update.list_left(tmp_path)

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from protocol.errors import Unauthentic
+from protocol.errors import UnauthenticError
 from protocol.identity import signing
 from protocol.identity.identities import (
     ENDORSEMENT_OID,
@@ -117,14 +117,14 @@ ENDORSEMENT = signing.raw_public_key(IDENTITY.signing_key) + bytes(64)
     ],
 )
 def test_a_certificate_that_is_not_endorsed_to_the_letter_is_refused(certificate: bytes) -> None:
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         endorsed_fingerprint(certificate)
 
 
 def test_an_endorsement_cannot_be_moved_to_another_tls_key() -> None:
     carried = IDENTITY.certificate.extensions.get_extension_for_oid(ENDORSEMENT_OID).value
     assert isinstance(carried, x509.UnrecognizedExtension)
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         endorsed_fingerprint(forged(tls_key=OTHER.tls_key, endorsement=carried.value))
     assert caught.value.code == "SIG_INVALID"
 
@@ -134,12 +134,12 @@ def test_no_flipped_bit_of_a_certificate_makes_it_say_something_else() -> None:
     signed_part = certificate.index(IDENTITY.certificate.tbs_certificate_bytes)
     signature = signed_part + len(IDENTITY.certificate.tbs_certificate_bytes)
     for bit in range(8 * signature):
-        with pytest.raises(Unauthentic):
+        with pytest.raises(UnauthenticError):
             endorsed_fingerprint(flipped(certificate, bit))
     for bit in range(8 * signature, 8 * len(certificate)):  # some encodings of one ECDSA signature are equivalent
         try:
             assert endorsed_fingerprint(flipped(certificate, bit)) == IDENTITY.fingerprint
-        except Unauthentic:
+        except UnauthenticError:
             continue
 
 
@@ -187,14 +187,14 @@ def test_a_source_endorses_its_online_key() -> None:
 def test_an_online_key_without_its_sources_word_is_refused(
     endorsement: bytes, public_key: bytes, issuer: bytes, code: str
 ) -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         check_online(endorsement, public_key, issuer)
     assert caught.value.code == code
 
 
 def test_every_flipped_bit_of_an_online_endorsement_is_refused() -> None:
     for bit in range(8 * len(ONLINE_ENDORSEMENT)):
-        with pytest.raises(Unauthentic):
+        with pytest.raises(UnauthenticError):
             check_online(flipped(ONLINE_ENDORSEMENT, bit), PUBLIC_ONLINE_KEY, OTHER.fingerprint)
 
 

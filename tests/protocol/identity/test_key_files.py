@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import KeyFault, StorageFault
+from protocol.errors import FileError, KeyFileError
 from protocol.identity import signing
 from protocol.identity.identities import Identity, Role, check_online, create_identity
 from protocol.identity.key_files import (
@@ -81,10 +81,10 @@ def test_a_source_has_an_online_key_and_a_target_a_sealing_key(tmp_path: Path) -
 def test_a_passphrase_opens_what_it_has_locked(tmp_path: Path, identity: Identity) -> None:
     write_identity(identity, tmp_path, b"correct horse battery")
     assert load_identity(tmp_path, b"correct horse battery").fingerprint == identity.fingerprint
-    with pytest.raises(KeyFault, match="ECAN_PASSPHRASE_FILE") as caught:
+    with pytest.raises(KeyFileError, match="ECAN_PASSPHRASE_FILE") as caught:
         load_identity(tmp_path)
     assert caught.value.code == "KEY_LOCKED"
-    with pytest.raises(KeyFault, match="give the right one") as caught:
+    with pytest.raises(KeyFileError, match="give the right one") as caught:
         load_identity(tmp_path, b"correct horse staple")
     assert caught.value.code == "KEY_LOCKED"
     assert caught.value.exit_code == 3
@@ -124,7 +124,7 @@ def test_the_process_on_the_network_never_needs_the_release_key(tmp_path: Path, 
 
 def test_a_target_is_no_server(tmp_path: Path) -> None:
     write_identity(TARGET, tmp_path)
-    with pytest.raises(KeyFault, match="name the source's keys folder"):
+    with pytest.raises(KeyFileError, match="name the source's keys folder"):
         load_server_identity(tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_a_server_whose_files_are_of_two_sources_is_refused(tmp_path: Path, name
     write_identity(SOURCE, tmp_path / "one")
     write_identity(create_identity(Role.SOURCE, NOW), tmp_path / "two")
     (tmp_path / "two" / name).replace(tmp_path / "one" / name)
-    with pytest.raises(KeyFault, match="do not belong together"):
+    with pytest.raises(KeyFileError, match="do not belong together"):
         load_server_identity(tmp_path / "one")
 
 
@@ -141,25 +141,25 @@ def test_a_server_whose_files_are_of_two_sources_is_refused(tmp_path: Path, name
 def test_a_server_whose_file_is_missing_or_damaged_is_refused(tmp_path: Path, name: str) -> None:
     write_identity(SOURCE, tmp_path)
     (tmp_path / name).write_bytes(b"damaged")
-    with pytest.raises(KeyFault, match=name) as caught:
+    with pytest.raises(KeyFileError, match=name) as caught:
         load_server_identity(tmp_path)
     assert caught.value.code == "KEY_DAMAGED"
     (tmp_path / name).unlink()
-    with pytest.raises(KeyFault, match=name) as caught:
+    with pytest.raises(KeyFileError, match=name) as caught:
         load_server_identity(tmp_path)
     assert caught.value.code == "KEY_MISSING"
 
 
 def test_a_locked_server_says_so(tmp_path: Path) -> None:
     write_identity(SOURCE, tmp_path, b"correct horse battery")
-    with pytest.raises(KeyFault) as caught:
+    with pytest.raises(KeyFileError) as caught:
         load_server_identity(tmp_path)
     assert caught.value.code == "KEY_LOCKED"
 
 
 def test_an_identity_is_never_overwritten(tmp_path: Path) -> None:
     write_identity(TARGET, tmp_path)
-    with pytest.raises(KeyFault) as caught:
+    with pytest.raises(KeyFileError) as caught:
         write_identity(SOURCE, tmp_path)
     assert caught.value.code == "KEY_EXISTS"
     assert load_identity(tmp_path).fingerprint == TARGET.fingerprint
@@ -179,7 +179,7 @@ def test_a_key_that_others_can_read_is_refused_with_the_remedy(
 ) -> None:
     write_identity(identity, tmp_path)
     (tmp_path / name).chmod(mode)
-    with pytest.raises(KeyFault, match="chmod 600") as caught:
+    with pytest.raises(KeyFileError, match="chmod 600") as caught:
         load_identity(tmp_path)
     assert caught.value.code == "KEY_EXPOSED"
 
@@ -188,7 +188,7 @@ def test_a_key_that_others_can_read_is_refused_with_the_remedy(
 def test_a_missing_key_file_is_named(tmp_path: Path, identity: Identity, name: str) -> None:
     write_identity(identity, tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(KeyFault, match=name) as caught:
+    with pytest.raises(KeyFileError, match=name) as caught:
         load_identity(tmp_path)
     assert caught.value.code == "KEY_MISSING"
 
@@ -197,7 +197,7 @@ def test_a_missing_key_file_is_named(tmp_path: Path, identity: Identity, name: s
 def test_a_damaged_key_file_is_named(tmp_path: Path, identity: Identity, name: str) -> None:
     write_identity(identity, tmp_path)
     (tmp_path / name).write_bytes(b"damaged")
-    with pytest.raises(KeyFault, match=name) as caught:
+    with pytest.raises(KeyFileError, match=name) as caught:
         load_identity(tmp_path)
     assert caught.value.code == "KEY_DAMAGED"
 
@@ -207,14 +207,14 @@ def test_a_key_of_the_wrong_kind_is_refused(tmp_path: Path, identity: Identity, 
     write_identity(identity, tmp_path)
     other = "signing.key" if name == "tls.key" else "tls.key"
     (tmp_path / name).write_bytes((tmp_path / other).read_bytes())
-    with pytest.raises(KeyFault, match=name) as caught:
+    with pytest.raises(KeyFileError, match=name) as caught:
         load_identity(tmp_path)
     assert caught.value.code == "KEY_DAMAGED"
 
 
 def test_a_folder_that_cannot_be_made_is_a_storage_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(StorageFault, match="cannot be made"):
+    with pytest.raises(FileError, match="cannot be made"):
         write_identity(TARGET, tmp_path / "file" / "keys")
 
 
@@ -227,5 +227,5 @@ def test_files_of_two_identities_are_not_mixed(tmp_path: Path, role: Role, name:
     write_identity(create_identity(role, NOW), tmp_path / "one")
     write_identity(create_identity(role, NOW), tmp_path / "two")
     (tmp_path / "two" / name).replace(tmp_path / "one" / name)
-    with pytest.raises(KeyFault, match="do not belong together"):
+    with pytest.raises(KeyFileError, match="do not belong together"):
         load_identity(tmp_path / "one")

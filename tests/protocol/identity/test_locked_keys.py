@@ -3,7 +3,7 @@ import stat
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from protocol.errors import KeyFault
+from protocol.errors import KeyFileError
 from protocol.identity.identities import Role, private_pem
 from protocol.identity.key_files import SIGNING_KEY_FILE, is_locked, load_ed25519_key, load_identity, write_identity
 from protocol.identity.locked_keys import BEGINS, ENDS, lock, unlock
@@ -49,9 +49,9 @@ def test_every_private_key_of_an_identity_is_written_so_and_read_again(tmp_path,
     assert is_locked(tmp_path)
     read = load_identity(tmp_path, PASSPHRASE)
     assert private_pem(read.signing_key) == private_pem(identity.signing_key)
-    with pytest.raises(KeyFault, match="does not open"):
+    with pytest.raises(KeyFileError, match="does not open"):
         load_identity(tmp_path, b"another passphrase")
-    with pytest.raises(KeyFault, match="is encrypted"):
+    with pytest.raises(KeyFileError, match="is encrypted"):
         load_identity(tmp_path)
 
 
@@ -62,7 +62,7 @@ def test_a_key_file_of_an_earlier_build_still_opens(tmp_path):
     path.chmod(0o600)
     assert is_locked(tmp_path)
     assert private_pem(load_ed25519_key(path, PASSPHRASE)) == private_pem(RELEASE_KEY)
-    with pytest.raises(KeyFault, match="does not open"):
+    with pytest.raises(KeyFileError, match="does not open"):
         load_ed25519_key(path, b"another passphrase")
 
 

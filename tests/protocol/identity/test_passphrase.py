@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import KeyFault
+from protocol.errors import KeyFileError
 from protocol.identity import passphrase
 from protocol.identity.identities import Role
 from protocol.identity.key_files import PASSPHRASE_VARIABLE, write_identity
@@ -48,7 +48,7 @@ def test_blanks_belong_to_a_passphrase(file: Path) -> None:
 )
 def test_a_file_that_holds_no_passphrase_is_refused(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-    with pytest.raises(KeyFault, match="give another") as caught:
+    with pytest.raises(KeyFileError, match="give another") as caught:
         read_passphrase()
     assert caught.value.code == "KEY_LOCKED"
 
@@ -62,14 +62,14 @@ def test_the_longest_passphrase_is_taken(file: Path, tmp_path: Path) -> None:
 def test_a_file_that_others_can_read_is_refused_with_the_remedy(file: Path, mode: int) -> None:
     file.write_bytes(WORDS)
     file.chmod(mode)
-    with pytest.raises(KeyFault, match="chmod 600") as caught:
+    with pytest.raises(KeyFileError, match="chmod 600") as caught:
         read_passphrase()
     assert caught.value.code == "KEY_EXPOSED"
 
 
 def test_a_file_that_is_not_there_is_named(file: Path) -> None:
     file.unlink()
-    with pytest.raises(KeyFault, match="check ECAN_PASSPHRASE_FILE") as caught:
+    with pytest.raises(KeyFileError, match="check ECAN_PASSPHRASE_FILE") as caught:
         read_passphrase()
     assert caught.value.code == "KEY_MISSING"
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_not_there_is_named(file: Path) -> None:
 def test_a_link_to_a_passphrase_is_not_followed(file: Path) -> None:
     file.rename(file.with_name("elsewhere"))
     file.symlink_to(file.with_name("elsewhere"))
-    with pytest.raises(KeyFault, match="cannot be read"):
+    with pytest.raises(KeyFileError, match="cannot be read"):
         read_passphrase()
 
 
@@ -96,23 +96,23 @@ def test_a_locked_folder_is_given_its_passphrase(file: Path, tmp_path: Path) -> 
 @pytest.mark.usefixtures("nobody")
 def test_without_a_file_and_a_terminal_there_is_no_passphrase() -> None:
     assert read_passphrase() is None
-    with pytest.raises(KeyFault, match="nobody to ask"):
+    with pytest.raises(KeyFileError, match="nobody to ask"):
         new_passphrase()
 
 
 def test_a_short_passphrase_is_not_taken_for_new_keys(file: Path) -> None:
     file.write_bytes(b"x" * 15)
     assert read_passphrase() == b"x" * 15
-    with pytest.raises(KeyFault, match="too short"):
+    with pytest.raises(KeyFileError, match="too short"):
         new_passphrase()
 
 
 ASK = """
-from protocol.errors import KeyFault
+from protocol.errors import KeyFileError
 from protocol.identity.passphrase import new_passphrase, read_passphrase
 try:
     print("got", {function}().decode())
-except KeyFault as fault:
+except KeyFileError as fault:
     print("fault", fault)
 """
 

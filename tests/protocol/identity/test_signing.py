@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.errors import Code, Malformed, ProtocolError, Unauthentic
+from protocol.errors import Code, MalformedError, ProtocolError, UnauthenticError
 from protocol.identity import signing
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, code_only, flipped, says_what_to_do
 
@@ -44,7 +44,7 @@ def test_the_pre_authentication_encoding_is_that_of_dsse() -> None:
 
 
 def test_an_unknown_key_is_refused() -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         opened(signing.sign(TYPE, PAYLOAD, OTHER_KEY))
     assert caught.value.code == "KEY_UNKNOWN"
     assert says_what_to_do(caught)
@@ -52,7 +52,7 @@ def test_an_unknown_key_is_refused() -> None:
 
 
 def test_a_payload_of_another_type_is_refused() -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         opened(signing.sign("application/vnd.ecan.other+json", PAYLOAD, RELEASE_KEY))
     assert caught.value.code == "PAYLOAD_TYPE"
     assert TYPE in str(caught.value)
@@ -61,7 +61,7 @@ def test_a_payload_of_another_type_is_refused() -> None:
 def test_a_type_that_was_renamed_after_signing_is_refused() -> None:
     data = signing.sign("application/vnd.ecan.other+json", PAYLOAD, RELEASE_KEY)
     renamed = data.replace(b"application/vnd.ecan.other+json", TYPE.encode())
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         opened(renamed)
     assert caught.value.code == "SIG_INVALID"
 
@@ -93,7 +93,7 @@ def malleable(signature: bytes) -> bytes:
     ids=code_only,
 )
 def test_a_signature_that_does_not_hold_is_refused(data: bytes, code: str) -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         opened(data)
     assert caught.value.code == code
     assert says_what_to_do(caught)
@@ -124,7 +124,7 @@ def test_a_signature_that_does_not_hold_is_refused(data: bytes, code: str) -> No
     ids=code_only,
 )
 def test_an_envelope_has_one_form_only(data: bytes, code: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         opened(data)
     assert caught.value.code == code
     assert says_what_to_do(caught)
@@ -146,7 +146,7 @@ def test_a_bare_signature_holds_for_its_key_type_and_payload_alone() -> None:
         (signing.raw_public_key(key), "ecan/test/v1", b"payloae"),
         (b"short", "ecan/test/v1", b"payload"),
     ):
-        with pytest.raises(Unauthentic):
+        with pytest.raises(UnauthenticError):
             signing.verify_signature(public_key, signature, type_name, payload)
 
 
@@ -156,6 +156,6 @@ def test_a_key_under_which_everything_is_signed_is_refused(point: str, sign: int
     key = bytearray(bytes.fromhex(point))
     key[31] |= sign
     signature = bytes.fromhex("01" + "00" * 63)
-    with pytest.raises(Unauthentic) as refusal:
+    with pytest.raises(UnauthenticError) as refusal:
         signing.verify_signature(bytes(key), signature, "ecan/test/v1", b"anything")
     assert refusal.value.code is Code.SIG_INVALID

@@ -6,6 +6,7 @@ import pytest
 
 from protocol.bundle import architecture, weights
 from protocol.bundle.architecture import ARCHITECTURES, NORMALIZATIONS, Layer, tensor_specs
+from protocol.bundle.form import ModelForm
 from protocol.inspection import capacity
 from protocol.inspection.capacity import largest_share
 
@@ -13,21 +14,21 @@ from protocol.inspection.capacity import largest_share
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_the_bound_is_what_is_written_less_what_the_rules_take_away(arch: str, normalization: str) -> None:
-    bound = capacity.capacity(arch, 4, normalization)
-    assert bound.written == 8 * sum(spec.num_bytes for spec in tensor_specs(arch, 4, normalization))
+    bound = capacity.capacity(ModelForm(arch, 4, normalization))
+    assert bound.written == 8 * sum(spec.num_bytes for spec in tensor_specs(ModelForm(arch, 4, normalization)))
     assert bound.bits == pytest.approx(bound.written - bound.by_values - sum(bound.by_order.values()))
     assert 0.99 * bound.written < bound.bits < bound.written
     assert bound.num_bytes == math.ceil(bound.bits / 8)
 
 
 def test_the_order_of_256_units_takes_away_1684_bits() -> None:
-    bound = capacity.capacity("mlp-stats-v1", 4, "speaker")
+    bound = capacity.capacity(ModelForm("mlp-stats-v1", 4, "speaker"))
     assert bound.by_order == pytest.approx({"encoder.0": 1683.996, "bottleneck": 716.162}, abs=0.001)
 
 
 def count_accepted(normalization: str) -> int:
     """How many encodings of the registered form the verifier accepts, by trying all of them."""
-    specs = tensor_specs("tiny", 2, normalization)
+    specs = tensor_specs(ModelForm("tiny", 2, normalization))
     ranges = [
         range(-weights.MAX_WEIGHT - 1, weights.MAX_WEIGHT + 1)
         if not spec.name.endswith(("bias", "exponent"))
@@ -44,7 +45,7 @@ def count_accepted(normalization: str) -> int:
             spec.name: np.array([next(places) for _ in range(math.prod(spec.shape))], np.int8).reshape(spec.shape)
             for spec in specs
         }
-        accepted += not any(weights.value_violations(encoded, "tiny", 2, normalization))
+        accepted += not any(weights.value_violations(encoded, ModelForm("tiny", 2, normalization)))
     return accepted
 
 
@@ -62,7 +63,7 @@ def test_the_bound_is_exact_where_no_layer_follows_and_all_encodings_can_be_coun
     monkeypatch.setattr(capacity, "_HALF_WEIGHT", 1)
     monkeypatch.setattr(capacity, "_HALF_BIAS", 1)
     monkeypatch.setattr(capacity, "_LARGER_EXPONENTS", 1)
-    assert count_accepted("speaker") == round(2 ** capacity.capacity("tiny", 2, "speaker").bits)
+    assert count_accepted("speaker") == round(2 ** capacity.capacity(ModelForm("tiny", 2, "speaker")).bits)
 
 
 def test_elements_of_input_vectors_are_counted_one_by_one() -> None:

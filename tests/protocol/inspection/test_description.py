@@ -4,7 +4,7 @@ import pytest
 
 from protocol.bundle import frame as bundle
 from protocol.bundle import manifest
-from protocol.errors import Malformed, Unauthentic
+from protocol.errors import MalformedError, UnauthenticError
 from protocol.identity import signing
 from protocol.inspection.description import describe
 from tests.protocol.samples import ISSUER, manifest_of, packed, sealed, signed
@@ -61,9 +61,9 @@ def test_the_signer_is_named_and_the_signature_is_judged() -> None:
 
 def test_what_is_not_laid_out_as_a_bundle_is_not_described() -> None:
     frame = bundle.split(sealed())
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         describe(sealed() + b"\0")
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         describe(bundle.assemble(frame.envelope, b"x" + frame.weights[1:]))
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         describe(bundle.assemble(frame.envelope.replace(b"manifest", b"receipts"), frame.weights))

@@ -13,7 +13,7 @@ from protocol.bundle import sealing
 from protocol.bundle.architecture import ARCHITECTURES
 from protocol.bundle.egress import sign_bundle
 from protocol.bundle.sealing import SealingKey
-from protocol.errors import Malformed, StorageFault, Unauthentic
+from protocol.errors import FileError, MalformedError, UnauthenticError
 from protocol.identity.identities import Role, create_identity
 from protocol.identity.key_files import write_identity
 from protocol.inspection.listing import format_text, inspect
@@ -101,12 +101,12 @@ def test_a_signature_that_does_not_hold_is_said_aloud(path):
 
 def test_what_is_not_a_bundle_is_refused(path):
     path.write_bytes(flipped(sealed(), 0))
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         inspect(path)
 
 
 def test_a_file_that_does_not_exist_is_a_storage_fault(tmp_path):
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         inspect(tmp_path / "missing.ecan")
 
 
@@ -163,14 +163,14 @@ def test_with_the_key_a_sealed_file_shows_its_inside_too(sealed_path, path):
 
 
 def test_another_key_does_not_open_it(sealed_path):
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         inspect(sealed_path, SealingKey.generate())
     assert caught.value.code == "DECRYPT"
 
 
 def test_a_sealed_file_that_is_cut_is_refused(sealed_path):
     sealed_path.write_bytes(sealed_path.read_bytes()[:-1])
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         inspect(sealed_path)
 
 

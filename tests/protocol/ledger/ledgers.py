@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from protocol.errors import Code, Refused, StorageFault
+from protocol.errors import Code, FileError, RefusedError
 from protocol.ledger.grants import SealedFacts
 
 GRANT, OTHER = b"g" * 16, b"h" * 16
@@ -27,7 +27,7 @@ def stream(ledger, grant=GRANT):
 
 
 def refused(code, call, *arguments, **named):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         call(*arguments, **named)
     assert caught.value.code is code
     return str(caught.value)
@@ -42,7 +42,7 @@ def from_outside(path):
 
 
 def found_by(ledger):
-    with pytest.raises(StorageFault) as caught:
+    with pytest.raises(FileError) as caught:
         ledger.verify()
     assert caught.value.code is Code.LEDGER
     assert "restore" in str(caught.value)

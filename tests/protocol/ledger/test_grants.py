@@ -3,8 +3,16 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.errors import Code, Malformed
-from protocol.ledger.grants import CannotFollow, GrantEvent, GrantState, advance, ended_grant, read_line, write_line
+from protocol.errors import Code, MalformedError
+from protocol.ledger.grants import (
+    CannotFollowError,
+    GrantEvent,
+    GrantState,
+    advance,
+    ended_grant,
+    read_line,
+    write_line,
+)
 from tests.protocol.ledger.ledgers import FACTS, GRANT, MODEL, NOW, SITE
 
 DAY = {"grant": GRANT, "day": NOW // 86_400}
@@ -44,7 +52,7 @@ def test_in_every_state_an_event_leads_where_the_table_says_or_nowhere(state, ev
     if (state, event) in LEADS_TO:
         assert advance(record_in(state), ENTRIES[event]).state == LEADS_TO[state, event]
     else:
-        with pytest.raises(CannotFollow):
+        with pytest.raises(CannotFollowError):
             advance(record_in(state), ENTRIES[event])
 
 
@@ -58,7 +66,7 @@ def test_a_line_leaves_its_facts_in_the_record():
 
 def test_a_window_that_was_opened_is_not_opened_again():
     opened = advance(record_in("STREAMING"), ENTRIES[GrantEvent.OPENED])
-    with pytest.raises(CannotFollow):
+    with pytest.raises(CannotFollowError):
         advance(opened, ENTRIES[GrantEvent.OPENED])
 
 
@@ -71,7 +79,7 @@ def test_a_line_is_read_back_as_it_was_written(event):
 def test_a_line_with_the_facts_of_another_event_is_refused(event):
     other = GrantEvent.OPENED if event is not GrantEvent.OPENED else GrantEvent.CLOSED
     line = write_line(ENTRIES[event]).replace(f'"event":"{event}"'.encode(), f'"event":"{other}"'.encode())
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         read_line(line)
 
 

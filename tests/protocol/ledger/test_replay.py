@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.errors import Code, StorageFault
+from protocol.errors import Code, FileError
 from protocol.ledger.grants import WINDOW_S, GrantState
-from protocol.ledger.replay import EMPTY, ForeignChange, Head, compare, replay
+from protocol.ledger.replay import EMPTY, ForeignChangeError, Head, compare, replay
 from protocol.ledger.store import Ledger
 from tests.protocol.ledger.ledgers import (
     FACTS,
@@ -302,7 +302,7 @@ def test_a_bit_that_rotted_is_found_or_changes_nothing_that_counts(old, original
         copy.write_bytes(original[:place] + bytes([original[place] ^ 0x10]) + original[place + 1 :])
         try:
             Ledger(copy).verify()
-        except StorageFault:
+        except FileError:
             found += 1
         else:  # a bit of unused space
             assert told(Ledger(copy)) == told(old)
@@ -347,5 +347,5 @@ def test_a_history_is_what_the_lines_say_and_stands_for_the_rows(ledger, path):
 )
 def test_rows_that_the_lines_did_not_leave_are_found(ledger, path, rows, releases):
     history = replay(lines_of(ledger, path))
-    with pytest.raises(ForeignChange):
+    with pytest.raises(ForeignChangeError):
         compare(history, rows(ledger.find(GRANT)), releases)

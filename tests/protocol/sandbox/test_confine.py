@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import ContainmentFault
+from protocol.errors import ContainmentError
 from protocol.federation.coordinator_keys import make_coordinator_keys
 from protocol.sandbox import confine, kernel, probes, system_calls
 from protocol.sandbox import network as network_module
@@ -560,7 +560,7 @@ landlock._allow_calls = lambda *_: None
 confine(network=Network.call({ports[0]}), **folders)
 try:
     probe_denied([outside], network=Network.call({ports[0]}))
-except sandbox.ContainmentFault as fault:
+except sandbox.ContainmentError as fault:
     print(json.dumps(str(fault)))
 """
     assert "could call another port" in str(result(code, place))
@@ -602,7 +602,7 @@ os.dup2(loose.fileno(), 0)
 for network in (Network.SERVE, Network.call(443)):
     try:
         confine(network=network, **folders)
-    except sandbox.ContainmentFault as fault:
+    except sandbox.ContainmentError as fault:
         print(json.dumps(str(fault)))
 """
     done = child(code, place)
@@ -635,7 +635,7 @@ def let_through(called, *given):
 sandbox.syscall = landlock.syscall = probes.syscall = let_through
 try:
     probe_denied([], network=Network.call(443))
-except sandbox.ContainmentFault as fault:
+except sandbox.ContainmentError as fault:
     print(json.dumps(str(fault)))
 """
     assert "The walls do not hold" in str(result(code, place))
@@ -643,12 +643,12 @@ except sandbox.ContainmentFault as fault:
 
 def test_the_probes_themselves_fail_before_the_walls_stand(place):
     for paths in ([place / "outside" / "secret"], [place / "outside"]):
-        with pytest.raises(ContainmentFault, match="within reach") as caught:
+        with pytest.raises(ContainmentError, match="within reach") as caught:
             probe_denied(paths, network=Network.SERVE)
         assert caught.value.exit_code == 15
     assert sorted(path.name for path in (place / "outside").iterdir()) == ["cut", "secret", "socket"]
     for network in (Network.SERVE, Network.NONE, Network.call(443)):
-        with pytest.raises(ContainmentFault, match="socket"):
+        with pytest.raises(ContainmentError, match="socket"):
             probe_denied([], network=network)
 
 
@@ -677,7 +677,7 @@ def let_through(called, *given):
 sandbox.syscall = landlock.syscall = probes.syscall = let_through
 try:
     probe_denied([], network=Network.NONE)
-except sandbox.ContainmentFault as fault:
+except sandbox.ContainmentError as fault:
     print(json.dumps(what in str(fault)))
 """
     assert result(code, place) is True
@@ -686,7 +686,7 @@ except sandbox.ContainmentFault as fault:
 def test_a_file_that_can_be_opened_for_neither_is_within_reach(place, monkeypatch):
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, flags, *more: real(path, flags, *more) if flags & 3 == 3 else deny())
-    with pytest.raises(ContainmentFault, match="within reach"):
+    with pytest.raises(ContainmentError, match="within reach"):
         probe_denied([place / "outside" / "secret"], network=Network.SERVE)
 
 
@@ -698,7 +698,7 @@ gaps = []
 for gap in (readable, readable / "file", writable, removable):
     try:
         probe_denied([outside, gap], network=Network.NONE)
-    except sandbox.ContainmentFault as fault:
+    except sandbox.ContainmentError as fault:
         gaps.append(str(gap) in str(fault))
 print(json.dumps(gaps))
 """
@@ -711,7 +711,7 @@ stop = threading.Event()
 threading.Thread(target=stop.wait).start()
 try:
     confine(network=Network.NONE, **folders)
-except sandbox.ContainmentFault as fault:
+except sandbox.ContainmentError as fault:
     print(json.dumps(str(fault)))
 stop.set()
 """
@@ -722,7 +722,7 @@ def test_a_folder_that_is_missing_is_a_fault(place):
     code = """
 try:
     confine(network=Network.NONE, readable=[place / "nothing"])
-except sandbox.ContainmentFault as fault:
+except sandbox.ContainmentError as fault:
     print(json.dumps(str(fault)))
 """
     assert "nothing" in str(result(code, place))
@@ -732,7 +732,7 @@ def test_a_kernel_without_landlock_is_refused_with_the_remedy(place):
     code = """
 try:
     confine(network=Network.NONE, **folders)
-except sandbox.ContainmentFault as fault:
+except sandbox.ContainmentError as fault:
     print(json.dumps([fault.exit_code, str(fault)]))
 """
     exit_code, message = result(code, place, before=old_kernel.forget_landlock)
@@ -763,7 +763,7 @@ import platform
 platform.machine = lambda: "pdp11"
 try:
     confine(network=Network.NONE, **folders)
-except sandbox.ContainmentFault as fault:
+except sandbox.ContainmentError as fault:
     print(json.dumps(str(fault)))
 """
     assert "processor" in str(result(code, place))

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from protocol import canonical
-from protocol.errors import Code, Malformed, ProtocolError, Unauthentic
+from protocol.errors import Code, MalformedError, ProtocolError, UnauthenticError
 from protocol.identity import signing
 from protocol.identity.identities import ONLINE_ENDORSEMENT_BYTES, Role
 from protocol.statements.offers import (
@@ -59,14 +59,14 @@ def test_a_checkpoint_comes_back_as_it_was_signed(checkpoint):
     ids=["the hash of no line", "a negative line", "a line too far", "no hash", "no line", "half a hash"],
 )
 def test_what_no_ledger_can_show_is_not_signed(change):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         sign_checkpoint(replace(CHECKPOINT, **change), SOURCE.online_key)
 
 
 def test_a_hash_has_no_room_where_nothing_was_seen():
     fields = {"v": 1, **vars(replace(CHECKPOINT, seen=0))}
     payload = canonical.write_record(fields, _CHECKPOINT, what="checkpoint")
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         open_checkpoint(signing.sign(CHECKPOINT_TYPE, payload, SOURCE.online_key), ENDORSEMENT, ISSUER)
     assert caught.value.code is Code.RANGE
 
@@ -92,7 +92,7 @@ def test_only_a_key_that_the_trusted_source_endorsed_may_speak(signer, endorseme
         (sign_offer(OFFER, signer), open_offer),
         (sign_checkpoint(CHECKPOINT, signer), open_checkpoint),
     ):
-        with pytest.raises(Unauthentic):
+        with pytest.raises(UnauthenticError):
             opened(statement, endorsement, issuer)
 
 
@@ -101,14 +101,14 @@ def test_an_offer_is_no_checkpoint_and_a_checkpoint_no_offer():
         (sign_offer(OFFER, SOURCE.online_key), open_checkpoint),
         (sign_checkpoint(CHECKPOINT, SOURCE.online_key), open_offer),
     ):
-        with pytest.raises(Unauthentic) as caught:
+        with pytest.raises(UnauthenticError) as caught:
             opened(statement, ENDORSEMENT, ISSUER)
         assert caught.value.code is Code.PAYLOAD_TYPE
 
 
 @pytest.mark.parametrize("change", [{"size": 0}, {"size": 10**15}, {"release": 0}, {"expires_s": -1}, {"grant": b"g"}])
 def test_what_no_source_may_say_is_not_signed(change):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         sign_offer(replace(OFFER, **change), SOURCE.online_key)
 
 

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from protocol.errors import Malformed, Unauthentic
+from protocol.errors import MalformedError, UnauthenticError
 from protocol.identity import signing
 from protocol.statements.receipts import Receipt, Verdict, open_receipt, sign_receipt
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY
@@ -26,14 +26,14 @@ def test_a_receipt_reads_back_as_it_was_sealed(verdict: Verdict) -> None:
 
 
 def test_a_receipt_of_another_key_is_refused() -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_receipt(sign_receipt(RECEIPT, OTHER_KEY), signer=ISSUER)
     assert caught.value.code == "KEY_UNKNOWN"
 
 
 def test_a_signed_manifest_is_no_receipt() -> None:
     payload = signing.parse_envelope(sign_receipt(RECEIPT, RELEASE_KEY)).payload
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_receipt(signing.sign("application/vnd.ecan.manifest.v1+json", payload, RELEASE_KEY), signer=ISSUER)
     assert caught.value.code == "PAYLOAD_TYPE"
 
@@ -43,5 +43,5 @@ def test_a_signed_manifest_is_no_receipt() -> None:
     [{"grant": bytes(15)}, {"sealed_sha256": bytes(31)}, {"digest": b""}, {"day": -1}, {"verdict": "maybe"}],
 )
 def test_a_receipt_out_of_range_is_not_sealed(change: dict[str, object]) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         sign_receipt(dataclasses.replace(RECEIPT, **change), RELEASE_KEY)  # type: ignore[arg-type]

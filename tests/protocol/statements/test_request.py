@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from protocol.bundle.sealing import seal, unseal
-from protocol.errors import KeyFault, Malformed, ProtocolError, Unauthentic
+from protocol.errors import KeyFileError, MalformedError, ProtocolError, UnauthenticError
 from protocol.identity import signing
 from protocol.identity.identities import Identity, Role, create_identity
 from protocol.statements.request import MAX_REQUEST_BYTES, PAYLOAD_TYPE, grant_id, open_request, sign_request
@@ -50,21 +50,21 @@ def test_each_request_is_a_grant_of_its_own() -> None:
 
 
 def test_a_certificate_of_another_site_is_refused() -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_request(resigned(certificate=OTHER_SITE.certificate_pem.decode()))
     assert caught.value.code == "IDENTITY"
 
 
 def test_a_source_cannot_ask() -> None:
-    with pytest.raises(KeyFault, match="use a target's keys"):
+    with pytest.raises(KeyFileError, match="use a target's keys"):
         sign_request(SOURCE, nonce=NONCE, day=20_500)
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_request(resigned(SOURCE, certificate=SOURCE.certificate_pem.decode()))
     assert caught.value.code == "IDENTITY"
 
 
 def test_something_else_that_the_site_signed_is_no_request() -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_request(REQUEST.replace(b"request.v1", b"receipt.v1"))
     assert caught.value.code == "PAYLOAD_TYPE"
 
@@ -94,5 +94,5 @@ def test_a_request_has_no_room_for_anything_else(changes: dict[str, object], cod
 
 def test_every_flipped_bit_of_a_request_is_refused() -> None:
     for bit in range(0, 8 * len(REQUEST), 5):  # a step that meets every bit of a byte
-        with pytest.raises((Malformed, Unauthentic)):
+        with pytest.raises((MalformedError, UnauthenticError)):
             open_request(flipped(REQUEST, bit))

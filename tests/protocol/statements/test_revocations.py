@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.errors import Malformed, ProtocolError, Unauthentic
+from protocol.errors import MalformedError, ProtocolError, UnauthenticError
 from protocol.identity import signing
 from protocol.statements.revocations import (
     MAX_REVOCATIONS_BYTES,
@@ -44,25 +44,25 @@ def test_the_longest_list_fits_and_a_longer_one_is_not_written() -> None:
     data = sign_revocations(longest, RELEASE_KEY)
     assert len(data) <= MAX_REVOCATIONS_BYTES
     assert open_revocations(data, ISSUER) == longest
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         sign_revocations(replace(longest, keys=digests | {HIGH}), RELEASE_KEY)
 
 
 @pytest.mark.parametrize("version", [0, -1, 1 << 16])
 def test_a_number_that_is_out_of_range_is_not_written(version: int) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         sign_revocations(replace(LIST, version=version), RELEASE_KEY)
     assert caught.value.code == "RANGE"
 
 
 def test_the_list_of_another_source_is_refused() -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_revocations(sign_revocations(LIST, OTHER_KEY), ISSUER)
     assert caught.value.code == "KEY_UNKNOWN"
 
 
 def test_another_signed_record_is_no_list() -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_revocations(signed("application/vnd.ecan.receipt.v1+json"), ISSUER)
     assert caught.value.code == "PAYLOAD_TYPE"
 
@@ -88,7 +88,7 @@ def test_another_signed_record_is_no_list() -> None:
     ids=code_only,
 )
 def test_a_list_has_one_form_only(data: bytes, code: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         open_revocations(data, ISSUER)
     assert caught.value.code == code
 

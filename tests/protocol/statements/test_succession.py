@@ -3,7 +3,7 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.errors import Malformed, ProtocolError, Unauthentic
+from protocol.errors import MalformedError, ProtocolError, UnauthenticError
 from protocol.identity import signing
 from protocol.statements.succession import PAYLOAD_TYPE, Succession, open_succession, sign_succession
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, code_only, flipped
@@ -30,7 +30,7 @@ def test_a_hand_over_is_read_as_it_was_written() -> None:
 
 
 def test_a_hand_over_by_another_key_than_the_trusted_one_is_refused() -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_succession(SEALED, NEW)
     assert caught.value.code == "KEY_UNKNOWN"
 
@@ -53,7 +53,7 @@ def test_a_hand_over_by_another_key_than_the_trusted_one_is_refused() -> None:
     ],
 )
 def test_a_hand_over_needs_the_word_of_both_keys(data: bytes, code: str) -> None:
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         open_succession(data, ISSUER)
     assert caught.value.code == code
 
@@ -71,21 +71,21 @@ def test_a_hand_over_needs_the_word_of_both_keys(data: bytes, code: str) -> None
     ids=code_only,
 )
 def test_a_hand_over_has_one_form_only(data: bytes, code: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         open_succession(data, ISSUER)
     assert caught.value.code == code
 
 
 def test_a_key_does_not_succeed_itself() -> None:
-    with pytest.raises(Malformed, match="itself"):
+    with pytest.raises(MalformedError, match="itself"):
         sign_succession(RELEASE_KEY, RELEASE_KEY, 1, **LAST)
-    with pytest.raises(Malformed, match="itself"):
+    with pytest.raises(MalformedError, match="itself"):
         open_succession(signed(public_key=signing.raw_public_key(RELEASE_KEY).hex()), ISSUER)
 
 
 @pytest.mark.parametrize("number", [0, 1 << 16])
 def test_a_number_that_is_out_of_range_is_not_written(number: int) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         sign_succession(RELEASE_KEY, OTHER_KEY, number, **LAST)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from protocol.errors import Code, ConnectionFault
+from protocol.errors import Code, PeerError
 from protocol.wire.address import Address, parse_address
 
 
@@ -21,6 +21,6 @@ def test_an_address_is_read_and_written_the_same_way(text, address):
     "text", ["", "host", "host:", ":1", "host:65536", "host:-1", "host:x", "::1:5", "[::1]", "a b:1", "http://a:1"]
 )
 def test_anything_else_is_refused_with_an_example(text):
-    with pytest.raises(ConnectionFault, match="HOST:PORT") as caught:
+    with pytest.raises(PeerError, match="HOST:PORT") as caught:
         parse_address(text)
     assert caught.value.code is Code.ADDRESS

@@ -8,7 +8,7 @@ import threading
 import grpc
 import pytest
 
-from protocol.errors import Code, ConnectionFault, TimedOut
+from protocol.errors import Code, PeerError, TimedOutError
 from protocol.identity.identities import Role
 from protocol.wire.address import Address
 from protocol.wire.channel import pinned_channel, start_server, trusted_certificate
@@ -54,7 +54,7 @@ def test_the_source_accepts_no_other_certificate(source):
     with (
         source.listening() as address,
         calling(address, SITE, SOURCE, shown=STRANGER) as calls,
-        pytest.raises(ConnectionFault),
+        pytest.raises(PeerError),
     ):
         calls.open()
 
@@ -83,7 +83,7 @@ def test_the_sites_of_several_requests_reach_one_source_and_nobody_else_does():
         with (
             source.listening(client_certificates=certificates) as address,
             calling(address, site, SOURCE) as calls,
-            contextlib.nullcontext() if number < 2 else pytest.raises(ConnectionFault),
+            contextlib.nullcontext() if number < 2 else pytest.raises(PeerError),
         ):
             assert calls.open().size == 6
 
@@ -103,7 +103,7 @@ def test_a_handshake_that_stands_still_is_ended_after_some_seconds(source):
 def test_the_target_accepts_no_other_source(source):
     other = new_identity(Role.SOURCE)
     with source.listening() as address:
-        with pytest.raises(ConnectionFault, match="compare the fingerprints") as caught:
+        with pytest.raises(PeerError, match="compare the fingerprints") as caught:
             trusted_certificate(address, other.fingerprint, 5)
         assert caught.value.code is Code.IDENTITY
         assert_no_connection(address, other, other.fingerprint)
@@ -111,7 +111,7 @@ def test_the_target_accepts_no_other_source(source):
 
 def test_a_target_is_no_source_even_if_its_fingerprint_is_trusted():
     impostor = SimulatedSource(STRANGER, SITE.request, b"bundle")
-    with impostor.listening() as address, pytest.raises(ConnectionFault, match="is target"):
+    with impostor.listening() as address, pytest.raises(PeerError, match="is target"):
         trusted_certificate(address, STRANGER.fingerprint, 5)
 
 
@@ -135,7 +135,7 @@ def test_a_certificate_of_another_kind_is_named_so_that_a_proxy_can_be_found(tmp
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: context.wrap_socket(listener.accept()[0], server_side=True).close())
         thread.start()
-        with pytest.raises(ConnectionFault, match="proxy") as caught:
+        with pytest.raises(PeerError, match="proxy") as caught:
             trusted_certificate(Address("127.0.0.1", listener.getsockname()[1]), SOURCE.fingerprint, 5)
         thread.join()
     assert caught.value.code is Code.IDENTITY
@@ -144,17 +144,17 @@ def test_a_certificate_of_another_kind_is_named_so_that_a_proxy_can_be_found(tmp
 def test_a_port_that_nobody_listens_on_is_a_connection_fault(silent_listener):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         free = listener.getsockname()[1]
-    with pytest.raises(ConnectionFault, match="refused"):
+    with pytest.raises(PeerError, match="refused"):
         trusted_certificate(Address("127.0.0.1", free), SOURCE.fingerprint, 5)
 
 
 def test_a_host_that_does_not_exist_is_a_connection_fault():
-    with pytest.raises(ConnectionFault, match="cannot be reached"):
+    with pytest.raises(PeerError, match="cannot be reached"):
         trusted_certificate(Address("nowhere.invalid", 1), SOURCE.fingerprint, 5)
 
 
 def test_a_listener_that_says_nothing_times_out(silent_listener):
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOutError):
         trusted_certificate(silent_listener, SOURCE.fingerprint, 0.1)
 
 
@@ -167,7 +167,7 @@ def test_a_listener_that_speaks_something_else_is_a_connection_fault(silent_list
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=greet)
         thread.start()
-        with pytest.raises(ConnectionFault):
+        with pytest.raises(PeerError):
             trusted_certificate(Address("127.0.0.1", listener.getsockname()[1]), SOURCE.fingerprint, 5)
         thread.join()
 
@@ -183,18 +183,18 @@ def listen_on(address):
 
 
 def test_a_port_in_use_is_named_with_the_reason(source):
-    with source.listening() as address, pytest.raises(ConnectionFault, match="already in use") as caught:
+    with source.listening() as address, pytest.raises(PeerError, match="already in use") as caught:
         listen_on(address)
     assert caught.value.code is Code.ADDRESS
 
 
 def test_an_address_of_another_machine_is_named_with_the_reason():
-    with pytest.raises(ConnectionFault, match="cannot be listened on"):
+    with pytest.raises(PeerError, match="cannot be listened on"):
         listen_on(Address("192.0.2.1", 0))
 
 
 def test_a_name_that_nobody_knows_is_named():
-    with pytest.raises(ConnectionFault, match=r"The name no-such-host\.invalid is not known on this machine") as caught:
+    with pytest.raises(PeerError, match=r"The name no-such-host\.invalid is not known on this machine") as caught:
         listen_on(Address("no-such-host.invalid", 7443))
     assert caught.value.code is Code.ADDRESS
 
@@ -210,7 +210,7 @@ def test_roots_of_the_machine_are_never_believed(source, monkeypatch, tmp_path):
 NOISY = """
 import socket
 from datetime import UTC, datetime
-from protocol.errors import ConnectionFault
+from protocol.errors import PeerError
 from protocol.identity.identities import Role, create_identity
 from protocol.wire.address import Address
 from protocol.wire.channel import start_server, trusted_certificate
@@ -226,7 +226,7 @@ with socket.create_connection((address.host, address.port)) as plain:
 trusted_certificate(address, source.fingerprint, 5)
 try:
     start_server(address, *arguments)
-except ConnectionFault as fault:
+except PeerError as fault:
     print(fault)
 server.stop(0).wait()
 """

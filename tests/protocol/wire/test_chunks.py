@@ -1,6 +1,6 @@
 import pytest
 
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.wire.chunks import CHUNK_BYTES, chunk_data, chunk_length, chunk_message, is_chunk_start, whole_chunks
 from protocol.wire.ecan.v1.release_pb2 import Chunk
 
@@ -44,7 +44,7 @@ FIRST, SECOND = (chunk_message(offset, b"d" * CHUNK_BYTES) for offset in (0, CHU
     ],
 )
 def test_only_the_next_chunk_is_read(message):
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         chunk_data(message, CHUNK_BYTES, CHUNK_BYTES)
     assert caught.value.code is Code.PROTOCOL
 

@@ -1,7 +1,7 @@
 import pytest
 
 from protocol.bundle.sealing import MAX_SEALED_BYTES
-from protocol.errors import Code, Malformed
+from protocol.errors import Code, MalformedError
 from protocol.wire.codec import decoder, encode
 from protocol.wire.ecan.v1 import release_pb2
 from protocol.wire.ecan.v1.release_pb2 import Chunk, FetchRequest, OpenRequest
@@ -33,7 +33,7 @@ def test_the_hand_written_chunk_of_these_tests_is_canonical():
     ],
 )
 def test_any_other_encoding_is_refused(data):
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         decoder(Chunk)(data)
     assert caught.value.code is Code.NOT_CANONICAL
 
@@ -52,12 +52,12 @@ def test_no_field_is_written_or_read_beyond_its_limit(name):
     largest, larger = (of_type(**{field: value if is_number else bytes(value)}) for value in (limit, limit + 1))
     assert decoder(of_type)(encode(largest)) == largest
     for refused in (lambda: encode(larger), lambda: decoder(of_type)(larger.SerializeToString())):
-        with pytest.raises(Malformed) as caught:
+        with pytest.raises(MalformedError) as caught:
             refused()
         assert caught.value.code is (Code.OFFSET if is_number else Code.LENGTH)
 
 
 def test_an_offset_of_eight_full_bytes_is_refused():
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         decoder(FetchRequest)(FetchRequest(offset=2**64 - 1).SerializeToString())
     assert FIELD_LIMITS["FetchRequest.offset"] == MAX_SEALED_BYTES

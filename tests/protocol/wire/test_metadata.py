@@ -1,6 +1,6 @@
 import pytest
 
-from protocol.errors import Code, ConnectionFault
+from protocol.errors import Code, PeerError
 from protocol.wire.metadata import FROM_THE_LIBRARY, refuse_metadata
 
 
@@ -19,11 +19,11 @@ def test_what_the_library_writes_passes(metadata):
     ],
 )
 def test_anything_else_is_refused(metadata):
-    with pytest.raises(ConnectionFault) as caught:
+    with pytest.raises(PeerError) as caught:
         refuse_metadata(metadata, allowed=FROM_THE_LIBRARY)
     assert caught.value.code is Code.METADATA
 
 
 def test_an_answer_has_none_at_all():
-    with pytest.raises(ConnectionFault):
+    with pytest.raises(PeerError):
         refuse_metadata([("user-agent", "grpc-python/1.85.1")])

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from protocol.errors import Code, ConnectionFault, Malformed, Refused, StorageFault, TimedOut
+from protocol.errors import Code, FileError, MalformedError, PeerError, RefusedError, TimedOutError
 from protocol.identity.identities import Role, server_name
 from protocol.statements.request import open_request
 from protocol.wire.codec import encode
@@ -51,9 +51,9 @@ def calls():
 @pytest.mark.parametrize(
     ("fault", "error", "code"),
     [
-        (Refused(Code.STATE, "secret"), Refused, Code.STATE),
-        (StorageFault(Code.LEDGER, "secret /data/patients"), ConnectionFault, Code.STORAGE),
-        (Malformed(Code.TRUNCATED, "secret"), ConnectionFault, Code.INTERNAL),
+        (RefusedError(Code.STATE, "secret"), RefusedError, Code.STATE),
+        (FileError(Code.LEDGER, "secret /data/patients"), PeerError, Code.STORAGE),
+        (MalformedError(Code.TRUNCATED, "secret"), PeerError, Code.INTERNAL),
     ],
 )
 def test_of_a_fault_only_the_sentence_in_the_table_crosses(fault, error, code):
@@ -75,12 +75,12 @@ def test_of_a_bug_nothing_crosses_and_the_source_logs_it(caplog):
 
 @pytest.mark.parametrize("timeout", [None, 3600.0])
 def test_a_call_must_set_a_deadline_of_some_minutes(calls, timeout):
-    with pytest.raises(TimedOut), explained_faults("the source"):
+    with pytest.raises(TimedOutError), explained_faults("the source"):
         calls.channel.unary_unary(OPEN)(encode(calls.opening()), timeout=timeout)
 
 
 def test_a_message_that_is_not_canonical_is_refused_by_the_source(calls):
-    with pytest.raises(Malformed), explained_faults("the source"):
+    with pytest.raises(MalformedError), explained_faults("the source"):
         calls.channel.unary_unary(OPEN)(encode(calls.opening()) + b"\x22\x04note", timeout=5)
 
 
@@ -144,7 +144,7 @@ def test_the_key_is_checked_in_every_call_and_not_by_tls_alone():
     others = pins([open_request(new_site().request)])
     with source.listening(sites=others) as address, calling(address, SITE, SOURCE) as calls:
         for call in (calls.open, calls.trust, lambda: list(calls.fetch(b"")), lambda: calls.ack(b"")):
-            with pytest.raises(ConnectionFault) as caught:
+            with pytest.raises(PeerError) as caught:
                 call()
             assert caught.value.code is Code.IDENTITY
 
@@ -155,7 +155,7 @@ def test_a_site_that_is_taken_out_while_connected_is_refused_from_the_next_call_
     with source.listening(sites=sites) as address, calling(address, SITE, SOURCE) as calls:
         assert calls.open().size == 6
         sites.clear()
-        with pytest.raises(ConnectionFault) as caught:
+        with pytest.raises(PeerError) as caught:
             calls.open()
         assert caught.value.code is Code.IDENTITY
 
@@ -195,7 +195,7 @@ def test_the_right_key_with_other_names_is_not_the_site(names):
     with (
         source.listening(client_certificates=impostor.certificate_pem) as address,
         calling(address, SITE, SOURCE, shown=impostor) as calls,
-        pytest.raises(ConnectionFault) as caught,
+        pytest.raises(PeerError) as caught,
     ):
         calls.open()
     assert caught.value.code in (Code.IDENTITY, Code.CONNECTION)  # the second one: not even TLS takes it
@@ -407,10 +407,10 @@ def wait_until(condition, within_s=15.0):
 
 
 def test_a_stream_ends_with_the_fault_after_the_bytes_before_it():
-    with Failing(Refused(Code.STATE, "")).listening() as address, calling(address, SITE, SOURCE) as calls:
+    with Failing(RefusedError(Code.STATE, "")).listening() as address, calling(address, SITE, SOURCE) as calls:
         stream = calls.fetch(b"")
         assert [len(next(stream).data) for _ in range(4)] == [65536, 65536, 65536, 3392]
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             next(stream)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from protocol.errors import Code, ConnectionFault, TimedOut
+from protocol.errors import Code, PeerError, TimedOutError
 from protocol.wire.status import PUBLIC_FAULTS, explained_faults, public_fault
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,10 +65,10 @@ def test_a_public_fault_is_one_sentence_with_a_remedy_and_room_for_nothing(fault
 @pytest.mark.parametrize(
     ("status", "error", "code"),
     [
-        (grpc.StatusCode.UNAVAILABLE, ConnectionFault, Code.CONNECTION),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, TimedOut, Code.DEADLINE),
-        (grpc.StatusCode.UNIMPLEMENTED, ConnectionFault, Code.PROTOCOL),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, ConnectionFault, Code.PROTOCOL),
+        (grpc.StatusCode.UNAVAILABLE, PeerError, Code.CONNECTION),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, TimedOutError, Code.DEADLINE),
+        (grpc.StatusCode.UNIMPLEMENTED, PeerError, Code.PROTOCOL),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, PeerError, Code.PROTOCOL),
     ],
 )
 def test_a_text_that_is_not_in_the_table_is_never_shown(status, error, code):
@@ -80,6 +80,6 @@ def test_a_text_that_is_not_in_the_table_is_never_shown(status, error, code):
 
 
 def test_a_source_without_a_free_thread_is_busy():
-    with pytest.raises(ConnectionFault) as caught, explained_faults("the source"):
+    with pytest.raises(PeerError) as caught, explained_faults("the source"):
         raise Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
     assert caught.value.code is Code.BUSY

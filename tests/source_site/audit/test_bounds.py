@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from source_site.audit.bounds import NUM_RESAMPLES, clopper_pearson, separation
 from source_site.audit.shadows import random_halves
 
@@ -64,5 +64,5 @@ def test_scores_that_are_not_known_take_no_part():
 
 
 def test_members_alone_cannot_be_told_from_others():
-    with pytest.raises(UsageFault, match="needs members and others"):
+    with pytest.raises(UsageError, match="needs members and others"):
         separation(np.ones((2, 3)), np.ones((2, 3), dtype=bool))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from protocol.bundle import frame
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from source_site.audit.report import load_report
 from source_site.audit.run import refuse_copies
 from tests.source_site.audit.samples import random_material
@@ -83,6 +83,6 @@ def test_row_s03_utterances_that_are_there_twice_are_refused_but_for_one_in_a_hu
     material = random_material(200)
     digests = material.digests
     refuse_copies(replace(material, digests=(*digests[:198], digests[0], digests[1])))
-    with pytest.raises(Refused, match="3 of 200 utterances are copies") as refusal:
+    with pytest.raises(RefusedError, match="3 of 200 utterances are copies") as refusal:
         refuse_copies(replace(material, digests=(*digests[:197], *digests[:3])))
     assert (refusal.value.code, refusal.value.exit_code) == (Code.HOLDOUT_DUP, 11)

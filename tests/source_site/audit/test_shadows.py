@@ -9,6 +9,7 @@ import pytest
 from ecan_core.errors import SettingsError, StorageError
 from ecan_core.model.predict import run
 from ecan_core.training.train import TrainSettings
+from protocol.bundle.form import ModelForm
 from source_site.audit import shadows as module
 from source_site.audit.shadows import left_out_parts, noisy_hits, random_halves, train_shadows
 from source_site.training.material import Recipe, fit_network, quantize_network
@@ -55,7 +56,7 @@ def test_an_answer_is_that_of_the_network_as_a_bundle_holds_it(tmp_path):
     found = train_shadows(MATERIAL, members, RECIPE, seed=3, folder=tmp_path, workers=1)
     network = fit_network(MATERIAL, np.flatnonzero(members[1]), RECIPE, seed=4001)
     plain = run(network, MATERIAL.inputs()).logits.numpy()
-    quantize_network(network, "mlp-stats-v1", len(CLASSES), "speaker")
+    quantize_network(network, ModelForm("mlp-stats-v1", len(CLASSES), "speaker"))
     assert np.array_equal(found.logits[1], run(network, MATERIAL.inputs()).logits.numpy())
     assert not np.array_equal(found.logits[1], plain)
 

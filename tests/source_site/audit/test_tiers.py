@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ecan_core.errors import ModelError
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from source_site.audit.bounds import Estimate, Separation
 from source_site.audit.page import format_html
 from source_site.audit.report import (
@@ -96,7 +96,7 @@ def test_a_report_that_just_clears_every_bar_passes(tier):
 def test_each_demand_that_is_missed_is_found_by_its_word(tier, change, code):
     found = list(findings(replace(passing(tier), **change), tier))
     assert {one.code for one in found} == {code}
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RefusedError) as refusal:
         require_tier(replace(passing(tier), **change), tier)
     assert (refusal.value.code, refusal.value.exit_code) == (code, 11)
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ecan_core.errors import AudioError, SettingsError
-from protocol.errors import Refused
+from protocol.errors import RefusedError
 from protocol.federation.in_process import InProcessGrid
 from source_site.federation.coordinator import federate
 from source_site.federation.member import Rules, speech_of
@@ -84,7 +84,7 @@ def trained_alone(site: Site, plan: Plan, work: Path) -> dict[str, np.ndarray]:
 
 
 def test_a_site_that_insists_on_secrecy_takes_no_part_without(corpora):
-    with pytest.raises(Refused, match="masked sums alone"):
+    with pytest.raises(RefusedError, match="masked sums alone"):
         federate_here(described(corpora), PLAN, Rules(secure=True))
 
 
@@ -98,9 +98,9 @@ def test_a_promise_is_kept_over_all_runs_of_a_book(corpora, tmp_path):
     sites = members(described(corpora), plan, Rules(max_epsilon=8.0), tmp_path)
     first = federate(InProcessGrid([one.answer for one in sites]), plan)
     assert first.facts.num_utterances >= 1
-    with pytest.raises(Refused, match="run was begun with another plan"):
+    with pytest.raises(RefusedError, match="run was begun with another plan"):
         federate(InProcessGrid([one.answer for one in sites]), replace(plan, seed=1))
-    with pytest.raises(Refused, match="above 8; its utterances have been asked for enough"):
+    with pytest.raises(RefusedError, match="above 8; its utterances have been asked for enough"):
         federate(InProcessGrid([one.answer for one in sites], run=2), plan)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import Code, KeyFault, StorageFault
+from protocol.errors import Code, FileError, KeyFileError
 from protocol.identity import signing
 from protocol.identity.identities import Role, endorsed_fingerprint
 from protocol.identity.key_files import PASSPHRASE_VARIABLE, is_locked, load_server_identity, write_identity
@@ -80,7 +80,7 @@ def test_every_grant_has_its_own_files(tmp_path):
 
 def test_keys_are_never_overwritten(tmp_path):
     fingerprint = init_keys(tmp_path / "keys")
-    with pytest.raises(KeyFault) as caught:
+    with pytest.raises(KeyFileError) as caught:
         init_keys(tmp_path / "keys")
     assert caught.value.code is Code.KEY_EXISTS
     assert load_keys(tmp_path / "keys").fingerprint.hex() == fingerprint
@@ -89,9 +89,9 @@ def test_keys_are_never_overwritten(tmp_path):
 def test_a_lost_ledger_is_not_made_again_beside_old_keys(tmp_path):
     init_keys(tmp_path / "keys")
     (tmp_path / "keys" / "ledger" / "ledger.sqlite").unlink()
-    with pytest.raises(KeyFault):
+    with pytest.raises(KeyFileError):
         init_keys(tmp_path / "keys")
-    with pytest.raises(StorageFault, match="backup"):
+    with pytest.raises(FileError, match="backup"):
         open_ledger(tmp_path / "keys").find(GRANT)
 
 
@@ -104,15 +104,15 @@ def test_a_run_that_was_killed_before_the_keys_were_there_is_repeated(tmp_path):
 
 def test_a_targets_keys_are_refused(tmp_path):
     write_identity(new_identity(Role.TARGET), tmp_path / "keys")
-    with pytest.raises(KeyFault, match="source's keys folder"):
+    with pytest.raises(KeyFileError, match="source's keys folder"):
         load_keys(tmp_path / "keys")
-    with pytest.raises(KeyFault, match="source's keys folder"):
+    with pytest.raises(KeyFileError, match="source's keys folder"):
         rotate_keys(tmp_path / "keys", now=NOW)
 
 
 def test_a_place_that_cannot_be_a_folder_is_a_storage_fault(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         init_keys(tmp_path / "file" / "keys")
 
 
@@ -145,7 +145,7 @@ def test_keys_that_do_not_open_are_not_rotated(tmp_path):
     init_keys(tmp_path / "keys", passphrase=WORDS)
     before = modes(tmp_path / "keys")
     for passphrase in (None, b"another passphrase"):
-        with pytest.raises(KeyFault) as caught:
+        with pytest.raises(KeyFileError) as caught:
             rotate_keys(tmp_path / "keys", now=NOW, passphrase=passphrase)
         assert caught.value.code is Code.KEY_LOCKED
     assert modes(tmp_path / "keys") == before
@@ -153,18 +153,18 @@ def test_keys_that_do_not_open_are_not_rotated(tmp_path):
 
 
 def test_keys_that_are_not_there_are_not_rotated(tmp_path):
-    with pytest.raises(KeyFault, match="source's keys folder"):
+    with pytest.raises(KeyFileError, match="source's keys folder"):
         rotate_keys(tmp_path / "keys", now=NOW)
 
 
 def test_a_set_of_keys_without_its_signing_key_is_not_rotated(tmp_path):
     init_keys(tmp_path / "keys")
     (tmp_path / "keys" / "signing.key").unlink()
-    with pytest.raises(KeyFault, match="restore it from a backup") as caught:
+    with pytest.raises(KeyFileError, match="restore it from a backup") as caught:
         rotate_keys(tmp_path / "keys", now=NOW)
     assert caught.value.code is Code.KEY_MISSING
     write_identity(new_identity(Role.SOURCE), tmp_path / "keys" / ".next")
-    with pytest.raises(KeyFault, match="restore it from a backup"):
+    with pytest.raises(KeyFileError, match="restore it from a backup"):
         rotate_keys(tmp_path / "keys", now=NOW)
 
 
@@ -172,7 +172,7 @@ def test_keys_of_two_identities_ask_for_the_rotation_to_be_finished(tmp_path):
     init_keys(tmp_path / "keys")
     write_identity(new_identity(Role.SOURCE), tmp_path / "keys" / ".next")
     shutil.copy(tmp_path / "keys" / ".next" / "tls.key", tmp_path / "keys" / "tls.key")
-    with pytest.raises(KeyFault, match="run `ecan-source keys rotate` again") as caught:
+    with pytest.raises(KeyFileError, match="run `ecan-source keys rotate` again") as caught:
         load_keys(tmp_path / "keys")
     assert caught.value.code is Code.KEY_DAMAGED
 
@@ -181,7 +181,7 @@ def test_what_someone_else_put_beside_the_new_keys_is_not_removed(tmp_path):
     fingerprint = init_keys(tmp_path / "keys")
     (tmp_path / "keys" / ".next").mkdir()
     (tmp_path / "keys" / ".next" / "notes").write_bytes(b"mine")
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         rotate_keys(tmp_path / "keys", now=NOW)
     assert load_keys(tmp_path / "keys").fingerprint.hex() == fingerprint
     assert (tmp_path / "keys" / ".next" / "notes").read_bytes() == b"mine"
@@ -208,7 +208,7 @@ def test_two_runs_do_not_rotate_at_once(tmp_path):
     descriptor = os.open(tmp_path / "keys", os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(StorageFault, match="Another run") as caught:
+        with pytest.raises(FileError, match="Another run") as caught:
             rotate_keys(tmp_path / "keys", now=NOW)
     finally:
         os.close(descriptor)
@@ -254,7 +254,7 @@ def present(keys: Path) -> str:
     """Which identity holds: its fingerprint, or that it takes another run to say."""
     try:
         return load_keys(keys).fingerprint.hex()
-    except KeyFault as fault:
+    except KeyFileError as fault:
         return str(fault)
 
 
@@ -309,7 +309,7 @@ def test_keys_without_their_ledger_are_not_rotated(tmp_path):
     keys = tmp_path / "keys"
     fingerprint = init_keys(keys)
     shutil.rmtree(keys / "ledger")
-    with pytest.raises(StorageFault, match="holds no ledger"):
+    with pytest.raises(FileError, match="holds no ledger"):
         rotate_keys(keys, now=NOW)
     assert load_keys(keys).fingerprint.hex() == fingerprint
 

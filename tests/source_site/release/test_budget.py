@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ecan_core.errors import ModelError
-from protocol.errors import Code, Refused, StorageFault
+from protocol.errors import Code, FileError, RefusedError
 from protocol.ledger.grants import NO_BOOK
 from source_site.release.budget import BUDGET_FILE, digest_of_book, spend
 from source_site.training.run_folder import load_run
@@ -48,7 +48,7 @@ def test_a_fourth_model_of_the_same_speech_does_not_leave(tmp_path, keys):
         assert f"{number + 1} of 3" in spent(keys, model(tmp_path, number, ["a", f"own {number}"]))
     before = (keys / BUDGET_FILE).read_bytes()
     fourth = model(tmp_path, 3, ["a"])
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RefusedError) as refusal:
         spent(keys, fourth)
     assert (refusal.value.code, refusal.value.exit_code) == (Code.RELEASE_BUDGET, 11)
     assert (keys / BUDGET_FILE).read_bytes() == before
@@ -58,7 +58,7 @@ def test_a_fourth_model_of_the_same_speech_does_not_leave(tmp_path, keys):
 def test_one_shared_utterance_is_enough_and_other_speech_counts_apart(tmp_path, keys):
     spent(keys, model(tmp_path, 0, ["a", "b"]))
     assert "1 of 1" in spent(keys, model(tmp_path, 1, ["c", "d"]), releases=1)
-    with pytest.raises(Refused, match="1 other model"):
+    with pytest.raises(RefusedError, match="1 other model"):
         spent(keys, model(tmp_path, 2, ["d", "e"]), releases=1)
 
 
@@ -75,7 +75,7 @@ def test_promises_of_models_of_the_same_speech_add_up_and_have_a_bound(tmp_path,
     second = spent(keys, model(tmp_path, 1, ["a"], noise=8.0), most_epsilon=8.0)
     one, both = (float(told.split("epsilon of ")[1].split()[0]) for told in (first, second))
     assert one < both < 2 * one
-    with pytest.raises(Refused, match="together, more than 8") as refusal:
+    with pytest.raises(RefusedError, match="together, more than 8") as refusal:
         spent(keys, model(tmp_path, 2, ["a"], noise=3.0), most_epsilon=8.0)
     assert refusal.value.code is Code.RELEASE_BUDGET
 
@@ -110,7 +110,7 @@ def test_a_record_of_other_weights_is_refused(tmp_path, keys):
 
 def test_a_damaged_book_stops_everything(tmp_path, keys):
     (keys / BUDGET_FILE).write_text("{")
-    with pytest.raises(StorageFault, match="restore it from a backup"):
+    with pytest.raises(FileError, match="restore it from a backup"):
         spent(keys, model(tmp_path, 0, ["a"]))
 
 
@@ -151,7 +151,7 @@ def test_a_book_that_has_lost_a_model_that_left_stops_everything(tmp_path, keys,
         lambda: spent(keys, model(tmp_path, 2, ["c"]), anchor=anchor),
         lambda: digest_of_book(keys, anchor),
     ):
-        with pytest.raises(Refused, match="restore the last copy") as refusal:
+        with pytest.raises(RefusedError, match="restore the last copy") as refusal:
             attempt()
         assert (refusal.value.code, refusal.value.exit_code) == (Code.RELEASE_BUDGET, 11)
     assert (path.read_bytes() if path.exists() else None) == before

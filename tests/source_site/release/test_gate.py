@@ -12,21 +12,21 @@ import pytest
 from safetensors.numpy import save
 
 from ecan_core.errors import ModelError
-from protocol.bundle.egress import EgressRefused
+from protocol.bundle.egress import EgressError
 from protocol.bundle.override import Override, sign_officer, sign_override
 from protocol.bundle.sealing import SealingKey, unseal
 from protocol.bundle.trust import ANY_AUDIT, Anchor, verify
 from protocol.bundle.weights import pack
 from protocol.errors import (
     Code,
-    ContainmentFault,
-    KeyFault,
-    Malformed,
+    ContainmentError,
+    FileError,
+    KeyFileError,
+    MalformedError,
     ProtocolError,
-    Refused,
-    StorageFault,
-    TimedOut,
-    Unauthentic,
+    RefusedError,
+    TimedOutError,
+    UnauthenticError,
 )
 from protocol.identity.identities import Role, create_identity
 from protocol.identity.key_files import write_identity
@@ -102,19 +102,19 @@ def test_an_encrypted_release_key_needs_its_passphrase(tmp_path):
     write_identity(SOURCE, tmp_path, PASSPHRASE)
     assert ask(task(tmp_path, passphrase=PASSPHRASE)).bundle
     for wrong in (None, b"another passphrase"):
-        with pytest.raises(KeyFault) as caught:
+        with pytest.raises(KeyFileError) as caught:
             ask(task(tmp_path, passphrase=wrong))
         assert caught.value.code is Code.KEY_LOCKED
 
 
 def test_the_key_of_another_identity_is_refused(tmp_path):
     write_identity(create_identity(Role.SOURCE, SOURCE.certificate.not_valid_after_utc), tmp_path)
-    with pytest.raises(KeyFault, match="do not belong together"):
+    with pytest.raises(KeyFileError, match="do not belong together"):
         ask(task(tmp_path))
 
 
 def test_a_missing_release_key_is_named(tmp_path):
-    with pytest.raises(KeyFault, match=r"signing\.key"):
+    with pytest.raises(KeyFileError, match=r"signing\.key"):
         ask(task(tmp_path))
 
 
@@ -124,7 +124,7 @@ def test_every_broken_rule_is_listed_at_once(keys):
     tensors["bank.features"] = np.zeros((400, 128), np.float32)
     tensors["bottleneck.weight"][0, 0] = np.nan
     tensors["bottleneck.bias"] = tensors["bottleneck.bias"].astype(np.float64)
-    with pytest.raises(EgressRefused) as caught:
+    with pytest.raises(EgressError) as caught:
         ask(task(keys, tensors))
     assert caught.value.exit_code == 11
     found = {(violation.rule, violation.where) for violation in caught.value.violations}
@@ -140,14 +140,14 @@ def test_every_broken_rule_is_listed_at_once(keys):
 def test_a_value_that_no_grid_holds_is_refused(keys, value):
     tensors = random_model()
     tensors["head.weight"][0, 0] = value
-    with pytest.raises(EgressRefused) as caught:
+    with pytest.raises(EgressError) as caught:
         ask(task(keys, tensors))
     assert [violation.rule for violation in caught.value.violations] == [Code.VALUE]
 
 
 def test_a_tensors_name_can_neither_begin_a_line_nor_a_column(keys):
     odd = "a\n\tb\x1b[2J\u00e9[[[[[[[[[[{{{"
-    with pytest.raises(EgressRefused) as caught:
+    with pytest.raises(EgressError) as caught:
         ask(task(keys, random_model() | {odd: np.zeros(1, np.float32)}))
     (violation,) = caught.value.violations
     assert violation.where == odd.encode("unicode_escape").decode("ascii")
@@ -155,7 +155,7 @@ def test_a_tensors_name_can_neither_begin_a_line_nor_a_column(keys):
 
 def test_a_long_list_is_cut_and_says_so(keys):
     many = {f"utterance.{number}": np.zeros(1, np.float32) for number in range(gate.MAX_LISTED + 7)}
-    with pytest.raises(EgressRefused, match="7 more are not listed"):
+    with pytest.raises(EgressError, match="7 more are not listed"):
         ask(task(keys, random_model() | many))
 
 
@@ -170,7 +170,7 @@ def test_a_file_that_is_no_safetensors_file_is_a_damaged_run(keys, weights):
 
 
 OVERRIDDEN = replace(FIELDS, **AUDITED | {"audit": "overridden", "lira_auc": 166})
-WORD = Override(weights_sha256=hashlib.sha256(pack(random_model(), *FORM)).digest(), tier=2, day=TODAY)
+WORD = Override(weights_sha256=hashlib.sha256(pack(random_model(), FORM)).digest(), tier=2, day=TODAY)
 OFFICER = sign_officer(fingerprint_of(raw_public_key(OTHER_KEY)), SOURCE.signing_key)
 SIGNED = sign_override(WORD, OTHER_KEY)
 
@@ -184,13 +184,16 @@ def test_the_officers_word_for_these_weights_and_this_tier_overrides_an_audit(ke
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (Refused, {}),
-        (Refused, {"officer": OFFICER}),
-        (Refused, {"officer": OFFICER, "override": sign_override(replace(WORD, tier=1), OTHER_KEY)}),
-        (Refused, {"officer": OFFICER, "override": sign_override(replace(WORD, weights_sha256=bytes(32)), OTHER_KEY)}),
-        (Unauthentic, {"officer": OFFICER, "override": sign_override(WORD, SOURCE.signing_key)}),
-        (Unauthentic, {"officer": sign_officer(bytes(32), OTHER_KEY), "override": SIGNED}),
-        (Malformed, {"officer": b"", "override": SIGNED}),
+        (RefusedError, {}),
+        (RefusedError, {"officer": OFFICER}),
+        (RefusedError, {"officer": OFFICER, "override": sign_override(replace(WORD, tier=1), OTHER_KEY)}),
+        (
+            RefusedError,
+            {"officer": OFFICER, "override": sign_override(replace(WORD, weights_sha256=bytes(32)), OTHER_KEY)},
+        ),
+        (UnauthenticError, {"officer": OFFICER, "override": sign_override(WORD, SOURCE.signing_key)}),
+        (UnauthenticError, {"officer": sign_officer(bytes(32), OTHER_KEY), "override": SIGNED}),
+        (MalformedError, {"officer": b"", "override": SIGNED}),
     ],
 )
 def test_a_gate_that_is_told_so_by_its_parent_alone_overrides_nothing(keys, fault, said):
@@ -201,7 +204,7 @@ def test_a_gate_that_is_told_so_by_its_parent_alone_overrides_nothing(keys, faul
 @needs_landlock
 @pytest.mark.parametrize("within_reach", [ROOT / "source_site", ROOT / "source_site" / "release" / "gate.py"])
 def test_a_gate_that_can_see_what_it_must_not_signs_nothing(keys, within_reach):
-    with pytest.raises(ContainmentFault, match="within reach") as caught:
+    with pytest.raises(ContainmentError, match="within reach") as caught:
         ask(task(keys, out_of_reach=(keys, within_reach)))
     assert caught.value.exit_code == 15
 
@@ -223,7 +226,7 @@ def test_a_kernel_that_cannot_confine_is_refused_unless_that_is_accepted(keys):
         return Answer.from_bytes(done.stdout)
 
     refused = on_an_old_kernel(task(keys, unconfined=False))
-    assert (refused.kind, refused.code) == ("ContainmentFault", Code.CONTAINMENT)
+    assert (refused.kind, refused.code) == ("ContainmentError", Code.CONTAINMENT)
     assert "accept the risk" in refused.message
     assert on_an_old_kernel(task(keys, unconfined=True)).kind == gate.SEALED
 
@@ -237,7 +240,7 @@ def test_a_gate_takes_nothing_from_its_surroundings(keys, tmp_path):
 
 
 def test_a_gate_that_takes_too_long_is_ended(keys):
-    with pytest.raises(TimedOut) as caught:
+    with pytest.raises(TimedOutError) as caught:
         ask(task(keys), timeout_s=0.001)
     assert caught.value.exit_code == 5
 
@@ -256,7 +259,7 @@ def test_a_gate_that_takes_too_long_is_ended(keys):
 )
 def test_a_frame_of_another_form_is_answered_and_not_crashed_upon(frame, code):
     answer = raw(frame)
-    assert (answer.kind, answer.code) == ("Malformed", code)
+    assert (answer.kind, answer.code) == ("MalformedError", code)
 
 
 def test_a_fault_that_nobody_foresaw_is_told_without_its_text(keys):
@@ -271,8 +274,8 @@ def test_every_kind_of_fault_comes_back_as_itself(kind):
     answer = Answer.from_bytes(Answer(kind=kind.__name__, code=Code.STORAGE, message="No; do this \u00e9.").to_bytes())
     assert answer == Answer(kind=kind.__name__, code=Code.STORAGE, message="No; do this \\xe9.")
     assert gate._kind(kind(Code.STORAGE, "")) == kind.__name__
-    assert issubclass(EgressRefused, Refused)
-    assert StorageFault in gate.FAULTS
+    assert issubclass(EgressError, RefusedError)
+    assert FileError in gate.FAULTS
 
 
 def test_a_task_comes_back_as_it_was_written(keys):
@@ -284,7 +287,7 @@ def test_a_task_comes_back_as_it_was_written(keys):
 def test_an_answer_that_was_cut_or_changed_is_not_believed(keys):
     said = raw(task(keys).to_bytes()).to_bytes()
     for damaged in (said[:-1], said[: len(said) // 2], said[:-1] + bytes([said[-1] ^ 1]), said + b"x", b""):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedError):
             Answer.from_bytes(damaged)
 
 
@@ -303,7 +306,7 @@ def test_a_gate_knows_no_network_library_and_no_speech():
 
 
 def test_a_refusal_without_a_code_is_a_failure_of_the_gate(keys, monkeypatch):
-    said = Answer(kind="Refused", message="No.").to_bytes()
+    said = Answer(kind="RefusedError", message="No.").to_bytes()
     monkeypatch.setattr("source_site.release.gate_client._talk_to_gate", lambda frame, timeout_s: said)
     with pytest.raises(ProtocolError, match="without a finding") as caught:
         ask(task(keys))

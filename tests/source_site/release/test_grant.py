@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecan_core.errors import ModelError, UsageFault
+from ecan_core.errors import ModelError, UsageError
 from protocol.bundle import frame
-from protocol.bundle.egress import EgressRefused
+from protocol.bundle.egress import EgressError
 from protocol.bundle.sealing import outline, unseal
 from protocol.bundle.stated_audit import AuditFields
 from protocol.bundle.trust import Anchor, verify
-from protocol.errors import Code, ConnectionFault, KeyFault, Malformed, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, KeyFileError, MalformedError, PeerError, RefusedError, UnauthenticError
 from protocol.identity.identities import Role
 from protocol.identity.key_files import load_identity, load_server_identity, write_identity
 from protocol.ledger.grants import GrantState
@@ -21,7 +21,7 @@ from protocol.sandbox.landlock import landlock_abi
 from protocol.wire.address import parse_address
 from source_site.keys.folder import init_keys, load_keys, open_ledger
 from source_site.release import exporter
-from source_site.release.grant import close_by_receipt, export_to_file, grant, manifest_fields
+from source_site.release.grant import Session, close_by_receipt, export_to_file, grant, manifest_fields
 from source_site.release.outbox import read_kept_request, summary
 from source_site.release.revoke import revoke_key, revoke_release
 from source_site.training.run_folder import save_run
@@ -46,15 +46,17 @@ def place(tmp_path):
     return tmp_path
 
 
+def session(place, run="run", **options):
+    return Session(run_dir=place / run, keys_dir=place / "keys", now_s=NOW_S, **UNCONFINED, **options)
+
+
 def grants(place, *requests, run="run", **options):
     paths = [place / name for name in requests or ("site.request",)]
-    return grant(place / run, place / "keys", paths, now_s=NOW_S, **UNCONFINED, **options)
+    return grant(session(place, run, **options), paths)
 
 
 def to_file(place, out="model.ecsl", run="run", **options):
-    return export_to_file(
-        place / run, place / "keys", place / "site.request", place / out, now_s=NOW_S, **UNCONFINED, **options
-    )
+    return export_to_file(session(place, run, **options), place / "site.request", place / out)
 
 
 def serve(place, *chosen, listen="127.0.0.1:0", timeout_s=0.1, announce=lambda _: None):
@@ -150,7 +152,7 @@ def test_what_is_exported_verifies_for_the_site_of_the_request_alone(place):
     assert verified.digest == record.bundle_sha256
     assert verified.manifest.classes == FACTS.classes
     assert (verified.manifest.uar_src, verified.manifest.uar_q_loss) == (161, 1)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         verify(plain, replace(anchor, audience=bytes(32), grants=None))
 
 
@@ -158,7 +160,7 @@ def test_what_leaves_is_closed_to_everybody_but_the_site_of_the_request(place):
     to_file(place)
     delivered = (place / "model.ecsl").read_bytes()
     assert outline(delivered).grant == SITE.grant
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         plain_of(delivered, OTHER_SITE)
 
 
@@ -219,14 +221,14 @@ def test_every_grant_that_is_open_is_served_when_none_is_named(place):
         take(serving, place)
     assert {record.state for record in serving.records} == {GrantState.CLOSED}
     assert outbox(place) == []
-    with pytest.raises(Refused, match="ecan-source grant") as caught:
+    with pytest.raises(RefusedError, match="ecan-source grant") as caught:
         serve(place)
     assert caught.value.code is Code.GRANT
 
 
 def test_a_grant_that_is_not_in_the_ledger_is_not_served(place):
     grants(place)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         serve(place, SITE.grant, OTHER_SITE.grant)
     assert caught.value.code is Code.GRANT
 
@@ -266,7 +268,7 @@ def test_a_closed_grant_is_refused_and_the_remedy_is_a_new_request(place):
     with Serving(place) as serving:
         take(serving, place)
     for again in (lambda: to_file(place), lambda: grants(place, "other.request", "site.request")):
-        with pytest.raises(Refused, match="ask the target site for a new request") as caught:
+        with pytest.raises(RefusedError, match="ask the target site for a new request") as caught:
             again()
         assert caught.value.code is Code.STATE
     assert not (place / "model.ecsl").exists()
@@ -295,7 +297,7 @@ def test_a_port_in_use_is_refused_with_the_remedy_and_without_harm(place):
     grants(place)
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(ConnectionFault, match="choose another port"),
+        pytest.raises(PeerError, match="choose another port"),
     ):
         serve(place, listen=f"127.0.0.1:{taken.getsockname()[1]}")
     assert record_of(place).state is GrantState.ISSUED
@@ -304,7 +306,7 @@ def test_a_port_in_use_is_refused_with_the_remedy_and_without_harm(place):
 def test_a_request_that_was_put_in_another_ones_place_is_a_fault(place):
     grants(place)
     (place / "keys" / "outbox" / f"{SITE.grant.hex()}.request").write_bytes(OTHER_SITE.request)
-    with pytest.raises(StorageFault, match="not the request of its grant"):
+    with pytest.raises(FileError, match="not the request of its grant"):
         serve(place)
 
 
@@ -321,14 +323,14 @@ def test_a_strangers_receipt_closes_nothing(place):
     to_file(place)
     lie = receipt_of((place / "model.ecsl").read_bytes(), signer=new_identity(Role.TARGET))
     (place / "receipt").write_bytes(lie)
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         close_by_receipt(place / "keys", place / "site.request", place / "receipt", now_s=NOW_S)
     assert record_of(place).state is GrantState.STREAMING
 
 
 def test_a_receipt_for_what_was_never_exported_is_refused(place):
     (place / "receipt").write_bytes(b"")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         close_by_receipt(place / "keys", place / "site.request", place / "receipt", now_s=NOW_S)
     assert caught.value.code is Code.GRANT
 
@@ -337,7 +339,7 @@ def test_a_model_that_may_not_leave_reserves_nothing(place):
     (place / "bad").mkdir()
     bank = {"bank.features": np.zeros((400, 128), np.float32)}
     save_run(place / "bad", random_model() | bank, FACTS)
-    with pytest.raises(EgressRefused, match=r"bank\.features"):
+    with pytest.raises(EgressError, match=r"bank\.features"):
         to_file(place, run="bad")
     assert record_of(place) is None
     assert outbox(place) == []
@@ -347,7 +349,7 @@ def test_a_model_that_may_not_leave_reserves_nothing(place):
 
 def test_a_model_that_quantization_makes_worse_does_not_leave(place):
     write_run(place / "coarse", facts=replace(FACTS, uar_float=0.7, uar_source=0.694))
-    with pytest.raises(Refused, match="train longer, with weight decay or with another seed") as caught:
+    with pytest.raises(RefusedError, match="train longer, with weight decay or with another seed") as caught:
         grants(place, run="coarse")
     assert (caught.value.code, caught.value.exit_code) == (Code.UTILITY, 11)
     assert "0.6 points" in str(caught.value)
@@ -384,7 +386,7 @@ def test_a_run_of_another_version_is_refused(changes):
 
 def test_a_missing_run_is_named(place):
     (place / "empty").mkdir()
-    with pytest.raises(UsageFault, match="ecan-source train"):
+    with pytest.raises(UsageError, match="ecan-source train"):
         to_file(place, run="empty")
 
 
@@ -392,16 +394,16 @@ def test_a_request_that_was_changed_is_refused(place):
     before, mark, signature = SITE.request.partition(b'"sig":"')
     first = b"A" if signature[:1] != b"A" else b"B"
     (place / "site.request").write_bytes(before + mark + first + signature[1:])
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         to_file(place)
 
 
 def test_a_damaged_outbox_is_a_fault_and_not_another_bundle(place):
     to_file(place)
     sealed_file(place).write_bytes(sealed_file(place).read_bytes()[:-1] + b"x")
-    with pytest.raises(StorageFault, match="new request"):
+    with pytest.raises(FileError, match="new request"):
         to_file(place)
-    with pytest.raises(StorageFault, match="new request"):
+    with pytest.raises(FileError, match="new request"):
         serve(place)
 
 
@@ -413,7 +415,7 @@ def test_everything_that_a_grant_writes_is_for_its_owner_alone(place):
 
 
 def test_a_file_that_cannot_be_written_leaves_the_grant_open(place):
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         to_file(place, "m" * 250)  # too long a name for the temporary file beside it
     assert to_file(place).size == (place / "model.ecsl").stat().st_size
 
@@ -421,7 +423,7 @@ def test_a_file_that_cannot_be_written_leaves_the_grant_open(place):
 @pytest.mark.parametrize("out", ["missing/model.ecsl", "keys/ledger.sqlite", "keys/outbox/new", "link/new"])
 def test_a_file_without_a_folder_or_among_the_keys_is_refused_and_nothing_is_reserved(place, out):
     (place / "link").symlink_to(place / "keys")
-    with pytest.raises(UsageFault, match="name"):
+    with pytest.raises(UsageError, match="name"):
         to_file(place, out)
     assert record_of(place) is None
 
@@ -433,7 +435,7 @@ def test_only_the_same_bundle_is_written_over(place):
     (place / "model.ecsl").write_bytes(sealed + b"x")
     (place / "link.ecsl").symlink_to(place / "run" / "nothing")
     for out in ("model.ecsl", "link.ecsl"):
-        with pytest.raises(UsageFault, match="not there yet"):
+        with pytest.raises(UsageError, match="not there yet"):
             to_file(place, out)
     assert (place / "model.ecsl").read_bytes() == sealed + b"x"
 
@@ -463,7 +465,7 @@ def test_a_withdrawn_model_does_not_leave_even_if_its_grants_are_still_open(plac
         lambda: serve(place),
         lambda: serve(place, SITE.grant),
     ):
-        with pytest.raises(Refused, match="withdrawn") as caught:
+        with pytest.raises(RefusedError, match="withdrawn") as caught:
             leave()
         assert (caught.value.code, caught.value.exit_code) == (Code.REVOKED, 11)
     assert not (place / "model.ecsl").exists()
@@ -473,7 +475,7 @@ def test_a_withdrawn_model_does_not_leave_even_if_its_grants_are_still_open(plac
 def test_a_withdrawn_model_is_not_granted_again(place):
     to_file(place)
     revoke_release(place / "keys", 1, now_s=NOW_S)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         grants(place, "other.request")
     assert caught.value.code is Code.REVOKED
     assert record_of(place, OTHER_SITE) is None
@@ -484,7 +486,7 @@ def test_with_a_withdrawn_release_key_nothing_is_granted_or_served(place):
     key = load_keys(place / "keys").fingerprint
     assert [record.grant for record in revoke_key(place / "keys", key, now_s=NOW_S).denied] == [SITE.grant]
     for leave in (lambda: grants(place, "other.request"), lambda: serve(place, SITE.grant)):
-        with pytest.raises(Refused, match="keys rotate") as caught:
+        with pytest.raises(RefusedError, match="keys rotate") as caught:
             leave()
         assert caught.value.code is Code.REVOKED
     assert record_of(place, OTHER_SITE) is None
@@ -492,11 +494,11 @@ def test_with_a_withdrawn_release_key_nothing_is_granted_or_served(place):
 
 def test_nothing_is_granted_between_two_identities(place):
     write_identity(new_identity(Role.SOURCE), place / "keys" / ".next")
-    with pytest.raises(KeyFault, match="keys rotate"):
+    with pytest.raises(KeyFileError, match="keys rotate"):
         grants(place)
 
 
 def test_a_file_that_is_no_request_is_named(place):
     (place / "c.yaml").write_text("epochs: 1\n")
-    with pytest.raises(Malformed, match=r"c\.yaml is not a request"):
+    with pytest.raises(MalformedError, match=r"c\.yaml is not a request"):
         grants(place, "c.yaml")

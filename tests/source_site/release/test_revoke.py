@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ecan_core.errors import UsageFault
-from protocol.errors import Code, KeyFault, Refused, StorageFault, Unauthentic
+from ecan_core.errors import UsageError
+from protocol.errors import Code, FileError, KeyFileError, RefusedError, UnauthenticError
 from protocol.identity import signing
 from protocol.ledger.grants import GrantState, SealedFacts
 from protocol.statements.revocations import MAX_REVOKED, open_revocations
@@ -115,7 +115,7 @@ def test_a_withdrawal_that_was_killed_after_its_list_lets_nothing_leave(keys):
     issuer, (first, second) = load_keys(keys).fingerprint, open_ledger(keys).records()
     revoke_release(keys, 1, now_s=NOW_S)
     refuse_withdrawn(keys, issuer, [second])
-    with pytest.raises(Refused, match="revoke --release 1") as caught:
+    with pytest.raises(RefusedError, match="revoke --release 1") as caught:
         refuse_withdrawn(keys, issuer, [second, first])
     assert (caught.value.code, caught.value.exit_code) == (Code.REVOKED, 11)
 
@@ -127,7 +127,7 @@ def test_with_the_present_release_key_every_open_grant_is_withdrawn(keys):
     assert revoke_key(keys, online, now_s=NOW_S).denied == ()
     assert [record.grant for record in revoke_key(keys, own.fingerprint, now_s=NOW_S).denied] == grants
     assert not outbox_file(keys, grants[0]).exists()
-    with pytest.raises(Refused, match="keys rotate") as caught:
+    with pytest.raises(RefusedError, match="keys rotate") as caught:
         refuse_withdrawn(keys, own.fingerprint, [])
     assert caught.value.code is Code.REVOKED
     late = issue(keys, 3, model=1)
@@ -142,7 +142,7 @@ def test_keys_and_releases_add_up_on_one_list_with_a_rising_number(keys):
 
 
 def test_a_release_that_never_was_is_refused(keys):
-    with pytest.raises(UsageFault, match="ledger list"):
+    with pytest.raises(UsageError, match="ledger list"):
         revoke_release(keys, 1, now_s=NOW_S)
     assert not revocations_file(keys).exists()
 
@@ -150,7 +150,7 @@ def test_a_release_that_never_was_is_refused(keys):
 def test_a_list_that_is_full_says_what_to_do(keys):
     for number in range(MAX_REVOKED):
         revoke_key(keys, bytes([number]) * 32, now_s=NOW_S)
-    with pytest.raises(UsageFault, match="rotate the keys"):
+    with pytest.raises(UsageError, match="rotate the keys"):
         revoke_key(keys, KEY, now_s=NOW_S)
     assert listed(keys).version == MAX_REVOKED
 
@@ -160,9 +160,9 @@ def test_a_list_that_others_have_written_is_not_added_to(keys, tmp_path):
     revoke_key(tmp_path / "others", KEY, now_s=NOW_S)
     foreign = revocations_file(tmp_path / "others").read_bytes()
     revocations_file(keys).write_bytes(foreign)
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         revoke_key(keys, KEY, now_s=NOW_S)
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         renew_revocations(keys, load_keys(keys), load_keys(keys), now_s=NOW_S)
     assert revocations_file(keys).read_bytes() == foreign
 
@@ -170,14 +170,14 @@ def test_a_list_that_others_have_written_is_not_added_to(keys, tmp_path):
 def test_a_list_that_cannot_be_read_is_a_storage_fault(keys):
     revocations_file(keys).parent.rmdir()
     revocations_file(keys).parent.write_bytes(b"")
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         revoke_key(keys, KEY, now_s=NOW_S)
 
 
 def test_encrypted_keys_need_their_passphrase(tmp_path):
     keys, passphrase = tmp_path / "locked", b"correct horse battery staple"
     init_keys(keys, passphrase=passphrase)
-    with pytest.raises(KeyFault):
+    with pytest.raises(KeyFileError):
         revoke_key(keys, KEY, now_s=NOW_S)
     assert revoke_key(keys, KEY, now_s=NOW_S, passphrase=passphrase).is_new
 
@@ -238,7 +238,7 @@ def test_the_command_wants_one_thing_that_can_be(keys, words):
 def test_a_denied_grant_is_not_served_any_more(keys):
     grant = issue(keys, 1, model=1)
     revoke_release(keys, 1, now_s=NOW_S)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         open_ledger(keys).open(grant, now_s=NOW_S)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from protocol.errors import Code, ConnectionFault, Malformed, Refused, StorageFault
+from protocol.errors import Code, FileError, MalformedError, PeerError, RefusedError
 from protocol.identity.identities import Role, ServerIdentity
 from protocol.ledger.grants import MAX_FETCHES, QUOTA_FACTOR, WINDOW_S, GrantState, SealedFacts
 from protocol.ledger.store import Ledger
@@ -248,7 +248,7 @@ def test_a_ledger_that_cannot_be_written_lets_no_byte_out(calls, desk):
     calls.open()
     (desk.folder / "ledger.sqlite").rename(desk.folder / "gone")
     (desk.folder / "ledger.sqlite").write_bytes(b"damaged" * 1000)
-    with pytest.raises(ConnectionFault, match="storage") as caught:
+    with pytest.raises(PeerError, match="storage") as caught:
         next(calls.fetch(digest()))
     assert str(desk.folder) not in str(caught.value)
 
@@ -277,14 +277,14 @@ def proof_by(signer, **changes):
     ],
 )
 def test_nobody_opens_without_a_proof_of_the_sites_key(calls, desk, changes):
-    with pytest.raises(ConnectionFault) as caught:
+    with pytest.raises(PeerError) as caught:
         calls.open(calls.opening(**changes))
     assert caught.value.code is Code.IDENTITY
     assert desk.state() is GrantState.ISSUED
 
 
 def test_a_nonce_of_another_length_is_refused(calls):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         calls.open(calls.opening(nonce=b"n"))
 
 
@@ -317,7 +317,7 @@ def test_a_receipt_of_another_site_closes_nothing(calls, others, desk):
     others.open()
     fetched(others)
     for data in (receipt(OTHER), receipt(OTHER, signer=SITE), receipt(SITE, grant=OTHER.grant)):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             calls.ack(data)
         assert caught.value.code is Code.RECEIPT
     assert desk.state(OTHER) is GrantState.STREAMING
@@ -332,7 +332,7 @@ def test_of_two_sites_that_race_for_a_grant_exactly_one_wins(calls, others):
 
 
 def test_nothing_is_fetched_before_the_grant_is_opened(calls, desk):
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         fetched(calls)
     assert caught.value.code is Code.PROTOCOL
     assert desk.state() is GrantState.ISSUED
@@ -341,7 +341,7 @@ def test_nothing_is_fetched_before_the_grant_is_opened(calls, desk):
 def test_nothing_but_the_offered_bundle_is_fetched(calls):
     calls.open()
     for asked in (bytes(32), digest(OTHER), b""):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             [*calls.fetch(asked)]
         assert caught.value.code is Code.DIGEST
 
@@ -349,7 +349,7 @@ def test_nothing_but_the_offered_bundle_is_fetched(calls):
 @pytest.mark.parametrize("offset", [1, CHUNK_BYTES - 1, SIZE])
 def test_a_fetch_starts_at_a_chunk_within_the_bundle(calls, offset):
     calls.open()
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         fetched(calls, offset)
     assert caught.value.code is Code.OFFSET
 
@@ -377,7 +377,7 @@ def test_a_quota_that_runs_out_ends_a_stream_in_the_middle(calls, desk):
     desk.ledger.lease(SITE.grant, QUOTA_FACTOR * SIZE - 2 * CHUNK_BYTES, now_s=NOW_S)
     stream = calls.fetch(digest())
     assert [len(next(stream).data) for _ in range(2)] == [CHUNK_BYTES] * 2
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         next(stream)
     assert caught.value.code is Code.QUOTA
     assert desk.ledger.find(SITE.grant).sent_bytes <= QUOTA_FACTOR * SIZE
@@ -387,7 +387,7 @@ def test_a_window_that_has_passed_is_over(calls, desk):
     calls.open()
     desk.now_s += WINDOW_S + 1
     for call in (calls.open, lambda: fetched(calls)):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             call()
         assert caught.value.code is Code.STATE
 
@@ -407,7 +407,7 @@ def test_a_window_that_has_passed_is_over(calls, desk):
 def test_a_receipt_that_is_not_the_sites_word_on_this_bundle_closes_nothing(calls, desk, data):
     calls.open()
     fetched(calls)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         calls.ack(data)
     assert caught.value.code is Code.RECEIPT
     assert desk.state() is GrantState.STREAMING
@@ -415,7 +415,7 @@ def test_a_receipt_that_is_not_the_sites_word_on_this_bundle_closes_nothing(call
 
 def test_a_receipt_before_the_first_byte_closes_nothing(calls, desk):
     calls.open()
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         calls.ack(receipt())
     assert caught.value.code is Code.PROTOCOL
     assert desk.state() is GrantState.RESERVED
@@ -425,7 +425,7 @@ def test_a_receipt_before_all_bytes_have_left_closes_nothing(calls, desk):
     calls.open()
     desk.ledger.begin_fetch(SITE.grant, now_s=NOW_S)
     desk.ledger.lease(SITE.grant, CHUNK_BYTES, now_s=NOW_S)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         calls.ack(receipt())
     assert caught.value.code is Code.RECEIPT
     assert desk.state() is GrantState.STREAMING
@@ -442,7 +442,7 @@ def test_after_the_receipt_nothing_leaves_any_more(calls):
     fetched(calls)
     assert calls.ack(receipt()) == calls.ack(receipt())
     for call in (calls.open, lambda: fetched(calls)):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             call()
         assert caught.value.code is Code.STATE
 
@@ -470,7 +470,7 @@ def test_no_byte_leaves_a_running_stream_once_the_grant_is_closed(served, desk):
     reply = served.ack(AckRequest(receipt=receipt()), call)
     assert reply.checkpoint
     assert cut == [SITE.grant]  # what gRPC holds back is dropped
-    with pytest.raises((Refused, StopIteration)):
+    with pytest.raises((RefusedError, StopIteration)):
         next(stream)
     assert len([*second]) == 3  # the other site's goes on
 
@@ -491,7 +491,7 @@ def test_a_grant_that_ends_elsewhere_ends_its_stream_and_is_announced(served, de
     assert cut == [SITE.grant]
     assert len(desk.said) == 1
     assert desk.said[0].startswith(f"grant {SITE.grant.hex()} ")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         next(stream)
     assert caught.value.code is Code.STATE
 
@@ -501,11 +501,11 @@ def test_a_grant_that_is_denied_while_the_site_is_connected_is_refused_from_the_
     stream = calls.fetch(digest())
     next(stream)
     counted = Ledger(desk.folder / "ledger.sqlite").deny(SITE.grant, now_s=NOW_S).sent_bytes
-    with contextlib.suppress(Refused):  # what had been leased may all be on its way already
+    with contextlib.suppress(RefusedError):  # what had been leased may all be on its way already
         list(stream)
     assert desk.ledger.find(SITE.grant).sent_bytes == counted
     for call in (calls.open, lambda: fetched(calls), lambda: calls.ack(receipt())):
-        with pytest.raises(Refused):
+        with pytest.raises(RefusedError):
             call()
 
 
@@ -513,7 +513,7 @@ def test_a_site_downloads_one_thing_at_a_time(calls, served):
     calls.open()
     first = served.fetch(FetchRequest(grant=SITE.grant, digest=digest()), direct_call([]))
     next(first)
-    with pytest.raises(ConnectionFault) as caught:
+    with pytest.raises(PeerError) as caught:
         fetched(calls)
     assert caught.value.code is Code.BUSY
     message = encode(FetchRequest(grant=SITE.grant, digest=digest()))
@@ -604,10 +604,10 @@ def test_what_has_ended_already_is_not_served_again(desk):
 
 
 def test_a_grant_without_a_row_or_without_its_request_is_not_served(desk):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         desk.serve(new_site())
     assert caught.value.code is Code.GRANT
-    with pytest.raises(Refused, match="request of every site"):
+    with pytest.raises(RefusedError, match="request of every site"):
         desk.serve(SITE, requests=[open_request(OTHER.request)])
 
 
@@ -623,7 +623,7 @@ def test_a_file_that_is_not_the_one_in_the_ledger_is_not_served(desk, damage):
         path.symlink_to(desk.folder / "kept")
     elif damage == "pipe":
         os.mkfifo(path)
-    with pytest.raises(StorageFault) as caught:
+    with pytest.raises(FileError) as caught:
         desk.serve(SITE)
     assert caught.value.code is Code.STORAGE
     assert desk.said == []
@@ -632,14 +632,14 @@ def test_a_file_that_is_not_the_one_in_the_ledger_is_not_served(desk, damage):
 def test_a_file_that_is_cut_while_it_is_served_ends_the_stream(calls, desk):
     calls.open()
     os.truncate(desk.outbox / f"{SITE.grant.hex()}.sealed", CHUNK_BYTES)
-    with pytest.raises(ConnectionFault, match="storage"):
+    with pytest.raises(PeerError, match="storage"):
         fetched(calls)
 
 
 def test_a_receipt_is_checked_against_the_ledgers_record(desk):
     record = desk.ledger.find(SITE.grant)
     assert check_receipt(receipt(), record).grant == SITE.grant
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         check_receipt(receipt(verdict=Verdict.REFUSED), record)
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from scipy.stats import norm
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from ecan_core.training.private import PrivateSettings
 from source_site.training.privacy import promise, settings_for, usual_delta
 from tests.support import cli
@@ -48,7 +48,7 @@ def test_releases_add_up():
 @opacus
 def test_units_are_not_mixed():
     trainings = [PrivateSettings(noise_multiplier=5.0), PrivateSettings(noise_multiplier=5.0, unit="speaker")]
-    with pytest.raises(UsageFault, match="no common promise"):
+    with pytest.raises(UsageError, match="no common promise"):
         promise(trainings, 1e-4)
 
 
@@ -67,7 +67,7 @@ def test_a_missing_accountant_is_named_with_its_extra(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "opacus"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UsageFault, match=r"pip install 'ecan-ser\[private\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'ecan-ser\[private\]'"):
         settings_for(8.0, 1e-4, unit="utterance")
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from ecan_core.errors import ModelError, UsageFault
-from protocol.errors import StorageFault
+from ecan_core.errors import ModelError, UsageError
+from protocol.errors import FileError
 from source_site.training.run_folder import load_run
 from tests.protocol.samples import random_model
 from tests.source_site.training.runs import FACTS, write_run
@@ -25,7 +25,7 @@ def test_a_run_comes_back_as_it_was_saved(tmp_path):
 def test_a_folder_without_a_finished_training_is_named(tmp_path):
     write_run(tmp_path / "run")
     (tmp_path / "run" / "run.json").unlink()
-    with pytest.raises(UsageFault, match="ecan-source train"):
+    with pytest.raises(UsageError, match="ecan-source train"):
         load_run(tmp_path / "run")
 
 
@@ -66,7 +66,7 @@ def test_weights_stay_unread_until_the_gate(tmp_path):
 
 def test_missing_weights_are_a_storage_fault(tmp_path):
     (write_run(tmp_path / "run") / "weights.safetensors").unlink()
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         load_run(tmp_path / "run")
 
 

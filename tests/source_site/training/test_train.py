@@ -13,6 +13,7 @@ from ecan_core.model.weights import to_arrays
 from ecan_core.training.private import PrivateSettings
 from ecan_core.training.train import TrainSettings
 from protocol.bundle import weights
+from protocol.bundle.form import ModelForm
 from protocol.bundle.stated_audit import AuditFields
 from source_site.release.grant import manifest_fields
 from source_site.training.material import Recipe, quantize_network
@@ -28,11 +29,11 @@ def test_a_quantized_network_is_the_one_that_a_bundle_holds():
     inputs = torch.from_numpy(np.random.default_rng(0).normal(size=(5, arch_input_dim())).astype(np.float32))
     network.eval()
     before = network(inputs).logits
-    form = (arch.name, 4, "speaker")
-    packed = weights.pack(to_arrays(network), *form)
-    assert quantize_network(network, *form) == packed
+    form = ModelForm(arch.name, 4, "speaker")
+    packed = weights.pack(to_arrays(network), form)
+    assert quantize_network(network, form) == packed
     after = network(inputs).logits
-    shipped = weights.dequantize(weights.unpack(packed, *form), *form)
+    shipped = weights.dequantize(weights.unpack(packed, form), form)
     length = np.linalg.norm(shipped["head.weight"], axis=1, keepdims=True)
     as_read = {**shipped, "head.weight": CosineHead.LENGTH * shipped["head.weight"] / length}
     assert all(np.allclose(to_arrays(network)[name], as_read[name], atol=1e-6) for name in shipped)
@@ -54,7 +55,7 @@ def test_a_private_training_whose_noise_leaves_nothing_is_told_to_be_at_chance(n
 def arch_input_dim() -> int:
     from protocol.bundle.architecture import model_shapes
 
-    return model_shapes("mlp-stats-v1", 4, "speaker")["encoder.0.weight"][1]
+    return model_shapes(ModelForm("mlp-stats-v1", 4, "speaker"))["encoder.0.weight"][1]
 
 
 @pytest.mark.journey

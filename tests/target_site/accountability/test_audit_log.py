@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import Malformed, StorageFault, Unauthentic
+from protocol.errors import FileError, MalformedError, UnauthenticError
 from target_site.accountability.audit_log import HEAD, LOG, PSEUDONYM_KEY, AuditLog, verify_log
 from tests.support import cli
 
@@ -78,7 +78,7 @@ def test_a_changed_line_is_named(folder, check, number, what, by):
     lines = lines_of(folder)
     lines[number - 1] = lines[number - 1].replace(what, by, 1)
     (folder / LOG).write_bytes(b"".join(lines))
-    with pytest.raises(Unauthentic, match=rf"^Line {number} of .*changed"):
+    with pytest.raises(UnauthenticError, match=rf"^Line {number} of .*changed"):
         verify_log(folder)
     if by != b"[":
         assert check(folder) == 1
@@ -89,7 +89,7 @@ def test_a_changed_link_is_laid_to_the_line_that_carries_it(folder, number):
     lines = lines_of(folder)
     lines[number - 1] = lines[number - 1].replace(b'"previous":"', b'"previous":"0', 1)
     (folder / LOG).write_bytes(b"".join(lines))
-    with pytest.raises(Unauthentic, match=rf"^Line {number} of"):
+    with pytest.raises(UnauthenticError, match=rf"^Line {number} of"):
         verify_log(folder)
 
 
@@ -98,7 +98,7 @@ def test_a_missing_line_is_named(folder, check, number):
     lines = lines_of(folder)
     del lines[number - 1]
     (folder / LOG).write_bytes(b"".join(lines))
-    with pytest.raises(Unauthentic, match=rf"^Line {number} of .*missing"):
+    with pytest.raises(UnauthenticError, match=rf"^Line {number} of .*missing"):
         verify_log(folder)
     assert check(folder) == 1
 
@@ -106,7 +106,7 @@ def test_a_missing_line_is_named(folder, check, number):
 def test_a_line_that_was_put_in_is_named(folder, check):
     lines = lines_of(folder)
     (folder / LOG).write_bytes(b"".join([*lines[:2], lines[1], *lines[2:]]))
-    with pytest.raises(Unauthentic, match=r"^Line 3 of .*put in"):
+    with pytest.raises(UnauthenticError, match=r"^Line 3 of .*put in"):
         verify_log(folder)
     assert check(folder) == 1
 
@@ -114,23 +114,23 @@ def test_a_line_that_was_put_in_is_named(folder, check):
 def test_a_log_that_was_cut_off_and_a_head_that_was_lost_are_refused(folder, log):
     lines = lines_of(folder)
     (folder / LOG).write_bytes(b"")
-    with pytest.raises(Unauthentic, match=r"^Line 1 of"):
+    with pytest.raises(UnauthenticError, match=r"^Line 1 of"):
         verify_log(folder)
-    with pytest.raises(Unauthentic, match=r"^Line 4 of .*missing"):
+    with pytest.raises(UnauthenticError, match=r"^Line 4 of .*missing"):
         log.append("predict")
     (folder / LOG).write_bytes(b"".join(lines))
     (folder / HEAD).unlink()
-    with pytest.raises(Unauthentic, match=r"^Line 4 of"):
+    with pytest.raises(UnauthenticError, match=r"^Line 4 of"):
         verify_log(folder)
     (folder / HEAD).write_text("no head")
-    with pytest.raises(Malformed, match="damaged"):
+    with pytest.raises(MalformedError, match="damaged"):
         verify_log(folder)
 
 
 def test_a_log_that_was_changed_is_not_gone_on_with(folder, log):
     lines = lines_of(folder)
     (folder / LOG).write_bytes(b"".join([*lines[:3], lines[3].replace(b'"utterances":3', b'"utterances":9')]))
-    with pytest.raises(Unauthentic, match=r"^Line 4 of"):
+    with pytest.raises(UnauthenticError, match=r"^Line 4 of"):
         log.append("predict")
     assert len(lines_of(folder)) == 4
 
@@ -168,7 +168,7 @@ def test_a_log_that_was_written_anew_does_not_contain_a_noted_head(folder, log, 
     forged = AuditLog(tmp_path / "forged", now=lambda: NOW, announce=print)
     forged.append("predict")
     assert verify_log(tmp_path / "forged").num_lines == 1
-    with pytest.raises(Unauthentic, match="written anew"):
+    with pytest.raises(UnauthenticError, match="written anew"):
         verify_log(tmp_path / "forged", noted)
 
 
@@ -183,7 +183,7 @@ def test_what_begins_is_written_down_before_and_after(folder, log):
         assert json.loads(lines_of(folder)[-1])["state"] == "begun"
         noted["verdict"] = "improved"
     failing = log.recorded("adapt")
-    with pytest.raises(StorageFault), failing:
+    with pytest.raises(FileError), failing:
         verify_log(folder / "nowhere")
     ends = [json.loads(line) for line in lines_of(folder)[5:]]
     assert [(end["state"], end.get("verdict"), end.get("exit_code")) for end in ends] == [
@@ -199,14 +199,14 @@ def test_a_pseudonym_is_that_of_the_document(folder, log):
     assert name == hmac.new(key, b"/ward/7/a.wav", "sha256").hexdigest()[:16]
     assert log.pseudonym(Path("/ward/7/a.wav")) == name != log.pseudonym(Path("/ward/7/b.wav"))
     (folder / PSEUDONYM_KEY).write_bytes(b"")
-    with pytest.raises(Malformed, match="damaged"):
+    with pytest.raises(MalformedError, match="damaged"):
         log.pseudonym(Path("/ward/7/a.wav"))
 
 
 def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").touch()
     (tmp_path / LOG).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         AuditLog(tmp_path, now=lambda: NOW, announce=print).append("predict")
     assert (tmp_path / "elsewhere").stat().st_size == 0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecan_core.data.cache import Extracted, FeatureCache, is_feature_cache
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from target_site.accountability.forget import remove_features
 
 
@@ -49,7 +49,7 @@ def a_folder(path):
 def test_what_is_no_feature_cache_stays(tmp_path, make):
     path = make(tmp_path / "file")
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(UsageFault, match="no feature cache"):
+    with pytest.raises(UsageError, match="no feature cache"):
         remove_features(path)
     assert sorted(tmp_path.iterdir()) == before
 

@@ -24,7 +24,7 @@ def adapt_with(folder, yaml, *more):
     ],
 )
 def test_a_setting_that_the_method_does_not_read_is_refused_before_anything_is_opened(tmp_path, method, yaml, name):
-    result = adapt_with(tmp_path, yaml, "--method", method)
+    result = adapt_with(tmp_path, yaml, "--research", "--method", method)
     assert result.code == 3
     assert result.refusal() == f"{name} is not read by --method {method}; leave it out or use --method ecan"
     assert not (tmp_path / "out").exists()
@@ -34,6 +34,14 @@ def test_a_setting_that_the_method_does_not_read_is_refused_before_anything_is_o
     ("method", "yaml"), [("ecan", "dispersion: 0.5\n"), ("nrc", "num_neighbors: 3\n"), ("committee", "epochs: 3\n")]
 )
 def test_a_setting_that_the_method_reads_is_not_what_stops_it(tmp_path, method, yaml):
-    result = adapt_with(tmp_path, yaml, "--method", method)
+    result = adapt_with(tmp_path, yaml, "--research", "--method", method)
     assert result.code == 12
     assert "not a bundle" in result.refusal()
+
+
+def test_a_method_for_comparisons_is_refused_without_the_word_for_it(tmp_path):
+    result = adapt_with(tmp_path, "epochs: 3\n", "--method", "nrc")
+    assert result.code == 2
+    assert result.refusal().startswith("--method nrc serves comparisons")
+    assert "--research" in result.refusal()
+    assert not (tmp_path / "out").exists()

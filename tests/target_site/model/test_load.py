@@ -1,6 +1,6 @@
 import pytest
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from target_site.model.load import ModelCard, choose_normalization
 
 
@@ -31,11 +31,11 @@ def test_a_model_that_reads_frames_falls_back_to_the_corpus():
 
 @pytest.mark.parametrize("source", ["speaker", "corpus"])
 def test_voices_are_refused_where_the_model_reads_frames(source):
-    with pytest.raises(UsageFault, match=r"reads frames.*use --normalize corpus"):
+    with pytest.raises(UsageError, match=r"reads frames.*use --normalize corpus"):
         choose_normalization(card("tdnn-frames-v1", source), "voice", speakers_known=True)
 
 
 @pytest.mark.parametrize(("source", "wanted"), [("none", "speaker"), ("none", "corpus"), ("speaker", "none")])
 def test_a_normalization_that_the_model_cannot_have_is_refused(source, wanted):
-    with pytest.raises(UsageFault, match="--normalize"):
+    with pytest.raises(UsageError, match="--normalize"):
         choose_normalization(card("mlp-stats-v1", source), wanted, speakers_known=True)

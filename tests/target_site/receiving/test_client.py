@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from protocol.bundle.sealing import MAX_SEALED_BYTES
-from protocol.errors import Code, ConnectionFault, Refused, TimedOut
+from protocol.errors import Code, PeerError, RefusedError, TimedOutError
 from protocol.identity.identities import Role
 from protocol.statements.offers import NO_HEAD, CheckpointFields, open_checkpoint, sign_checkpoint
 from protocol.wire.address import Address
@@ -39,7 +39,7 @@ def fetched(source, offset=0):
 
 def refused(source, work):
     """The fault with which some work with a source ends."""
-    with source.listening() as address, connected(address) as client, pytest.raises(ConnectionFault) as caught:
+    with source.listening() as address, connected(address) as client, pytest.raises(PeerError) as caught:
         work(client)
     return caught.value
 
@@ -63,10 +63,10 @@ def test_of_several_requests_the_one_that_the_source_serves_is_found():
     source = SimulatedSource(SOURCE, SITE.request, DATA)
     with source.listening() as address, connected(address) as client:
         assert client.open([b"x" * 16, SITE.grant, b"y" * 16]).grant == SITE.grant
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             client.open([b"x" * 16])
         assert caught.value.code is Code.GRANT
-        with pytest.raises(Refused, match="ecan-target request"):
+        with pytest.raises(RefusedError, match="ecan-target request"):
             client.open([])
 
 
@@ -151,7 +151,7 @@ def test_chunks_that_are_not_the_next_ones_are_refused(sent):
         def fetch(self, request):
             yield from sent
 
-    with pytest.raises(ConnectionFault) as caught:
+    with pytest.raises(PeerError) as caught:
         fetched(Streaming(SOURCE, SITE.request, DATA))
     assert caught.value.code is Code.PROTOCOL
 
@@ -170,7 +170,7 @@ def test_a_stream_without_an_end_is_cut_at_the_offered_size():
     source = Endless(SOURCE, SITE.request, DATA)
     with source.listening() as address, connected(address) as client:
         offer = client.open([SITE.grant])
-        with pytest.raises(ConnectionFault) as caught:
+        with pytest.raises(PeerError) as caught:
             taken.extend(map(bytes, client.fetch(offer, 0)))
     assert caught.value.code is Code.PROTOCOL
     assert b"".join(taken) == DATA
@@ -182,7 +182,7 @@ def test_a_message_far_beyond_a_chunk_is_not_even_read():
         def fetch(self, request):
             yield Chunk(offset=0, data=bytes(2**20))
 
-    with pytest.raises(ConnectionFault) as caught:
+    with pytest.raises(PeerError) as caught:
         fetched(Flooding(SOURCE, SITE.request, DATA))
     assert caught.value.code is Code.PROTOCOL
 
@@ -268,7 +268,7 @@ class Busy(SimulatedSource):
     def busy(self, kind):
         self.left[kind] -= 1
         if self.left[kind] >= 0:
-            raise ConnectionFault(Code.BUSY, "busy")
+            raise PeerError(Code.BUSY, "busy")
 
     def open(self, request):
         self.busy("open")
@@ -309,7 +309,7 @@ def test_a_source_that_stays_busy_is_left_when_the_time_is_up():
     with (
         source.listening() as address,
         connected(address, timeout_s=0.5) as client,
-        pytest.raises(TimedOut),
+        pytest.raises(TimedOutError),
     ):
         client.open([SITE.grant])
 
@@ -375,11 +375,11 @@ def test_an_answer_with_metadata_is_refused(add):
     server, address = raw_server(answer)
     try:
         with connected(address) as client:
-            with pytest.raises(ConnectionFault) as caught:
+            with pytest.raises(PeerError) as caught:
                 client.trust()
             assert caught.value.code is Code.METADATA
             offer = replace(client.open([SITE.grant]), size=CHUNK_BYTES)
-            with pytest.raises(ConnectionFault) as caught:
+            with pytest.raises(PeerError) as caught:
                 list(client.fetch(offer, 0))
             assert caught.value.code is Code.METADATA
     finally:
@@ -393,7 +393,7 @@ def test_a_fault_with_metadata_is_refused_as_well():
 
     server, address = raw_server(answer)
     try:
-        with connected(address) as client, pytest.raises(ConnectionFault) as caught:
+        with connected(address) as client, pytest.raises(PeerError) as caught:
             client.trust()
         assert caught.value.code is Code.METADATA
     finally:
@@ -404,7 +404,7 @@ def test_a_fault_with_metadata_is_refused_as_well():
 def test_a_list_that_is_too_long_or_none_at_all_is_refused(reply):
     server, address = raw_server(lambda data, context: reply)
     try:
-        with connected(address) as client, pytest.raises(ConnectionFault) as caught:
+        with connected(address) as client, pytest.raises(PeerError) as caught:
             client.trust()
         assert caught.value.code is Code.PROTOCOL
     finally:
@@ -418,7 +418,7 @@ def test_a_compressed_answer_is_refused():
 
     server, address = raw_server(answer)
     try:
-        with connected(address) as client, pytest.raises(ConnectionFault):
+        with connected(address) as client, pytest.raises(PeerError):
             client.trust()
     finally:
         server.stop(0).wait()
@@ -433,7 +433,7 @@ def test_a_source_that_hangs_is_left_when_the_time_is_up():
             return super().open(request)
 
     with Hanging(SOURCE, SITE.request, DATA).listening() as address:
-        with connected(address, timeout_s=0.5) as client, pytest.raises(TimedOut):
+        with connected(address, timeout_s=0.5) as client, pytest.raises(TimedOutError):
             client.open([SITE.grant])
         released.set()
 
@@ -447,14 +447,14 @@ def test_nothing_of_a_request_is_sent_to_another_source():
             return super().open(request)
 
     with Watching(OTHER, SITE.request, DATA).listening() as address:
-        with pytest.raises(ConnectionFault) as caught, connected(address) as client:
+        with pytest.raises(PeerError) as caught, connected(address) as client:
             client.open([SITE.grant])
         assert caught.value.code is Code.IDENTITY
     assert asked == []
 
 
 def test_no_time_is_no_time():
-    with pytest.raises(TimedOut, match="longer time-out"):
+    with pytest.raises(TimedOutError, match="longer time-out"):
         Deadline(0).remaining_s()
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.errors import Code, ConnectionFault, StorageFault
+from protocol.errors import Code, FileError, PeerError
 from protocol.identity.identities import Role
 from protocol.statements.offers import OfferFields, sign_offer
 from protocol.wire.chunks import CHUNK_BYTES
@@ -102,7 +102,7 @@ def test_another_bundle_for_the_same_grant_is_a_swap_and_both_signed_offers_are_
     partial.append([bytes(arrived)])
     swapped = accepted(**change)
     for _ in range(2):
-        with pytest.raises(ConnectionFault, match=r"offer\.1 and .*offer\.2") as caught:
+        with pytest.raises(PeerError, match=r"offer\.1 and .*offer\.2") as caught:
             partial.resume(swapped)
         assert caught.value.code is Code.SWAP
         assert caught.value.exit_code == 4
@@ -118,7 +118,7 @@ def test_another_bundle_for_the_same_grant_is_a_swap_and_both_signed_offers_are_
 def test_a_swap_is_seen_even_if_the_bytes_are_gone(partial, tmp_path):
     partial.resume(OFFER)
     (tmp_path / "model.ecan.partial").unlink()
-    with pytest.raises(ConnectionFault) as caught:
+    with pytest.raises(PeerError) as caught:
         partial.resume(accepted(sealed_sha256=b"e" * 32))
     assert caught.value.code is Code.SWAP
 
@@ -163,10 +163,10 @@ def test_a_large_download_takes_no_memory(partial):
 
 def test_what_is_not_there_cannot_be_looked_at(partial):
     for look in (partial.sha256, lambda: partial.mapped().__enter__()):
-        with pytest.raises(StorageFault):
+        with pytest.raises(FileError):
             look()
     partial.resume(OFFER)
-    with pytest.raises(StorageFault), partial.mapped():
+    with pytest.raises(FileError), partial.mapped():
         pass
 
 
@@ -180,10 +180,10 @@ def test_bytes_that_nobody_knows_the_offer_of_are_dropped(partial, tmp_path):
 def test_what_arrives_before_the_connection_is_cut_stays(partial):
     def cut():
         yield b"a" * CHUNK_BYTES
-        raise ConnectionFault(Code.CONNECTION, "cut")
+        raise PeerError(Code.CONNECTION, "cut")
 
     partial.resume(OFFER)
-    with pytest.raises(ConnectionFault):
+    with pytest.raises(PeerError):
         partial.append(cut())
     assert content(partial) == b"a" * CHUNK_BYTES
 
@@ -200,11 +200,11 @@ def test_a_link_is_not_followed(partial, tmp_path):
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / "model.ecan.partial").unlink()
     (tmp_path / "model.ecan.partial").symlink_to(tmp_path / "victim")
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         partial.append([b"x"])
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
 def test_a_folder_that_does_not_exist_is_a_storage_fault(tmp_path):
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         PartialDownload(tmp_path / "missing" / "model.ecan").resume(OFFER)

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from protocol.bundle.frame import split
 from protocol.bundle.trust import VerifiedBundle
-from protocol.errors import Code, ConnectionFault, KeyFault, Malformed, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, KeyFileError, MalformedError, PeerError, RefusedError, UnauthenticError
 from protocol.identity import signing
 from protocol.identity.identities import Role
 from protocol.identity.key_files import write_identity
@@ -86,7 +86,7 @@ def test_the_source_may_be_trusted_by_its_certificate_file(desk, source):
 
 @pytest.mark.parametrize("trust", ["", "ab", "z" * 64, "missing.pem", "keys"])
 def test_trust_that_names_no_source_is_a_key_fault(desk, trust):
-    with pytest.raises(KeyFault, match="64 hexadecimal digits"):
+    with pytest.raises(KeyFileError, match="64 hexadecimal digits"):
         desk.receive("127.0.0.1:1", trust=trust)
 
 
@@ -95,7 +95,7 @@ def test_a_fingerprint_may_be_written_in_capitals():
 
 
 def test_another_source_than_the_trusted_one_learns_nothing(desk, source):
-    with source.listening() as address, pytest.raises(ConnectionFault, match="fingerprints") as caught:
+    with source.listening() as address, pytest.raises(PeerError, match="fingerprints") as caught:
         desk.receive(address, trust=new_identity(Role.SOURCE).fingerprint.hex())
     assert caught.value.code is Code.IDENTITY
     assert source.fetches == []
@@ -105,7 +105,7 @@ def test_another_source_than_the_trusted_one_learns_nothing(desk, source):
 def test_a_source_that_serves_another_site_lets_us_not_in(desk, source):
     other = new_site()
     listening = source.listening(pins([open_request(other.request)]), other.identity.certificate_pem)
-    with listening as address, pytest.raises(ConnectionFault):
+    with listening as address, pytest.raises(PeerError):
         desk.receive(address)
     assert desk.files() == []
 
@@ -113,13 +113,13 @@ def test_a_source_that_serves_another_site_lets_us_not_in(desk, source):
 def test_a_site_that_asked_for_nothing_receives_nothing(desk, source):
     for request in (desk.keys / "requests").iterdir():
         request.unlink()
-    with source.listening() as address, pytest.raises(Refused, match="ecan-target request"):
+    with source.listening() as address, pytest.raises(RefusedError, match="ecan-target request"):
         desk.receive(address)
 
 
 @pytest.mark.parametrize("wrong", ["nosuch.ecan", "host:70000"])
 def test_a_source_that_is_neither_address_nor_file_is_refused(desk, wrong):
-    with pytest.raises(ConnectionFault, match="neither an existing file nor HOST:PORT") as caught:
+    with pytest.raises(PeerError, match="neither an existing file nor HOST:PORT") as caught:
         desk.receive(wrong)
     assert caught.value.exit_code == 4
 
@@ -133,7 +133,7 @@ def test_a_tampered_stream_is_refused_and_nothing_is_kept(desk, source):
             for chunk in super().fetch(request):
                 yield Chunk(offset=chunk.offset, data=bytes([chunk.data[0] ^ 1]) + chunk.data[1:])
 
-    with Tampering(SOURCE, SITE.request, DATA).listening() as address, pytest.raises(Unauthentic) as caught:
+    with Tampering(SOURCE, SITE.request, DATA).listening() as address, pytest.raises(UnauthenticError) as caught:
         desk.receive(address)
     assert caught.value.code is Code.DIGEST
     assert desk.files() == []
@@ -142,14 +142,14 @@ def test_a_tampered_stream_is_refused_and_nothing_is_kept(desk, source):
 @pytest.mark.parametrize(
     ("served", "error", "code"),
     [
-        pytest.param(DATA[:-1], Malformed, Code.TRUNCATED, id="cut short"),
-        pytest.param(DATA + b"\0", Malformed, Code.TRAILING, id="something at its end"),
-        pytest.param(DATA[:-1] + bytes([DATA[-1] ^ 1]), Unauthentic, Code.DECRYPT, id="changed"),
-        pytest.param(BUNDLE, Refused, Code.POLICY, id="not sealed"),
-        pytest.param(delivered_for(new_site(), SOURCE), Unauthentic, Code.RECIPIENT, id="for another request"),
+        pytest.param(DATA[:-1], MalformedError, Code.TRUNCATED, id="cut short"),
+        pytest.param(DATA + b"\0", MalformedError, Code.TRAILING, id="something at its end"),
+        pytest.param(DATA[:-1] + bytes([DATA[-1] ^ 1]), UnauthenticError, Code.DECRYPT, id="changed"),
+        pytest.param(BUNDLE, RefusedError, Code.POLICY, id="not sealed"),
+        pytest.param(delivered_for(new_site(), SOURCE), UnauthenticError, Code.RECIPIENT, id="for another request"),
         pytest.param(
             delivered_for(Site(identity=new_site().identity, request=SITE.request), SOURCE),
-            Unauthentic,
+            UnauthenticError,
             Code.DECRYPT,
             id="sealed to another site",
         ),
@@ -160,13 +160,13 @@ def test_a_tampered_stream_is_refused_and_nothing_is_kept(desk, source):
                     "weights changed",
                     SOURCE,
                     {"plain": BUNDLE[:-1] + bytes([BUNDLE[-1] ^ 1])},
-                    Unauthentic,
+                    UnauthenticError,
                     Code.DIGEST,
                 ),
-                ("signed by another", new_identity(Role.SOURCE), {}, Unauthentic, Code.KEY_UNKNOWN),
-                ("released to another site", SOURCE, {"audience": bytes(32)}, Refused, Code.AUDIENCE),
-                ("another grant inside", SOURCE, {"grant": bytes(16)}, Refused, Code.GRANT),
-                ("expired", SOURCE, {"day": TODAY - 91}, Refused, Code.EXPIRED),
+                ("signed by another", new_identity(Role.SOURCE), {}, UnauthenticError, Code.KEY_UNKNOWN),
+                ("released to another site", SOURCE, {"audience": bytes(32)}, RefusedError, Code.AUDIENCE),
+                ("another grant inside", SOURCE, {"grant": bytes(16)}, RefusedError, Code.GRANT),
+                ("expired", SOURCE, {"day": TODAY - 91}, RefusedError, Code.EXPIRED),
             ]
         ),
     ],
@@ -199,7 +199,7 @@ def test_a_bundle_that_was_carried_by_hand_is_received_in_the_same_way(desk):
 
 def test_a_sealed_file_is_not_replaced_by_what_is_inside(desk):
     desk.out.write_bytes(DATA)
-    with pytest.raises(UsageFault, match="another --out"):
+    with pytest.raises(UsageError, match="another --out"):
         desk.receive(desk.out, replace=True)
     assert desk.out.read_bytes() == DATA
 
@@ -212,7 +212,7 @@ def test_a_sealed_file_is_not_replaced_by_what_is_inside(desk):
 def test_a_file_of_another_kind_is_named(desk, content, code):
     carried = desk.keys / "carried.ecan"
     carried.write_bytes(content)
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         desk.receive(carried)
     assert caught.value.code is code
     assert desk.files() == []
@@ -221,7 +221,7 @@ def test_a_file_of_another_kind_is_named(desk, content, code):
 def test_a_link_is_not_followed(desk):
     (desk.keys / "real").write_bytes(DATA)
     (desk.keys / "carried.ecan").symlink_to(desk.keys / "real")
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedError) as caught:
         desk.receive(desk.keys / "carried.ecan")
     assert caught.value.code is Code.NOT_REGULAR
 
@@ -244,19 +244,19 @@ def test_a_grant_brings_one_sealed_file_for_good(desk):
     carried.write_bytes(DATA)
     desk.receive(carried)
     carried.write_bytes(delivered_for(SITE, SOURCE, plain=BUNDLE))
-    with pytest.raises(Refused, match="answered before") as caught:
+    with pytest.raises(RefusedError, match="answered before") as caught:
         desk.receive(carried, replace=True)
     assert caught.value.code is Code.GRANT
     desk.out = desk.folder / "elsewhere.ecan"
-    with pytest.raises(Refused, match="answered before"):
+    with pytest.raises(RefusedError, match="answered before"):
         desk.receive(carried)
     assert not desk.out.exists()
     carried.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
-    with pytest.raises(Unauthentic) as damaged:
+    with pytest.raises(UnauthenticError) as damaged:
         desk.receive(carried)
     assert damaged.value.code is Code.DECRYPT
     source = SimulatedSource(SOURCE, SITE.request, delivered_for(SITE, SOURCE, plain=BUNDLE))
-    with source.listening() as address, pytest.raises(Refused, match="answered before"):
+    with source.listening() as address, pytest.raises(RefusedError, match="answered before"):
         desk.receive(address)
     assert source.fetches == []
 
@@ -275,9 +275,9 @@ def test_received_again_the_receipt_is_the_same_and_nothing_is_fetched(desk, sou
 def test_a_lost_acknowledgement_is_made_good_by_the_same_command(desk, source):
     class Deaf(SimulatedSource):
         def ack(self, request):
-            raise Refused(Code.RECEIPT, "not now")
+            raise RefusedError(Code.RECEIPT, "not now")
 
-    with Deaf(SOURCE, SITE.request, DATA).listening() as address, pytest.raises(Refused):
+    with Deaf(SOURCE, SITE.request, DATA).listening() as address, pytest.raises(RefusedError):
         desk.receive(address)
     assert desk.files() == RECEIVED
     with source.listening() as address:
@@ -295,7 +295,7 @@ def test_a_source_that_is_gone_after_the_delivery_is_no_fault(desk, source):
 
 class Closed(SimulatedSource):
     def open(self, request):
-        raise Refused(Code.STATE, "closed")
+        raise RefusedError(Code.STATE, "closed")
 
 
 def test_a_grant_that_we_closed_ourselves_is_no_fault(desk, source):
@@ -309,7 +309,7 @@ def test_a_grant_that_we_closed_ourselves_is_no_fault(desk, source):
 def test_a_closed_grant_whose_bundle_is_not_here_is_refused(desk):
     with (
         Closed(SOURCE, SITE.request, DATA).listening() as address,
-        pytest.raises(Refused, match="has ended") as caught,
+        pytest.raises(RefusedError, match="has ended") as caught,
     ):
         desk.receive(address)
     assert caught.value.exit_code == 11
@@ -322,12 +322,12 @@ def test_an_older_bundle_does_not_pass_for_the_one_of_a_newer_request(desk, sour
     request = sign_request(SITE.identity, nonce=bytes(32), day=TODAY)
     newer = Site(identity=SITE.identity, request=request)
     (desk.keys / "requests" / f"{newer.grant.hex()}.request").write_bytes(request)
-    with pytest.raises(ConnectionFault):
+    with pytest.raises(PeerError):
         desk.receive(address)
     answer = sealed_for(newer, SOURCE, seed=1, release=8)
     sent = delivered_for(newer, SOURCE, plain=answer)
     with SimulatedSource(SOURCE, request, sent).listening() as address:
-        with pytest.raises(UsageFault):
+        with pytest.raises(UsageError):
             desk.receive(address)
         desk.receive(address, replace=True)
     assert desk.out.read_bytes() == answer
@@ -340,7 +340,7 @@ def test_something_else_at_out_is_overwritten_only_if_that_is_said(desk, source,
         if by_file:
             address = desk.keys / "carried.ecan"
             address.write_bytes(DATA)
-        with pytest.raises(UsageFault, match="--replace"):
+        with pytest.raises(UsageError, match="--replace"):
             desk.receive(address)
         assert desk.out.read_bytes() == b"my thesis"
         assert source.fetches == []
@@ -363,7 +363,7 @@ class Cutting(SimulatedSource):
             yield chunk
             if self.cuts:
                 self.cuts -= 1
-                raise StorageFault(Code.STORAGE, "cut")
+                raise FileError(Code.STORAGE, "cut")
 
 
 def partial_bytes(desk):
@@ -395,7 +395,7 @@ def test_a_source_that_cuts_before_its_first_answer_is_asked_once_more(desk, sou
     monkeypatch.setattr("target_site.receiving.receive.PAUSES_S", (0.01, 0.01))
     with source.listening() as address:
         proxy = CuttingProxy(address, [None, 0] * cuts)
-        with proxy.listening() as detour, contextlib.nullcontext() if cuts == 1 else pytest.raises(ConnectionFault):
+        with proxy.listening() as detour, contextlib.nullcontext() if cuts == 1 else pytest.raises(PeerError):
             desk.receive(detour)
     assert desk.said[0] == "the connection was cut, trying again in 0.01 s"
     assert desk.out.exists() is (cuts == 1)
@@ -406,7 +406,7 @@ def test_a_connection_that_is_cut_for_good_leaves_a_download_that_goes_on_later(
     with source.listening() as address:
         limits = [None, CHUNK_BYTES + LESS_THAN_A_CHUNK, None, LESS_THAN_A_CHUNK]
         proxy = CuttingProxy(address, limits, until=lambda: partial_bytes(desk) == CHUNK_BYTES)
-        with proxy.listening() as detour, pytest.raises(ConnectionFault):
+        with proxy.listening() as detour, pytest.raises(PeerError):
             desk.receive(detour)
         assert not desk.out.exists()
         desk.receive(address)
@@ -415,7 +415,7 @@ def test_a_connection_that_is_cut_for_good_leaves_a_download_that_goes_on_later(
 
 
 def test_a_kept_part_that_was_damaged_is_fetched_again(desk, source):
-    with Cutting(SOURCE, SITE.request, DATA, cuts=1).listening() as address, pytest.raises(ConnectionFault):
+    with Cutting(SOURCE, SITE.request, DATA, cuts=1).listening() as address, pytest.raises(PeerError):
         desk.receive(address)
     partial = desk.folder / "model.ecan.partial"
     assert partial.stat().st_size == CHUNK_BYTES
@@ -428,7 +428,7 @@ def test_a_kept_part_that_was_damaged_is_fetched_again(desk, source):
 
 def test_an_out_folder_that_does_not_exist_is_a_storage_fault(desk, source):
     desk.out = desk.folder / "missing" / "model.ecan"
-    with source.listening() as address, pytest.raises(StorageFault):
+    with source.listening() as address, pytest.raises(FileError):
         desk.receive(address)
 
 
@@ -454,7 +454,7 @@ def test_an_accepted_bundle_opens_with_its_receipt(accepted):
 
 def test_a_bundle_without_a_receipt_is_not_opened(accepted):
     accepted.receipt.unlink()
-    with pytest.raises(Unauthentic, match="ecan-target receive"):
+    with pytest.raises(UnauthenticError, match="ecan-target receive"):
         opened(accepted)
 
 
@@ -466,7 +466,7 @@ def test_a_damaged_receipt_is_named_and_written_again_by_receive(accepted, damag
     damaged = {"empty": b"", "truncated": kept[:-9], "garbage": b"\0\xff" * 99, "changed": changed}
     accepted.receipt.write_bytes(damaged[damage])
     with pytest.raises(
-        Unauthentic, match=r"model\.ecan\.receipt is damaged; run `ecan-target receive` again"
+        UnauthenticError, match=r"model\.ecan\.receipt is damaged; run `ecan-target receive` again"
     ) as caught:
         opened(accepted)
     assert caught.value.exit_code == 10
@@ -478,26 +478,26 @@ def test_a_damaged_receipt_is_named_and_written_again_by_receive(accepted, damag
 def test_the_receipt_of_another_bundle_opens_nothing(accepted):
     weights = open_receipt(accepted.receipt.read_bytes(), signer=SITE.identity.fingerprint).weights_sha256
     accepted.receipt.write_bytes(receipt_for(SITE, b"another", weights))
-    with pytest.raises(Unauthentic, match="not what this site accepted"):
+    with pytest.raises(UnauthenticError, match="not what this site accepted"):
         opened(accepted)
 
 
 def test_a_receipt_that_refuses_opens_nothing(accepted):
     accepted.receipt.write_bytes(receipt_for(SITE, BUNDLE, bytes(32), verdict=Verdict.REFUSED))
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         opened(accepted)
 
 
 def test_a_bundle_that_another_site_accepted_is_not_opened_with_our_keys(accepted, tmp_path):
     keys = new_site().write(tmp_path / "other")
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         opened(accepted, keys_dir=keys)
 
 
 @pytest.mark.parametrize("position", [0, 50, 500, 900, 2000, len(BUNDLE) - 1])
 def test_an_accepted_bundle_that_was_changed_since_is_not_opened(accepted, position):
     accepted.out.write_bytes(BUNDLE[:position] + bytes([BUNDLE[position] ^ 1]) + BUNDLE[position + 1 :])
-    with pytest.raises((Unauthentic, Malformed)):
+    with pytest.raises((UnauthenticError, MalformedError)):
         opened(accepted)
 
 
@@ -506,7 +506,7 @@ def test_a_receipt_that_names_other_content_than_its_sealed_file_has_is_not_give
     carried.write_bytes(DATA)
     lie = receipt_for(SITE, b"other content", bytes(32), delivered=DATA)
     (desk.keys / "requests" / f"{SITE.grant.hex()}.receipt").write_bytes(lie)
-    with pytest.raises(Unauthentic, match="has a receipt for"):
+    with pytest.raises(UnauthenticError, match="has a receipt for"):
         desk.receive(carried)
     assert desk.files() == []
 
@@ -514,7 +514,7 @@ def test_a_receipt_that_names_other_content_than_its_sealed_file_has_is_not_give
 def test_the_sealed_file_of_another_request_of_ours_is_not_what_was_offered(desk):
     other = ask_again(desk)
     data = delivered_for(other, SOURCE)
-    with SimulatedSource(SOURCE, SITE.request, data).listening() as address, pytest.raises(Refused) as caught:
+    with SimulatedSource(SOURCE, SITE.request, data).listening() as address, pytest.raises(RefusedError) as caught:
         desk.receive(address)
     assert caught.value.code is Code.GRANT
     assert desk.files() == []
@@ -563,7 +563,7 @@ def test_what_was_accepted_is_remembered(accepted):
     ],
 )
 def test_a_source_cannot_go_back_or_leap(accepted, fields, code):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         carry(accepted, ask_again(accepted), **fields)
     assert caught.value.code is code
     assert caught.value.exit_code == 11
@@ -596,13 +596,13 @@ def test_a_lost_memory_stops_everything_until_a_person_resets_it(accepted, sourc
         path.write_bytes(path.read_bytes()[:-5])
     with source.listening() as address:
         for attempt in (lambda: accepted.receive(address), lambda: opened(accepted, accepted.keys)):
-            with pytest.raises(Unauthentic, match="trust reset") as caught:
+            with pytest.raises(UnauthenticError, match="trust reset") as caught:
                 attempt()
             assert (caught.value.code, caught.value.exit_code) == (Code.STATE_LOST, 10)
         reset_trust(accepted.keys, SOURCE.fingerprint, 7)
         accepted.receive(address)
     assert opened(accepted, accepted.keys).digest
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         carry(accepted, ask_again(accepted), release=6, seed=1)
     assert refused.value.code is Code.ROLLBACK
 
@@ -611,7 +611,7 @@ def test_a_lost_memory_stops_everything_until_a_person_resets_it(accepted, sourc
 def test_what_the_source_withdraws_is_not_accepted(desk, source, what):
     withdrawn = {"weights": {"weights": [weights_of(BUNDLE)]}, "issuer": {"keys": [SOURCE.fingerprint]}}[what]
     source.revocations = revocation_list(**withdrawn)
-    with source.listening() as address, pytest.raises(Refused) as caught:
+    with source.listening() as address, pytest.raises(RefusedError) as caught:
         desk.receive(address)
     assert caught.value.code is Code.REVOKED
     assert (desk.files(), source.receipts) == ([], [])
@@ -620,7 +620,7 @@ def test_what_the_source_withdraws_is_not_accepted(desk, source, what):
 def test_an_offer_that_was_signed_with_a_withdrawn_online_key_is_refused(desk, source):
     online = signing.fingerprint_of(signing.raw_public_key(SOURCE.online_key))
     source.revocations = revocation_list(keys=[online])
-    with source.listening() as address, pytest.raises(Refused, match="withdrawn") as caught:
+    with source.listening() as address, pytest.raises(RefusedError, match="withdrawn") as caught:
         desk.receive(address)
     assert caught.value.code is Code.REVOKED
     assert source.fetches == []
@@ -631,11 +631,11 @@ def test_what_was_accepted_and_then_withdrawn_is_not_opened_or_received_again(de
         desk.receive(address)
         assert opened(desk, desk.keys).digest
         source.revocations = revocation_list(weights=[weights_of(BUNDLE)])
-        with pytest.raises(Refused) as received:
+        with pytest.raises(RefusedError) as received:
             desk.receive(address)
-    with pytest.raises(Refused) as closed, Closed(SOURCE, SITE.request, DATA).listening() as address:
+    with pytest.raises(RefusedError) as closed, Closed(SOURCE, SITE.request, DATA).listening() as address:
         desk.receive(address)
-    with pytest.raises(Refused) as reopened:
+    with pytest.raises(RefusedError) as reopened:
         opened(desk, desk.keys)
     codes = {caught.value.code for caught in (received, reopened)}
     assert codes == {Code.REVOKED}
@@ -648,7 +648,7 @@ def test_a_grant_that_has_ended_is_no_excuse_for_a_withdrawn_bundle(desk, source
         desk.receive(address)
     ended = Closed(SOURCE, SITE.request, DATA)
     ended.revocations = revocation_list(weights=[weights_of(BUNDLE)])
-    with ended.listening() as address, pytest.raises(Refused) as caught:
+    with ended.listening() as address, pytest.raises(RefusedError) as caught:
         desk.receive(address)
     assert caught.value.code is Code.REVOKED
 
@@ -658,7 +658,7 @@ def test_a_source_that_shortens_its_list_is_refused(desk, source):
     with source.listening() as address:
         desk.receive(address)
         source.revocations = revocation_list(version=2)
-        with pytest.raises(Refused, match="lists are not shortened") as caught:
+        with pytest.raises(RefusedError, match="lists are not shortened") as caught:
             desk.receive(address)
     assert caught.value.code is Code.ROLLBACK
 
@@ -669,7 +669,7 @@ def test_a_source_that_hides_its_list_is_refused(desk, source):
         desk.receive(address)
         for shown in (b"", revocation_list(version=1)):
             source.revocations = shown
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RefusedError) as caught:
                 desk.receive(address)
             assert caught.value.code is Code.ROLLBACK
 
@@ -679,7 +679,7 @@ def test_a_source_that_hides_its_list_is_refused(desk, source):
 )
 def test_a_list_that_does_not_hold_ends_the_exchange(desk, source, shown):
     source.revocations = shown
-    with source.listening() as address, pytest.raises((Unauthentic, Malformed)):
+    with source.listening() as address, pytest.raises((UnauthenticError, MalformedError)):
         desk.receive(address)
     assert (desk.files(), source.fetches) == ([], [])
 
@@ -689,7 +689,7 @@ def test_a_ledger_that_lost_its_past_is_an_alarm(desk, source):
         desk.receive(address)
         desk.receive(address)
         source.receipts.clear()
-        with pytest.raises(ConnectionFault, match="shrank or was rewritten") as caught:
+        with pytest.raises(PeerError, match="shrank or was rewritten") as caught:
             desk.receive(address)
     assert (caught.value.code, caught.value.exit_code) == (Code.LEDGER, 4)
 
@@ -727,7 +727,7 @@ def test_a_wholly_rewritten_ledger_with_more_lines_is_an_alarm_that_changes_no_m
 
     with (
         Rewritten(SOURCE, SITE.request, DATA).listening() as address,
-        pytest.raises(ConnectionFault, match="ALARM") as caught,
+        pytest.raises(PeerError, match="ALARM") as caught,
     ):
         desk.receive(address)
     assert caught.value.code is Code.LEDGER
@@ -765,10 +765,10 @@ def test_a_successor_is_trusted_in_the_place_of_the_old_key_and_that_is_said(des
 
 def test_the_old_key_says_nothing_more_after_it_has_handed_over(accepted):
     hand_over(accepted)
-    with pytest.raises(Unauthentic, match="before the source changed its keys; make a new request") as caught:
+    with pytest.raises(UnauthenticError, match="before the source changed its keys; make a new request") as caught:
         carry(accepted, ask_again(accepted), release=8, seed=1)
     assert caught.value.code is Code.KEY_UNKNOWN
-    with pytest.raises(Refused) as refused:  # and the new one cannot go back behind it
+    with pytest.raises(RefusedError) as refused:  # and the new one cannot go back behind it
         carry(accepted, ask_again(accepted), source=HEIR, release=6, seed=1)
     assert refused.value.code is Code.ROLLBACK
 
@@ -777,7 +777,7 @@ def test_a_list_of_the_old_key_is_not_heard_from_its_heir(desk):
     hand_over(desk)
     heir = SimulatedSource(HEIR, SITE.request, delivered_for(SITE, HEIR))
     heir.revocations = revocation_list(keys=[HEIR.fingerprint])
-    with heir.listening() as address, pytest.raises(Unauthentic) as caught:
+    with heir.listening() as address, pytest.raises(UnauthenticError) as caught:
         desk.receive(address)
     assert caught.value.code is Code.KEY_UNKNOWN
     assert load_trust_state(desk.keys).follow(SOURCE.fingerprint) == HEIR.fingerprint
@@ -792,7 +792,7 @@ def test_a_bundle_of_the_old_key_that_was_accepted_stays_accepted(accepted):
 
 def test_keys_of_a_source_open_nothing(accepted, tmp_path):
     write_identity(SOURCE, tmp_path / "source")
-    with pytest.raises(KeyFault, match="this site's keys"):
+    with pytest.raises(KeyFileError, match="this site's keys"):
         opened(accepted, tmp_path / "source")
 
 
@@ -806,6 +806,6 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(desk, monkeypatch):
         begin(partial)
 
     monkeypatch.setattr(PartialDownload, "begin", swap)
-    with pytest.raises(Unauthentic, match="changed while it was read"):
+    with pytest.raises(UnauthenticError, match="changed while it was read"):
         desk.receive(carried)
     assert desk.files() == []

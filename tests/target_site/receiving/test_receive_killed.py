@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import StorageFault
+from protocol.errors import FileError
 from protocol.identity.identities import Role
 from protocol.wire.address import Address
 from target_site.receiving.receive import open_accepted, receive
@@ -116,7 +116,7 @@ def test_a_second_receive_to_the_same_place_is_refused_until_the_first_has_ended
     with source.listening() as address:
         first = start(*command(address, keys, out))
         assert source.reached.wait(15)
-        with pytest.raises(StorageFault, match=f"another receive is writing {out}; wait for it"):
+        with pytest.raises(FileError, match=f"another receive is writing {out}; wait for it"):
             receive_quietly(address, keys, out, SOURCE.fingerprint.hex())
         assert run(*command(address, keys, out)) == 16
         first.kill()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecan_core.errors import UsageFault
+from ecan_core.errors import UsageError
 from target_site.results.label_sheet import COLUMNS, draw, write_sheet
 from target_site.results.segments import Segment
 
@@ -56,9 +56,9 @@ def test_every_utterance_has_the_same_chance(segments):
 
 def test_all_can_be_drawn_and_no_more(segments):
     assert {one.recording for one in draw(segments, CLASSES, 400, 0)} == {one.recording for one in segments}
-    with pytest.raises(UsageFault, match="only 400"):
+    with pytest.raises(UsageError, match="only 400"):
         draw(segments, CLASSES, 401, 0)
-    with pytest.raises(UsageFault, match="other classes"):
+    with pytest.raises(UsageError, match="other classes"):
         draw(segments, ("anger", "sadness"), 4, 0)
 
 
@@ -79,6 +79,6 @@ def test_a_sheet_shows_no_prediction_and_is_never_written_over(segments, tmp_pat
     assert Path(rows[1]["file"]).is_absolute()
     assert "anger" not in sheet.read_text()
     sheet.write_text("labelled")
-    with pytest.raises(UsageFault, match="there already"):
+    with pytest.raises(UsageError, match="there already"):
         write_sheet(sheet, segments)
     assert sheet.read_text() == "labelled"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.errors import Code, Refused, Unauthentic
+from protocol.errors import Code, RefusedError, UnauthenticError
 from protocol.identity.identities import Role
 from protocol.statements.revocations import Revocations, sign_revocations
 from target_site.accountability.audit_log import today
@@ -36,7 +36,7 @@ def test_a_list_of_the_last_days_is_enough(keys):
 
 
 def test_an_older_list_is_refused_with_its_age(keys):
-    with pytest.raises(Refused, match="is 31 days old, and 30 are allowed") as caught:
+    with pytest.raises(RefusedError, match="is 31 days old, and 30 are allowed") as caught:
         check(keys, 30, later=31)
     assert (caught.value.code, caught.value.exit_code) == (Code.EXPIRED, 11)
 
@@ -47,12 +47,12 @@ def test_any_age_is_allowed_where_no_limit_is_set(keys):
 
 
 def test_a_source_that_has_shown_no_list_is_refused(keys):
-    with pytest.raises(Refused, match="has seen no revocation list"):
+    with pytest.raises(RefusedError, match="has seen no revocation list"):
         check(keys, 30, later=0, issuer=HEIR.fingerprint)
 
 
 def test_a_limit_without_keys_is_refused():
-    with pytest.raises(Refused, match="give --keys"):
+    with pytest.raises(RefusedError, match="give --keys"):
         check(None, 30, later=0)
 
 
@@ -75,7 +75,7 @@ def test_the_list_of_the_heir_counts_for_what_the_old_key_signed():
 
 def test_a_lost_memory_is_no_fresh_list(keys):
     (keys / "trust.state").unlink()
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         check(keys, 30, later=0)
 
 

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from ecan_core.errors import UsageFault
-from protocol.errors import KeyFault, StorageFault
+from ecan_core.errors import UsageError
+from protocol.errors import FileError, KeyFileError
 from protocol.identity.identities import Role
 from protocol.identity.key_files import PASSPHRASE_VARIABLE, is_locked, write_identity
 from protocol.statements.request import grant_id, open_request
@@ -79,7 +79,7 @@ def test_new_keys_are_locked_with_a_passphrase(tmp_path):
     fingerprint = write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY, passphrase=words)
     assert is_locked(tmp_path / "keys")
     assert load_keys(tmp_path / "keys", words).fingerprint.hex() == fingerprint
-    with pytest.raises(KeyFault, match=PASSPHRASE_VARIABLE):
+    with pytest.raises(KeyFileError, match=PASSPHRASE_VARIABLE):
         write_request(tmp_path / "keys", tmp_path / "again.request", today=TODAY)
 
 
@@ -109,7 +109,7 @@ def test_requests_that_cannot_be_kept_are_a_storage_fault(tmp_path):
     for name in ("identity.pem", "sealing.key", "signing.key", "tls.key"):
         (tmp_path / "keys" / name).rename(tmp_path / "other" / name)
     (tmp_path / "other" / "requests").touch()
-    with pytest.raises(StorageFault, match="check the keys folder"):
+    with pytest.raises(FileError, match="check the keys folder"):
         write_request(tmp_path / "other", tmp_path / "again.request", today=TODAY)
 
 
@@ -123,12 +123,12 @@ def test_keys_that_were_made_without_a_passphrase_are_not_passed_off_as_locked(t
 
 def test_a_sources_keys_are_refused(tmp_path):
     write_identity(new_identity(Role.SOURCE), tmp_path / "keys")
-    with pytest.raises(KeyFault, match="this site's keys folder"):
+    with pytest.raises(KeyFileError, match="this site's keys folder"):
         write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
 
 
 def test_a_request_that_cannot_be_written_is_a_storage_fault(tmp_path):
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         write_request(tmp_path / "keys", tmp_path / "missing" / "site.request", today=TODAY)
 
 
@@ -147,7 +147,7 @@ def test_nothing_is_written_over_not_even_an_older_request(tmp_path, out, says):
     write_request(tmp_path / "keys", tmp_path / "site.request", today=TODAY)
     kept = [tmp_path / name for name in ("site.request", "thesis", "keys/signing.key")]
     before = [path.read_bytes() for path in kept]
-    with pytest.raises(UsageFault, match=says):
+    with pytest.raises(UsageError, match=says):
         write_request(tmp_path / "keys", tmp_path / out, today=TODAY)
     assert [path.read_bytes() for path in kept] == before
     assert not (tmp_path / "nothing").exists()

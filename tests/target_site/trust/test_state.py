@@ -7,7 +7,7 @@ import pytest
 
 from protocol import canonical
 from protocol.bundle.manifest import Manifest
-from protocol.errors import Code, ConnectionFault, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, PeerError, RefusedError, UnauthenticError
 from protocol.statements.offers import NO_HEAD, CheckpointFields
 from protocol.statements.revocations import Revocations
 from protocol.statements.succession import Succession
@@ -85,7 +85,7 @@ def test_what_was_accepted_before_is_not_measured_by_later_releases():
 def test_two_models_with_one_number_are_not_both_accepted():
     state = EMPTY.accepted(stated(5))
     assert state.accepted(stated(5)) == state
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         state.accepted(stated(5, OTHER_WEIGHTS))
     assert caught.value.code is Code.ROLLBACK
 
@@ -115,20 +115,20 @@ def test_a_source_that_never_withdrew_anything_may_say_so():
 )
 def test_a_known_list_is_not_taken_back(shown):
     state = EMPTY.learned(ISSUER, listed(3, {WEIGHTS}, {THIRD}))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         state.learned(ISSUER, shown)
     assert caught.value.code is Code.ROLLBACK
 
 
 def test_a_newer_list_that_leaves_something_out_is_refused_by_name():
-    with pytest.raises(Refused, match="lists are not shortened"):
+    with pytest.raises(RefusedError, match="lists are not shortened"):
         EMPTY.learned(ISSUER, listed(1, {WEIGHTS})).learned(ISSUER, listed(2))
 
 
 @pytest.mark.parametrize("shown", [None, listed(1, keys={ISSUER}), listed(2, {WEIGHTS}, {ISSUER})])
 def test_a_withdrawn_key_withdraws_nothing_more(shown):
     state = EMPTY.learned(ISSUER, listed(1, keys={ISSUER}))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         state.learned(ISSUER, shown)
     assert caught.value.code is Code.REVOKED
 
@@ -136,7 +136,7 @@ def test_a_withdrawn_key_withdraws_nothing_more(shown):
 def test_a_key_that_another_one_of_its_line_has_withdrawn_withdraws_nothing():
     state = EMPTY.learned(ISSUER, listed(1, keys={THIRD})).succeeded(handed_over(OTHER, THIRD, 2))
     state = state.succeeded(handed_over())
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         state.learned(THIRD, listed(2, {WEIGHTS}))
     assert caught.value.code is Code.REVOKED
 
@@ -146,7 +146,7 @@ def test_one_source_withdraws_nothing_of_another():
 
 
 def test_a_key_that_was_withdrawn_is_not_followed():
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         EMPTY.learned(ISSUER, listed(1, keys={ISSUER})).follow(ISSUER)
     assert caught.value.code is Code.REVOKED
 
@@ -159,7 +159,7 @@ def test_a_successor_takes_over_the_trust_and_all_that_was_known():
     assert state.follow(ISSUER) == state.follow(OTHER) == OTHER
     heir = state.of(OTHER)
     assert (heir.release, heir.weights, heir.version, heir.seq, heir.number) == (5, WEIGHTS, 2, 9, 1)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         state.learned(OTHER, None)
 
 
@@ -183,7 +183,7 @@ def test_what_a_successor_withdraws_is_withdrawn_for_bundles_of_the_old_key_too(
 def test_a_key_that_has_handed_over_withdraws_nothing_more(shown):
     state = EMPTY.succeeded(handed_over()).succeeded(handed_over(OTHER, THIRD, 2))
     for older in (ISSUER, OTHER):
-        with pytest.raises(Refused, match="only the heir's lists count") as caught:
+        with pytest.raises(RefusedError, match="only the heir's lists count") as caught:
             state.learned(older, shown)
         assert caught.value.code is Code.ROLLBACK
     assert state.follow(ISSUER) == THIRD
@@ -211,7 +211,7 @@ def test_the_same_hand_over_again_changes_nothing():
     ],
 )
 def test_a_hand_over_that_cannot_be_is_refused(state, statement, code):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         state.succeeded(statement)
     assert caught.value.code is code
 
@@ -238,7 +238,7 @@ def test_a_ledger_that_grows_is_remembered():
     ],
 )
 def test_a_ledger_that_lost_its_past_is_an_alarm(seq, head, seen_head):
-    with pytest.raises(ConnectionFault, match="its ledger shrank or was rewritten") as caught:
+    with pytest.raises(PeerError, match="its ledger shrank or was rewritten") as caught:
         saw(saw(EMPTY, 7), seq, head, seen_head)
     assert caught.value.code is Code.LEDGER
     assert caught.value.exit_code == 4
@@ -261,7 +261,7 @@ def test_what_may_not_follow_on_what_is_known_is_not_remembered():
 def test_an_answer_about_another_line_proves_nothing():
     state = saw(EMPTY, 7)
     stated = checkpoint(8, b"i" * 32, EMPTY.of(ISSUER))
-    with pytest.raises(ConnectionFault):
+    with pytest.raises(PeerError):
         state.saw(ISSUER, stated, since=state.of(ISSUER))
 
 
@@ -287,7 +287,7 @@ def test_the_largest_memory_fits(keys):
         state = state.learned(bytes([number]) * 32, listed(1, digests, digests))
     update_trust_state(keys, lambda _: state)
     assert load_trust_state(keys) == state
-    with pytest.raises(Refused, match="already"):
+    with pytest.raises(RefusedError, match="already"):
         state.learned(b"z" * 32, listed(1))
 
 
@@ -322,7 +322,9 @@ def test_a_lost_memory_asks_for_a_person(keys, how):
     update_trust_state(keys, lambda _: full_state())
     damaged(keys, how)
     for use in (load_trust_state, lambda folder: update_trust_state(folder, lambda state: state)):
-        with pytest.raises(Unauthentic, match=r"ecan-target trust reset .* then `ecan-target trust update`") as caught:
+        with pytest.raises(
+            UnauthenticError, match=r"ecan-target trust reset .* then `ecan-target trust update`"
+        ) as caught:
             use(keys)
         assert caught.value.code is Code.STATE_LOST
         assert caught.value.exit_code == 10
@@ -337,7 +339,7 @@ def test_every_flipped_bit_is_a_lost_memory(keys):
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
-        with pytest.raises(Unauthentic):
+        with pytest.raises(UnauthenticError):
             load_trust_state(keys)
 
 
@@ -345,7 +347,7 @@ def test_after_a_loss_each_source_has_to_be_named_by_a_person(keys):
     (keys / STATE_FILE).unlink()
     state = reset_trust(keys, ISSUER, 5)
     with pytest.raises(
-        Unauthentic, match="for this source too, then `ecan-target trust update` with its public/"
+        UnauthenticError, match="for this source too, then `ecan-target trust update` with its public/"
     ) as caught:
         state.of(OTHER)
     assert caught.value.code is Code.STATE_LOST
@@ -367,10 +369,10 @@ def test_a_reset_forgets_releases_and_ledger_but_no_withdrawal(keys):
 
 
 def test_a_memory_that_cannot_be_written_is_a_storage_fault(keys, tmp_path):
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         update_trust_state(tmp_path / "missing", lambda state: state)
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         create_trust_state(tmp_path / "file" / "keys")
 
 

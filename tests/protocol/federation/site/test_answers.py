@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.federation.messages import OFFERS, Answer, Question
 from protocol.federation.site.answers import KEPT, Answers
 from protocol.federation.site.book import Book
@@ -36,14 +36,14 @@ def test_a_run_is_begun_once_and_keeps_its_terms(tmp_path):
     assert not answers.is_begun(question(), PLAN, CLASSES, 2, max_runs=1)
     answers.begin(question(), PLAN, CLASSES, 2, number=1)
     assert answers.is_begun(question(), PLAN, CLASSES, 2, max_runs=1)
-    with pytest.raises(Refused, match="another plan"):
+    with pytest.raises(RefusedError, match="another plan"):
         answers.is_begun(question(), "another", CLASSES, 2, max_runs=1)
 
 
 @pytest.mark.parametrize("number", [0, 2, None, "1", 1.0, True])
 def test_a_run_begins_with_its_round_1_and_else_not_at_all(tmp_path, number):
     answers = opened(tmp_path)
-    with pytest.raises(Refused, match="begins with its round 1"):
+    with pytest.raises(RefusedError, match="begins with its round 1"):
         answers.begin(question(), PLAN, CLASSES, 2, number=number)
     assert not answers.is_begun(question(), PLAN, CLASSES, 2, max_runs=1)
 
@@ -64,7 +64,7 @@ def test_an_answer_is_kept_over_a_restart_and_given_again(tmp_path):
 def test_what_was_given_to_another_question_is_not_given(tmp_path, run, number):
     answers = begun(tmp_path)
     answers.write_down(answers.round(question(), 1), Answer(arrays=ARRAYS))
-    with pytest.raises(Refused, match="no longer there"):
+    with pytest.raises(RefusedError, match="no longer there"):
         answers.given(run, number)
 
 
@@ -75,13 +75,13 @@ def test_a_kept_answer_that_was_changed_is_not_given(tmp_path):
     kept = tmp_path / "home" / KEPT
     data = kept.read_bytes()
     kept.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(Refused, match="no longer there"):
+    with pytest.raises(RefusedError, match="no longer there"):
         answers.given(step.run, step.number)
 
 
 @pytest.mark.parametrize("number", ["1", 1.0, None, True])
 def test_a_round_is_a_whole_number(tmp_path, number):
-    with pytest.raises(Refused, match="does not say which round"):
+    with pytest.raises(RefusedError, match="does not say which round"):
         begun(tmp_path).round(question(), number)
 
 
@@ -89,22 +89,22 @@ def test_offers_alone_do_not_make_another_question(tmp_path):
     answers = begun(tmp_path)
     answers.write_down(answers.round(question(offers="a"), 1), Answer(arrays=ARRAYS))
     assert answers.round(question(offers="b"), 1).is_answered
-    with pytest.raises(Refused, match="another question"):
+    with pytest.raises(RefusedError, match="another question"):
         answers.round(question(note="b"), 1)
 
 
 def test_what_follows_the_last_round_waits_for_it(tmp_path):
     answers = begun(tmp_path)
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RefusedError) as refusal:
         answers.last(question(), "tally")
     assert refusal.value.code is Code.FAST_FORWARD
 
 
 def test_masking_is_asked_for_where_it_is_required_and_possible_where_it_is_asked_for(tmp_path):
     plain, masking = opened(tmp_path / "a"), opened(tmp_path / "b", is_masking=True)
-    with pytest.raises(Refused, match="masked sums alone"):
+    with pytest.raises(RefusedError, match="masked sums alone"):
         masking.require_masked(question(), required=True)
-    with pytest.raises(Refused, match="knows no other sites"):
+    with pytest.raises(RefusedError, match="knows no other sites"):
         plain.require_masked(question(**{OFFERS: "ab"}), required=False)
     masking.require_masked(question(**{OFFERS: "ab"}), required=True)
     plain.require_masked(question(), required=False)
@@ -115,5 +115,5 @@ def test_an_answer_leaves_as_it_is_only_where_no_offers_were_brought(tmp_path):
     answers.begin(question(), PLAN, CLASSES, 2, number=1)
     step = answers.round(question(), 1)
     assert answers.leave(question(), step, ARRAYS, largest=8.0).arrays is ARRAYS
-    with pytest.raises(Refused, match="No key was offered"):
+    with pytest.raises(RefusedError, match="No key was offered"):
         answers.leave(question(offers="ab"), step, ARRAYS, largest=8.0)

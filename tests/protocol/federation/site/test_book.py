@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from protocol import canonical
-from protocol.errors import Code, Malformed, ProtocolError, Refused, StorageFault, Unauthentic
+from protocol.errors import Code, FileError, MalformedError, ProtocolError, RefusedError, UnauthenticError
 from protocol.federation.site.book import MAX_LINE_BYTES, Book, head_path
 from protocol.federation.site.conduct import Fresh, admit_run, admit_step, answer_entry, run_entry
 
@@ -59,7 +59,7 @@ def test_every_line_is_on_the_disk_before_append_returns(tmp_path):
 
 def test_a_book_of_another_subject_is_refused(tmp_path):
     path = new_book(tmp_path)
-    with pytest.raises(Refused, match="another corpus or model") as caught:
+    with pytest.raises(RefusedError, match="another corpus or model") as caught:
         Book.open(path, OTHER)
     assert (caught.value.code, caught.value.exit_code) == (Code.POLICY, 11)
 
@@ -129,7 +129,7 @@ def test_a_lost_book_asks_for_a_person_and_begins_anew_only_by_their_word(tmp_pa
     lose(path)
     left = {part.name for part in path.parent.iterdir()}
     for _ in range(2):  # the first look mends nothing away
-        with pytest.raises(Unauthentic, match="person") as caught:
+        with pytest.raises(UnauthenticError, match="person") as caught:
             Book.open(path, CORPUS)
         assert (caught.value.code, caught.value.exit_code) == (Code.STATE_LOST, 10)
         assert '--new-book "REASON"' in str(caught.value)
@@ -143,7 +143,7 @@ def test_an_open_book_that_is_lost_takes_no_entry(tmp_path):
     path = new_book(tmp_path, *THREE)
     book = Book.open(path, CORPUS)
     path.unlink()
-    with pytest.raises(Unauthentic) as caught:
+    with pytest.raises(UnauthenticError) as caught:
         book.append({"step": 4})
     assert caught.value.code is Code.STATE_LOST
     assert not path.exists()
@@ -153,7 +153,7 @@ def test_an_open_book_that_is_lost_takes_no_entry(tmp_path):
 def test_a_whole_book_is_never_begun_anew(tmp_path, subject):
     path = new_book(tmp_path, *THREE)
     before = path.read_bytes()
-    with pytest.raises(Refused, match="never begun anew"):
+    with pytest.raises(RefusedError, match="never begun anew"):
         Book.create(path, subject, "I would like to", NOW_S)
     assert path.read_bytes() == before
 
@@ -183,7 +183,7 @@ def test_a_book_two_lines_ahead_of_its_head_is_lost(tmp_path):
     book.append({"step": 4})
     book.append({"step": 5})
     head_path(path).write_bytes(noted)
-    with pytest.raises(Unauthentic):
+    with pytest.raises(UnauthenticError):
         Book.open(path, CORPUS)
 
 
@@ -203,7 +203,7 @@ def test_a_full_disk_leaves_a_book_that_opens_and_an_entry_that_may_count(tmp_pa
     book = Book.open(path, CORPUS)
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
-    with pytest.raises(StorageFault) as caught:
+    with pytest.raises(FileError) as caught:
         book.append({"step": 4})
     assert caught.value.exit_code == 16
     monkeypatch.undo()
@@ -216,13 +216,13 @@ def test_a_head_that_cannot_be_written_makes_the_book_be_read_again(tmp_path, mo
     book = Book.open(path, CORPUS)
 
     def full(*_):
-        raise StorageFault(Code.STORAGE, "full")
+        raise FileError(Code.STORAGE, "full")
 
     monkeypatch.setattr("protocol.federation.site.book.write_atomic", full)
-    with pytest.raises(StorageFault):
+    with pytest.raises(FileError):
         book.append({"step": 4})
     monkeypatch.undo()
-    with pytest.raises(StorageFault, match="has changed"):
+    with pytest.raises(FileError, match="has changed"):
         book.append({"step": 5})
     assert steps_of(Book.open(path, CORPUS)) == [1, 2, 3, 4]
 
@@ -234,7 +234,7 @@ def test_of_two_nodes_with_one_book_only_the_first_goes_on(tmp_path):
     for book in (first, second):
         assert admit_run(book.entries(), "7", b"t" * 32, 3, max_runs=1) == Fresh()
     first.append(run_entry("7", b"t" * 32, 3))
-    with pytest.raises(StorageFault, match="has changed") as caught:
+    with pytest.raises(FileError, match="has changed") as caught:
         second.append(run_entry("7", b"u" * 32, 3))
     assert caught.value.code is Code.LOCKED
     assert len(Book.open(path, CORPUS).entries()) == 2
@@ -259,7 +259,7 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, entry):
     path = new_book(tmp_path)
     book = Book.open(path, CORPUS)
     before = path.read_bytes()
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         book.append(entry)
     assert path.read_bytes() == before
     book.append({"step": 1})
@@ -273,7 +273,7 @@ def test_conduct_reads_what_the_book_has_kept(tmp_path):
     entries = Book.open(path, CORPUS).entries()
     assert admit_step(entries, "7", 1, b"q" * 32).entry["answer"] == (b"a" * 32).hex()
     assert admit_step(entries, "7", 2, b"q" * 32) == Fresh()
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         admit_step(entries, "7", 3, b"q" * 32)
 
 

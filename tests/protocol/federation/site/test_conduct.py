@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.errors import Code, Refused
+from protocol.errors import Code, RefusedError
 from protocol.federation.site.conduct import (
     MAX_ROUNDS,
     Fresh,
@@ -54,7 +54,7 @@ def test_a_new_run_is_fresh_and_the_same_again_a_repeat():
     ],
 )
 def test_a_run_that_is_another_or_one_too_many_is_refused(entries, run, terms, rounds, max_runs, code):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         admit_run(entries, run, terms, rounds, max_runs)
     assert (caught.value.code, caught.value.exit_code) == (code, 11)
 
@@ -102,7 +102,7 @@ def test_the_last_round_asked_alike_is_answered_as_it_was(entries, number, quest
     ],
 )
 def test_a_round_out_of_turn_or_with_another_question_is_refused(entries, run, number, question, code):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         admit_step(entries, run, number, question)
     assert caught.value.code is code
 
@@ -123,7 +123,7 @@ def test_the_tally_comes_once_after_the_last_round():
     ],
 )
 def test_a_tally_too_early_or_with_another_question_is_refused(entries, run, question, code):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         admit_tally(entries, run, question)
     assert caught.value.code is code
 
@@ -160,7 +160,7 @@ def test_no_admitted_questions_ever_give_two_answers_to_one_step(asked, max_runs
             is_tally = second == 4
             number = tally_number(entries, run) if is_tally else second
             verdict = admit_tally(entries, run, third) if is_tally else admit_step(entries, run, number, third)
-        except Refused:
+        except RefusedError:
             continue
         if verdict == Fresh():
             entries.append(answer_entry(run, number, third, len(entries).to_bytes(32), noise_multiplier=1, steps=1))

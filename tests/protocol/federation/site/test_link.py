@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.errors import Code, ConnectionFault, ContainmentFault, Malformed, Refused
+from protocol.errors import Code, ContainmentError, MalformedError, PeerError, RefusedError
 from protocol.federation.messages import FAILED, REFUSED, Answer, Question
 from protocol.federation.site import link
 from protocol.federation.site.link import Link, answered, prepare
@@ -28,8 +28,8 @@ def asked(fault: Exception) -> tuple[Answer, str]:
 @pytest.mark.parametrize(
     ("fault", "word"),
     [
-        (Refused(Code.POLICY, "/ward/audio is not approved; approve it."), REFUSED),
-        (Malformed(Code.PROTOCOL, "/ward/audio is damaged; mend it."), REFUSED),
+        (RefusedError(Code.POLICY, "/ward/audio is not approved; approve it."), REFUSED),
+        (MalformedError(Code.PROTOCOL, "/ward/audio is damaged; mend it."), REFUSED),
         (ValueError("/ward/audio"), FAILED),
         (OSError("/ward/audio"), FAILED),
         (MemoryError("/ward/audio"), FAILED),
@@ -60,18 +60,18 @@ def test_the_first_use_makes_a_key_and_a_book_and_the_second_finds_them(tmp_path
 
 def test_a_whole_book_is_not_begun_anew(tmp_path):
     prepare(options(tmp_path), SUBJECT, lambda _: None)
-    with pytest.raises(Refused, match="whole book"):
+    with pytest.raises(RefusedError, match="whole book"):
         prepare(options(tmp_path, new_book="to forget"), SUBJECT, lambda _: None)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:x", "", "no.such.host.invalid.:-1"])
 def test_an_address_that_is_none_is_said_so(address):
-    with pytest.raises(ConnectionFault, match="HOST:PORT"):
+    with pytest.raises(PeerError, match="HOST:PORT"):
         link._resolved(address)
 
 
 def test_a_node_that_says_nothing_of_its_walls_is_not_trusted(tmp_path):
-    with pytest.raises(ContainmentFault, match="could not be walled in"):
+    with pytest.raises(ContainmentError, match="could not be walled in"):
         link._say_walls(b"", Link(**_link(tmp_path)), lambda _: None)
 
 
