@@ -86,6 +86,10 @@ def adapted(crossing) -> Path:
     return out
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rows", action="store_true", help="list the rows of the hostile tables, and run nothing")
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """Say how many hostile inputs were refused as their table says."""
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", ())]
