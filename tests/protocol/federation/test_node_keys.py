@@ -55,7 +55,7 @@ def test_a_node_key_is_read_back_as_it_was_made(tmp_path, monkeypatch, passphras
 def test_an_encrypted_key_lies_on_the_disk_as_one_and_goes_through_a_pipe_as_text(tmp_path, monkeypatch):
     with_passphrase(monkeypatch, tmp_path, PASSPHRASE)
     make_node_key(tmp_path / "node.key")
-    assert b"ENCRYPTED" in (tmp_path / "node.key").read_bytes().splitlines()[0]
+    assert b"LOCKED KEY" in (tmp_path / "node.key").read_bytes().splitlines()[0]
     told = pem_of(load_node_key(tmp_path / "node.key"))
     assert load_pem_private_key(told.encode(), None).public_key() == load_public(tmp_path / "node.pub")
 
