@@ -61,6 +61,7 @@ from tests.hostile.federations import (
 )
 from tests.source_site.training.runs import FACTS, write_run
 from tests.support import cli
+from tests.support.crossing import carry, new_source
 from tests.support.engine import descendants
 from tests.support.loopback import loopback_is_up
 from tests.support.speech import synthesize
@@ -175,23 +176,11 @@ def target_command(work: Path) -> tuple[dict[str, str], list[object]]:
     site = work / "ward"
     site.mkdir()
     write_run(work / "run")
-    trust = cli.source("keys", "init", "--out", work / "source-keys").stdout.strip()
-    steps = [
-        cli.target("request", "--keys", site / "keys", "--out", site / "site.request"),
-        cli.source(
-            *("export", "--model", work / "run", "--keys", work / "source-keys", "--request", site / "site.request"),
-            *("--file", site / "carried.ecan"),
-        ),
-        cli.target(
-            *("receive", "--keys", site / "keys", "--from", site / "carried.ecan", "--trust", trust),
-            *("--out", site / "model.ecan"),
-        ),
-        cli.approve(site / "model.ecan", site / "keys"),
-    ]
-    assert [step.code for step in steps] == [0] * 4, [step.stderr for step in steps]
+    trust = new_source(work / "source-keys")
+    bundle = carry(work / "run", work / "source-keys", site / "keys", site, trust=trust).bundle
     audio = synthesize(site / "psychiatry-audio", "harbor", speakers=2, utterances=1)
     rules = cli.site_rules(site / "site.yaml", rules="together:\n  rounds: 2\n")
-    words = ["--keys", site / "keys", "--bundle", site / "model.ecan", "--audio", audio, "--config", rules]
+    words = ["--keys", site / "keys", "--bundle", bundle, "--audio", audio, "--config", rules]
     words += ["--out", site / "adapted"]
     return {}, ["together", "join", *node_words(work, TARGET), *words, *peer_words(work)]
 
