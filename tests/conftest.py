@@ -36,6 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rows", action="store_true", help="list the rows of the hostile tables, and run nothing")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that nobody waits for it alone in the end: it has asked for more time."""
+    items.sort(key=lambda item: -max((marker.args[0] for marker in item.iter_markers("timeout")), default=0))
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """Say how many hostile inputs were refused as their table says."""
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", ())]
