@@ -26,10 +26,12 @@ demo-federation: $(READY) ## a coordinator and three sites on loopback, masked a
 	$(BIN)/python -m benchmarks.demo_federation --secure --private 8 $(if $(CORPORA),--corpora $(CORPORA))
 
 test: $(READY) ## the quick tests
-	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey and not hostile' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow and not corpus and not journey and not hostile' -n 2 --dist worksteal
 
+# Three workers for two cores: many of these tests wait for processes. A file stays with one worker, which sets its
+# fixtures up once, and files go out in the order of tests/conftest.py.
 test-slow: $(READY) ## the slower tests: real processes, hostile inputs and, where present, real corpora
-	$(BIN)/python -m pytest -q -m 'slow or corpus or journey or hostile' -n 2
+	$(BIN)/python -m pytest -q -m 'slow or corpus or journey or hostile' -n 3 --dist loadfile --no-loadscope-reorder
 
 test-all: test test-slow ## every test
 

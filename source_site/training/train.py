@@ -84,10 +84,10 @@ def train_run(
         save_noise_key(out, noise_key)
     narrator.say("estimating the recognition rate on held-out speakers")
     rows = held_out_rows(material.speakers, labels, seed)
-    heard = hold_out(material, rows, recipe, seed=seed) if len(rows) else None
+    heard = hold_out(material, rows, recipe, seed=seed, noise_key=secrets.randbits(128)) if len(rows) else None
     if epsilon is not None and heard is not None:
         _refuse_collapse(heard, material.classes, epsilon)
-        narrator.say(_cost(heard, hold_out(material, rows, Recipe(settings=settings), seed=seed)))
+        narrator.say(_cost(heard, hold_out(material, rows, Recipe(settings=settings), seed=seed, noise_key=0)))
     narrator.say("training on all speakers")
     network = fit_network(material, np.arange(len(labels)), recipe, seed=seed, noise_key=noise_key)
     facts = RunFacts(
@@ -128,7 +128,7 @@ class HeldOut:
         return uar(self.counts)
 
 
-def hold_out(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int) -> HeldOut:
+def hold_out(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int, noise_key: int) -> HeldOut:
     """Train on all utterances but some, and ask the network about those.
 
     Args:
@@ -136,9 +136,10 @@ def hold_out(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int)
         rows: indices of those that are held out, at least one.
         recipe: how to train.
         seed: seed of the training.
+        noise_key: 128 bits that a private training draws its first weights and its noise from, of no other training.
     """
     heard = np.setdiff1d(np.arange(len(material)), rows)
-    network = fit_network(material, heard, recipe, seed=seed, noise_key=secrets.randbits(128))
+    network = fit_network(material, heard, recipe, seed=seed, noise_key=noise_key)
     unheard, true, num_classes = material.inputs(rows), material.labels[rows], len(material.classes)
     plain = predict_scores(network, unheard).argmax(axis=1)
     quantize_network(network, material.form)

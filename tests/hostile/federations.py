@@ -93,9 +93,11 @@ class Coordinator:
         told: Told | None = self.call("ask", run, node, kind, records, patience_s)
         return told
 
-    def ask_all(self, questions: Sequence[tuple[int, int, str, Records]]) -> list[Told | None]:
-        """Send many questions at once, each in a run of its own; nodes answer them one after another."""
-        answers: list[Told | None] = self.call("ask_all", questions, PATIENCE_S)
+    def ask_all(
+        self, questions: Sequence[tuple[int, int, str, Records]], *, patience_s: float = PATIENCE_S
+    ) -> list[Told | None]:
+        """Send many questions at once; nodes answer them one after another."""
+        answers: list[Told | None] = self.call("ask_all", questions, patience_s)
         return answers
 
 

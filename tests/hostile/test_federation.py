@@ -6,6 +6,7 @@ site. A row names one thing that is asked. What is refused comes back as one fix
 as an answer, and the site's own log says why.
 """
 
+import http.client
 import io
 import json
 import shutil
@@ -16,7 +17,8 @@ import sys
 import time
 import zipfile
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -61,6 +63,7 @@ from tests.hostile.federations import (
 )
 from tests.source_site.training.runs import FACTS, write_run
 from tests.support import cli
+from tests.support.crossing import carry, new_source
 from tests.support.engine import descendants
 from tests.support.loopback import loopback_is_up
 from tests.support.speech import synthesize
@@ -175,23 +178,11 @@ def target_command(work: Path) -> tuple[dict[str, str], list[object]]:
     site = work / "ward"
     site.mkdir()
     write_run(work / "run")
-    trust = cli.source("keys", "init", "--out", work / "source-keys").stdout.strip()
-    steps = [
-        cli.target("request", "--keys", site / "keys", "--out", site / "site.request"),
-        cli.source(
-            *("export", "--model", work / "run", "--keys", work / "source-keys", "--request", site / "site.request"),
-            *("--file", site / "carried.ecan"),
-        ),
-        cli.target(
-            *("receive", "--keys", site / "keys", "--from", site / "carried.ecan", "--trust", trust),
-            *("--out", site / "model.ecan"),
-        ),
-        cli.approve(site / "model.ecan", site / "keys"),
-    ]
-    assert [step.code for step in steps] == [0] * 4, [step.stderr for step in steps]
+    trust = new_source(work / "source-keys")
+    bundle = carry(work / "run", work / "source-keys", site / "keys", site, trust=trust).bundle
     audio = synthesize(site / "psychiatry-audio", "harbor", speakers=2, utterances=1)
     rules = cli.site_rules(site / "site.yaml", rules="together:\n  rounds: 2\n")
-    words = ["--keys", site / "keys", "--bundle", site / "model.ecan", "--audio", audio, "--config", rules]
+    words = ["--keys", site / "keys", "--bundle", bundle, "--audio", audio, "--config", rules]
     words += ["--out", site / "adapted"]
     return {}, ["together", "join", *node_words(work, TARGET), *words, *peer_words(work)]
 
@@ -419,24 +410,37 @@ def min_of(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return arrays[min(arrays)]
 
 
-@pytest.fixture(scope="module")
-def refusals(federation) -> dict[str, tuple[int, Told | None]]:
-    """Ask all rows, each in a run of its own; returns the run and what came back by the rows' names."""
-    arrays, node = federation.start_of(OPEN), federation.sites[PLAIN].node
-    runs = [federation.coordinator.begin() for _ in ROWS]
-    contents = [row.content(federation.fields(OPEN, round=1), arrays) for row in ROWS]
-    asked = [(run, node, row.kind, content) for run, row, content in zip(runs, ROWS, contents, strict=True)]
+Asked = Mapping[str, tuple[int, Told | None]]
+"""What was asked of a site at once, by name: the run in which it was, and what came back."""
+
+
+def asked_at_once(federation: Federation, site: Place, questions: Mapping[str, tuple[str, Records]]) -> Asked:
+    """Ask a site all of this, a type and its records by name, each in a run of its own."""
+    runs = [federation.coordinator.begin() for _ in questions]
+    asked = [(run, site.node, *question) for run, question in zip(runs, questions.values(), strict=True)]
     told = federation.coordinator.ask_all(asked)
-    return {row.name: pair for row, pair in zip(ROWS, zip(runs, told, strict=True), strict=True)}
+    return dict(zip(questions, zip(runs, told, strict=True), strict=True))
+
+
+def assert_refused(site: Place, asked: tuple[int, Told | None], code: str) -> None:
+    """Check that one word came back, that the log says why, and that the book holds no answer of that run."""
+    run, told = asked
+    assert told is not None, site.said()[-3000:]
+    assert_word(told, code, "".join(line for line in site.said().splitlines() if line.startswith(f"run {run}: ")))
+    assert not [entry for entry in entries(site) if entry["kind"] == "answer" and entry["run"] == str(run)]
+
+
+@pytest.fixture(scope="module")
+def refusals(federation) -> Asked:
+    """Ask all rows."""
+    arrays, honest = federation.start_of(OPEN), federation.fields(OPEN, round=1)
+    questions = {row.name: (row.kind, row.content(honest, arrays)) for row in ROWS}
+    return asked_at_once(federation, federation.sites[PLAIN], questions)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_row_asked_of_a_site_without_rules(federation, refusals, row):
-    site, (run, told) = federation.sites[PLAIN], refusals[row.name]
-    assert told is not None, site.said()[-3000:]
-    said = "".join(line for line in site.said().splitlines() if line.startswith(f"run {run}: "))
-    assert_word(told, row.code, said)
-    assert not [entry for entry in entries(site) if entry["kind"] == "answer" and entry["run"] == str(run)]
+    assert_refused(federation.sites[PLAIN], refusals[row.name], row.code)
 
 
 def test_rows_have_names_of_their_own():
@@ -628,11 +632,20 @@ def with_offers(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, OFFERS: "00", STEP: "round 1"}
 
 
+@pytest.fixture(scope="module")
+def promises(federation, masking) -> Asked:
+    """Ask all of it, of a site that has answered a first round."""
+    questions = {}
+    for name, _, asked in PROMISES:
+        kind, fields = asked(federation)
+        arrays = federation.start_of(CLOSED) if kind == "train" and PLAN in fields else {}
+        questions[name] = kind, sent(fields, arrays)
+    return asked_at_once(federation, federation.sites[PROMISING], questions)
+
+
 @pytest.mark.parametrize(("name", "code", "asked"), PROMISES, ids=[row[0] for row in PROMISES])
-def test_row_against_a_sites_promise(federation, masking, name, code, asked):
-    kind, fields = asked(federation)
-    arrays = federation.start_of(CLOSED) if kind == "train" and PLAN in fields else {}
-    refused(federation.sites[PROMISING], federation.coordinator.begin(), kind, sent(fields, arrays), code)
+def test_row_against_a_sites_promise(federation, promises, name, code, asked):
+    assert_refused(federation.sites[PROMISING], promises[name], code)
 
 
 OFFERED: list[tuple[str, str, Callable[[Masking, str, list[str]], str]]] = [
@@ -732,13 +745,29 @@ def evil_app() -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["agent", "model", "connector", "evil", "train.x.y", "train.7"])
-def test_row_a_type_that_flower_does_not_know_is_not_answered(federation, kind):
-    site, run = federation.sites[PLAIN], federation.coordinator.begin()
-    mark = mark_of(site)
-    assert federation.coordinator.ask(run, site.node, kind, sent({"x": 1}), patience_s=1.2) is None
-    assert "a message was not read" in said_since(site, mark)
-    assert site.ask(run, "query", {}).fields == {CLASSES: federation.classes}
+UNKNOWN_KINDS = ["agent", "model", "connector", "evil", "train.x.y", "train.7"]
+
+
+@pytest.fixture(scope="module")
+def unread(federation) -> tuple[dict[str, Told | None], int]:
+    """Send all of them, and an honest question after each; returns what came back, and how many were not read."""
+    site, node = federation.sites[PLAIN], federation.sites[PLAIN].node
+    mark, asked = mark_of(site), []
+    for kind in UNKNOWN_KINDS:
+        run = federation.coordinator.begin()
+        asked += [(run, node, kind, sent({"x": 1})), (run, node, "query", {})]
+    told = federation.coordinator.ask_all(asked, patience_s=10)
+    for answer in told[1::2]:
+        assert answer is not None, site.said()[-3000:]
+        assert answer.fields == {CLASSES: federation.classes}
+    return dict(zip(UNKNOWN_KINDS, told[::2], strict=True)), said_since(site, mark).count("a message was not read")
+
+
+@pytest.mark.parametrize("kind", UNKNOWN_KINDS)
+def test_row_a_type_that_flower_does_not_know_is_not_answered(unread, kind):
+    told, number = unread
+    assert told[kind] is None
+    assert number == len(UNKNOWN_KINDS)
 
 
 # ---------------------------------------------------------------------------------------- E: sites that adapt together
@@ -788,12 +817,22 @@ TOGETHER: list[tuple[str, str, str, float, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "code", "kind", "length", "changes"), TOGETHER, ids=[row[0] for row in TOGETHER])
-def test_row_asked_of_a_site_that_adapts_with_others(federation, ward, name, code, kind, length, changes):
-    asked = {key: value for key, value in wanted(ward, **changes).items() if value is not None}
-    run, left = federation.coordinator.begin(), updates_of(federation)
-    refused(ward.site, run, kind, sent(with_offers(asked), change_of(length)), code)
-    assert updates_of(federation) == left
+@pytest.fixture(scope="module")
+def kept_back(federation, ward) -> tuple[Asked, bool]:
+    """Ask all of it; returns what came back, and whether no update has left."""
+    questions = {}
+    for name, _, kind, length, changes in TOGETHER:
+        fields = {key: value for key, value in wanted(ward, **changes).items() if value is not None}
+        questions[name] = kind, sent(with_offers(fields), change_of(length))
+    left = updates_of(federation)
+    return asked_at_once(federation, ward.site, questions), updates_of(federation) == left
+
+
+@pytest.mark.parametrize(("name", "code"), [row[:2] for row in TOGETHER], ids=[row[0] for row in TOGETHER])
+def test_row_asked_of_a_site_that_adapts_with_others(ward, kept_back, name, code):
+    asked, has_kept_all = kept_back
+    assert_refused(ward.site, asked[name], code)
+    assert has_kept_all
 
 
 def updates_of(federation: Federation) -> list[Path]:
@@ -1033,11 +1072,18 @@ class Served:
 
     def status(self, request: bytes) -> int:
         """Send bytes over TLS, as somebody who verifies nothing; returns the status, or 0 where none came."""
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         place = "127.0.0.1", self.port
-        with socket.create_connection(place, timeout=20) as plain, context.wrap_socket(plain) as secure:
+        with socket.create_connection(place, timeout=20) as plain, trusting().wrap_socket(plain) as secure:
             return status_of(secure, request)
+
+    def statuses(self, calls: Iterable[tuple[str, str]]) -> Iterator[int]:
+        """Make calls without a body, a method and a path each, one after the other over one connection."""
+        with closing(http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=trusting())) as secure:
+            for call in calls:
+                secure.request(*call)
+                with secure.getresponse() as answer:
+                    answer.read()
+                    yield answer.status
 
     def headers(self, **changes: str) -> dict[str, str]:
         """Return the headers by which a node that is let in signs a call."""
@@ -1046,6 +1092,13 @@ class Served:
         signed = b64encode(sign_message(self.key, stamp.encode())).decode()
         names = (FLEET_HTTP_PUBLIC_KEY_HEADER, TIMESTAMP_HEADER, FLEET_HTTP_SIGNATURE_HEADER)
         return dict(zip(names, (public, stamp, signed), strict=True)) | changes
+
+
+def trusting() -> ssl.SSLContext:
+    """Return what verifies nothing."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def status_of(connection: socket.socket, request: bytes) -> int:
@@ -1097,7 +1150,7 @@ def test_row_none_of_flowers_other_calls_is_there(served):
     paths = {route.path for route in iter_route_contexts(superlink._superlink_app().routes)} - superlink.NODE_CALLS
     assert len(paths) > 60
     methods = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-    got = {path: {served.status(request(f"{method} {path} HTTP/1.1")) for method in methods} for path in sorted(paths)}
+    got = {path: set(served.statuses((method, path) for method in methods)) for path in sorted(paths)}
     assert {path: told for path, told in got.items() if told != {404}} == {}
 
 

@@ -232,8 +232,8 @@ def test_row_tls_for_another_protocol_is_cut(house, protocols):
         assert (http2.frames, http2.closed) == (0, True)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("pin", id="G04c-a-pin-that-is-taken-out-while-connected")])
-def test_row_from_the_next_call_on_a_site_that_was_taken_out_is_refused(tmp_path, kind):
+@pytest.mark.row("G04c", "a pin that is taken out while connected")
+def test_row_from_the_next_call_on_a_site_that_was_taken_out_is_refused(tmp_path):
     source, site = new_identity(Role.SOURCE), new_site()
     simulated = SimulatedSource(source, site.request, b"x")
     sites = pins([open_request(site.request)])
@@ -336,13 +336,13 @@ def test_row_a_nonce_of_another_length_is_refused(house, nonce):
         calls.open(request)
 
 
-@pytest.mark.parametrize("calls_each", [pytest.param(30, id="G07-unknown-grant-and-another-sites")])
-def test_row_an_unknown_grant_and_another_sites_look_the_same(house, calls_each):
+@pytest.mark.row("G07", "unknown grant and another site's")
+def test_row_an_unknown_grant_and_another_sites_look_the_same(house):
     foreign, own = house.fresh("victim"), house.fresh("mallory")
     answers, seconds = set(), {foreign.grant: [], bytes(16): []}
     with house.calling(own) as calls:
         messages = {grant: encode(calls.opening(grant=grant)) for grant in seconds}
-        for turn in range(2 * calls_each):
+        for turn in range(60):
             for grant, message in sorted(messages.items(), reverse=turn % 2 == 0):
                 started = time.perf_counter()
                 answers.add(calls.raw(OPEN, message))
@@ -435,12 +435,12 @@ def test_row_an_offset_that_is_no_chunks_start_is_out_of_range(house, offset):
     assert house.record(site).sent_bytes == 0
 
 
-@pytest.mark.parametrize("number", [pytest.param(MAX_FETCHES + 1, id="G12a-the-65th-fetch")])
-def test_row_more_fetches_than_a_grant_has_are_refused(house, number):
+@pytest.mark.row("G12a", "the 65th fetch")
+def test_row_more_fetches_than_a_grant_has_are_refused(house):
     site = house.fresh("mallory")
     with house.calling(site) as calls:
         calls.open()
-        for _ in range(number - 1):
+        for _ in range(MAX_FETCHES):
             assert len(fetched(calls, house, site, 2 * CHUNK_BYTES)) == LARGE_BYTES - 2 * CHUNK_BYTES
         with refused(Code.QUOTA):
             fetched(calls, house, site, 2 * CHUNK_BYTES)
@@ -449,20 +449,20 @@ def test_row_more_fetches_than_a_grant_has_are_refused(house, number):
     assert house.record(site).state is GrantState.EXPIRED
 
 
-@pytest.mark.parametrize("factor", [pytest.param(QUOTA_FACTOR, id="G12b-one-byte-more-than-the-quota")])
-def test_row_no_byte_beyond_the_quota_leaves(house, factor):
+@pytest.mark.row("G12b", "one byte more than the quota")
+def test_row_no_byte_beyond_the_quota_leaves(house):
     site = house.fresh("mallory")
     heard = 0
     with house.calling(site) as calls:
         calls.open()
-        for _ in range(factor):
+        for _ in range(QUOTA_FACTOR):
             heard += len(fetched(calls, house, site))
-        assert heard == factor * LARGE_BYTES == house.record(site).sent_bytes
+        assert heard == QUOTA_FACTOR * LARGE_BYTES == house.record(site).sent_bytes
         for offset in (2 * CHUNK_BYTES, 0):
             with pytest.raises(RefusedError):
                 heard += len(fetched(calls, house, site, offset))
     assert house.record(site).state is GrantState.EXPIRED
-    assert heard == factor * LARGE_BYTES == house.record(site).sent_bytes
+    assert heard == QUOTA_FACTOR * LARGE_BYTES == house.record(site).sent_bytes
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["G13a-two-fetches-at-once", "G13b-of-two-grants"])
@@ -487,8 +487,9 @@ def _is_busy(calls, house, site):
     return status is not grpc.StatusCode.OK
 
 
-@pytest.mark.parametrize("thieves", [pytest.param(8, id="G14-two-identities-race-for-one-grant")])
-def test_row_of_those_who_race_for_a_grant_only_its_site_wins(house, thieves):
+@pytest.mark.row("G14", "two identities race for one grant")
+def test_row_of_those_who_race_for_a_grant_only_its_site_wins(house):
+    thieves = 8
     site = house.fresh("victim")
     own = house.fresh("mallory")
     start = threading.Barrier(thieves + 1)
@@ -567,13 +568,13 @@ def test_row_a_receipt_that_comes_too_early_closes_nothing(house, offset, code):
     assert house.record(site).state in (GrantState.RESERVED, GrantState.STREAMING)
 
 
-@pytest.mark.parametrize("times", [pytest.param(3, id="G16-acknowledged-twice")])
-def test_row_the_same_receipt_gets_the_same_answer(house, times):
+@pytest.mark.row("G16", "acknowledged twice")
+def test_row_the_same_receipt_gets_the_same_answer(house):
     site = house.fresh("mallory")
     with house.calling(site) as calls:
         calls.open()
         fetched(calls, house, site)
-        replies = [calls.ack(house.receipt(site)) for _ in range(times)]
+        replies = [calls.ack(house.receipt(site)) for _ in range(3)]
     assert all(reply == replies[0] for reply in replies)
 
 
@@ -709,8 +710,8 @@ def test_row_metadata_of_its_own_is_refused(house, method, added):
 
 
 @pytest.mark.parametrize("name", ["grpc-trace-bin", "grpc-tags-bin", "grpc-server-stats-bin", "lb-cost-bin"])
-@pytest.mark.parametrize("row", [pytest.param("G20g", id="G20g-swallowed-by-grpc")])
-def test_row_metadata_that_grpc_swallows_changes_nothing(house, name, row):
+@pytest.mark.row("G20g", "metadata that gRPC swallows")
+def test_row_metadata_that_grpc_swallows_changes_nothing(house, name):
     """gRPC takes some headers out before Python sees the call: they cannot be refused, but nobody reads them."""
     with house.http2() as http2:
         assert http2.call("Trust", headers={name: MARKER}).status is not None
@@ -804,13 +805,13 @@ def test_row_there_is_no_other_method(house, method, headers, status):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("window", [pytest.param(1, id="G23-reads-one-byte-at-a-time")])
-def test_row_a_slow_reader_is_cut(house, window):
+@pytest.mark.row("G23", "reads one byte at a time")
+def test_row_a_slow_reader_is_cut(house):
     site = house.fresh("mallory")
     with house.calling(site) as calls:
         calls.open()
     started = time.monotonic()
-    with house.http2(window=window) as http2:
+    with house.http2(window=1) as http2:
         heard = http2.call("Fetch", encode(fetching(house, site)), headers={"grpc-timeout": "300S"}, wait=False)
         while not (heard.over or heard.reset is not None or http2.closed) and time.monotonic() - started < 40:
             http2.send(frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\x01"))
@@ -824,12 +825,12 @@ def test_row_a_slow_reader_is_cut(house, window):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [pytest.param(200, id="G24-half-open-connections")])
-def test_row_half_open_connections_are_dropped_and_hold_nobody_up(house, number):
+@pytest.mark.row("G24", "half-open connections")
+def test_row_half_open_connections_are_dropped_and_hold_nobody_up(house):
     with contextlib.ExitStack() as stack:
         open_ones = [
             stack.enter_context(socket.create_connection((house.address.host, house.address.port), 10))
-            for _ in range(number)
+            for _ in range(200)
         ]
         for one in open_ones:
             one.sendall(b"\x16\x03\x01\x02\x00\x01")  # the start of a greeting
@@ -931,18 +932,18 @@ def test_row_a_flood_holds_nobody_up(house, flood, is_cut, max_growth_mib):
     assert _resident_bytes(house.pid) - before < max_growth_mib * 2**20
 
 
-@pytest.mark.parametrize("number", [pytest.param(100, id="G25j-idle-connections-of-one-site")])
-def test_row_idle_connections_hold_nobody_up(house, number):
+@pytest.mark.row("G25j", "idle connections of one site")
+def test_row_idle_connections_hold_nobody_up(house):
     with contextlib.ExitStack() as stack:
-        for _ in range(number):
+        for _ in range(100):
             stack.enter_context(house.http2())
         assert house.deliver(house.fresh("honest")) < MAX_HONEST_S
 
 
-@pytest.mark.parametrize("connections", [pytest.param(9, id="G25k-calls-that-never-send-their-message")])
-def test_row_calls_without_a_message_hold_nobody_up(house, connections):
+@pytest.mark.row("G25k", "calls that never send their message")
+def test_row_calls_without_a_message_hold_nobody_up(house):
     with contextlib.ExitStack() as stack:
-        for _ in range(connections):
+        for _ in range(9):
             http2 = stack.enter_context(house.http2())
             for stream in range(1, 17, 2):
                 http2.send(frame(HEAD, END_HEADERS, stream, http2.headers("/ecan.v1.Release/Trust")))
@@ -1027,8 +1028,8 @@ def test_row_a_source_whose_clock_jumps_serves_nothing_more_of_the_grant(tmp_pat
 # G36: on the way.
 
 
-@pytest.mark.parametrize("row", [pytest.param("G36b", id="G36b-a-proxy-before-the-real-exporter")])
-def test_row_a_proxy_that_opens_tls_never_reaches_the_exporter(house, tmp_path, row):
+@pytest.mark.row("G36b", "a proxy before the real exporter")
+def test_row_a_proxy_that_opens_tls_never_reaches_the_exporter(house, tmp_path):
     before = house.said()
     proxy = forged(house.source, key=another_key(), endorsed=False, subject="Proxy", uris=[])
     with Impostor(tmp_path, proxy) as impostor, pytest.raises(ProtocolError, match="proxy opens TLS") as caught:

@@ -390,8 +390,8 @@ def test_row_a_reply_in_another_form_is_refused(desk, method, form, word):
     desk.is_unharmed()
 
 
-@pytest.mark.parametrize("row", [pytest.param("G21e", id="G21e-a-compressed-reply")])
-def test_row_a_compressed_reply_is_not_unpacked(desk, row):
+@pytest.mark.row("G21e", "a compressed reply")
+def test_row_a_compressed_reply_is_not_unpacked(desk):
     source = SimulatedSource(SOURCE, SITE.request, SEALED)
     answer = {"Trust": lambda data, context: b"\x0a" + b"\x80\x80\x40" + bytes(2**20)}
     with raw_source(source, SITE, answer, compression=grpc.Compression.Gzip) as address:

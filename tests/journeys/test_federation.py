@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import cli
+from tests.support.crossing import export, new_source
 from tests.support.engine import (
     LINK_PORT,
     PATIENCE_S,
@@ -81,11 +82,6 @@ def test_three_sites_train_masked_and_private_though_one_dies_and_nobody_else_is
 
 def exported(work: Path) -> None:
     """What the federation ended with passes the gate and is signed."""
-    cli.source("keys", "init", "--out", work / "source-keys")
-    cli.target("request", "--keys", work / "target-keys", "--out", work / "site.request")
-    done = cli.source(
-        *("export", "--model", work / "run", "--keys", work / "source-keys", "--request", work / "site.request"),
-        *("--file", work / "carried.ecan"),
-    )
-    assert done.code == 0, done.stderr
-    assert (work / "carried.ecan").stat().st_size > 10_000
+    new_source(work / "source-keys")
+    _, sealed = export(work / "run", work / "source-keys", work / "target-keys", work)
+    assert sealed.stat().st_size > 10_000

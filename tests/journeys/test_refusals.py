@@ -10,6 +10,7 @@ import soundfile
 
 from benchmarks.crossing import source
 from tests.support import cli
+from tests.support.crossing import export
 
 pytestmark = pytest.mark.journey
 
@@ -214,13 +215,7 @@ def test_a_label_column_is_not_read_and_that_is_said(crossing, tmp_path):
 
 
 def new_sealed_file(crossing, folder: Path) -> Path:
-    request, sealed = new_request(crossing, folder), folder / "carried.ecan"
-    result = cli.source(
-        *("export", "--model", crossing.run, "--keys", crossing.source_keys),
-        *("--request", request, "--file", sealed),
-    )
-    assert result.code == 0, result.stderr
-    return sealed
+    return export(crossing.run, crossing.source_keys, crossing.target_keys, folder)[1]
 
 
 def copy_of_bundle(crossing, folder: Path) -> Path:

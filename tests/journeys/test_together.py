@@ -24,6 +24,7 @@ from target_site.model.adapted import load_adapted
 from target_site.trust.own_model import require_own_model
 from tests.source_site.training.runs import FACTS, write_run
 from tests.support import cli
+from tests.support.crossing import carry, new_source
 from tests.support.engine import LINK_PORT, PATIENCE_S, assert_silent, is_of_engine, started, watched
 from tests.support.lone_host import captured, lone_host
 from tests.support.speech import synthesize
@@ -40,27 +41,15 @@ def ward(tmp_path_factory):
     """Three sites of one operator, each with its own bundle of one release and its own recordings."""
     work = tmp_path_factory.mktemp("ward")
     write_run(work / "run")
-    trust = cli.source("keys", "init", "--out", work / "keys").stdout.strip()
+    trust = new_source(work / "keys")
     settings = []
     for number in range(3):
         site = work / f"site{number}"
         site.mkdir()
-        cli.target("request", "--keys", site / "keys", "--out", site / "site.request")
-        exported = cli.source(
-            *("export", "--model", work / "run", "--keys", work / "keys", "--request", site / "site.request"),
-            *("--file", site / "carried.ecan"),
-        )
-        assert exported.code == 0, exported.stderr
-        received = cli.target(
-            *("receive", "--keys", site / "keys", "--from", site / "carried.ecan", "--trust", trust),
-            *("--out", site / "model.ecan"),
-        )
-        assert received.code == 0, received.stderr
+        bundle = carry(work / "run", work / "keys", site / "keys", site, trust=trust, is_approved=False).bundle
         audio = synthesize(site / "audio", "harbor", speakers=2, utterances=1, seed=number)
         rules = cli.site_rules(site / "site.yaml", rules=RULES)
-        settings.append(
-            Setting(keys=site / "keys", bundle=site / "model.ecan", audio=audio, config=rules, out=site / "adapted")
-        )
+        settings.append(Setting(keys=site / "keys", bundle=bundle, audio=audio, config=rules, out=site / "adapted"))
     return settings
 
 

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from tests.support import cli
+from tests.support.crossing import carry
 
 pytestmark = pytest.mark.journey
 
@@ -81,14 +82,5 @@ def test_after_a_rotation_the_statement_is_all_that_a_target_needs(crossing, key
     assert rotated.code == 0, rotated.stderr
     said = update(keys, keys / "source-keys" / "public" / "succession")
     assert rotated.stdout.strip() in said.stderr
-    asked = cli.target("request", "--keys", keys / "target-keys", "--out", keys / "site.request")
-    exported = cli.source(
-        *("export", "--model", crossing.run, "--keys", keys / "source-keys"),
-        *("--request", keys / "site.request", "--file", keys / "carried.sealed"),
-    )
-    received = cli.target(
-        *("receive", "--keys", keys / "target-keys", "--from", keys / "carried.sealed"),
-        *("--trust", crossing.fingerprint, "--out", keys / "model.ecan"),
-    )
-    assert [step.code for step in (asked, exported, received)] == [0, 0, 0], exported.stderr + received.stderr
-    assert "has handed over" in received.stderr
+    carried = carry(crossing.run, keys / "source-keys", keys / "target-keys", keys, trust=crossing.fingerprint)
+    assert "has handed over" in carried.said

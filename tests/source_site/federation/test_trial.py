@@ -18,6 +18,7 @@ from source_site.federation.plan import EVERYBODY, HEARD, Plan, first_arrays, fr
 from source_site.federation.tasks import carry_out
 from source_site.federation.trial import federate_here, members
 from tests.support import cli
+from tests.support.crossing import export, new_source
 from tests.support.speech import synthesize
 
 CLASSES = ("anger", "happiness", "neutral", "sadness")
@@ -47,14 +48,9 @@ def test_sites_train_one_network_and_end_in_a_run_that_the_gate_signs(corpora, t
     facts = json.loads(told.stdout)
     assert facts["num_utterances"] == sum(len(path.read_text().splitlines()) - 1 for path in corpora)
     assert facts["uar_source"] > 1 / len(facts["classes"])
-    cli.source("keys", "init", "--out", tmp_path / "source-keys")
-    cli.target("request", "--keys", tmp_path / "target-keys", "--out", tmp_path / "site.request")
-    exported = cli.source(
-        *("export", "--model", run, "--keys", tmp_path / "source-keys", "--request", tmp_path / "site.request"),
-        *("--file", tmp_path / "carried.ecan"),
-    )
-    assert exported.code == 0
-    assert (tmp_path / "carried.ecan").stat().st_size > 10_000
+    new_source(tmp_path / "source-keys")
+    _, sealed = export(run, tmp_path / "source-keys", tmp_path / "target-keys", tmp_path)
+    assert sealed.stat().st_size > 10_000
 
 
 def test_a_masked_sum_is_the_plain_average(corpora, tmp_path):
