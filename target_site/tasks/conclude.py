@@ -111,7 +111,7 @@ class View(NamedTuple):
 def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -> View:
     inputs = preparation.inputs(task.table.features, task.speakers)
     predictions = Predictions(table=task.table, scores=committee_scores(networks, inputs))
-    plane = principal_plane(run(networks[0], inputs).features.numpy())
+    plane = principal_plane(run(networks[0], inputs).embeddings.numpy())
     return View(networks, preparation, predictions, plane)
 
 
