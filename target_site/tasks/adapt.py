@@ -25,7 +25,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
 
     Args:
         order: what to adapt, to what and how.
-        containment: how this process is contained, for the receipt and the report.
+        containment: how this process is contained, for the provenance and the report.
         narrator: tells a person what is skipped and how far the work has come.
 
     Returns:
