@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz clean
+.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -74,6 +74,9 @@ bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills 
 
 fuzz: $(READY) ## every parser of foreign bytes, FUZZ_SECONDS each (60); guided if .[fuzz] is installed
 	$(BIN)/python -m tests.fuzz
+
+docs: $(READY) ## build the documentation and its reference into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 stubs: $(READY) ## generate the gRPC messages from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. protocol/wire/ecan/v1/release.proto

@@ -1,4 +1,4 @@
-"""Run the epochs of an adaptation: steps, losses and what is reported."""
+"""Run an adaptation's epochs: a step, its objective, its optimizer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

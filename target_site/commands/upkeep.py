@@ -1,4 +1,4 @@
-"""Define the commands that keep a site in order, such as ``doctor``."""
+"""Keep a site in order: log, doctor, forget, expire and replay."""
 
 import json
 from pathlib import Path
