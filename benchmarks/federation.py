@@ -26,13 +26,13 @@ from ecan_core.runtime.seeding import one_thread
 from ecan_core.training.metrics import confusion, uar
 from source_site.federation.member import speech_of
 from source_site.federation.orders import Site
-from source_site.federation.plan import Plan, fresh_network
+from source_site.federation.plan import ConsortiumPlan, fresh_network
 from source_site.federation.trial import federate_here
 from source_site.training.material import Material, Recipe, fit_network, read_material
 
 CORPORA = ("emodb", "ravdess", "nemo")
 CLASSES = ("anger", "fear", "happiness", "neutral", "sadness")
-PLAN = Plan(classes=CLASSES, estimate=False)
+PLAN = ConsortiumPlan(classes=CLASSES, estimate=False)
 PLANS = {
     "federated, FedAvg": replace(PLAN, strategy="fedavg"),
     "federated, FedProx": PLAN,
@@ -83,7 +83,7 @@ def trained(
             yield name, lambda plan=plan: [network_of(replace(plan, seed=seed), sites, caches)]
 
 
-def network_of(plan: Plan, sites: Sequence[Path], caches: Path) -> Network:
+def network_of(plan: ConsortiumPlan, sites: Sequence[Path], caches: Path) -> Network:
     cache = caches / "federation.cache"
     described = [Site(recipe="csv", path=site, cache=cache, speech=speech_of("csv", site)) for site in sites]
     outcome = federate_here(described, plan)

@@ -21,15 +21,15 @@ class MemoryBanks:
     Embeddings have unit length (E3); scores are softmax outputs (E4).
     """
 
-    features: Tensor
+    embeddings: Tensor
     scores: Tensor
 
-    def update(self, indices: Tensor, features: Tensor, scores: Tensor) -> None:
+    def update(self, indices: Tensor, embeddings: Tensor, scores: Tensor) -> None:
         """Overwrite the rows ``indices`` ``[B]`` with new outputs (E5).
 
         They are the mini-batch's, detached.
         """
-        self.features[indices] = features.detach()
+        self.embeddings[indices] = embeddings.detach()
         self.scores[indices] = scores.detach()
 
     def draw(self, limit: int) -> Tensor | None:
@@ -37,7 +37,7 @@ class MemoryBanks:
 
         The draw is from torch's global generator.
         """
-        count = len(self.features)
+        count = len(self.embeddings)
         return None if count <= limit else torch.randperm(count)[:limit]
 
     def around(self, indices: Tensor, drawn: Tensor | None) -> "tuple[MemoryBanks, Tensor]":
@@ -59,11 +59,11 @@ class MemoryBanks:
         if drawn is None:
             return self, indices
         rows = torch.cat([indices, drawn[~torch.isin(drawn, indices)]])
-        near = MemoryBanks(features=self.features.index_select(0, rows), scores=self.scores.index_select(0, rows))
+        near = MemoryBanks(embeddings=self.embeddings.index_select(0, rows), scores=self.scores.index_select(0, rows))
         return near, torch.arange(len(indices))
 
 
 def fill_banks(network: Network, inputs: Inputs) -> MemoryBanks:
     """Fill both banks by one pass in evaluation mode (E5)."""
-    features, logits = run(network, inputs)
-    return MemoryBanks(features=features, scores=logits.softmax(dim=1))
+    embeddings, logits = run(network, inputs)
+    return MemoryBanks(embeddings=embeddings, scores=logits.softmax(dim=1))

@@ -67,7 +67,7 @@ def _neighbor_loss(step: Step, hood: Neighborhood, settings: AdaptSettings) -> T
         case "ncl-3":
             return score_loss(step.scores, hood, step.banks, dispersion)
         case "ncl-4":
-            return batch_instance_loss(step.features, hood, settings.temperature)
+            return batch_instance_loss(step.embeddings, hood, settings.temperature)
         case _:
             return filtered_score_loss(step.scores, hood, step.banks, dispersion)
 
@@ -78,6 +78,6 @@ def _supervised_loss(step: Step, hood: Neighborhood, settings: AdaptSettings) ->
         votes = vote(hood.neighbors[:, : settings.num_voters], step.banks)
     labels = votes.argmax(dim=1)
     if settings.supervised_form == "scl-1":
-        return supervised_contrastive_loss(step.features, labels, settings.temperature)
+        return supervised_contrastive_loss(step.embeddings, labels, settings.temperature)
     bank_labels = step.banks.scores.argmax(dim=1)
     return bank_supervised_contrastive_loss(hood.similarity, labels, bank_labels, settings.temperature)

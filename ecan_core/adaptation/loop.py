@@ -1,4 +1,4 @@
-"""Run the epochs of an adaptation: steps, losses and what is reported."""
+"""Run an adaptation's epochs: a step, its objective, its optimizer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
     Attributes:
         rows: which utterances of the target corpus these are ``[B]``.
-        features: unit-length embeddings ``[B, D]``.
+        embeddings: unit-length embeddings ``[B, D]``.
         scores: softmax outputs ``[B, C]``.
         banks: memory banks, already updated with this mini-batch; a part of those of a large corpus.
         bank_rows: where the mini-batch stands in ``banks`` ``[B]``.
@@ -32,7 +32,7 @@ class Step(NamedTuple):
     """
 
     rows: Tensor
-    features: Tensor
+    embeddings: Tensor
     scores: Tensor
     banks: MemoryBanks
     bank_rows: Tensor
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
     def neighborhood(self, num_neighbors: int) -> Neighborhood:
         """Return the K nearest bank rows of each utterance of the batch (E6)."""
-        return neighborhood(self.features, self.bank_rows, self.banks, num_neighbors)
+        return neighborhood(self.embeddings, self.bank_rows, self.banks, num_neighbors)
 
 
 LossTerms = dict[str, Tensor]
@@ -112,9 +112,9 @@ def minimize(
                 set_rates(optimizer, base_rates, decay(progress))
                 output = network(inputs.batch(rows))
                 scores = output.logits.softmax(dim=1)
-                banks.update(rows, output.features, scores)
+                banks.update(rows, output.embeddings, scores)
                 near, bank_rows = banks.around(rows, drawn)
-                terms = objective(Step(rows, output.features, scores, near, bank_rows, progress))
+                terms = objective(Step(rows, output.embeddings, scores, near, bank_rows, progress))
                 optimizer.zero_grad()
                 torch.stack(list(terms.values())).sum().backward()
                 optimizer.step()

@@ -74,7 +74,7 @@ class AdaptSettings:
         one_of(self, "pseudo_labels", PSEUDO_LABELS)
 
 
-class Plan(NamedTuple):
+class AdaptPlan(NamedTuple):
     """Plan an adaptation: method, settings, seed of shuffling and dropout."""
 
     method: str

@@ -7,7 +7,7 @@ from ecan_core.model.encoder import FrameEncoder, StatisticsEncoder
 from ecan_core.model.network import Network, Standardize
 from ecan_core.runtime.seeding import seeded
 
-FEATURE_DIM = 128
+EMBEDDING_DIM = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def build_network(
     with seeded(seed):
         return Network(
             encoder=arch.encoder(input_dim),
-            feature_dim=FEATURE_DIM,
+            embedding_dim=EMBEDDING_DIM,
             num_classes=num_classes,
             standardize=Standardize(input_dim) if normalization == "none" else None,
         )

@@ -14,12 +14,9 @@ from ecan_core.normalization.normalize import CLAMP, moments_of
 
 
 class NetOutput(NamedTuple):
-    """Hold unit-length embeddings ``[B, D]`` and logits ``[B, C]``.
+    """Hold unit-length embeddings ``[B, D]`` and logits ``[B, C]``."""
 
-    The field of the embeddings is called ``features``.
-    """
-
-    features: Tensor
+    embeddings: Tensor
     logits: Tensor
 
 
@@ -32,13 +29,13 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, *, encoder: Encoder, feature_dim: int, num_classes: int, standardize: "Standardize | None" = None
+        self, *, encoder: Encoder, embedding_dim: int, num_classes: int, standardize: "Standardize | None" = None
     ) -> None:
         super().__init__()
         self.standardize = standardize
         self.encoder = encoder
-        self.bottleneck = nn.Linear(encoder.output_dim, feature_dim)
-        self.head = CosineHead(feature_dim, num_classes)
+        self.bottleneck = nn.Linear(encoder.output_dim, embedding_dim)
+        self.head = CosineHead(embedding_dim, num_classes)
 
     def forward(self, batch: Tensor | FrameBatch) -> NetOutput:
         """Return embeddings and logits of a batch.
@@ -47,8 +44,8 @@ class Network(nn.Module):
         """
         if self.standardize is not None:
             batch = self.standardize(batch)
-        features = functional.normalize(self.bottleneck(self.encoder(batch)), dim=1)
-        return NetOutput(features, self.head(features))
+        embeddings = functional.normalize(self.bottleneck(self.encoder(batch)), dim=1)
+        return NetOutput(embeddings, self.head(embeddings))
 
 
 class Standardize(nn.Module):
@@ -90,20 +87,20 @@ class CosineHead(nn.Module):
     All rows of the weight have one length.
 
     Neither a feature nor a class can grow certain by growing long, so that information maximization has to turn
-    features towards a class; with free lengths it harms across corpora (docs/method.md).
+    embeddings towards a class; with free lengths it harms across corpora (docs/method.md).
     """
 
     LENGTH = 8.0
 
-    def __init__(self, feature_dim: int, num_classes: int) -> None:
+    def __init__(self, embedding_dim: int, num_classes: int) -> None:
         super().__init__()
-        self.direction = nn.Parameter(nn.init.xavier_normal_(torch.empty(num_classes, feature_dim)))
+        self.direction = nn.Parameter(nn.init.xavier_normal_(torch.empty(num_classes, embedding_dim)))
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def rows(self) -> Tensor:
         """Return the effective weight rows ``[C, D]``."""
         return self.LENGTH * functional.normalize(self.direction, dim=1)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor) -> Tensor:
         """Return logits ``[B, C]`` of unit embeddings ``[B, D]``."""
-        return functional.linear(features, self.rows(), self.bias)
+        return functional.linear(embeddings, self.rows(), self.bias)

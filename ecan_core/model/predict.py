@@ -18,7 +18,7 @@ def run(network: Network, inputs: Inputs, batch_size: int = 512) -> NetOutput:
     network.eval()
     outputs = [network(inputs.batch(rows)) for rows in torch.arange(len(inputs)).split(batch_size)]
     return NetOutput(
-        torch.cat([output.features for output in outputs]), torch.cat([output.logits for output in outputs])
+        torch.cat([output.embeddings for output in outputs]), torch.cat([output.logits for output in outputs])
     )
 
 

@@ -155,14 +155,14 @@ def gradient_lengths(network: Network, codes: Tensor, labels: Tensor) -> Tensor:
     The parameters of bottleneck and head count.
     """
     outputs = network.bottleneck(codes)
-    features = functional.normalize(outputs, dim=1)
-    logits = network.head(features)
+    embeddings = functional.normalize(outputs, dim=1)
+    logits = network.head(embeddings)
     loss = functional.cross_entropy(logits, labels, reduction="sum")
     by_output, by_logit = torch.autograd.grad(loss, [outputs, logits])
     squares = by_output.pow(2).sum(dim=1) * (codes.pow(2).sum(dim=1) + 1)
     # A row of the head is LENGTH * d / |d|: only what stands across d changes it.
     rows = network.head.direction.detach().norm(dim=1)
-    along = functional.linear(features.detach(), network.head.direction.detach() / rows[:, None])
+    along = functional.linear(embeddings.detach(), network.head.direction.detach() / rows[:, None])
     across = (1 - along.pow(2)).clamp_min(0.0) * (CosineHead.LENGTH / rows).pow(2)
     squares = squares + (by_logit.pow(2) * (across + 1)).sum(dim=1)
     lengths: Tensor = squares.sqrt()
@@ -170,8 +170,8 @@ def gradient_lengths(network: Network, codes: Tensor, labels: Tensor) -> Tensor:
 
 
 def _losses(network: Network, codes: Tensor, labels: Tensor) -> Tensor:
-    features = functional.normalize(network.bottleneck(codes), dim=1)
-    return functional.cross_entropy(network.head(features), labels, reduction="none")
+    embeddings = functional.normalize(network.bottleneck(codes), dim=1)
+    return functional.cross_entropy(network.head(embeddings), labels, reduction="none")
 
 
 @torch.no_grad()

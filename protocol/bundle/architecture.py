@@ -14,7 +14,7 @@ STATISTICS_DIM = 423
 """S, the width of the front end stats-v1."""
 FRAME_DIM = 68
 """M, the width of one frame of the front end frames-v1."""
-FEATURE_DIM = 128
+EMBEDDING_DIM = 128
 """D, the width of the bottleneck."""
 
 ARCHITECTURES = ("mlp-stats-v1", "tdnn-frames-v1")
@@ -103,8 +103,8 @@ def layers(arch: str, num_classes: int) -> tuple[Layer, ...]:
     encoded_dim = encoder[-1].units * encoder[-1].tiles
     return (
         *encoder,
-        Layer(name="bottleneck", units=FEATURE_DIM, inputs=encoded_dim),
-        Layer(name="head", units=num_classes, inputs=FEATURE_DIM, ordered=False),
+        Layer(name="bottleneck", units=EMBEDDING_DIM, inputs=encoded_dim),
+        Layer(name="head", units=num_classes, inputs=EMBEDDING_DIM, ordered=False),
     )
 
 

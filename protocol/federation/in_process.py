@@ -63,11 +63,6 @@ class InProcessGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
     def _answered(self, message: Message) -> str:
-        name = message.metadata.__dict__["_message_id"] = message.object_id
         answer = self._sites[message.metadata.dst_node_id](question_of(message))
-        TaskIdentity.node_id = message.metadata.dst_node_id
-        try:
-            self._replies[name] = reply_of(answer, message)
-        finally:
-            TaskIdentity.node_id = SUPERLINK_NODE_ID
-        return name
+        self._replies[message.object_id] = reply_of(answer, message)
+        return message.object_id

@@ -1,4 +1,4 @@
-"""Format a bundle's listing as a page to print and sign.
+"""Format the listing of a bundle as a page to print and sign.
 
 The page is for whoever answers for the release.
 

@@ -1,4 +1,4 @@
-"""Call the kernel by number, where Python has no function for it."""
+"""Call the kernel by number where the standard library has no function."""
 
 import ctypes
 import functools

@@ -25,7 +25,7 @@ NUM_NETWORKS = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
+class CanaryPlan:
     """Plan which utterances are canaries, and in which network each is.
 
     Attributes:
@@ -54,7 +54,7 @@ class Plan:
         return chosen
 
 
-def plan_canaries(labels: np.ndarray, num_classes: int, *, seed: int) -> Plan:
+def plan_canaries(labels: np.ndarray, num_classes: int, *, seed: int) -> CanaryPlan:
     """Draw canaries, their wrong labels and the coins.
 
     Args:
@@ -66,10 +66,10 @@ def plan_canaries(labels: np.ndarray, num_classes: int, *, seed: int) -> Plan:
     count = min(MAX_CANARIES, len(labels) // CORPUS_SHARE)
     rows = np.sort(random.permutation(len(labels))[:count])
     wrong = (labels[rows] + random.integers(1, num_classes, size=count)) % num_classes
-    return Plan(rows=rows, labels=wrong, coins=random.random((NUM_NETWORKS, count)) < 0.5)
+    return CanaryPlan(rows=rows, labels=wrong, coins=random.random((NUM_NETWORKS, count)) < 0.5)
 
 
-def look_at_canaries(plan: Plan, logits: np.ndarray, references: Shadows, *, delta: float, seed: int) -> Canaries:
+def look_at_canaries(plan: CanaryPlan, logits: np.ndarray, references: Shadows, *, delta: float, seed: int) -> Canaries:
     """Measure how exposed canaries are, and test a promise by their coins.
 
     Args:

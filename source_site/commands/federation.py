@@ -15,7 +15,7 @@ from source_site.commands.options import recipes_and_paths
 from source_site.commands.training import tell_trained
 
 if TYPE_CHECKING:
-    from source_site.federation.plan import Plan
+    from source_site.federation.plan import ConsortiumPlan
     from source_site.training.run_folder import RunFacts
 
 plan_options = as_one(
@@ -206,7 +206,7 @@ def plan_from(
     epsilon: float | None,
     seed: int | None,
     min_sites: int | None = None,
-) -> "Plan":
+) -> "ConsortiumPlan":
     """Return the plan of a command line.
 
     It is the file's, with the options over it.
@@ -215,7 +215,7 @@ def plan_from(
         SettingsError: a setting of it is unknown or out of range.
     """
     from ecan_core.settings.parse import parse_settings, read_yaml
-    from source_site.federation.plan import Plan
+    from source_site.federation.plan import ConsortiumPlan
 
     fields = read_yaml(config) if config else {}
     if classes is not None:
@@ -224,7 +224,7 @@ def plan_from(
         fields["secure"] = True
     given = {"epsilon": epsilon, "seed": seed, "min_sites": min_sites}
     fields |= {name: value for name, value in given.items() if value is not None}
-    return parse_settings(Plan, fields, str(config or "the plan"))
+    return parse_settings(ConsortiumPlan, fields, str(config or "the plan"))
 
 
 def tell(facts: "RunFacts", out: Path, form: str, narrator: Narrator) -> None:

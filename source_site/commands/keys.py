@@ -1,4 +1,4 @@
-"""Define the commands ``ecan-source keys``, ``officer`` and ``revoke``."""
+"""Make, show, rotate and withdraw keys."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Define the commands ``ecan-source ledger``, ``deny`` and ``close``."""
+"""Read and change the ledger: ``ledger``, ``deny`` and ``close``."""
 
 import json
 from pathlib import Path

@@ -31,7 +31,7 @@ from source_site.federation.member import (
     PLAN,
     ROUND,
 )
-from source_site.federation.plan import EVERYBODY, HEARD, Arrays, Plan, first_arrays, network_of, part
+from source_site.federation.plan import EVERYBODY, HEARD, Arrays, ConsortiumPlan, first_arrays, network_of, part
 from source_site.training.run_folder import RunFacts, save_run
 from source_site.training.train import NOT_ESTIMATED
 
@@ -52,7 +52,7 @@ class Outcome:
     facts: RunFacts
 
 
-def federate(grid: Grid, plan: Plan) -> Outcome:
+def federate(grid: Grid, plan: ConsortiumPlan) -> Outcome:
     """Train one network at all sites that ``grid`` reaches.
 
     Args:
@@ -84,7 +84,7 @@ def write_outcome(outcome: Outcome, out: Path) -> None:
     save_run(out, outcome.arrays, outcome.facts)
 
 
-def agree_on_classes(grid: Grid, nodes: Sequence[int], plan: Plan) -> tuple[str, ...]:
+def agree_on_classes(grid: Grid, nodes: Sequence[int], plan: ConsortiumPlan) -> tuple[str, ...]:
     """Choose the classes of the plan, or those that every site has speech of.
 
     Raises:
@@ -103,7 +103,9 @@ def agree_on_classes(grid: Grid, nodes: Sequence[int], plan: Plan) -> tuple[str,
     return tuple(name for name in EMOTIONS if name in shared)
 
 
-def _tally(grid: Grid, nodes: Sequence[int], plan: Plan, fields: Mapping[str, Field], trained: Arrays) -> np.ndarray:
+def _tally(
+    grid: Grid, nodes: Sequence[int], plan: ConsortiumPlan, fields: Mapping[str, Field], trained: Arrays
+) -> np.ndarray:
     """Sum what the sites count.
 
     Utterances, speakers, hours in hundredths, and two matrices ``[C * C]``.
@@ -122,7 +124,7 @@ def _tally(grid: Grid, nodes: Sequence[int], plan: Plan, fields: Mapping[str, Fi
         ) from error
 
 
-def _outcome(plan: Plan, classes: tuple[str, ...], trained: Arrays, counts: np.ndarray) -> Outcome:
+def _outcome(plan: ConsortiumPlan, classes: tuple[str, ...], trained: Arrays, counts: np.ndarray) -> Outcome:
     arch, num_classes = ARCHITECTURES[plan.encoder], len(classes)
     utterances, speakers, hundredths = counts[:3]
     by_float, by_quantized = np.split(counts[3:], 2)

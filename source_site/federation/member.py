@@ -28,7 +28,7 @@ from protocol.federation.messages import KEYS, OFFERS, Answer, Arrays, Question
 from protocol.federation.site.answers import Answers, Step
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, Order, RoundOrder, Site, TallyOrder
-from source_site.federation.plan import EVERYBODY, HEARD, Plan, array_shapes, first_arrays, part
+from source_site.federation.plan import EVERYBODY, HEARD, ConsortiumPlan, array_shapes, first_arrays, part
 from source_site.federation.tasks import private_settings
 from source_site.training.accountant import epsilon_of
 from source_site.training.privacy import usual_delta
@@ -78,7 +78,7 @@ class Terms:
         classes: class names in the order of the head's rows.
     """
 
-    plan: Plan
+    plan: ConsortiumPlan
     classes: tuple[str, ...]
 
     @property
@@ -153,7 +153,7 @@ class Member:
 
     def _terms(self, question: Question) -> Terms:
         """Read a run's terms, and refuse those that this site does not accept."""
-        plan, names = Plan.from_text(_plan_of(question)), str(question.fields.get(CLASSES, ""))
+        plan, names = ConsortiumPlan.from_text(_plan_of(question)), str(question.fields.get(CLASSES, ""))
         self._accept(plan, question)
         return Terms(plan, check_classes(names.split(",")))
 
@@ -165,7 +165,7 @@ class Member:
             self._answers.begin(question, text, terms.classes, rounds, number=question.fields.get(ROUND))
             self._announce(f"run {question.run} begins: {rounds} rounds for {names}, epsilon {terms.plan.epsilon:g}")
 
-    def _accept(self, plan: Plan, question: Question) -> None:
+    def _accept(self, plan: ConsortiumPlan, question: Question) -> None:
         """Refuse a plan that gives less protection than the site insists on."""
         self._answers.require_masked(question, required=self._rules.secure or plan.secure)
         if self._rules.max_epsilon and not 0 < plan.epsilon <= self._rules.max_epsilon:
@@ -237,7 +237,7 @@ class Member:
                 f"{self._rules.max_epsilon:g}; its utterances have been asked for enough.",
             )
 
-    def _whole_run(self, plan: Plan) -> tuple[float, int]:
+    def _whole_run(self, plan: ConsortiumPlan) -> tuple[float, int]:
         """Return noise multiplier and steps of a whole run with its tally."""
         if not plan.epsilon:
             return 0.0, 1

@@ -31,7 +31,7 @@ held out, by which the recognition rate is estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ConsortiumPlan:
     """Hold what a consortium agrees on.
 
     Attributes:
@@ -91,7 +91,7 @@ class Plan:
         return json.dumps(asdict(self))
 
     @staticmethod
-    def from_text(text: str) -> "Plan":
+    def from_text(text: str) -> "ConsortiumPlan":
         """Read a plan.
 
         Raises:
@@ -103,10 +103,10 @@ class Plan:
             fields = None
         if not isinstance(fields, dict):
             raise SettingsError("the plan of the federation is no JSON object; let all sites install the same version")
-        return parse_settings(Plan, fields, "the plan of the federation")
+        return parse_settings(ConsortiumPlan, fields, "the plan of the federation")
 
 
-def fresh_network(plan: Plan, num_classes: int) -> Network:
+def fresh_network(plan: ConsortiumPlan, num_classes: int) -> Network:
     """Build the network that every site starts from."""
     arch = ARCHITECTURES[plan.encoder]
     input_dim = model_shapes(ModelForm(arch.name, num_classes, plan.normalization))["encoder.0.weight"][1]
@@ -115,7 +115,7 @@ def fresh_network(plan: Plan, num_classes: int) -> Network:
     )
 
 
-def network_of(plan: Plan, num_classes: int, arrays: Mapping[str, np.ndarray]) -> Network:
+def network_of(plan: ConsortiumPlan, num_classes: int, arrays: Mapping[str, np.ndarray]) -> Network:
     """Build a network with weights that came from elsewhere.
 
     Raises:
@@ -129,7 +129,7 @@ def network_of(plan: Plan, num_classes: int, arrays: Mapping[str, np.ndarray]) -
     return network
 
 
-def first_arrays(plan: Plan, num_classes: int) -> Arrays:
+def first_arrays(plan: ConsortiumPlan, num_classes: int) -> Arrays:
     """Return what the first round starts from.
 
     These are the networks that are trained side by side.
@@ -139,7 +139,7 @@ def first_arrays(plan: Plan, num_classes: int) -> Arrays:
 
 
 @lru_cache(maxsize=8)
-def array_shapes(plan: Plan, num_classes: int) -> Mapping[str, tuple[int, ...]]:
+def array_shapes(plan: ConsortiumPlan, num_classes: int) -> Mapping[str, tuple[int, ...]]:
     """Return the names and shapes of what a round exchanges: float32 arrays."""
     return {name: array.shape for name, array in first_arrays(plan, num_classes).items()}
 

@@ -27,7 +27,7 @@ from ecan_core.training.train import train
 from protocol.bundle.form import ModelForm
 from protocol.files import read_bounded, write_atomic
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, Order, RoundOrder, Site, TallyOrder
-from source_site.federation.plan import EVERYBODY, HEARD, Arrays, Plan, named, network_of, part
+from source_site.federation.plan import EVERYBODY, HEARD, Arrays, ConsortiumPlan, named, network_of, part
 from source_site.training.accountant import noise_for
 from source_site.training.material import Material, quantize_network, read_material
 from source_site.training.privacy import usual_delta
@@ -67,7 +67,7 @@ def train_round(order: RoundOrder) -> Told:
     Raises:
         SettingsError: the networks are of another architecture, or the training diverged.
     """
-    plan = Plan.from_text(order.plan)
+    plan = ConsortiumPlan.from_text(order.plan)
     material = _material(order.site, order.classes, plan.encoder, plan.normalization)
     start = load(read_bounded(order.work / QUESTION_FILE, MAX_WEIGHTS_BYTES))
     everybody = np.arange(len(material))
@@ -86,7 +86,7 @@ def tally(order: TallyOrder) -> Told:
         ``utterances``, ``speakers``, ``hours``; ``float`` and ``quantized``: counts ``[C * C]`` on the held-out
         speakers, by the network as it came and on the grid of a bundle, where the plan estimates a rate.
     """
-    plan = Plan.from_text(order.plan)
+    plan = ConsortiumPlan.from_text(order.plan)
     material = _material(order.site, order.classes, plan.encoder, plan.normalization)
     told: Told = {
         "utterances": len(material),
@@ -103,7 +103,7 @@ def tally(order: TallyOrder) -> Told:
     return told | {"quantized": _confusions(network, material, plan)}
 
 
-def private_settings(plan: Plan, num_utterances: int) -> PrivateSettings:
+def private_settings(plan: ConsortiumPlan, num_utterances: int) -> PrivateSettings:
     """Return how a site trains to keep the plan's promise.
 
     The promise covers all rounds and the tally together.
@@ -121,7 +121,7 @@ def private_settings(plan: Plan, num_utterances: int) -> PrivateSettings:
     return PrivateSettings(noise_multiplier=noise, unit="utterance", steps=steps)
 
 
-def spending(plan: Plan, num_utterances: int, *, is_tally: bool = False) -> dict[str, int]:
+def spending(plan: ConsortiumPlan, num_utterances: int, *, is_tally: bool = False) -> dict[str, int]:
     """Return what one answer spends of a site's promise.
 
     ``noise`` is in hundredths of its multiplier, and ``steps`` count.
@@ -133,7 +133,7 @@ def spending(plan: Plan, num_utterances: int, *, is_tally: bool = False) -> dict
     return {"noise": round(100 * private.noise_multiplier), "steps": steps}
 
 
-def _confusions(network: Network, material: Material, plan: Plan) -> list[int]:
+def _confusions(network: Network, material: Material, plan: ConsortiumPlan) -> list[int]:
     rows, num_classes = _held_out(material, plan), len(material.classes)
     if not len(rows):
         return [0] * num_classes**2
@@ -141,12 +141,12 @@ def _confusions(network: Network, material: Material, plan: Plan) -> list[int]:
     return [int(number) for number in confusion(material.labels[rows], predicted, num_classes).ravel()]
 
 
-def _held_out(material: Material, plan: Plan) -> np.ndarray:
+def _held_out(material: Material, plan: ConsortiumPlan) -> np.ndarray:
     return held_out_rows(material.speakers, material.labels, plan.seed)
 
 
 def _trained(material: Material, rows: np.ndarray, order: RoundOrder, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    plan, number = Plan.from_text(order.plan), order.number
+    plan, number = ConsortiumPlan.from_text(order.plan), order.number
     network = network_of(plan, len(material.classes), arrays)
     labels = torch.from_numpy(material.labels[rows])
     if plan.epsilon:

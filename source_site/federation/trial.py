@@ -18,12 +18,12 @@ from protocol.federation.site.book import Book
 from source_site.federation.coordinator import Outcome, federate, write_outcome
 from source_site.federation.member import Member, Rules, speech_of
 from source_site.federation.orders import Site
-from source_site.federation.plan import Plan
+from source_site.federation.plan import ConsortiumPlan
 from source_site.federation.tasks import carry_out
 from source_site.training.run_folder import RunFacts
 
 
-def run_trial(corpora: Sequence[tuple[str, Path]], plan: Plan, out: Path) -> RunFacts:
+def run_trial(corpora: Sequence[tuple[str, Path]], plan: ConsortiumPlan, out: Path) -> RunFacts:
     """Train as a federation would and write the run folder.
 
     Args:
@@ -46,7 +46,7 @@ def run_trial(corpora: Sequence[tuple[str, Path]], plan: Plan, out: Path) -> Run
     return outcome.facts
 
 
-def federate_here(sites: Sequence[Site], plan: Plan, rules: Rules | None = None) -> Outcome:
+def federate_here(sites: Sequence[Site], plan: ConsortiumPlan, rules: Rules | None = None) -> Outcome:
     """Train one network for sites of this process.
 
     Their books last as long as that takes.
@@ -61,7 +61,7 @@ def federate_here(sites: Sequence[Site], plan: Plan, rules: Rules | None = None)
         return federate(InProcessGrid([one.answer for one in members(sites, plan, rules or Rules(), Path(home))]), plan)
 
 
-def members(sites: Sequence[Site], plan: Plan, rules: Rules, home: Path) -> list[Member]:
+def members(sites: Sequence[Site], plan: ConsortiumPlan, rules: Rules, home: Path) -> list[Member]:
     """Make a member of each site, with a node key and a book of its own.
 
     Nothing is contained.

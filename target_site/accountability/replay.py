@@ -32,7 +32,7 @@ def differing_files(model: Path, again: Path) -> list[str]:
 
 def _answering(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts of a model that its answers depend on."""
-    return {name: value for name, value in facts.items() if name != "receipt"}
+    return {name: value for name, value in facts.items() if name != "provenance"}
 
 
 def circumstances(model: Path, again: Path) -> list[str]:
@@ -40,7 +40,7 @@ def circumstances(model: Path, again: Path) -> list[str]:
 
     Each entry is half a sentence.
     """
-    then, now = (read_facts(folder)["receipt"] for folder in (model, again))
+    then, now = (read_facts(folder)["provenance"] for folder in (model, again))
     found = [
         f"{name} was {then['versions'].get(name)} and is {number}"
         for name, number in now["versions"].items()
@@ -83,7 +83,7 @@ def _content(folder: Path, name: str) -> bytes | None:
 
 
 def order_again(
-    receipt: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     bundle: Path,
     verified: VerifiedBundle,
     *,
@@ -95,7 +95,7 @@ def order_again(
     """Ask for the same adaptation once more.
 
     Args:
-        receipt: of the adapted model.
+        provenance: of the adapted model.
         bundle: what it is said to be made from.
         verified: the same, which this site accepted.
         audio: the recordings.
@@ -105,28 +105,28 @@ def order_again(
 
     Raises:
         UsageError: the model was made from another bundle, or together with other sites.
-        ModelError: the receipt does not say how it was made.
+        ModelError: the provenance does not say how it was made.
     """
     try:
-        if receipt["bundle_sha256"] != verified.digest.hex():
+        if provenance["bundle_sha256"] != verified.digest.hex():
             raise UsageError(f"the model was not adapted from {bundle}; name the bundle that it came from")
-        if "together" in receipt:
+        if "together" in provenance:
             raise UsageError(
                 "the model was made together with other sites and cannot be made again here; run `ecan-target adapt`"
             )
-        asked = receipt["asked"]
+        asked = provenance["asked"]
         parties = asked["parties"]
         return AdaptOrder(
             bundle=bundle,
             sha256=verified.digest.hex(),
             audio=audio,
-            parties=None if parties is None else parse_settings(Parties, parties, "the receipt"),
+            parties=None if parties is None else parse_settings(Parties, parties, "the provenance"),
             out=out,
             normalization=asked["normalization"],
-            method=receipt["method"],
-            settings=parse_settings(AdaptSettings, receipt["settings"], "the receipt"),
-            seed=receipt["seed"],
-            least_confidence=receipt["least_confidence"],
+            method=provenance["method"],
+            settings=parse_settings(AdaptSettings, provenance["settings"], "the provenance"),
+            seed=provenance["seed"],
+            least_confidence=provenance["least_confidence"],
             cache=cache,
             left_out=left_out or LeftOut(),
         )

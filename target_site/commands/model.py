@@ -313,11 +313,11 @@ def _require_usable(model_dir: Path, policy: "SitePolicy | None", keys_dir: Path
     from target_site.trust.acceptance import refuse_withdrawn
     from target_site.trust.own_model import require_own_model
 
-    receipt = read_facts(model_dir)["receipt"]
+    provenance = read_facts(model_dir)["provenance"]
     if keys_dir is not None:
         require_own_model(model_dir, keys_dir)
-        refuse_withdrawn(keys_dir, receipt)
-    _refuse_stale(policy, keys_dir, str(receipt.get("issuer", "")))
+        refuse_withdrawn(keys_dir, provenance)
+    _refuse_stale(policy, keys_dir, str(provenance.get("issuer", "")))
 
 
 def _refuse_stale(policy: "SitePolicy | None", keys_dir: Path | None, issuer: str) -> None:

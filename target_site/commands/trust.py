@@ -1,4 +1,4 @@
-"""Define the commands of ``ecan-target trust``."""
+"""Show and change what a site remembers of its sources."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Define the commands that keep a site in order, such as ``doctor``."""
+"""Keep a site in order: log, doctor, forget, expire and replay."""
 
 import json
 from pathlib import Path
@@ -138,7 +138,7 @@ def forget(
     with writing_alone(model_dir):
         finish_replacement(model_dir)
         order = order_again(
-            read_facts(model_dir)["receipt"],
+            read_facts(model_dir)["provenance"],
             bundle,
             verified,
             audio=audio,
@@ -239,8 +239,8 @@ def replay(
     verified = open_accepted(bundle, keys_dir=keys_dir)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
-        receipt = read_facts(model_dir)["receipt"]
-        order = order_again(receipt, bundle, verified, audio=audio, out=again, cache=setup.cache_of(model_dir))
+        provenance = read_facts(model_dir)["provenance"]
+        order = order_again(provenance, bundle, verified, audio=audio, out=again, cache=setup.cache_of(model_dir))
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("replay", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
             remove_tree(again)
@@ -255,7 +255,7 @@ def replay(
             noted["different"] = different
     if form == "json":
         click.echo(json.dumps({"different": different, "circumstances": because, "recordings": recordings}))
-    reasons = "; ".join(because) or "nothing else that the receipt knows of"
+    reasons = "; ".join(because) or "nothing else that the provenance knows of"
     if different:
         raise RefusedError(
             Code.REPRO, f"{', '.join(different)} came out differently; what was not the same: {reasons}."

@@ -38,7 +38,7 @@ class AdaptedModel:
         preparation: what its inputs are normalized by, from the audio it was adapted to.
         unadapted: the same for the model as it was received.
         temperature: at which its scores are calibrated (`ecan_core.adaptation.calibrate`).
-        receipt: its provenance: bundle, method, settings, seed, verdict, versions.
+        provenance: how it was made: bundle, method, settings, seed, verdict, versions.
     """
 
     card: ModelCard
@@ -47,7 +47,7 @@ class AdaptedModel:
     preparation: Preparation
     unadapted: Preparation
     temperature: float
-    receipt: dict[str, Any]
+    provenance: dict[str, Any]
 
     def networks(self) -> tuple[Network, ...]:
         """Build the adapted committee."""
@@ -74,7 +74,7 @@ def save_adapted(folder: Path, model: AdaptedModel) -> None:
             for name, item in normalizers.items()
         },
         "temperature": model.temperature,
-        "receipt": model.receipt,
+        "provenance": model.provenance,
     }
     for name, data in files.items():
         write_atomic(folder / name, data)
@@ -115,7 +115,7 @@ def load_adapted(folder: Path) -> AdaptedModel:
             preparation=Preparation(normalizer=normalizer, ear=_load_ear(tensors, card, normalizer)),
             unadapted=Preparation(normalizer=normalizers["unadapted"]),
             temperature=float(facts["temperature"]),
-            receipt=facts["receipt"],
+            provenance=facts["provenance"],
         )
     except (KeyError, TypeError, ValueError, SafetensorError) as fault:
         raise damaged(folder) from fault

@@ -91,7 +91,7 @@ def file_of_model(folder: Path, name: str) -> Path:
 def read_facts(folder: Path) -> dict[str, Any]:
     """Read ``adapted.json``.
 
-    Its key ``receipt`` holds the provenance: what the model was made from.
+    Its key ``provenance`` holds what the model was made from; models of before call it ``receipt``.
 
     Raises:
         UsageError: there is no finished adaptation in ``folder``.
@@ -104,8 +104,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
         facts = json.loads(read_bounded(path, MAX_BYTES))
         if facts["format"] != FORMAT:
             raise ModelError("this adapted model was written by another version: adapt again from the bundle")
-        if not isinstance(facts["receipt"], dict):
-            raise TypeError("no receipt")
+        if "provenance" not in facts:
+            facts["provenance"] = facts.pop("receipt")
+        if not isinstance(facts["provenance"], dict):
+            raise TypeError("no provenance")
     except (KeyError, TypeError, ValueError) as fault:
         raise damaged(folder) from fault
     return dict(facts)

@@ -6,7 +6,7 @@ The audio has no labels.
 from pathlib import Path
 from typing import Any
 
-from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, Plan, members_of
+from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptPlan, AdaptSettings, members_of
 from ecan_core.adaptation.site import SiteAdaptation, adapt_site, num_epochs
 from ecan_core.adaptation.verdict import PANEL_SEED
 from ecan_core.command_line.console import Narrator
@@ -25,7 +25,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
 
     Args:
         order: what to adapt, to what and how.
-        containment: how this process is contained, for the receipt and the report.
+        containment: how this process is contained, for the provenance and the report.
         narrator: tells a person what is skipped and how far the work has come.
 
     Returns:
@@ -37,7 +37,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
         UnauthenticError: the bundle has changed since it was checked.
     """
     bundle = open_unchanged(order)
-    plan = Plan(order.method, order.settings, order.seed)
+    plan = AdaptPlan(order.method, order.settings, order.seed)
     task = prepare(bundle, order, narrator)
     site = adapt(task, plan, order.out, "adaptation epochs", narrator)
     narrator.say(f"normalized by {site.preparation.normalizer.mode}")
@@ -45,7 +45,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
     return conclude(order, bundle, task, site, panel, containment)
 
 
-def adapt(task: Task, plan: Plan, out: Path, what: str, narrator: Narrator) -> SiteAdaptation:
+def adapt(task: Task, plan: AdaptPlan, out: Path, what: str, narrator: Narrator) -> SiteAdaptation:
     """Adapt fresh copies of the received model, or resume.
 
     ``what`` names the progress that a person sees.
@@ -74,15 +74,15 @@ def adapt(task: Task, plan: Plan, out: Path, what: str, narrator: Narrator) -> S
         )
 
 
-def panel_plan(seed: int) -> Plan:
+def panel_plan(seed: int) -> AdaptPlan:
     """Return how the panel adapts that judges a run of this seed.
 
     It is the default committee.
     """
-    return Plan(DEFAULT_METHOD, AdaptSettings(), seed + PANEL_SEED)
+    return AdaptPlan(DEFAULT_METHOD, AdaptSettings(), seed + PANEL_SEED)
 
 
-def _panel(task: Task, plan: Plan, out: Path, site: SiteAdaptation, narrator: Narrator) -> SiteAdaptation | None:
+def _panel(task: Task, plan: AdaptPlan, out: Path, site: SiteAdaptation, narrator: Narrator) -> SiteAdaptation | None:
     """Adapt the panel, or reuse the committee that was adapted.
 
     The panel is the default committee, and adapts for the verdict alone if the plan was another. None where nothing was

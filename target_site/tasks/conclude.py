@@ -1,4 +1,4 @@
-"""Conclude an adaptation: its verdict, its receipt and its report."""
+"""Conclude an adaptation: its verdict, its provenance and its report."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -56,7 +56,7 @@ def conclude(
         site: what became of it.
         panel: what judges that; None where nothing was adapted.
         containment: how this process is contained.
-        told: what the receipt says besides.
+        told: what the provenance says besides.
 
     Returns:
         The ``verdict`` and its ``reason``.
@@ -67,10 +67,10 @@ def conclude(
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
     temperature = 1.0 if panel is None else temperature_of(kept.scores, panel.scores)
     answers = kept.predictions.at(temperature, order.least_confidence)
-    receipt = _receipt(bundle, order, task, kept, judgement, containment) | dict(told or {})
+    provenance = _provenance(bundle, order, task, kept, judgement, containment) | dict(told or {})
     with new_model(order.out) as folder:
         answers.write(folder, task.card.classes)
-        save_report(folder, _content(bundle, received, kept, answers, site.members[0].records, judgement, receipt))
+        save_report(folder, _content(bundle, received, kept, answers, site.members[0].records, judgement, provenance))
         save_adapted(
             folder,
             AdaptedModel(
@@ -80,7 +80,7 @@ def conclude(
                 preparation=kept.preparation,
                 unadapted=received.preparation,
                 temperature=answers.temperature,
-                receipt=receipt,
+                provenance=provenance,
             ),
         )
     forget_unfinished(order.out)
@@ -111,7 +111,7 @@ class View(NamedTuple):
 def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -> View:
     inputs = preparation.inputs(task.table.features, task.speakers)
     predictions = Predictions(table=task.table, scores=committee_scores(networks, inputs))
-    plane = principal_plane(run(networks[0], inputs).features.numpy())
+    plane = principal_plane(run(networks[0], inputs).embeddings.numpy())
     return View(networks, preparation, predictions, plane)
 
 
@@ -129,7 +129,7 @@ def _judge(site: SiteAdaptation, panel: SiteAdaptation | None, received: View, a
     return judge(received.scores, adapted.scores, gain)
 
 
-def _receipt(
+def _provenance(
     bundle: VerifiedBundle,
     order: AdaptOrder,
     task: Task,
@@ -183,7 +183,7 @@ def _content(
     answers: Predictions,
     records: list[EpochRecord],
     judgement: Judgement,
-    receipt: dict[str, Any],
+    provenance: dict[str, Any],
 ) -> ReportContent:
     classes = bundle.manifest.classes
     views, heard = {"before": received, "after": kept}, kept.predictions.table.utterances
@@ -217,14 +217,14 @@ def _content(
         ],
         crossed=listed_rows(bundle.data),
         leakage=list(in_words(bundle.manifest)),
-        containment=receipt["containment"],
-        facts=_facts(bundle, receipt, len(kept.predictions.table.clipped)),
+        containment=provenance["containment"],
+        facts=_facts(bundle, provenance, len(kept.predictions.table.clipped)),
     )
 
 
-def _facts(bundle: VerifiedBundle, receipt: dict[str, Any], clipped: int) -> dict[str, str]:
+def _facts(bundle: VerifiedBundle, provenance: dict[str, Any], clipped: int) -> dict[str, str]:
     stated = bundle.manifest
-    changed = {key: value for key, value in receipt["settings"].items() if value != DEFAULTS[key]}
+    changed = {key: value for key, value in provenance["settings"].items() if value != DEFAULTS[key]}
     return {
         "bundle SHA-256": bundle.digest.hex(),
         "source fingerprint": stated.issuer.hex(),
@@ -232,22 +232,22 @@ def _facts(bundle: VerifiedBundle, receipt: dict[str, Any], clipped: int) -> dic
         "source's own UAR (held-out speakers, as it states)": f"{stated.uar_src / 2:.1f} %"
         if stated.uar_src
         else "not estimated",
-        "utterances": str(receipt["utterances"]),
+        "utterances": str(provenance["utterances"]),
         "recorded too loud (clipped)": str(clipped),
-        "normalized by": receipt["normalization"],
-        "method": receipt["method"],
-        "committee": ", ".join(members_of(receipt["method"])) if "together" not in receipt else "one network",
+        "normalized by": provenance["normalization"],
+        "method": provenance["method"],
+        "committee": ", ".join(members_of(provenance["method"])) if "together" not in provenance else "one network",
         "settings": ", ".join(f"{key} = {value}" for key, value in changed.items()) or "defaults",
-        **_made_together(receipt),
-        "seed, threads": f"{receipt['seed']}, {receipt['threads']}",
-        "versions": ", ".join(f"{name} {number}" for name, number in receipt["versions"].items()),
+        **_made_together(provenance),
+        "seed, threads": f"{provenance['seed']}, {provenance['threads']}",
+        "versions": ", ".join(f"{name} {number}" for name, number in provenance["versions"].items()),
     }
 
 
-def _made_together(receipt: dict[str, Any]) -> dict[str, str]:
-    if "together" not in receipt:
+def _made_together(provenance: dict[str, Any]) -> dict[str, str]:
+    if "together" not in provenance:
         return {}
     return {
-        "made together": f"in {receipt['together']} rounds with other sites; the curves are those of this site's own "
-        "committee, which judges it"
+        "made together": f"in {provenance['together']} rounds with other sites; the curves are those of this site's "
+        "own committee, which judges it"
     }

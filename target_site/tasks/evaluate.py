@@ -77,7 +77,7 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
         narrator.say(f"no utterance is labelled {classes[index]}: the UAR is an average over the other classes")
     evaluation = _figures(true, after[counted], classes) | {
         "calibration_error": calibration_error(true, after[counted]),
-        "abstention": _abstention(true, after[counted], model.receipt["least_confidence"]),
+        "abstention": _abstention(true, after[counted], model.provenance["least_confidence"]),
         "before": _figures(true, before[counted], classes),
         "containment": containment.as_plain(),
     }

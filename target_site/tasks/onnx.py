@@ -99,7 +99,7 @@ def meaning(model: AdaptedModel) -> dict[str, str]:
         "front_end": architecture(model.card.arch).front_end,
         "features": ",".join(front_end.feature_names),
         "normalized_by": model.preparation.normalizer.mode,
-        "weights_sha256": model.receipt["weights_sha256"],
+        "weights_sha256": model.provenance["weights_sha256"],
     }
 
 

@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 
 from ecan_core.adaptation.health import Health
 from ecan_core.adaptation.loop import Adaptation, EpochRecord
-from ecan_core.adaptation.settings import Plan
+from ecan_core.adaptation.settings import AdaptPlan
 from ecan_core.model.network import Network
 from ecan_core.model.weights import restore, snapshot
 from protocol.errors import ProtocolError
@@ -64,7 +64,7 @@ class UnfinishedRun:
         out: Path,
         *,
         bundle: bytes,
-        plan: Plan,
+        plan: AdaptPlan,
         mode: str,
         inputs: bytes,
     ) -> None:

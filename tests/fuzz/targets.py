@@ -48,7 +48,7 @@ def tiny_network() -> Iterator[None]:
     with (
         mock.patch.dict(architecture._ENCODERS, layers),
         mock.patch.dict(architecture.FRONT_ENDS, {"tiny": "stats-v1"}),
-        mock.patch.object(architecture, "FEATURE_DIM", 2),
+        mock.patch.object(architecture, "EMBEDDING_DIM", 2),
     ):
         yield
 

@@ -45,7 +45,7 @@ from protocol.federation.site.answers import KEPT
 from protocol.federation.site.book import head_path
 from protocol.federation.update import shapes
 from source_site.federation.member import CLASSES, COUNTS, LARGEST, PLAN, ROUND
-from source_site.federation.plan import HEARD, Plan, first_arrays, part
+from source_site.federation.plan import HEARD, ConsortiumPlan, first_arrays, part
 from tests.hostile.federations import (
     ARRAYS,
     CONFIG,
@@ -73,9 +73,9 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not loopback_is_up(), reason="the loopback interface is down"),
 ]
-OPEN = Plan(rounds=1, local_epochs=1, strategy="fedavg", normalization="corpus")
+OPEN = ConsortiumPlan(rounds=1, local_epochs=1, strategy="fedavg", normalization="corpus")
 """A plan that promises nothing, which a site without rules of its own takes part in."""
-CLOSED = Plan(rounds=10, local_epochs=1, normalization="corpus", secure=True, min_sites=3, epsilon=8.0)
+CLOSED = ConsortiumPlan(rounds=10, local_epochs=1, normalization="corpus", secure=True, min_sites=3, epsilon=8.0)
 """A plan by which the other site promises all that it may."""
 PLAIN, PROMISING, TAKEN_OVER, TARGET = range(4)
 """The sites, by the number of their node."""
@@ -99,12 +99,12 @@ class Federation:
     sites: Mapping[int, Place]
     classes: str = ""
 
-    def fields(self, plan: Plan | str, **more: Any) -> dict[str, Any]:
+    def fields(self, plan: ConsortiumPlan | str, **more: Any) -> dict[str, Any]:
         """Return the fields of a question under a plan."""
         text = plan if isinstance(plan, str) else plan.to_text()
         return {PLAN: text, CLASSES: self.classes, **more}
 
-    def start_of(self, plan: Plan) -> dict[str, np.ndarray]:
+    def start_of(self, plan: ConsortiumPlan) -> dict[str, np.ndarray]:
         """Return the arrays that round 1 begins from."""
         return first_arrays(plan, self.classes.count(",") + 1)
 

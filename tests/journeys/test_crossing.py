@@ -83,8 +83,8 @@ def test_voices_that_nobody_named_are_heard_again_in_the_same_recordings(crossin
         *("--keys", crossing.target_keys),
     )
     assert "normalized by voice" in adaptation.stderr
-    receipt = json.loads((tmp_path / "adapted" / "adapted.json").read_text())["receipt"]
-    assert (receipt["normalization"], receipt["members"]) == ("voice", 3)
+    provenance = json.loads((tmp_path / "adapted" / "adapted.json").read_text())["provenance"]
+    assert (provenance["normalization"], provenance["members"]) == ("voice", 3)
     target(
         *(tmp_path, "predict", "--model", tmp_path / "adapted", "--audio", recordings, "--out", tmp_path / "predicted"),
         *("--keys", crossing.target_keys),

@@ -35,8 +35,8 @@ def test_a_model_is_made_again_byte_for_byte_and_stays_as_it_is(crossing, model)
 
 def test_a_replay_says_what_was_not_the_same(crossing, model, tmp_path):
     facts = json.loads((model / "adapted.json").read_text())
-    facts["receipt"]["versions"]["torch"] = "0.1"
-    facts["receipt"]["threads"] = 7
+    facts["provenance"]["versions"]["torch"] = "0.1"
+    facts["provenance"]["threads"] = 7
     (model / "adapted.json").write_text(json.dumps(facts))
     with crossing.target_labels.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -60,7 +60,7 @@ def test_a_replay_says_what_was_not_the_same(crossing, model, tmp_path):
 
 def test_another_bundle_is_refused(crossing, model):
     facts = json.loads((model / "adapted.json").read_text())
-    facts["receipt"]["bundle_sha256"] = "0" * 64
+    facts["provenance"]["bundle_sha256"] = "0" * 64
     (model / "adapted.json").write_text(json.dumps(facts))
     result = replay(crossing, model, crossing.target_labels)
     assert result.code == 2

@@ -84,9 +84,9 @@ def adapted(ward, members):
 def test_every_site_ends_with_a_model_of_its_own_that_predicts(adapted):
     models = [load_adapted(member.out) for member in adapted]
     for member, model in zip(adapted, models, strict=True):
-        assert model.receipt["together"] == 1
-        assert model.receipt["verdict"] in ("improved", "inconclusive", "reverted")
-        assert model.receipt["containment"]["level"] >= 2
+        assert model.provenance["together"] == 1
+        assert model.provenance["verdict"] in ("improved", "inconclusive", "reverted")
+        assert model.provenance["containment"]["level"] >= 2
         require_own_model(member.out, member.keys)
         assert "made together" in (member.out / "report.html").read_text()
         assert not [*member.out.glob(".change*"), *member.out.glob(".update*"), *member.out.glob(".unfinished")]
@@ -198,7 +198,7 @@ def test_two_sites_adapt_together_through_the_engine_and_nobody_else_is_called(w
         told, said = serving.communicate(timeout=PATIENCE_S)
         assert serving.returncode == 0, said + (tmp_path / "serving" / "superlink.log").read_text()[-6000:]
     assert json.loads(told) == {"sites": 2, "have_the_model": 2}
-    assert [load_adapted(tmp_path / f"adapted{number}").receipt["together"] for number in range(2)] == [1, 1]
+    assert [load_adapted(tmp_path / f"adapted{number}").provenance["together"] for number in range(2)] == [1, 1]
     assert_silent({number: told for number, told in environments.items() if is_of_engine(told)}, at_least=1)
     assert capture.outside == {}
 

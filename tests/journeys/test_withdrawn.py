@@ -67,7 +67,7 @@ def test_an_adapted_model_that_does_not_say_where_it_is_from_is_not_used(crossin
     shutil.copytree(adapted, keys / "adapted")
     path = keys / "adapted" / "adapted.json"
     facts = json.loads(path.read_text())
-    del facts["receipt"]["issuer"]
+    del facts["provenance"]["issuer"]
     path.write_text(json.dumps(facts))
     result = cli.target(
         *("predict", "--model", keys / "adapted", "--audio", crossing.target_labels, "--out", keys / "predicted"),

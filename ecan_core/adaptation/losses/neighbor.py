@@ -33,18 +33,18 @@ class Neighborhood(NamedTuple):
     neighbors: Tensor
 
 
-def neighborhood(features: Tensor, indices: Tensor, banks: MemoryBanks, num_neighbors: int) -> Neighborhood:
+def neighborhood(embeddings: Tensor, indices: Tensor, banks: MemoryBanks, num_neighbors: int) -> Neighborhood:
     """Find the K nearest bank rows of each utterance (E6).
 
     Args:
-        features: unit-length embeddings ``[B, D]``, with gradient.
+        embeddings: unit-length embeddings ``[B, D]``, with gradient.
         indices: bank rows of these utterances ``[B]``.
         banks: memory banks of the N target utterances.
         num_neighbors: K; all others where there are fewer.
     """
-    similarity = features @ banks.features.T
+    similarity = embeddings @ banks.embeddings.T
     similarity = similarity.scatter(1, indices[:, None], -torch.inf)
-    neighbors = similarity.detach().topk(min(num_neighbors, len(banks.features) - 1), dim=1).indices
+    neighbors = similarity.detach().topk(min(num_neighbors, len(banks.embeddings) - 1), dim=1).indices
     return Neighborhood(indices=indices, similarity=similarity, neighbors=neighbors)
 
 
@@ -72,20 +72,20 @@ def summed_instance_loss(hood: Neighborhood, temperature: float) -> Tensor:
     return -log_share.gather(1, hood.neighbors).logsumexp(dim=1).mean()
 
 
-def batch_instance_loss(features: Tensor, hood: Neighborhood, temperature: float) -> Tensor:
+def batch_instance_loss(embeddings: Tensor, hood: Neighborhood, temperature: float) -> Tensor:
     """Compute NCL-4: contrast each neighbor with the mini-batch alone.
 
     Its other utterances are the only negatives.
 
     Args:
-        features: unit-length embeddings of the mini-batch ``[B, D]``.
+        embeddings: unit-length embeddings of the mini-batch ``[B, D]``.
         hood: their neighborhood.
         temperature: softmax temperature.
 
     Source: method section 1, rival NCL-4.
     """
     positive = hood.similarity.gather(1, hood.neighbors) / temperature
-    within = (features @ features.T / temperature).masked_fill(_diagonal(features), -torch.inf)
+    within = (embeddings @ embeddings.T / temperature).masked_fill(_diagonal(embeddings), -torch.inf)
     negative = within.logsumexp(dim=1, keepdim=True)
     return (torch.logaddexp(positive, negative) - positive).mean()
 
@@ -124,7 +124,7 @@ def filtered_score_loss(scores: Tensor, hood: Neighborhood, banks: MemoryBanks, 
     neighbor_scores = banks.scores[hood.neighbors]
     attraction = torch.einsum("bc,bkc->b", scores, neighbor_scores)
     rows = hood.neighbors.flatten()
-    second = neighborhood(banks.features[rows], rows, banks, num_neighbors).neighbors
+    second = neighborhood(banks.embeddings[rows], rows, banks, num_neighbors).neighbors
     second = second.reshape(num_rows, -1)
     spared = (hood.indices[None, :, None] == second[:, None, :]).any(dim=2) | _diagonal(scores)
     overlap = (neighbor_scores.mean(dim=1) @ scores.T).masked_fill(spared, 0.0).sum(dim=1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def supervised_contrastive_loss(features: Tensor, pseudo_labels: Tensor, temperature: float) -> Tensor:
+def supervised_contrastive_loss(embeddings: Tensor, pseudo_labels: Tensor, temperature: float) -> Tensor:
     """Compute SCL-1: attract utterances of one pseudo-class to each other.
 
     All of them are in the mini-batch.
@@ -14,14 +14,14 @@ def supervised_contrastive_loss(features: Tensor, pseudo_labels: Tensor, tempera
     positive pair the loss is 0; equal embeddings give ``log(B - 1)``.
 
     Args:
-        features: unit-length embeddings ``[B, D]``.
+        embeddings: unit-length embeddings ``[B, D]``.
         pseudo_labels: class indices ``[B]``.
         temperature: softmax temperature.
 
     Source: method E9 (Khosla et al. 2020, "L_out").
     """
-    itself = torch.eye(len(features), dtype=torch.bool, device=features.device)
-    similarity = (features @ features.T / temperature).masked_fill(itself, -torch.inf)
+    itself = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
+    similarity = (embeddings @ embeddings.T / temperature).masked_fill(itself, -torch.inf)
     positive = (pseudo_labels[:, None] == pseudo_labels[None, :]) & ~itself
     return _mean_over_positives(similarity, positive)
 

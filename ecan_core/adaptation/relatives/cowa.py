@@ -52,8 +52,8 @@ def adapt_cowa(
     targets, weights = torch.zeros(len(inputs), num_classes), torch.zeros(len(inputs))
 
     def judge() -> None:
-        features, logits = run(network, inputs)
-        known = joint_knowledge(features, logits.softmax(dim=1))
+        embeddings, logits = run(network, inputs)
+        known = joint_knowledge(embeddings, logits.softmax(dim=1))
         targets.copy_(functional.one_hot(known.labels, num_classes))
         weights.copy_(known.weights)
 
@@ -70,7 +70,7 @@ def adapt_cowa(
     return minimize(objective, network, inputs, frozen_head, seed=seed, on_epoch=on_epoch, on_start_of_epoch=judge)
 
 
-def joint_knowledge(features: Tensor, scores: Tensor) -> Knowledge:
+def joint_knowledge(embeddings: Tensor, scores: Tensor) -> Knowledge:
     """Find pseudo-labels and their JMDS weights by a mixture of Gaussians.
 
     One Gaussian per class starts at the mean weighted by the scores and is fitted once more to its own posterior.
@@ -78,13 +78,13 @@ def joint_knowledge(features: Tensor, scores: Tensor) -> Knowledge:
     as a share of the largest lead of all utterances.
 
     Args:
-        features: unit-length embeddings ``[N, D]``.
+        embeddings: unit-length embeddings ``[N, D]``.
         scores: softmax outputs ``[N, C]``.
     """
-    features, scores = features.double(), scores.double()
-    log_posterior = _log_posterior(features, scores, torch.ones_like(scores))
+    embeddings, scores = embeddings.double(), scores.double()
+    log_posterior = _log_posterior(embeddings, scores, torch.ones_like(scores))
     posterior = log_posterior.exp()
-    log_posterior = _log_posterior(features, posterior, posterior)
+    log_posterior = _log_posterior(embeddings, posterior, posterior)
     labels = log_posterior.argmax(dim=1)
     first, second = log_posterior.topk(2, dim=1).values.unbind(dim=1)
     lead = (first - second) / (first - second).max().clamp_min(MIN_MASS)
@@ -120,18 +120,18 @@ def _mix(values: Tensor, partner: Tensor, share: Tensor) -> Tensor:
     return share * values + (1.0 - share) * values[partner]
 
 
-def _log_posterior(features: Tensor, members: Tensor, spread: Tensor) -> Tensor:
+def _log_posterior(embeddings: Tensor, members: Tensor, spread: Tensor) -> Tensor:
     """Return log posteriors ``[N, C]`` of diagonal Gaussians.
 
     Args:
-        features: ``[N, D]``.
+        embeddings: ``[N, D]``.
         members: weights of the utterances in each class's share and mean ``[N, C]``.
         spread: weights of the utterances in each class's variance ``[N, C]``.
     """
     columns = []
     for member, weight in zip(members.T, spread.T, strict=True):
         mass = member.sum().clamp_min(MIN_MASS)
-        squared = (features - member @ features / mass) ** 2  # [N, D]
+        squared = (embeddings - member @ embeddings / mass) ** 2  # [N, D]
         variance = weight @ squared / weight.sum().clamp_min(MIN_MASS) + MIN_VARIANCE
         columns.append(mass.log() - 0.5 * (variance.log() + squared / variance).sum(dim=1))
     return torch.stack(columns, dim=1).log_softmax(dim=1)

@@ -79,6 +79,6 @@ def all_neighbors(banks: MemoryBanks, num_neighbors: int) -> Tensor:
 
     The search goes block by block.
     """
-    count = len(banks.features)
+    count = len(banks.embeddings)
     blocks = torch.arange(count).split(max(1, BLOCK_VALUES // count))
-    return torch.cat([neighborhood(banks.features[rows], rows, banks, num_neighbors).neighbors for rows in blocks])
+    return torch.cat([neighborhood(banks.embeddings[rows], rows, banks, num_neighbors).neighbors for rows in blocks])

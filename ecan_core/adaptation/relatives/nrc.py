@@ -59,7 +59,7 @@ def reciprocal_loss(scores: Tensor, hood: Neighborhood, banks: MemoryBanks) -> T
     """
     num_rows, num_neighbors = hood.neighbors.shape
     rows = hood.neighbors.flatten()
-    second = neighborhood(banks.features[rows], rows, banks, num_neighbors).neighbors
+    second = neighborhood(banks.embeddings[rows], rows, banks, num_neighbors).neighbors
     second = second.reshape(num_rows, num_neighbors, -1)  # [B, K, K]
     mutual = (second == hood.indices[:, None, None]).any(dim=2)
     affinity = torch.where(mutual, 1.0, WEAK).to(scores.dtype)

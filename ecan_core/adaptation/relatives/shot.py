@@ -53,8 +53,8 @@ def adapt_shot(
     labels = torch.zeros(len(inputs), dtype=torch.long)
 
     def relabel() -> None:
-        features, logits = run(network, inputs)
-        labels.copy_(centroid_labels(features, logits.softmax(dim=1)))
+        embeddings, logits = run(network, inputs)
+        labels.copy_(centroid_labels(embeddings, logits.softmax(dim=1)))
 
     def objective(step: Step) -> LossTerms:
         return information_maximization(step) | {
@@ -81,7 +81,7 @@ def label_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return functional.nll_loss(scores.clamp_min(1e-12).log(), labels)
 
 
-def centroid_labels(features: Tensor, scores: Tensor) -> Tensor:
+def centroid_labels(embeddings: Tensor, scores: Tensor) -> Tensor:
     """Find pseudo-labels by the nearest class centroid of embeddings.
 
     The centroids are means of the embeddings weighted by the scores, and once more means over the labels so found.
@@ -89,24 +89,24 @@ def centroid_labels(features: Tensor, scores: Tensor) -> Tensor:
     takes none.
 
     Args:
-        features: unit-length embeddings ``[N, D]``.
+        embeddings: unit-length embeddings ``[N, D]``.
         scores: softmax outputs ``[N, C]``.
 
     Returns:
         Class indices ``[N]``.
     """
-    extended = functional.normalize(functional.pad(features, (0, 1), value=1.0), dim=1)
+    extended = functional.normalize(functional.pad(embeddings, (0, 1), value=1.0), dim=1)
     labels = _nearest_centroid(extended, scores, scores.argmax(dim=1))
     members = functional.one_hot(labels, scores.shape[1]).to(extended.dtype)
     return _nearest_centroid(extended, members, labels)
 
 
-def _nearest_centroid(features: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
+def _nearest_centroid(embeddings: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
     """Return labels ``[N]`` by the cosine to weighted sums of embeddings.
 
     Among the classes found in ``labels``.
     """
-    centroids = functional.normalize(weights.T @ features, dim=1)  # [C, D]; a sum points where its mean does
+    centroids = functional.normalize(weights.T @ embeddings, dim=1)  # [C, D]; a sum points where its mean does
     found = torch.zeros(weights.shape[1], dtype=torch.bool)
     found[labels] = True
-    return (features @ centroids.T).masked_fill(~found, -torch.inf).argmax(dim=1)
+    return (embeddings @ centroids.T).masked_fill(~found, -torch.inf).argmax(dim=1)

@@ -34,16 +34,16 @@ def adapt_t3a(
 
     All biases become zero; no loss, no epochs.
     """
-    features, logits = run(network, inputs)
+    embeddings, logits = run(network, inputs)
     head = network.head
     rows = functional.normalize(head.direction, dim=1)
-    supports = torch.cat([rows, features])
+    supports = torch.cat([rows, embeddings])
     scores = torch.cat([head(rows), logits]).softmax(dim=1)
     classes = scores.argmax(dim=1)
     classes[: len(rows)] = torch.arange(len(rows))
     head.direction.copy_(support_sums(supports, scores, classes))
     head.bias.zero_()
-    return single_pass(head(features).softmax(dim=1).numpy(), logits.softmax(dim=1).numpy(), on_epoch)
+    return single_pass(head(embeddings).softmax(dim=1).numpy(), logits.softmax(dim=1).numpy(), on_epoch)
 
 
 def support_sums(supports: Tensor, scores: Tensor, classes: Tensor) -> Tensor:

@@ -33,11 +33,11 @@ class Case:
     """A mini-batch beside drawn rows, and the rows of the corpus that it is compared with, in order."""
 
     def __init__(self, seed):
-        self.rows, self.features, self.scores, self.whole = batch_with_banks(seed)
+        self.rows, self.embeddings, self.scores, self.whole = batch_with_banks(seed)
         with seeded(seed):
             self.drawn = self.whole.draw(DRAWN)
         self.near, self.bank_rows = self.whole.around(self.rows, self.drawn)
-        self.step = Step(self.rows, self.features, self.scores, self.near, self.bank_rows, 0.0)
+        self.step = Step(self.rows, self.embeddings, self.scores, self.near, self.bank_rows, 0.0)
         self.searched = [*self.rows.tolist(), *(row for row in self.drawn.tolist() if row not in self.rows.tolist())]
 
 
@@ -48,15 +48,15 @@ def case(request):
 
 def test_the_rows_of_the_mini_batch_and_the_drawn_ones_are_there_once_each_and_no_others(case):
     assert len(set(case.searched)) == len(case.searched)
-    assert torch.equal(case.near.features, case.whole.features[case.searched])
+    assert torch.equal(case.near.embeddings, case.whole.embeddings[case.searched])
     assert torch.equal(case.near.scores, case.whole.scores[case.searched])
-    assert torch.equal(case.near.features[case.bank_rows], case.features.detach())
+    assert torch.equal(case.near.embeddings[case.bank_rows], case.embeddings.detach())
 
 
 def test_neighbors_are_those_of_a_search_over_these_rows_and_never_the_utterance_itself(case):
-    bank = case.whole.features.tolist()
+    bank = case.whole.embeddings.tolist()
     found = case.step.neighborhood(K).neighbors.tolist()
-    for feature, row, neighbors in zip(case.features.tolist(), case.rows.tolist(), found, strict=True):
+    for feature, row, neighbors in zip(case.embeddings.tolist(), case.rows.tolist(), found, strict=True):
         others = sorted((j for j in case.searched if j != row), key=lambda j: -twins.dot(feature, bank[j]))
         assert [case.searched[column] for column in neighbors] == others[:K]
 
@@ -72,9 +72,9 @@ def test_neighbors_are_those_of_a_search_over_these_rows_and_never_the_utterance
 def test_neighbors_of_neighbors_are_sought_in_the_same_rows(case, fast, slow):
     expected = slow(
         case.scores.tolist(),
-        case.features.tolist(),
+        case.embeddings.tolist(),
         list(range(B)),
-        case.whole.features[case.searched].tolist(),
+        case.whole.embeddings[case.searched].tolist(),
         case.whole.scores[case.searched].tolist(),
         K,
     )
@@ -83,9 +83,9 @@ def test_neighbors_of_neighbors_are_sought_in_the_same_rows(case, fast, slow):
 
 def test_an_update_reaches_the_next_steps_part(case):
     other = torch.arange(N)[~torch.isin(torch.arange(N), case.rows)][:2]
-    case.whole.update(other, 2.0 * case.features[:2], case.scores[:2])
+    case.whole.update(other, 2.0 * case.embeddings[:2], case.scores[:2])
     near, bank_rows = case.whole.around(other, case.drawn)
-    assert torch.equal(near.features[bank_rows], 2.0 * case.features[:2].detach())
+    assert torch.equal(near.embeddings[bank_rows], 2.0 * case.embeddings[:2].detach())
 
 
 def test_a_corpus_no_larger_than_the_limit_is_searched_whole_without_a_draw(case):
@@ -113,8 +113,8 @@ def test_a_step_never_sees_more_rows_than_the_limit_and_its_own(source):
     sizes = []
 
     def objective(step):
-        sizes.append((len(step.banks.features), step.neighborhood(5).similarity.shape[1]))
-        assert torch.equal(step.banks.features[step.bank_rows], step.features.detach())
+        sizes.append((len(step.banks.embeddings), step.neighborhood(5).similarity.shape[1]))
+        assert torch.equal(step.banks.embeddings[step.bank_rows], step.embeddings.detach())
         return {"diversity": diversity_loss(step.scores)}
 
     settings = AdaptSettings(epochs=2, batch_size=16, candidates=40)

@@ -86,9 +86,9 @@ def test_fewer_utterances_than_neighbors_are_no_fault(source):
 
 def test_banks_are_unit_length_rows_without_gradient_and_no_part_of_the_weights(source, target):
     banks = fill_banks(source, target[0])
-    torch.testing.assert_close(banks.features.norm(dim=1), torch.ones(200))
+    torch.testing.assert_close(banks.embeddings.norm(dim=1), torch.ones(200))
     torch.testing.assert_close(banks.scores.sum(dim=1), torch.ones(200))
-    assert not banks.features.requires_grad
+    assert not banks.embeddings.requires_grad
     assert all(200 not in array.shape for array in to_arrays(source).values())
 
 

@@ -41,8 +41,8 @@ def codes_of(net, given):
 def own_gradient(net, codes, rows):
     """The gradient of some utterances' summed loss, written down whole."""
     learned = [*net.bottleneck.parameters(), *net.head.parameters()]
-    features = functional.normalize(net.bottleneck(codes[rows]), dim=1)
-    loss = functional.cross_entropy(net.head(features), LABELS[rows], reduction="sum")
+    embeddings = functional.normalize(net.bottleneck(codes[rows]), dim=1)
+    loss = functional.cross_entropy(net.head(embeddings), LABELS[rows], reduction="sum")
     return torch.autograd.grad(loss, learned)
 
 

@@ -377,7 +377,7 @@ EXPONENTS = st.sampled_from([-21, -20, -20, -20, -20, -19, 8, 9])
 def test_the_rules_for_values_are_those_of_a_slow_and_obvious_twin(data: st.DataObject, in_order: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architecture._ENCODERS, "small", SMALL[:1])
-        patch.setattr(architecture, "FEATURE_DIM", SMALL[1].units)
+        patch.setattr(architecture, "EMBEDDING_DIM", SMALL[1].units)
         assert layers("small", 2) == SMALL
         encoded: Arrays = {}
         for spec in tensor_specs(ModelForm("small", 2, "none")):

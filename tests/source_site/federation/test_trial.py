@@ -14,7 +14,7 @@ from protocol.federation.in_process import InProcessGrid
 from source_site.federation.coordinator import federate
 from source_site.federation.member import Rules, speech_of
 from source_site.federation.orders import ANSWER_FILE, QUESTION_FILE, CountOrder, RoundOrder, Site
-from source_site.federation.plan import EVERYBODY, HEARD, Plan, first_arrays, fresh_network, part
+from source_site.federation.plan import EVERYBODY, HEARD, ConsortiumPlan, first_arrays, fresh_network, part
 from source_site.federation.tasks import carry_out
 from source_site.federation.trial import federate_here, members
 from tests.support import cli
@@ -22,7 +22,7 @@ from tests.support.crossing import export, new_source
 from tests.support.speech import synthesize
 
 CLASSES = ("anger", "happiness", "neutral", "sadness")
-PLAN = Plan(classes=CLASSES, rounds=2, local_epochs=1, min_sites=3)
+PLAN = ConsortiumPlan(classes=CLASSES, rounds=2, local_epochs=1, min_sites=3)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_round_is_the_average_of_what_each_site_trains(corpora, tmp_path):
     assert np.allclose(federated[name], by_hand, atol=1e-5)
 
 
-def trained_alone(site: Site, plan: Plan, work: Path) -> dict[str, np.ndarray]:
+def trained_alone(site: Site, plan: ConsortiumPlan, work: Path) -> dict[str, np.ndarray]:
     work.mkdir()
     save_file(first_arrays(plan, len(CLASSES)), work / QUESTION_FILE)
     carry_out(RoundOrder(site=site, plan=plan.to_text(), classes=CLASSES, number=1, utterances=9, work=work))
@@ -128,11 +128,11 @@ def test_sites_with_too_few_classes_in_common_are_told_to_map_them(corpora):
 
 def test_secrecy_takes_three_sites():
     with pytest.raises(SettingsError, match="min_sites"):
-        Plan(secure=True, min_sites=2)
+        ConsortiumPlan(secure=True, min_sites=2)
 
 
 def test_a_plan_with_an_unknown_word_is_refused():
     with pytest.raises(SettingsError, match="send_features"):
-        Plan.from_text('{"send_features": true}')
+        ConsortiumPlan.from_text('{"send_features": true}')
     with pytest.raises(SettingsError, match="no JSON object"):
-        Plan.from_text("[")
+        ConsortiumPlan.from_text("[")

@@ -1,4 +1,5 @@
 import copy
+import json
 import os
 import shutil
 import signal
@@ -41,7 +42,7 @@ def model(seed: int) -> AdaptedModel:
         ),
         unadapted=Preparation(normalizer=Normalizer(mode="corpus", corpus=moments())),
         temperature=1.5,
-        receipt={"seed": seed},
+        provenance={"seed": seed},
     )
 
 
@@ -64,7 +65,7 @@ def model_with_voices(seed: int) -> AdaptedModel:
         preparation=site.preparation,
         unadapted=site.unadapted,
         temperature=1.5,
-        receipt={"seed": seed},
+        provenance={"seed": seed},
     )
 
 
@@ -72,13 +73,25 @@ def test_a_model_is_read_back_as_it_was_written(tmp_path):
     written = model(1)
     save_adapted(tmp_path, written)
     read = load_adapted(tmp_path)
-    assert (read.card, read.receipt, read.preparation.normalizer.mode) == (written.card, written.receipt, "speaker")
+    assert (read.card, read.provenance, read.preparation.normalizer.mode) == (
+        written.card,
+        written.provenance,
+        "speaker",
+    )
     for own, theirs in zip(read.weights, written.weights, strict=True):
         assert all(np.array_equal(own[name], theirs[name]) for name in theirs)
     assert read.preparation.normalizer.speakers.keys() == {"a", "ü"}
     for name, moments in written.preparation.normalizer.speakers.items():
         np.testing.assert_array_equal(read.preparation.normalizer.speakers[name].center, moments.center)
         np.testing.assert_array_equal(read.preparation.normalizer.speakers[name].scale, moments.scale)
+
+
+def test_a_model_whose_provenance_has_its_old_name_is_read(tmp_path):
+    save_adapted(tmp_path, model(1))
+    path = tmp_path / "adapted.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({"receipt" if name == "provenance" else name: value for name, value in facts.items()}))
+    assert load_adapted(tmp_path).provenance == {"seed": 1}
 
 
 def test_a_model_that_hears_voices_hears_them_alike_when_it_is_read_back(tmp_path):
@@ -128,14 +141,14 @@ def test_a_run_that_dies_while_it_replaces_a_model_leaves_the_old_one_or_the_new
             os._exit(0)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         read = load_adapted(tmp_path)
-        seen.append(read.receipt["seed"])
+        seen.append(read.provenance["seed"])
         whole = first if seen[-1] == 1 else second
         assert read.preparation.normalizer.mode == whole.preparation.normalizer.mode
         assert len(read.weights) == len(whole.weights)
         for own, theirs in zip(read.weights, whole.weights, strict=True):
             assert all(np.array_equal(own[name], theirs[name]) for name in theirs)
         replace_model(tmp_path, model(3))
-        assert load_adapted(tmp_path).receipt == {"seed": 3}
+        assert load_adapted(tmp_path).provenance == {"seed": 3}
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
             ["adapted.json", *(f"{name}.safetensors" for name in ("normalizer", "source", "unadapted", "weights"))]
         )

@@ -24,7 +24,7 @@ MODELS = {
 
 
 def with_source(adapted):
-    adapted.receipt["weights_sha256"] = "00" * 32
+    adapted.provenance["weights_sha256"] = "00" * 32
     return adapted
 
 

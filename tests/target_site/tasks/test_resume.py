@@ -8,7 +8,7 @@ import pytest
 
 from ecan_core.adaptation import site
 from ecan_core.adaptation.registry import METHODS
-from ecan_core.adaptation.settings import AdaptSettings, Plan, members_of
+from ecan_core.adaptation.settings import AdaptPlan, AdaptSettings, members_of
 from ecan_core.adaptation.site import adapt_site
 from ecan_core.data.features import FeatureTable
 from ecan_core.model.weights import to_arrays
@@ -16,7 +16,7 @@ from ecan_core.utterance import Utterance
 from target_site.tasks.resume import UNFINISHED, UnfinishedRun, forget_unfinished
 from tests.ecan_core.town import NAMES, town, trained_in_town
 
-PLAN = Plan("committee", AdaptSettings(epochs=1), 1)
+PLAN = AdaptPlan("committee", AdaptSettings(epochs=1), 1)
 NUM_MEMBERS = 3
 
 

@@ -25,16 +25,16 @@ def source():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_labels_and_weights_equal_their_slow_twin(seed):
-    features, scores = features_and_scores(N, seed)
-    labels, weights = twins.joint_knowledge(features.tolist(), scores.tolist())
-    known = joint_knowledge(features, scores)
+    embeddings, scores = features_and_scores(N, seed)
+    labels, weights = twins.joint_knowledge(embeddings.tolist(), scores.tolist())
+    known = joint_knowledge(embeddings, scores)
     assert known.labels.tolist() == labels
     assert known.weights.tolist() == pytest.approx(weights, abs=1e-5)
 
 
 def test_weights_are_shares_and_the_clearest_utterance_keeps_its_whole_score():
-    features, scores = features_and_scores(200, 1)
-    labels, weights = joint_knowledge(features, scores)
+    embeddings, scores = features_and_scores(200, 1)
+    labels, weights = joint_knowledge(embeddings, scores)
     own = scores.gather(1, labels[:, None])[:, 0]
     assert (weights >= 0).all()
     assert (weights <= own).all()
@@ -42,9 +42,9 @@ def test_weights_are_shares_and_the_clearest_utterance_keeps_its_whole_score():
 
 
 def test_a_class_without_mass_takes_no_utterance_and_leaves_the_weights_finite():
-    features, scores = features_and_scores(N, 2)
+    embeddings, scores = features_and_scores(N, 2)
     scores[:, 1] = 0.0
-    labels, weights = joint_knowledge(features, scores / scores.sum(dim=1, keepdim=True))
+    labels, weights = joint_knowledge(embeddings, scores / scores.sum(dim=1, keepdim=True))
     assert 1 not in labels.tolist()
     assert torch.isfinite(weights).all()
     assert weights.max() > 0.0
@@ -52,8 +52,8 @@ def test_a_class_without_mass_takes_no_utterance_and_leaves_the_weights_finite()
 
 @pytest.mark.parametrize("count", [1, 2, N])
 def test_equal_features_and_fewer_utterances_than_classes_leave_the_weights_finite(count):
-    features, scores = features_and_scores(1, 5)
-    labels, weights = joint_knowledge(features.expand(count, -1), scores.expand(count, -1))
+    embeddings, scores = features_and_scores(1, 5)
+    labels, weights = joint_knowledge(embeddings.expand(count, -1), scores.expand(count, -1))
     assert ((labels >= 0) & (labels < C)).all()
     assert ((weights >= 0) & (weights <= 1)).all()
 
@@ -94,9 +94,9 @@ def test_frames_are_mixed_over_the_length_of_the_shorter_utterance():
 def test_labels_are_found_anew_for_every_epoch_by_the_model_in_evaluation_mode(source, monkeypatch):
     network, calls = copy.deepcopy(source), []
 
-    def watched(features, scores):
-        calls.append((network.training, features.requires_grad))
-        return joint_knowledge(features, scores)
+    def watched(embeddings, scores):
+        calls.append((network.training, embeddings.requires_grad))
+        return joint_knowledge(embeddings, scores)
 
     monkeypatch.setattr(cowa, "joint_knowledge", watched)
     adapt_cowa(network, blobs(60, seed=2, shift=3.0)[0], AdaptSettings(epochs=3), seed=0)

@@ -25,24 +25,24 @@ def source():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_assignments_equal_their_slow_twin(seed):
-    features, scores = features_and_scores(N, seed)
-    neighbors = all_neighbors(MemoryBanks(features=features, scores=scores), K)
-    slow = twins.lame(scores.tolist(), features.tolist(), K)
+    embeddings, scores = features_and_scores(N, seed)
+    neighbors = all_neighbors(MemoryBanks(embeddings=embeddings, scores=scores), K)
+    slow = twins.lame(scores.tolist(), embeddings.tolist(), K)
     torch.testing.assert_close(assign(scores, neighbors), torch.tensor(slow, dtype=torch.float64), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_neighbor_lists_multiply_as_the_symmetric_affinity_does(seed):
-    features, scores = features_and_scores(N, seed)
-    neighbors = all_neighbors(MemoryBanks(features=features, scores=scores), K)
-    dense = torch.tensor(twins.affinity(features.tolist(), K), dtype=torch.float64)
+    embeddings, scores = features_and_scores(N, seed)
+    neighbors = all_neighbors(MemoryBanks(embeddings=embeddings, scores=scores), K)
+    dense = torch.tensor(twins.affinity(embeddings.tolist(), K), dtype=torch.float64)
     assert torch.equal(dense, dense.T)
     torch.testing.assert_close(affinity_times(scores, neighbors), dense @ scores)
 
 
 def test_neighbors_found_block_by_block_are_those_found_at_once(monkeypatch):
-    features, scores = features_and_scores(N, 1)
-    banks = MemoryBanks(features=features, scores=scores)
+    embeddings, scores = features_and_scores(N, 1)
+    banks = MemoryBanks(embeddings=embeddings, scores=scores)
     at_once = all_neighbors(banks, K)
     searched = []
     whole = lame.neighborhood
@@ -74,14 +74,14 @@ def test_one_utterance_without_neighbors_keeps_its_scores(source):
 
 
 def test_an_undecided_utterance_follows_its_decided_neighbors():
-    features = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1]]), dim=1)
+    embeddings = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1]]), dim=1)
     scores = torch.tensor([[0.5, 0.5], [0.1, 0.9], [0.1, 0.9]])
-    assigned = assign(scores, all_neighbors(MemoryBanks(features=features, scores=scores), 2))
+    assigned = assign(scores, all_neighbors(MemoryBanks(embeddings=embeddings, scores=scores), 2))
     assert assigned[0, 1] > 0.8
 
 
 def test_a_score_of_zero_gives_no_infinity():
-    features, _ = features_and_scores(4, 0)
+    embeddings, _ = features_and_scores(4, 0)
     certain = torch.eye(4, dtype=torch.float64)
-    assigned = assign(certain, all_neighbors(MemoryBanks(features=features, scores=certain), 2))
+    assigned = assign(certain, all_neighbors(MemoryBanks(embeddings=embeddings, scores=certain), 2))
     assert torch.isfinite(assigned).all()

@@ -18,13 +18,13 @@ from tests.ecan_core.blobs import blobs, trained_network
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("num_neighbors", [1, K])
 def test_reciprocal_loss_equals_its_slow_twin(seed, num_neighbors):
-    rows, features, scores, banks = batch_with_banks(seed)
-    fast = reciprocal_loss(scores, neighborhood(features, rows, banks, num_neighbors), banks)
+    rows, embeddings, scores, banks = batch_with_banks(seed)
+    fast = reciprocal_loss(scores, neighborhood(embeddings, rows, banks, num_neighbors), banks)
     slow = twins.nrc(
         scores.tolist(),
-        features.tolist(),
+        embeddings.tolist(),
         rows.tolist(),
-        banks.features.tolist(),
+        banks.embeddings.tolist(),
         banks.scores.tolist(),
         num_neighbors,
     )
@@ -32,19 +32,19 @@ def test_reciprocal_loss_equals_its_slow_twin(seed, num_neighbors):
 
 
 def test_two_utterances_are_each_others_neighbor_and_their_own_neighbors_neighbor():
-    features, scores = features_and_scores(2, 0)
-    banks = MemoryBanks(features=features, scores=scores)
-    loss = reciprocal_loss(scores, neighborhood(features, torch.arange(2), banks, 1), banks)
+    embeddings, scores = features_and_scores(2, 0)
+    banks = MemoryBanks(embeddings=embeddings, scores=scores)
+    loss = reciprocal_loss(scores, neighborhood(embeddings, torch.arange(2), banks, 1), banks)
     other, itself = (scores[0] * scores[1]).sum(), (scores**2).sum(dim=1).mean()
     assert loss.item() == pytest.approx(-(other + 0.1 * itself).item())
 
 
 def test_the_gradient_reaches_the_scores_and_neither_features_nor_banks():
-    rows, features, scores, banks = batch_with_banks(1)
-    reciprocal_loss(scores, neighborhood(features, rows, banks, K), banks).backward()
+    rows, embeddings, scores, banks = batch_with_banks(1)
+    reciprocal_loss(scores, neighborhood(embeddings, rows, banks, K), banks).backward()
     assert (scores.grad != 0).all()
-    assert features.grad is None
-    assert not banks.features.requires_grad
+    assert embeddings.grad is None
+    assert not banks.embeddings.requires_grad
     assert not banks.scores.requires_grad
 
 

@@ -23,8 +23,8 @@ def source():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_centroid_labels_equal_their_slow_twin(seed):
-    features, scores = features_and_scores(N, seed)
-    assert centroid_labels(features, scores).tolist() == twins.centroid_labels(features.tolist(), scores.tolist())
+    embeddings, scores = features_and_scores(N, seed)
+    assert centroid_labels(embeddings, scores).tolist() == twins.centroid_labels(embeddings.tolist(), scores.tolist())
 
 
 def test_label_loss_equals_its_slow_twin_and_moves_the_scores():
@@ -42,26 +42,26 @@ def test_a_score_of_zero_costs_a_finite_amount():
 
 
 def test_a_class_that_nobody_predicts_takes_no_utterance_though_its_centroid_be_the_nearest():
-    features, _ = features_and_scores(N, 4)
+    embeddings, _ = features_and_scores(N, 4)
     scores = torch.eye(C, dtype=torch.float64)[torch.arange(N) % (C - 1)]
     scores[0] = torch.tensor([0.6, 0.0, 0.0, 0.4])  # class 3 has its whole mass, and so its centroid, here
-    assert C - 1 not in centroid_labels(features, scores).tolist()
+    assert C - 1 not in centroid_labels(embeddings, scores).tolist()
 
 
 def test_a_class_that_runs_empty_between_the_rounds_stays_empty():
     angles = torch.tensor([0.0] * 5 + [90.0] * 5 + [10.0], dtype=torch.float64) * math.pi / 180
-    features = torch.stack([angles.cos(), angles.sin()], dim=1)
+    embeddings = torch.stack([angles.cos(), angles.sin()], dim=1)
     scores = torch.tensor([[0.6, 0.4, 0.0]] * 5 + [[0.0, 0.4, 0.6]] * 5 + [[0.4, 0.6, 0.0]], dtype=torch.float64)
     assert scores.argmax(dim=1)[-1] == 1
-    assert centroid_labels(features, scores).tolist() == [0] * 5 + [2] * 5 + [0]
+    assert centroid_labels(embeddings, scores).tolist() == [0] * 5 + [2] * 5 + [0]
 
 
 def test_labels_are_found_anew_for_every_epoch_in_evaluation_mode_and_learned_in_training_mode(source, monkeypatch):
     network, found, learned = copy.deepcopy(source), [], []
 
-    def watched_labels(features, scores):
+    def watched_labels(embeddings, scores):
         found.append(network.training)
-        return centroid_labels(features, scores)
+        return centroid_labels(embeddings, scores)
 
     def watched_loss(scores, labels):
         learned.append(network.training)

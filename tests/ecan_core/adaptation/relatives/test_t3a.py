@@ -34,11 +34,11 @@ def test_support_sums_equal_their_slow_twin(monkeypatch, seed, most):
 
 def test_the_head_becomes_the_sums_of_its_own_rows_and_the_most_certain_utterances(source):
     network, inputs = copy.deepcopy(source), blobs(500, seed=21, shift=3.0)[0]
-    features, logits = run(network, inputs)
+    embeddings, logits = run(network, inputs)
     rows = functional.normalize(network.head.direction.detach(), dim=1)
     scores = torch.cat([network.head(rows).detach(), logits]).double().softmax(dim=1)
     classes = [*range(NUM_CLASSES), *logits.argmax(dim=1).tolist()]
-    slow = twins.t3a_rows(torch.cat([rows, features]).tolist(), scores.tolist(), classes, NUM_CLASSES, 64)
+    slow = twins.t3a_rows(torch.cat([rows, embeddings]).tolist(), scores.tolist(), classes, NUM_CLASSES, 64)
     adapt_t3a(network, inputs, AdaptSettings(), seed=0)
     expected = functional.normalize(torch.tensor(slow), dim=1)
     torch.testing.assert_close(network.head.rows() / network.head.LENGTH, expected, atol=1e-4, rtol=1e-4)

@@ -17,9 +17,9 @@ def largest(values):
     return max(range(len(values)), key=lambda c: values[c])
 
 
-def centroid_labels(features, scores):
+def centroid_labels(embeddings, scores):
     """SHOT: means weighted by scores, then means over the labels; nearest by cosine with a 1 appended."""
-    extended = [[x / sqrt(dot(row, row) + 1.0) for x in [*row, 1.0]] for row in features]
+    extended = [[x / sqrt(dot(row, row) + 1.0) for x in [*row, 1.0]] for row in embeddings]
     labels = [largest(row) for row in scores]
     weights = scores
     for _ in range(2):
@@ -35,10 +35,10 @@ def centroid_labels(features, scores):
     return labels
 
 
-def nrc(scores, features, rows, bank, bank_scores, k):
+def nrc(scores, embeddings, rows, bank, bank_scores, k):
     total = 0.0
     for i, row in enumerate(rows):
-        for near in nearest(features[i], row, bank, k):
+        for near in nearest(embeddings[i], row, bank, k):
             theirs = nearest(bank[near], near, bank, k)
             total -= (1.0 if row in theirs else 0.1) * dot(scores[i], bank_scores[near])
             total -= 0.1 * sum(dot(scores[i], bank_scores[m]) for m in theirs)
@@ -71,30 +71,30 @@ def negative(scores, threshold):
     return sum(losses) / len(losses) if losses else 0.0
 
 
-def joint_knowledge(features, scores):
+def joint_knowledge(embeddings, scores):
     """CoWA: one round of expectation and maximization, diagonal covariances; labels and JMDS weights."""
     uniform = [[1.0] * len(scores[0]) for _ in scores]
-    posterior = [[exp(x) for x in row] for row in log_posterior(features, scores, uniform)]
-    last = log_posterior(features, posterior, posterior)
+    posterior = [[exp(x) for x in row] for row in log_posterior(embeddings, scores, uniform)]
+    last = log_posterior(embeddings, posterior, posterior)
     labels = [largest(row) for row in last]
     leads = [sorted(row)[-1] - sorted(row)[-2] for row in last]
     weights = [lead / max(leads) * row[label] for lead, row, label in zip(leads, scores, labels, strict=True)]
     return labels, weights
 
 
-def log_posterior(features, members, spread):
-    count, width, num_classes = len(features), len(features[0]), len(members[0])
-    joint = [[0.0] * num_classes for _ in features]
+def log_posterior(embeddings, members, spread):
+    count, width, num_classes = len(embeddings), len(embeddings[0]), len(members[0])
+    joint = [[0.0] * num_classes for _ in embeddings]
     for c in range(num_classes):
         mass = sum(row[c] for row in members)
         for i in range(count):
             joint[i][c] = log(mass / count)
         for d in range(width):
-            mean = sum(members[i][c] * features[i][d] for i in range(count)) / mass
-            weighted = sum(spread[i][c] * (features[i][d] - mean) ** 2 for i in range(count))
+            mean = sum(members[i][c] * embeddings[i][d] for i in range(count)) / mass
+            weighted = sum(spread[i][c] * (embeddings[i][d] - mean) ** 2 for i in range(count))
             variance = weighted / sum(row[c] for row in spread) + 1e-5
             for i in range(count):
-                joint[i][c] += -0.5 * log(2 * pi * variance) - (features[i][d] - mean) ** 2 / (2 * variance)
+                joint[i][c] += -0.5 * log(2 * pi * variance) - (embeddings[i][d] - mean) ** 2 / (2 * variance)
     evidence = [max(row) + log(sum(exp(x - max(row)) for x in row)) for row in joint]
     return [[x - total for x in row] for row, total in zip(joint, evidence, strict=True)]
 

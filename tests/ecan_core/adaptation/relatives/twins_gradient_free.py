@@ -26,16 +26,16 @@ def t3a_rows(supports, scores, classes, num_classes, most):
     return sums
 
 
-def affinity(features, k):
+def affinity(embeddings, k):
     """LAME: the mean of "j is a neighbor of i" and "i is a neighbor of j"."""
-    near = [nearest(feature, i, features, k) for i, feature in enumerate(features)]
-    every = range(len(features))
+    near = [nearest(feature, i, embeddings, k) for i, feature in enumerate(embeddings)]
+    every = range(len(embeddings))
     return [[((j in near[i]) + (i in near[j])) / 2 for j in every] for i in every]
 
 
-def lame(scores, features, k, steps=300):
+def lame(scores, embeddings, k, steps=300):
     """LAME: ``Y <- softmax(log p + W Y)``, far beyond convergence."""
-    weights = affinity(features, k)
+    weights = affinity(embeddings, k)
     num_classes = len(scores[0])
     assigned = scores
     for _ in range(steps):
