@@ -37,8 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that nobody waits for it alone in the end: it has asked for more time."""
-    items.sort(key=lambda item: -max((marker.args[0] for marker in item.iter_markers("timeout")), default=0))
+    """Begin with the files that take longest, so that nobody waits for them alone: they have asked for more time."""
+    asked: dict[Path, float] = {}
+    for item in items:
+        asked[item.path] = max([asked.get(item.path, 0), *(marker.args[0] for marker in item.iter_markers("timeout"))])
+    items.sort(key=lambda item: -asked[item.path])
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

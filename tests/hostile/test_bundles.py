@@ -435,7 +435,7 @@ def test_row_b62_weights_withdrawn_after_import(desk):
 
 def test_row_b62_weights_withdrawn_after_adaptation(desk):
     assert give(desk, b.honest(), RECEIVE)().code == 0
-    assert desk.adapt().code == 0
+    assert desk.adapt("--keys", "keys").code == 0
     revoke(desk, weights=b.honest())
     words = ("predict", "--model", "adapted", "--audio", "audio", "--keys", "keys", "--out", "predictions")
     check_unchanged_refusal(desk.folder, lambda: desk.run(*words), 11, "REVOKED")
@@ -503,7 +503,7 @@ STATES: dict[str, Callable[[Desk], None]] = {
     "B65g-noise": spoil(lambda _: MARKER.encode() * 50),
     "B65h-line-feed": spoil(lambda data: data + b"\n"),
     "B65i-twice": spoil(lambda data: data * 2),
-    "B65j-other-version": restate(v=2),
+    "B65j-other-version": restate(v=3),
     "B65k-unknown-field": restate(note=MARKER),
     "B65l-wrong-check": restate(check="0" * 64),
     "B65m-sources-is-an-object": restate(sources={}),
