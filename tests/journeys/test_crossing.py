@@ -4,15 +4,13 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.crossing import Command, hand_over, make_keys, source, target
+from benchmarks.crossing import hand_over, make_keys, source, target
 from tests.support import cli
 from tests.support.crossing import carry, succeeded
 from tests.support.speech import synthesize
@@ -119,26 +117,6 @@ def adapt_words(crossing, out: Path, cache: Path) -> list[object]:
         *("adapt", "--bundle", crossing.bundle, "--audio", crossing.target_labels),
         *("--seed", "3", "--cache", cache, "--out", out),
     ]
-
-
-def model_of(out: Path) -> dict[str, bytes]:
-    names = ("weights.safetensors", "normalizer.safetensors", "adapted.json", "segments.csv", "report.json")
-    return {name: (out / name).read_bytes() for name in names}
-
-
-def test_an_adaptation_killed_at_any_moment_ends_as_if_it_had_not_been(crossing, tmp_path):
-    whole = tmp_path / "whole"
-    started = time.monotonic()
-    target(tmp_path, *adapt_words(crossing, whole, tmp_path / "whole.cache"), expect=None)
-    duration_s = time.monotonic() - started
-    cut = tmp_path / "cut"
-    for share in (0.4, 0.6, 0.8):
-        running = Command(tmp_path, "ecan-target", *adapt_words(crossing, cut, tmp_path / "cut.cache"))
-        time.sleep(share * duration_s)
-        os.kill(running.process.pid, signal.SIGKILL)  # not send_signal, which would reap the process
-        assert running.wait(expect=None).code in (-signal.SIGKILL, 0, 14)
-    target(tmp_path, *adapt_words(crossing, cut, tmp_path / "cut.cache"), expect=None)
-    assert model_of(cut) == model_of(whole)
 
 
 @pytest.mark.parametrize("command", ["train", "adapt", "receive"])
