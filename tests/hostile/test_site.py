@@ -196,7 +196,7 @@ def test_row_c17_killed_later_and_later_it_ends_with_the_same_numbers(crossing, 
             break
         kills += 1
     assert kills > 3
-    for name in ("weights.safetensors", "normalizer.safetensors", "segments.csv", "report.json"):
+    for name in ("weights.safetensors", "normalizer.safetensors", "adapted.json", "segments.csv", "report.json"):
         assert (cut / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

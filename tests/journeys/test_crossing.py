@@ -4,15 +4,13 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.crossing import Command, hand_over, make_keys, source, target
+from benchmarks.crossing import hand_over, make_keys, source, target
 from tests.support import cli
 from tests.support.crossing import carry, succeeded
 from tests.support.speech import synthesize
@@ -121,26 +119,6 @@ def adapt_words(crossing, out: Path, cache: Path) -> list[object]:
     ]
 
 
-def model_of(out: Path) -> dict[str, bytes]:
-    names = ("weights.safetensors", "normalizer.safetensors", "adapted.json", "segments.csv", "report.json")
-    return {name: (out / name).read_bytes() for name in names}
-
-
-def test_an_adaptation_killed_at_any_moment_ends_as_if_it_had_not_been(crossing, tmp_path):
-    whole = tmp_path / "whole"
-    started = time.monotonic()
-    target(tmp_path, *adapt_words(crossing, whole, tmp_path / "whole.cache"), expect=None)
-    duration_s = time.monotonic() - started
-    cut = tmp_path / "cut"
-    for share in (0.4, 0.6, 0.8):
-        running = Command(tmp_path, "ecan-target", *adapt_words(crossing, cut, tmp_path / "cut.cache"))
-        time.sleep(share * duration_s)
-        os.kill(running.process.pid, signal.SIGKILL)  # not send_signal, which would reap the process
-        assert running.wait(expect=None).code in (-signal.SIGKILL, 0, 14)
-    target(tmp_path, *adapt_words(crossing, cut, tmp_path / "cut.cache"), expect=None)
-    assert model_of(cut) == model_of(whole)
-
-
 @pytest.mark.parametrize("command", ["train", "adapt", "receive"])
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(crossing, tmp_path, command):
     full = tmp_path / "full"
@@ -172,33 +150,43 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(crossing, tmp_path,
     assert not {"run.json", "adapted.json", "out", "weights.safetensors"} & set(left)
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory) -> tuple[Path, Path]:
+    """Labels of two corpora with one utterance of each speaker in each class."""
+    work = tmp_path_factory.mktemp("few")
+    names = ("harbor", "valley")
+    source_labels, target_labels = (synthesize(work / name, name, utterances=1) for name in names)
+    return source_labels, target_labels
+
+
 @pytest.mark.parametrize(
     ("encoder", "normalization"), [("mlp", "none"), ("mlp", "corpus"), ("tdnn", "speaker"), ("tdnn", "none")]
 )
-def test_every_kind_of_model_goes_the_whole_way(crossing, tmp_path, encoder, normalization):
+def test_every_kind_of_model_goes_the_whole_way(crossing, few, tmp_path, encoder, normalization):
+    source_labels, target_labels = few
     (tmp_path / "short.yaml").write_text("epochs: 2\n")
     short = ("--config", tmp_path / "short.yaml")
     keys = shutil.copytree(crossing.target_keys, tmp_path / "keys")  # it must not know of another release
     trained = cli.source(
-        *("train", "--corpus", f"csv={crossing.source_labels}", "--encoder", encoder, *short),
-        *("--normalize", normalization, "--cache", crossing.work / "source.cache", "--out", tmp_path / "run"),
+        *("train", "--corpus", f"csv={source_labels}", "--encoder", encoder, *short),
+        *("--normalize", normalization, "--cache", source_labels.with_name("cache"), "--out", tmp_path / "run"),
     )
     succeeded(trained)
     carried = carry(tmp_path / "run", crossing.source_keys, keys, tmp_path, trust=crossing.fingerprint)
     closing = ("--request", carried.request, "--receipt", f"{carried.bundle}.receipt")
     succeeded(cli.source("close", "--keys", crossing.source_keys, *closing))
     adaptation = cli.target(
-        *("adapt", "--bundle", carried.bundle, "--audio", crossing.target_labels),
+        *("adapt", "--bundle", carried.bundle, "--audio", target_labels),
         *("--config", cli.site_rules(tmp_path / "site.yaml", "epochs: 2")),
-        *("--keys", keys, "--cache", crossing.work / "target.cache", "--out", tmp_path / "out"),
+        *("--keys", keys, "--cache", target_labels.with_name("cache"), "--out", tmp_path / "out"),
     )
     assert adaptation.code in (0, 14), adaptation.stderr
     assert f"normalized by {normalization}" in adaptation.stderr
     figures = cli.target(
-        *("evaluate", "--model", tmp_path / "out", "--labels", crossing.target_labels, "--format", "json"),
-        *("--cache", crossing.work / "target.cache"),
+        *("evaluate", "--model", tmp_path / "out", "--labels", target_labels, "--format", "json"),
+        *("--cache", target_labels.with_name("cache")),
     ).json()
-    assert figures["n"] == 60
+    assert figures["n"] == 20
 
 
 WITHOUT_SOURCE_SITE = """
