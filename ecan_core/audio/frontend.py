@@ -47,8 +47,8 @@ class FrontEnd(Protocol):
         """
 
 
-def _fingerprint(front_end: FrontEnd) -> str:
-    """Hashes what the front end makes of a fixed sound: code, libraries and processor all show."""
+def fingerprint_of(front_end: FrontEnd) -> str:
+    """Hash what a front end makes of a fixed sound: code, libraries and processor all show."""
     t = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
     sound = np.sin(2 * np.pi * (150 + 40 * t) * t) ** 5 * np.hanning(len(t))
     features = front_end.compute(Waveform(samples=sound.astype(np.float32), sample_rate=SAMPLE_RATE))
@@ -75,7 +75,7 @@ class StatisticsFrontEnd:
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever the same sound would give other numbers."""
-        return _fingerprint(self)
+        return fingerprint_of(self)
 
     def compute(self, waveform: Waveform) -> npt.NDArray[np.float32]:
         """Computes the statistics of one utterance, [S]."""
@@ -102,7 +102,7 @@ class FramesFrontEnd:
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever the same sound would give other numbers."""
-        return _fingerprint(self)
+        return fingerprint_of(self)
 
     def compute(self, waveform: Waveform) -> npt.NDArray[np.float16]:
         """Computes the frames of one utterance, [F, 68]."""

@@ -89,10 +89,7 @@ class Whisper:
         heard = [_prepared(sound) for sound in sounds]
         with torch.inference_mode():
             streams = self.streams([log_mel(sound) for sound in heard])
-            means = [
-                torch.cat([stream[row][torch.from_numpy(active_frames(sound))[: stream.shape[1]]].mean(dim=0) for stream in streams])
-                for row, sound in enumerate(heard)
-            ]
+            means = [_means(row, streams, active_frames(sound)) for row, sound in enumerate(heard)]
             embedded: Samples = torch.stack(means).numpy()
         return embedded
 
@@ -154,6 +151,14 @@ class Whisper:
         from torch.nn import functional
 
         return functional.layer_norm(hidden, (WIDTH,), self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+
+
+def _means(row: int, streams: Sequence["Tensor"], active: npt.NDArray[np.bool_]) -> "Tensor":
+    """Average the streams of one utterance of a batch over its active frames, [2 E]."""
+    import torch
+
+    places = torch.from_numpy(np.flatnonzero(active))
+    return torch.cat([stream[row, places].mean(dim=0) for stream in streams])
 
 
 def _inside(lengths: "Tensor") -> "Tensor":
