@@ -26,6 +26,7 @@ COMMANDS = {
     "cards": LazyCommand("source_site.audit.commands:cards", "Write a model card, a data sheet and an ML-BOM."),
     "grant": LazyCommand("source_site.commands:grant", "Sign the model and seal it to sites; nothing leaves yet."),
     "export": LazyCommand("source_site.commands:export", "Sign the model and hand it to each site, once."),
+    "encoder": LazyCommand("source_site.encoders:encoder", "Add, fetch and list public encoders."),
     "close": LazyCommand("source_site.commands:close", "Close a grant with a receipt that came by hand."),
     "revoke": LazyCommand("source_site.commands:revoke", "Withdraw a release or a key for all targets."),
     "inspect": LazyCommand("source_site.commands:inspect", "List every byte of a bundle."),

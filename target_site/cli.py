@@ -32,6 +32,7 @@ COMMANDS = {
     "log": LazyCommand("target_site.commands:log", "Check the log of what was done."),
     "node": LazyCommand("target_site.federation.commands:node", "Be one of a source's fleet."),
     "together": LazyCommand("target_site.federation.commands:together", "Adapt one model together with other sites."),
+    "encoder": LazyCommand("target_site.encoders:encoder", "Add, fetch and list public encoders."),
     "doctor": LazyCommand("target_site.commands:doctor", "Find what keeps this site from working."),
 }
 

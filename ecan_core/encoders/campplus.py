@@ -140,7 +140,9 @@ class CamPlusPlus:
 
         hidden = functional.conv2d(image, *self._folded["head.conv1"], padding=1).relu_()
         for name, stride in _STRIDES.items():
-            inside = functional.conv2d(hidden, *self._folded[f"head.{name}.conv1"], stride=(stride, 1), padding=1).relu_()
+            inside = functional.conv2d(
+                hidden, *self._folded[f"head.{name}.conv1"], stride=(stride, 1), padding=1
+            ).relu_()
             inside = functional.conv2d(inside, *self._folded[f"head.{name}.conv2"], padding=1)
             if stride != 1:
                 hidden = functional.conv2d(hidden, *self._folded[f"head.{name}.shortcut.0"], stride=(stride, 1))
@@ -247,4 +249,5 @@ def filter_banks(samples: Samples) -> "Tensor":
     power = torch.fft.rfft(windows, NUM_FFT).abs().square()
     mel = power @ torch.from_numpy(kaldi_filters(NUM_BANDS, NUM_FFT, SAMPLE_RATE))
     logarithms = mel.clamp_min(torch.finfo(torch.float32).eps).log()
-    return logarithms - logarithms.mean(dim=0)
+    centered: Tensor = logarithms - logarithms.mean(dim=0)
+    return centered

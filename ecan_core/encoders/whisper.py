@@ -57,7 +57,11 @@ def tensor_shapes() -> dict[str, Shape]:
 _BLOCK_SHAPES: dict[str, Shape] = {
     **{f"self_attn.{part}_proj.weight": (WIDTH, WIDTH) for part in ("q", "k", "v", "out")},
     **{f"self_attn.{part}_proj.bias": (WIDTH,) for part in ("q", "v", "out")},  # keys have none
-    **{f"{norm}.{part}": (WIDTH,) for norm in ("self_attn_layer_norm", "final_layer_norm") for part in ("weight", "bias")},
+    **{
+        f"{norm}.{part}": (WIDTH,)
+        for norm in ("self_attn_layer_norm", "final_layer_norm")
+        for part in ("weight", "bias")
+    },
     "fc1.weight": (INSIDE, WIDTH),
     "fc1.bias": (INSIDE,),
     "fc2.weight": (WIDTH, INSIDE),
@@ -129,7 +133,9 @@ class Whisper:
         """Apply a block with its norms before attention and feed-forward layers, [B, F, E]."""
         from torch.nn import functional
 
-        hidden = hidden + self._attended(f"{name}self_attn.", self._normalized(f"{name}self_attn_layer_norm", hidden), mask)
+        hidden = hidden + self._attended(
+            f"{name}self_attn.", self._normalized(f"{name}self_attn_layer_norm", hidden), mask
+        )
         inside = functional.gelu(self._linear(f"{name}fc1", self._normalized(f"{name}final_layer_norm", hidden)))
         return hidden + self._linear(f"{name}fc2", inside)
 

@@ -33,7 +33,7 @@ def slaney_filters(num_bands: int, num_fft: int, rate: int) -> npt.NDArray[np.fl
     Source: Slaney's auditory toolbox: linear below 1 kHz, logarithmic above; as librosa and Whisper have them.
     """
     edges = _slaney_hertz(np.linspace(0, _slaney_mel(rate / 2), num_bands + 2))
-    bins = np.fft.rfftfreq(num_fft, 1 / rate)
+    bins = _bins(num_fft, rate)
     area: npt.NDArray[np.float32] = (triangles(edges, bins) * (2 / (edges[2:] - edges[:-2]))).astype(np.float32)
     return area
 
@@ -42,7 +42,7 @@ def slaney_filters(num_bands: int, num_fft: int, rate: int) -> npt.NDArray[np.fl
 def kaldi_filters(num_bands: int, num_fft: int, rate: int) -> npt.NDArray[np.float32]:
     """Compute Kaldi's mel filters, from 20 Hz to half the rate, triangles on the mel scale, [bins, M]."""
     lowest, highest = _kaldi_mel(np.array([20.0, rate / 2]))
-    filters = triangles(np.linspace(lowest, highest, num_bands + 2), _kaldi_mel(np.fft.rfftfreq(num_fft, 1 / rate)))
+    filters = triangles(np.linspace(lowest, highest, num_bands + 2), _kaldi_mel(_bins(num_fft, rate)))
     filters[-1] = 0  # Kaldi leaves the last bin out
     return filters
 
@@ -60,3 +60,8 @@ def _slaney_hertz(mel: Array) -> Array:
 def _kaldi_mel(hertz: Array) -> Array:
     mel: Array = 1127.0 * np.log1p(hertz / 700.0)
     return mel
+
+
+def _bins(num_fft: int, rate: int) -> Array:
+    """Return the frequency of each bin of a spectrum in Hz."""
+    return np.linspace(0, rate / 2, num_fft // 2 + 1)

@@ -79,6 +79,41 @@ def _projections(layer: str, weight: Array, bias: Array) -> dict[str, Array]:
     return parts | {f"{layer}{_PROJECTIONS[place]}.bias": biases[place] for place in (0, 2)}
 
 
+def of_hugging_face(data: bytes) -> dict[str, Array]:
+    """Return what is kept of a Whisper that Hugging Face's library has saved.
+
+    Args:
+        data: Its `model.safetensors`.
+
+    Raises:
+        Malformed: The file is damaged, or a tensor that is kept is not there.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        found = load(data)
+    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise Malformed(Code.VALUE, "The encoder's model.safetensors is damaged; copy the folder again.") from error
+    encoder = {
+        name.removeprefix("model.").removeprefix("encoder."): array
+        for name, array in found.items()
+        if name.startswith(("model.encoder.", "encoder."))
+    }
+    if missing := _hugging_face_names() - encoder.keys():
+        raise Malformed(
+            Code.MISSING,
+            f"The encoder's model.safetensors lacks {min(missing)}; take a Whisper in Hugging Face's form.",
+        )
+    return {name: encoder[name] for name in _hugging_face_names()}
+
+
+def _hugging_face_names() -> set[str]:
+    projections = {f"{name}.weight" for name in _PROJECTIONS} | {f"{_PROJECTIONS[place]}.bias" for place in (0, 2)}
+    in_block = {*_IN_BLOCK, *projections}
+    return {*_OUTSIDE, *(f"layers.{block}.{name}" for block in range(BLOCKS) for name in in_block)}
+
+
 def _of_torch(data: bytes) -> dict[str, Array]:
     """Return the state dictionary without the counters of its training."""
     return {name: array for name, array in torch_archive.read_tensors(data).items() if not name.endswith(_COUNTER)}

