@@ -6,10 +6,9 @@ per run; ``--speed`` measures the encoders' CPU time on real speech instead.
 """
 
 import json
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from benchmarks.arena import (
     LabeledSpeech,
     Outcome,
     Row,
+    Site,
     benchmark_parser,
     cache_folder,
     figures,
@@ -36,6 +36,7 @@ from benchmarks.record import circumstances
 from ecan_core.audio.decode import decode, resample
 from ecan_core.audio.frontend import FRONT_ENDS, FrontEnd
 from ecan_core.audio.logmel import SAMPLE_RATE
+from ecan_core.audio.waveform import Waveform
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
 from ecan_core.data.inputs import inputs_of
@@ -60,8 +61,22 @@ from protocol.encoders.store import default_folder, place_of
 SECONDS_PER_HOUR = 3600
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeardSpeech(LabeledSpeech):
+    """A corpus with the voice of each utterance beside it, as a speaker encoder hears it."""
+
+    heard: tuple[str, ...]
+
+    def take(self, rows: Iterable[int]) -> "HeardSpeech":
+        """These rows alone."""
+        rows = list(rows)
+        taken = super().take(rows)
+        assert isinstance(taken, HeardSpeech)
+        return replace(taken, heard=tuple(self.heard[row] for row in rows))
+
+
 class Setup(NamedTuple):
-    """A front end with its network, and whether voices are heard by a speaker encoder."""
+    """A front end with its network, and whether the speaker encoder's voices are used."""
 
     architecture: Architecture
     front_end: FrontEnd
@@ -83,8 +98,8 @@ def main() -> None:
     with cache_folder(arguments.cache) as cache:
         voices = {name: heard_voices(corpora[name], arguments.encoders, cache) for name in sorted(names)}
         for setup in setups(arguments.encoders):
-            speech = {name: extract(corpora[name], setup.front_end, cache / f"{name}.cache") for name in sorted(names)}
-            jobs += [(job, setup, voices[job.target.name]) for job in make_jobs(speech, arguments)]
+            speech = {name: extract(corpora[name], setup.front_end, cache, voices[name]) for name in sorted(names)}
+            jobs += [(job, setup) for job in make_jobs(speech, arguments)]
     work = partial(run_job, modes=arguments.mode)
     common = circumstances()
     with arguments.out.open("w") as file:
@@ -100,16 +115,17 @@ def setups(folder: Path) -> list[Setup]:
     return [Setup(mlp, FRONT_ENDS[mlp.front_end], False), Setup(MLP_WHISPER, whisper, True)]
 
 
-def extract(corpus: Corpus, front_end: FrontEnd, cache_path: Path) -> LabeledSpeech:
-    """The features of a corpus, each with its utterance's id as the speaker's companion."""
-    with FeatureCache(cache_path) as cache:
-        table = extract_features(corpus.without_labels(), front_end, cache)
+def extract(corpus: Corpus, front_end: FrontEnd, cache: Path, voices: dict[str, str]) -> HeardSpeech:
+    """The features of a corpus, computed once, with the voice of each utterance."""
+    with FeatureCache(cache / f"{corpus.name}.cache") as features:
+        table = extract_features(corpus.without_labels(), front_end, features)
     label_of = {item.utterance.id: item.label for item in corpus.utterances}
-    return LabeledSpeech(
+    return HeardSpeech(
         name=corpus.name,
         features=table.features,
-        speakers=tuple(f"{utterance.speaker}\n{utterance.id}" for utterance in table.utterances),
+        speakers=tuple(utterance.speaker for utterance in table.utterances),
         labels=tuple(label_of[utterance.id] for utterance in table.utterances),
+        heard=tuple(voices[utterance.id] for utterance in table.utterances),
     )
 
 
@@ -132,25 +148,18 @@ def speaker_encoder(folder: Path) -> CamPlusPlus:
     return CamPlusPlus(read_weights(place_of(folder, CAMPPLUS), CAMPPLUS.sha256, campplus.tensor_shapes()))
 
 
-def run_job(task: tuple[Job, Setup, dict[str, str]], modes: Sequence[str] | None) -> list[Row]:
+def run_job(task: tuple[Job, Setup], modes: Sequence[str] | None) -> list[Row]:
     """One source network and the product on it, in every normalization that fits."""
-    job, setup, voices = task
-    ids = [speaker.split("\n")[1] for speaker in job.target.speakers]
-    job = replace(job, source=named(job.source), target=named(job.target))
+    job, setup = task
     trained, (site, answers) = train_source(job, setup), job.target.split(job.classes)
+    assert isinstance(job.target, HeardSpeech)
     rows = []
     for mode in [mode for mode in job.modes if not modes or mode in modes]:
-        heard = [voices[one] for one in ids] if setup.is_heard and mode == "voice" else None
+        heard = job.target.heard if setup.is_heard and mode == "voice" else None
         outcome = adapt(trained, site, mode, heard, job, setup)
         place = {"pair": job.pair, "normalization": mode, "seed": job.seed, "front_end": setup.front_end.name}
         rows.append(place | {"method": PRODUCT} | figures(outcome, answers, outcome))
-        print(place, rows[-1]["uar"], file=sys.stderr)
     return rows
-
-
-def named(speech: LabeledSpeech) -> LabeledSpeech:
-    """Speech with plain speakers again."""
-    return replace(speech, speakers=tuple(speaker.split("\n")[0] for speaker in speech.speakers))
 
 
 def train_source(job: Job, setup: Setup) -> dict[str, np.ndarray]:
@@ -165,6 +174,7 @@ def train_source(job: Job, setup: Setup) -> dict[str, np.ndarray]:
 
 
 def empty(job: Job, setup: Setup) -> Network:
+    """A network without anything learned."""
     return build_network(
         setup.architecture,
         input_dim=setup.front_end.dim,
@@ -174,7 +184,14 @@ def empty(job: Job, setup: Setup) -> Network:
     )
 
 
-def adapt(crossed: dict[str, np.ndarray], site, mode: str, heard: list[str] | None, job: Job, setup: Setup) -> Outcome:
+def adapt(
+    crossed: dict[str, np.ndarray],
+    site: Site,
+    mode: str,
+    heard: Sequence[str | None] | None,
+    job: Job,
+    setup: Setup,
+) -> Outcome:
     """Adapt as `ecan-target adapt` does, without the shell around it."""
 
     def build() -> Network:
@@ -207,8 +224,6 @@ def speed(corpora: Path, folder: Path) -> Row:
     whisper = load_whisper(place_of(folder, WHISPER), WHISPER.sha256)
     speaker = speaker_encoder(folder)
     by_length = sorted(sounds, key=len)
-    from ecan_core.audio.waveform import Waveform
-
     works = {
         "stats-v1": lambda: [statistics.compute(Waveform(samples=s, sample_rate=SAMPLE_RATE)) for s in sounds],
         "whisper": lambda: [whisper.embed([sound]) for sound in sounds],
