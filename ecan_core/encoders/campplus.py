@@ -41,7 +41,7 @@ _STRIDES = {"layer1.0": 2, "layer1.1": 1, "layer2.0": 2, "layer2.1": 1}
 
 
 def tensor_shapes() -> dict[str, Shape]:
-    """Return every tensor of the network, by 3D-Speaker's name, with its shape."""
+    """Return every tensor of the network, by 3D-Speaker's name, as a shape."""
     shapes = _image_shapes()
     shapes["xvector.tdnn.linear.weight"] = (_CHANNELS, _IMAGE * NUM_BANDS // 8, 5)
     shapes |= _norm_shapes("xvector.tdnn.nonlinear.batchnorm", _CHANNELS)
@@ -117,7 +117,14 @@ class CamPlusPlus:
         return point
 
     def embed_frames(self, frames: "Tensor") -> "Tensor":
-        """Run the network on filter banks of equal length, [B, F, M] -> [B, 192]; lengths are not made equal here."""
+        """Run the network on filter banks of equal length.
+
+        Args:
+            frames: Logarithms, [B, F, M].
+
+        Returns:
+            Embeddings of any length, [B, 192].
+        """
         import torch
         from torch.nn import functional
 
@@ -150,7 +157,7 @@ class CamPlusPlus:
         return functional.conv2d(hidden, *self._folded["head.conv2"], stride=(2, 1), padding=1).relu_()
 
     def _dense(self, name: str, hidden: "Tensor", dilation: int) -> "Tensor":
-        """Compute what a dense layer adds, masked by its context: [B, channels, F] -> [B, 32, F]."""
+        """Compute what a dense layer adds: [B, channels, F] -> [B, 32, F]."""
         from torch.nn import functional
 
         inside = self._active(f"{name}nonlinear1.batchnorm", hidden)
@@ -171,7 +178,7 @@ class CamPlusPlus:
         return self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
 
     def _active(self, norm: str, hidden: "Tensor") -> "Tensor":
-        """Normalize channels and cut what is negative; for a normalization that no convolution precedes."""
+        """Normalize channels by themselves and cut what is negative."""
         import torch
 
         scale, shift = self._scalings[norm]
@@ -179,7 +186,7 @@ class CamPlusPlus:
 
     @cached_property
     def _scalings(self) -> dict[str, tuple["Tensor", "Tensor"]]:
-        """Scale and shift of every normalization, [channels, 1] each."""
+        """Return scale and shift of every normalization, [channels, 1]."""
         scalings = {}
         for name in self.weights:
             norm, _, part = name.rpartition(".")
@@ -192,7 +199,7 @@ class CamPlusPlus:
 
     @cached_property
     def _folded(self) -> dict[str, tuple["Tensor", "Tensor"]]:
-        """Weight and bias of the convolutions that a normalization follows, with it inside."""
+        """Return weight and bias of convolutions with their normalizations."""
         folded = {}
         for convolution, norm in _FOLDED.items():
             weight = self.weights[f"{convolution}.weight"]
@@ -224,14 +231,14 @@ _FOLDED = _folded_norms()
 
 
 def _segment_means(hidden: "Tensor") -> "Tensor":
-    """Average over stretches of a second, [B, channels, F / 100]; the last may be shorter."""
+    """Average over stretches of a second, [B, channels, F / 100]."""
     from torch.nn import functional
 
     return functional.avg_pool1d(hidden, _SEGMENT, _SEGMENT, ceil_mode=True)
 
 
 def filter_banks(samples: Samples) -> "Tensor":
-    """Compute Kaldi's log filter banks without dither, mean over time taken out.
+    """Compute Kaldi's log filter banks, less their mean, without dither.
 
     Args:
         samples: Sound at 16 kHz within -1 and 1, [T]; short sound is continued by silence.

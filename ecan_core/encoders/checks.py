@@ -22,7 +22,7 @@ def check_file(kind: str, data: bytes) -> None:
 
 
 def check_folder(folder: Path) -> str:
-    """Read a self-supervised encoder's folder, try it once and return its identity.
+    """Try a self-supervised encoder's folder and return its identity.
 
     Raises:
         ModelError: The encoder is a pickle, incomplete, damaged, of an unknown type or not what its config says.

@@ -22,7 +22,9 @@ _STATISTICS = StatisticsFrontEnd()
 
 @dataclass(frozen=True, kw_only=True)
 class WhisperFrontEnd:
-    """Hold where the encoder lies and which one it must be; the weights are read once in each process.
+    """Hold where the encoder lies and which one it must be.
+
+    The weights are read once in each process.
 
     Attributes:
         path: The encoder's canonical file.
@@ -34,7 +36,7 @@ class WhisperFrontEnd:
 
     @property
     def name(self) -> str:
-        """Return the name that a model carries; it does not say which weights, `identity` does."""
+        """Return the name that a model carries; `identity` says which weights."""
         return NAME
 
     @property
@@ -44,19 +46,25 @@ class WhisperFrontEnd:
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """Return the names of the numbers: the statistics, then the channels of each block."""
+        """Return the names of the statistics, then of each block's channels."""
         blocks = range(1, whisper.BLOCKS + 1)
         heard = (f"whisper.{block}.{channel:03d}" for block in blocks for channel in range(whisper.WIDTH))
         return (*_STATISTICS.feature_names, *heard)
 
     @property
     def identity(self) -> str:
-        """Return what must be equal at both sites, in hexadecimal; no processor or library counts."""
+        """Return in hexadecimal what must be equal at both sites.
+
+        Neither the processor nor a library counts.
+        """
         return sha256(f"{NAME} {self.encoder_sha256}".encode()).hexdigest()
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return what changes whenever the same sound would give other numbers: encoder, code, libraries, processor."""
+        """Return what changes whenever the same sound gives other numbers.
+
+        Encoder, code, libraries and processor all show.
+        """
         return sha256(f"{self.identity} {fingerprint_of(self)}".encode()).hexdigest()
 
     def compute(self, waveform: Waveform) -> npt.NDArray[np.float32]:

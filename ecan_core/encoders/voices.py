@@ -78,8 +78,9 @@ def embed_voices(encoder: CamPlusPlus, sounds: Iterable[Samples]) -> npt.NDArray
 
 
 def group_voices(embeddings: npt.ArrayLike, *, seed: int) -> HeardVoices:
-    """Group utterances by voice: average linkage on cosine distances, cut at `SAME_VOICE`.
+    """Group utterances by voice.
 
+    Average linkage on cosine distances, cut at `SAME_VOICE`.
     Of more than `MOST_GROUPED` utterances a sample is grouped; the others go to the nearest center.
 
     Args:

@@ -64,7 +64,10 @@ def _as_float32(tensor: "Tensor") -> "Tensor":
 
 
 def _read(path: Path) -> bytes:
-    """Read a whole regular file of bounded size; the open file is what is checked."""
+    """Read a whole regular file of bounded size.
+
+    The open file is what is checked, so that exchanging it changes nothing.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

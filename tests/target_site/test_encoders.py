@@ -21,6 +21,7 @@ def test_a_hugging_face_folder_is_kept_under_its_identity(site, model_type, tmp_
     for _ in range(2):  # the second replaces the first
         assert call(site, "add", tmp_path / "hub", folder=tmp_path / "encoders").exit_code == 0
     (kept,) = (tmp_path / "encoders").iterdir()
+    assert f"added here: {identity}" in call(site, "list", folder=tmp_path / "encoders").output
     assert kept.name == identity == load_front_end(kept).identity
 
 
