@@ -135,6 +135,7 @@ def adapt_site(
     seed: int,
     on_epoch: OnEpoch | None = None,
     finished: Finished | None = None,
+    heard: Sequence[str | None] | None = None,
 ) -> SiteAdaptation:
     """Adapt a source model to a site's unlabelled utterances.
 
@@ -149,6 +150,8 @@ def adapt_site(
         seed: seed of shuffling, dropout and of the search for voices.
         on_epoch: called after each epoch of each member and round, epochs numbered through.
         finished: what an earlier run that was killed has adapted already; this one goes on with the same numbers.
+        heard: the voice of each utterance as a speaker encoder heard it; counts in the mode ``voice`` alone, where
+            None has the voices estimated from the statistics. The preparation is then given such names as speakers.
 
     Raises:
         UsageFault: speaker normalization without a known speaker, or voices in frames.
@@ -187,7 +190,9 @@ def adapt_site(
     if not np.isfinite(committee.scores).all():  # it diverged: nothing was learned that a next round could use
         return committee.at_site(unadapted, unadapted)
     ear, names, rows = None, speakers, None
-    if columns is not None:
+    if columns is not None and heard is not None:
+        names, rows = heard, np.stack(normalized)
+    elif columns is not None:
         rows = np.stack(normalized)
         voices = find_voices(rows, committee.scores, columns, seed=seed)
         ear = Ear(networks=committee.networks, corpus=corpus, voices=voices)

@@ -24,6 +24,8 @@ ARCHITECTURES = {
     "tdnn": Architecture(name="tdnn-frames-v1", front_end="frames-v1", encoder=FrameEncoder),
 }
 """Architectures by the short name that ``--encoder`` takes."""
+MLP_WHISPER = Architecture(name="mlp-stats-whisper-v1", front_end="stats-whisper-v1", encoder=StatisticsEncoder)
+"""The network on statistics and a public encoder; no bundle can name that encoder yet, so no command offers it."""
 
 
 def architecture(name: str) -> Architecture:

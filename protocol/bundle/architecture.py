@@ -11,6 +11,8 @@ from protocol.errors import Code, Malformed
 
 STATISTICS_DIM = 423
 """S, the width of the front end stats-v1."""
+WHISPER_DIM = 768
+"""2 E, what the front end stats-whisper-v1 has beside the statistics."""
 FRAME_DIM = 68
 """M, the width of one frame of the front end frames-v1."""
 FEATURE_DIM = 128
@@ -153,6 +155,8 @@ def tensor_specs(arch: str, num_classes: int, normalization: str) -> tuple[Tenso
 
 _ENCODERS = {
     "mlp-stats-v1": (Layer(name="encoder.0", units=256, inputs=STATISTICS_DIM),),
+    # No manifest names this one yet: it would have to name the public encoder as well.
+    "mlp-stats-whisper-v1": (Layer(name="encoder.0", units=256, inputs=STATISTICS_DIM + WHISPER_DIM),),
     "tdnn-frames-v1": (
         Layer(name="encoder.0", units=128, inputs=FRAME_DIM, kernel=5),
         Layer(name="encoder.1", units=128, inputs=128, kernel=3),

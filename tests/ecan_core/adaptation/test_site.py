@@ -46,6 +46,16 @@ def test_estimated_voices_come_near_to_known_speakers(by_corpus, by_speaker):
     assert voice > corpus + 0.5 * (speaker - corpus)
 
 
+def test_voices_that_were_heard_take_the_place_of_estimated_ones(by_corpus):
+    place = town(3)
+    corpus, heard = adapted(by_corpus, place, "corpus"), adapted(by_corpus, place, "voice", heard=place.speakers)
+    assert heard.preparation.ear is None
+    assert heard.preparation.normalizer.speakers.keys() == set(place.speakers)
+    assert accuracy(heard, place) > accuracy(corpus, place) + 0.03
+    again = committee_scores(heard.networks, heard.preparation.inputs(place.features, place.speakers))
+    np.testing.assert_array_equal(heard.scores, again)
+
+
 def test_speakers_of_one_mood_each_do_no_harm(by_speaker):
     split = town(3, split=True)
     corpus, speaker = (accuracy(adapted(by_speaker, split, mode), split) for mode in ("corpus", "speaker"))
