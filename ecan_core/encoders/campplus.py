@@ -1,4 +1,4 @@
-"""CAM++: a public network that tells speakers apart by 192 numbers of unit length.
+"""Tell speakers apart by CAM++: 192 numbers of unit length.
 
 Source: Wang et al., "CAM++: A Fast and Efficient Network for Speaker Verification Using Context-Aware Masking",
 Interspeech 2023, and 3D-Speaker's public code. Differs: inference alone, so that a normalization that follows a

@@ -1,4 +1,7 @@
-"""What is asked of an encoder that somebody brings, before it is kept: that its network can be built of it."""
+"""Check an encoder that somebody brings, before it is kept.
+
+Its network must be buildable of it.
+"""
 
 from pathlib import Path
 

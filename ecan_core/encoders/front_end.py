@@ -1,4 +1,7 @@
-"""The front end `stats-whisper-v1`: utterance statistics, and beside them what the first blocks of Whisper hear."""
+"""Compute `stats-whisper-v1`: statistics beside what Whisper hears.
+
+It hears by its first blocks.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache

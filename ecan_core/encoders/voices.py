@@ -1,4 +1,6 @@
-"""Who speaks, heard by a public speaker encoder: utterances whose embeddings lie close together are one voice.
+"""Hear who speaks by a public speaker encoder.
+
+Utterances whose embeddings lie close together are one voice.
 
 Unlike the voices of `ecan_core.normalization.voices` these need no guess of the emotions, and there are as many as are
 heard. Embeddings identify a person. They live as long as the call that needs them: only the voices' names go on, and a
@@ -81,18 +83,18 @@ def group_voices(embeddings: npt.ArrayLike, *, seed: int) -> HeardVoices:
     """Group utterances by voice.
 
     Average linkage on cosine distances, cut at `SAME_VOICE`.
-    Of more than `MOST_GROUPED` utterances a sample is grouped; the others go to the nearest center.
+    Of more than `MOST_GROUPED` utterances some are drawn and grouped; the others go to the nearest center.
 
     Args:
         embeddings: Of unit length, [N, 192].
-        seed: Seed of the sample.
+        seed: Seed of the draw.
     """
     points = np.asarray(embeddings, dtype=np.float64)
     if len(points) <= MOST_GROUPED:
         groups = _linked(points)
         return HeardVoices(centers=_centers(points, groups), found=tuple(_name(group) for group in groups))
-    sample = points[np.random.default_rng(seed).permutation(len(points))[:MOST_GROUPED]]
-    centers = _centers(sample, _linked(sample))
+    drawn = points[np.random.default_rng(seed).permutation(len(points))[:MOST_GROUPED]]
+    centers = _centers(drawn, _linked(drawn))
     return HeardVoices(centers=centers, found=tuple(_name(group) for group in (points @ centers.T).argmax(axis=1)))
 
 

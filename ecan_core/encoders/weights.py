@@ -1,4 +1,7 @@
-"""Weights of a public encoder: one canonical safetensors file, whose hash is checked on the bytes that are used."""
+"""Read a public encoder from one canonical safetensors file.
+
+Its hash is checked on the bytes that are used.
+"""
 
 import os
 import stat

@@ -1,4 +1,6 @@
-"""The first blocks of OpenAI's Whisper encoder: what a recognizer of speech hears before it hears words.
+"""Run the first blocks of OpenAI's Whisper encoder.
+
+They are what a recognizer of speech hears before it hears words.
 
 Source: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, and its public code.
 Differs: only the convolutions and two of the blocks are kept; an utterance is not padded to 30 s, so that the cost

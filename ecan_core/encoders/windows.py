@@ -1,4 +1,7 @@
-"""Windowed spectra and mel bands as the public encoders were trained on them: each has its own frames and bands."""
+"""Compute spectra and mel bands as public encoders were trained on them.
+
+Each has its own frames and bands.
+"""
 
 from functools import cache
 

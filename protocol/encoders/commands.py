@@ -1,4 +1,4 @@
-"""`encoder add`, `encoder fetch` and `encoder list`, which both sites' command lines have alike."""
+"""Define `encoder add`, `fetch` and `list` for both command lines."""
 
 import json
 from collections.abc import Callable
@@ -71,7 +71,14 @@ def encoder_group(program: str, checks: Callable[[], "Checks"]) -> click.Group:
 
     @encoder.command("list", short_help="List the known encoders.", epilog=f"Example: {program} encoder list")
     @encoders_option
-    @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+    @click.option(
+        "--format",
+        "form",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Output for people (text) or for programs (json).",
+    )
     def list_encoders(folder: Path | None, form: str) -> None:
         """List the known encoders and what was added beside them."""
         from protocol.encoders.store import brought, default_folder, listed

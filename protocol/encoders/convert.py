@@ -1,4 +1,4 @@
-"""From the containers in which encoders are published to the tensors that are kept of them."""
+"""Convert published encoders to the tensors that are kept of them."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""Weights in CTranslate2's file `model.bin`, read as data.
+"""Read CTranslate2's file `model.bin` as data.
 
 version u32 · specification text · revision u32 · count u32 · tensors · count u32 · aliases
 tensor  name text · rank u8 · extents u32 each · type u8 · length u32 · numbers

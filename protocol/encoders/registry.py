@@ -1,4 +1,6 @@
-"""The public encoders that this version knows: what each file is, whose it is, and where it can be had.
+"""List the public encoders that this version knows.
+
+A row says what each file is, whose it is, and where it can be had.
 
 An encoder never crosses with a model. Both sites hold the same file, and its hash says that they do. A row names the
 package of the Python registry in which the weights lie, the member inside it, and the canonical file that is made of

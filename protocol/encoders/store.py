@@ -1,4 +1,4 @@
-"""The folder of public encoders at a site: one file or folder for each, named by its hash."""
+"""Keep public encoders in a folder, each named by its hash."""
 
 import os
 import re

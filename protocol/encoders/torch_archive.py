@@ -1,4 +1,6 @@
-"""Weights in the archive that torch writes, read as data: a zip with a pickle in it that is never unpickled.
+"""Read weights in the archive that torch writes as data.
+
+It is a zip with a pickle in it that is never unpickled.
 
 The pickle of a plain state dictionary needs few of a pickle's instructions. A reader of our own knows these and no
 others; the four global names that occur stand for themselves and are never looked up, and calling one of them makes a

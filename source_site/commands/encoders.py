@@ -1,4 +1,4 @@
-"""The commands of ``ecan-source`` about public encoders."""
+"""Define the commands of ``ecan-source`` about public encoders."""
 
 from typing import TYPE_CHECKING
 

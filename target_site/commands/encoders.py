@@ -1,4 +1,4 @@
-"""The commands of ``ecan-target`` about public encoders."""
+"""Define the commands of ``ecan-target`` about public encoders."""
 
 from typing import TYPE_CHECKING
 
