@@ -48,7 +48,7 @@ from ecan_core.encoders.campplus import CamPlusPlus
 from ecan_core.encoders.front_end import WhisperFrontEnd, load_whisper
 from ecan_core.encoders.voices import embed_voices, group_voices
 from ecan_core.encoders.weights import read_weights
-from ecan_core.model.architectures import ARCHITECTURES, MLP_WHISPER, Architecture, build_network
+from ecan_core.model.architectures import ARCHITECTURES, Architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import load_arrays, to_arrays
@@ -112,7 +112,7 @@ def setups(folder: Path) -> list[Setup]:
     """Both front ends, the product of today first."""
     whisper = WhisperFrontEnd(path=place_of(folder, WHISPER), encoder_sha256=WHISPER.sha256)
     mlp = ARCHITECTURES["mlp"]
-    return [Setup(mlp, FRONT_ENDS[mlp.front_end], False), Setup(MLP_WHISPER, whisper, True)]
+    return [Setup(mlp, FRONT_ENDS[mlp.front_end], False), Setup(ARCHITECTURES["mlp-whisper"], whisper, True)]
 
 
 def extract(corpus: Corpus, front_end: FrontEnd, cache: Path, voices: dict[str, str]) -> HeardSpeech:

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ecan_core.audio.frontend import StatisticsFrontEnd, fingerprint_of
+from ecan_core.audio.frontend import FRONT_ENDS, FrontEnd, StatisticsFrontEnd, fingerprint_of
 from ecan_core.audio.waveform import Waveform
 from ecan_core.encoders import whisper
 from ecan_core.encoders.weights import read_weights
 from ecan_core.encoders.whisper import Whisper
+from ecan_core.errors import ModelError
 from ecan_core.runtime.threads import one_thread
 
 NAME = "stats-whisper-v1"
@@ -86,6 +87,25 @@ class WhisperFrontEnd:
         with one_thread():
             heard = encoder.embed([waveform.samples])[0]
         return np.concatenate([_STATISTICS.compute(waveform), heard])
+
+
+def front_end_named(name: str, path: Path = Path(), encoder_sha256: str = "") -> FrontEnd:
+    """Return a front end by the name that a model carries.
+
+    Args:
+        name: Such as "stats-v1".
+        path: The public encoder's file, for a front end that reads by one; what it is named after and how many numbers
+            it gives is known without the file.
+        encoder_sha256: Its hash, in hexadecimal.
+
+    Raises:
+        ModelError: This version does not know it.
+    """
+    if name == NAME:
+        return WhisperFrontEnd(path=path, encoder_sha256=encoder_sha256)
+    if name not in FRONT_ENDS:
+        raise ModelError(f"this version does not know the front end {name!r}; install a newer ecan-ser")
+    return FRONT_ENDS[name]
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRUSTED = (
     *(
         "protocol/bundle/architecture",
+        "protocol/encoders/registry",
         "protocol/bundle/frame",
         "protocol/canonical",
         "protocol/bundle/egress",

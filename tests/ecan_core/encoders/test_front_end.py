@@ -9,7 +9,7 @@ from ecan_core.data.features import feature_key
 from ecan_core.encoders import whisper
 from ecan_core.encoders.front_end import WhisperFrontEnd, load_whisper
 from ecan_core.errors import ModelError
-from ecan_core.model.architectures import MLP_WHISPER
+from ecan_core.model.architectures import ARCHITECTURES
 from ecan_core.utterance import Utterance
 from protocol.bundle.architecture import layers
 from tests.ecan_core.audio.sounds import syllables
@@ -38,8 +38,8 @@ def test_the_statistics_come_first_and_the_blocks_after_them(front_end):
 
 
 def test_both_packages_give_its_network_the_same_inputs(front_end):
-    assert layers(MLP_WHISPER.name, 5)[0].inputs == front_end.dim
-    assert MLP_WHISPER.front_end == front_end.name
+    assert layers(ARCHITECTURES["mlp-whisper"].name, 5)[0].inputs == front_end.dim
+    assert ARCHITECTURES["mlp-whisper"].front_end == front_end.name
 
 
 def test_another_encoder_is_another_front_end_and_another_place_is_not(front_end, tmp_path):
