@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from protocol.encoders.registry import ENCODERS, PublicEncoder
-from protocol.errors import Code, Malformed, ProtocolError, StorageFault
+from protocol.errors import Code, Malformed, ProtocolError, Refused, StorageFault
 from protocol.files import make_private_folder, read_bounded, write_atomic
 
 SUFFIX = ".safetensors"
@@ -17,8 +17,16 @@ MAX_BYTES = 2**26
 def default_folder() -> Path:
     """Return where encoders lie by default: the user's folder for data."""
     home = os.environ.get("XDG_DATA_HOME", "")
-    base = Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "share"
+    base = Path(home) if Path(home).is_absolute() else _home() / ".local" / "share"
     return base / "ecan-ser" / "encoders"
+
+
+def _home() -> Path:
+    """Return the user's folder; the root for a user of a container who has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
 
 
 def place_of(folder: Path, encoder: PublicEncoder) -> Path:
@@ -67,7 +75,7 @@ class Listed:
 
 def listed(folder: Path) -> list[Listed]:
     """Return every known encoder and whether its file is here and whole."""
-    return [Listed(encoder=encoder, state=_state(place_of(folder, encoder), encoder)) for encoder in ENCODERS.values()]
+    return [Listed(encoder=encoder, state=state_of(folder, encoder)) for encoder in ENCODERS.values()]
 
 
 def brought(folder: Path) -> list[str]:
@@ -77,9 +85,31 @@ def brought(folder: Path) -> list[str]:
     return sorted(name for name in names - known if re.fullmatch("[0-9a-f]{64}", name))
 
 
-def _state(place: Path, encoder: PublicEncoder) -> str:
+def require_encoder(folder: Path, encoder: PublicEncoder, program: str) -> Path:
+    """Return where an encoder lies that is here and whole.
+
+    Args:
+        folder: The folder of encoders.
+        encoder: Which.
+        program: The command line that can fetch it, for the remedy.
+
+    Raises:
+        Refused: It is missing, or the file is another one.
+    """
+    state, place = state_of(folder, encoder), place_of(folder, encoder)
+    if state == "here":
+        return place
+    elsewhere = "" if folder == default_folder() else f" --encoders {folder}"
+    remedy = f"run `{program} encoder fetch {encoder.id}{elsewhere}`"
+    if state == "not here":
+        raise Refused(Code.NOT_FOUND, f"The public encoder {encoder.id} is not in {folder}; {remedy}.")
+    raise Refused(Code.DIGEST, f"{place} is not the public encoder {encoder.id}, or it is damaged; {remedy}.")
+
+
+def state_of(folder: Path, encoder: PublicEncoder) -> str:
+    """Return "here", "not here" or "damaged" for an encoder."""
     try:
-        data = read_bounded(place, MAX_BYTES)
+        data = read_bounded(place_of(folder, encoder), MAX_BYTES)
     except StorageFault as fault:
         return "not here" if fault.code is Code.NOT_FOUND else "damaged"
     except ProtocolError:
