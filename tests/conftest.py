@@ -1,6 +1,7 @@
 """Work that several tests build upon, done once per session."""
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from hypothesis import settings
 from tests.support import cli
 from tests.support.cli import approve
 from tests.support.speech import synthesize
+
+# A machine's own encoders would change what `train` makes: tests see an empty folder of data.
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="ecan-data-")
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=20_000)

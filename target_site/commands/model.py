@@ -11,7 +11,14 @@ import click
 
 from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD, READS
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
+from ecan_core.command_line.options import (
+    encoders_option,
+    existing_file,
+    existing_folder,
+    folder,
+    format_option,
+    quiet_option,
+)
 from target_site.accountability.audit_log import log_of, today
 from target_site.commands.options import (
     any_path,
@@ -57,6 +64,7 @@ own_keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle, and sign with them."
 )
 @cache_option
+@encoders_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @uncontained_option
 @format_option
@@ -70,6 +78,7 @@ def adapt(
     seed: int,
     keys_dir: Path | None,
     cache: Path | None,
+    encoders: Path | None,
     out: Path,
     accepted: str | None,
     form: str,
@@ -90,6 +99,7 @@ def adapt(
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
     from target_site.containment.orders import AdaptOrder, refuse_among_recordings
+    from target_site.model.encoders import folder_for
     from target_site.model.folder import CACHE_FILE, finish_replacement
     from target_site.site_policy import LEAST_CONFIDENCE
     from target_site.trust.acceptance import open_accepted
@@ -112,6 +122,7 @@ def adapt(
             "and that the source has not withdrawn the model since"
         )
     refuse_among_recordings(out, cache or out / CACHE_FILE, audio)
+    at_hand = folder_for(verified.manifest.arch, encoders)
     passphrase = None if keys_dir is None else passphrase_for(keys_dir)
     with writing_alone(out):
         finish_replacement(out)
@@ -128,6 +139,7 @@ def adapt(
             cache=cache or out / CACHE_FILE,
             left_out=LeftOut(),
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
+            encoders=at_hand,
         )
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
@@ -154,6 +166,7 @@ def adapt(
 @own_keys_option
 @config_option
 @cache_option
+@encoders_option
 @click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
 @uncontained_option
 @format_option
@@ -164,6 +177,7 @@ def predict(
     keys_dir: Path | None,
     config: Path | None,
     cache: Path | None,
+    encoders: Path | None,
     out: Path,
     accepted: str | None,
     form: str,
@@ -176,7 +190,8 @@ def predict(
     """
     from protocol.locks import writing_alone
     from target_site.containment.orders import PredictOrder, refuse_among_recordings
-    from target_site.model.folder import CACHE_FILE
+    from target_site.model.encoders import folder_for
+    from target_site.model.folder import CACHE_FILE, arch_of
     from target_site.site_policy import LEAST_CONFIDENCE
 
     narrator = Narrator(quiet=quiet)
@@ -191,6 +206,7 @@ def predict(
             out=out,
             cache=cache or model_dir / CACHE_FILE,
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
+            encoders=folder_for(arch_of(model_dir), encoders),
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
@@ -210,6 +226,7 @@ def predict(
 @own_keys_option
 @config_option
 @cache_option
+@encoders_option
 @uncontained_option
 @format_option
 @quiet_option
@@ -219,6 +236,7 @@ def evaluate(
     keys_dir: Path | None,
     config: Path | None,
     cache: Path | None,
+    encoders: Path | None,
     accepted: str | None,
     form: str,
     quiet: bool,
@@ -229,7 +247,8 @@ def evaluate(
     """
     from protocol.locks import writing_alone
     from target_site.containment.orders import EvaluateOrder, refuse_among_recordings
-    from target_site.model.folder import CACHE_FILE, finish_replacement
+    from target_site.model.encoders import folder_for
+    from target_site.model.folder import CACHE_FILE, arch_of, finish_replacement
     from target_site.report.evaluation import format_text
 
     narrator = Narrator(quiet=quiet)
@@ -238,7 +257,12 @@ def evaluate(
     refuse_among_recordings(model_dir, cache or model_dir / CACHE_FILE, labels)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
-        order = EvaluateOrder(model=model_dir, labels=labels, cache=cache or model_dir / CACHE_FILE)
+        order = EvaluateOrder(
+            model=model_dir,
+            labels=labels,
+            cache=cache or model_dir / CACHE_FILE,
+            encoders=folder_for(arch_of(model_dir), encoders),
+        )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
             evaluation = carry_out(order, policy, accepted, narrator, quiet=quiet)
@@ -266,8 +290,8 @@ def onnx(
     """Write the adapted model as an ONNX file for other programs.
 
     The file takes features, which the front end computes of an utterance, and not sound; it answers with calibrated
-    scores. It was learned from this site's recordings: protect it as you protect them. Needs `pip install
-    'ecan-ser[onnx]'`.
+    scores. It is the network behind the front end: a public encoder is not in it. It was learned from this site's
+    recordings: protect it as you protect them. Needs `pip install 'ecan-ser[onnx]'`.
     """
     from importlib.util import find_spec
 

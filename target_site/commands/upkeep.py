@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ecan_core.command_line.console import Narrator, one_line
-from ecan_core.command_line.options import existing_file, existing_folder, format_option, quiet_option
+from ecan_core.command_line.options import encoders_option, existing_file, existing_folder, format_option, quiet_option
 from target_site.accountability.audit_log import log_of, today
 from target_site.commands.options import (
     any_path,
@@ -55,9 +55,16 @@ def log_verify(folder: Path, head: str | None, form: str) -> None:
 @click.option("--from", "source", metavar="HOST:PORT", help="Also check the way to this source; calls nobody else.")
 @click.option("--trust", metavar="FINGERPRINT|FILE", help="The source's fingerprint or its identity.pem.")
 @config_option
+@encoders_option
 @format_option
 def doctor(
-    keys_dir: Path | None, out: Path, source: str | None, trust: str | None, config: Path | None, form: str
+    keys_dir: Path | None,
+    out: Path,
+    source: str | None,
+    trust: str | None,
+    config: Path | None,
+    encoders: Path | None,
+    form: str,
 ) -> None:
     """Find what keeps this site from working, and tell how to fix it.
 
@@ -70,7 +77,15 @@ def doctor(
 
     findings = []
     for finding in examine(
-        Circumstances(keys_dir=keys_dir, out=out, source=source, trust=trust, config=config, now=datetime.now(UTC))
+        Circumstances(
+            keys_dir=keys_dir,
+            out=out,
+            source=source,
+            trust=trust,
+            config=config,
+            encoders=encoders,
+            now=datetime.now(UTC),
+        )
     ):
         findings.append(finding)
         if form == "text":
@@ -101,6 +116,7 @@ def doctor(
 )
 @config_option
 @cache_option
+@encoders_option
 @uncontained_option
 @format_option
 @quiet_option
@@ -114,6 +130,7 @@ def forget(
     predictions: tuple[Path, ...],
     config: Path | None,
     cache: Path | None,
+    encoders: Path | None,
     accepted: str | None,
     form: str,
     quiet: bool,
@@ -149,6 +166,7 @@ def forget(
             out=model_dir,
             cache=cache or model_dir / CACHE_FILE,
             left_out=person,
+            encoders=encoders,
         )
         heard, before = count_heard(model_dir, person), weights_digest(model_dir)
         audit_log = log_of(model_dir, narrator)
@@ -216,6 +234,7 @@ def expire(
 @click.option("--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle.")
 @config_option
 @cache_option
+@encoders_option
 @uncontained_option
 @format_option
 @quiet_option
@@ -226,6 +245,7 @@ def replay(
     keys_dir: Path | None,
     config: Path | None,
     cache: Path | None,
+    encoders: Path | None,
     accepted: str | None,
     form: str,
     quiet: bool,
@@ -248,7 +268,15 @@ def replay(
     with writing_alone(model_dir):
         finish_replacement(model_dir)
         receipt = read_facts(model_dir)["receipt"]
-        order = order_again(receipt, bundle, verified, audio=audio, out=again, cache=cache or model_dir / CACHE_FILE)
+        order = order_again(
+            receipt,
+            bundle,
+            verified,
+            audio=audio,
+            out=again,
+            cache=cache or model_dir / CACHE_FILE,
+            encoders=encoders,
+        )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("replay", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
             remove_tree(again)

@@ -64,7 +64,7 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
     # All of the list is predicted, exactly as `predict` would, and only then the labels decide what is counted.
     utterances = list_utterances(labels).utterances
     with FeatureCache(order.cache) as cache, narrator.progress("features") as tick:
-        table = extract_features(utterances, model.card.front_end(), cache, on_progress=tick)
+        table = extract_features(utterances, model.card.front_end(order.encoders), cache, on_progress=tick)
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
     after = soften(score_table(model.networks(), model.preparation, table), model.temperature)

@@ -33,7 +33,7 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
     say_ignored(listing.ignored_columns, narrator)
     with FeatureCache(order.cache) as cache:
         table = read_utterances(
-            listing.utterances, model.card.front_end(), cache, parties=order.parties, narrator=narrator
+            listing.utterances, model.card.front_end(order.encoders), cache, parties=order.parties, narrator=narrator
         )
     scores = score_table(model.networks(), model.preparation, table)
     predictions = Predictions(table=table, scores=scores).at(model.temperature, order.least_confidence)

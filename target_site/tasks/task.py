@@ -71,8 +71,9 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
     speakers = [utterance.speaker for utterance in listing.utterances]
     wanted = choose_normalization(card, order.normalization, speakers_known=any(speakers))
     require_speakers(wanted, speakers)
+    front_end = card.front_end(order.encoders)
     with FeatureCache(order.cache) as cache:
-        table = read_utterances(listing.utterances, card.front_end(), cache, parties=order.parties, narrator=narrator)
+        table = read_utterances(listing.utterances, front_end, cache, parties=order.parties, narrator=narrator)
     table = table.without_copies()
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")

@@ -13,6 +13,7 @@ from protocol.encoders.registry import CAMPPLUS, ENCODERS, WHISPER, known_encode
 from protocol.encoders.store import default_folder, keep, listed, place_of
 from protocol.errors import Code, ConnectionFault, Malformed, StorageFault
 from tests.protocol.encoders.files import archive, model_bin, whisper_tensors
+from tests.support.encoders import encoders_of_this_machine
 
 ANYTHING = Checks(file=lambda _kind, _data: None, folder=lambda _folder: "0" * 64)
 
@@ -153,7 +154,7 @@ def test_encoders_lie_in_the_users_folder_for_data(monkeypatch):
 def test_an_encoder_that_was_fetched_here_fits_its_network(encoder):
     from ecan_core.encoders.checks import check_file
 
-    place = place_of(default_folder(), encoder)
+    place = place_of(encoders_of_this_machine(), encoder)
     if not place.exists():
         pytest.skip(f"{encoder.id} is not here: `ecan-source encoder fetch {encoder.id}`")
     data = place.read_bytes()
