@@ -9,12 +9,16 @@ site that keeps the centers to know its voices again keeps biometric data.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ecan_core.audio.waveform import Waveform
 from ecan_core.encoders import campplus
 from ecan_core.encoders.campplus import CamPlusPlus, Samples
+from ecan_core.encoders.weights import read_weights
 from ecan_core.runtime.threads import one_thread
 
 Array = npt.NDArray[np.float64]
@@ -58,6 +62,38 @@ class HeardVoices:
     def all_names(self) -> list[str]:
         """Return every voice, in the order of `centers`."""
         return [_name(voice) for voice in range(len(self.centers))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceFrontEnd:
+    """Compute an utterance's embedding, for `group_voices` and no cache.
+
+    Attributes:
+        path: The encoder's canonical file.
+        encoder_sha256: Its hash, in hexadecimal.
+    """
+
+    path: Path
+    encoder_sha256: str
+    name: str = "campplus"
+    dim: int = campplus.DIM
+    feature_names: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what tells encoders apart; the weights are read with it."""
+        _load(self.path, self.encoder_sha256)
+        return self.encoder_sha256
+
+    def compute(self, waveform: Waveform) -> npt.NDArray[np.float32]:
+        """Compute a point on the unit sphere, [192]: biometric data."""
+        embedded = embed_voices(_load(self.path, self.encoder_sha256), [waveform.samples])
+        return embedded.reshape(-1)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, encoder_sha256: str) -> CamPlusPlus:
+    return CamPlusPlus(read_weights(path, encoder_sha256, campplus.tensor_shapes()))
 
 
 def _name(voice: int) -> str:

@@ -190,8 +190,8 @@ def predict(
     """
     from protocol.locks import writing_alone
     from target_site.containment.orders import PredictOrder, refuse_among_recordings
-    from target_site.model.encoders import folder_for
-    from target_site.model.folder import CACHE_FILE, arch_of
+    from target_site.model.encoders import folder_of_model
+    from target_site.model.folder import CACHE_FILE
     from target_site.site_policy import LEAST_CONFIDENCE
 
     narrator = Narrator(quiet=quiet)
@@ -206,7 +206,7 @@ def predict(
             out=out,
             cache=cache or model_dir / CACHE_FILE,
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
-            encoders=folder_for(arch_of(model_dir), encoders),
+            encoders=folder_of_model(model_dir, encoders),
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
@@ -247,8 +247,8 @@ def evaluate(
     """
     from protocol.locks import writing_alone
     from target_site.containment.orders import EvaluateOrder, refuse_among_recordings
-    from target_site.model.encoders import folder_for
-    from target_site.model.folder import CACHE_FILE, arch_of, finish_replacement
+    from target_site.model.encoders import folder_of_model
+    from target_site.model.folder import CACHE_FILE, finish_replacement
     from target_site.report.evaluation import format_text
 
     narrator = Narrator(quiet=quiet)
@@ -261,7 +261,7 @@ def evaluate(
             model=model_dir,
             labels=labels,
             cache=cache or model_dir / CACHE_FILE,
-            encoders=folder_for(arch_of(model_dir), encoders),
+            encoders=folder_of_model(model_dir, encoders),
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
