@@ -22,7 +22,7 @@ def default_folder() -> Path:
 
 
 def _home() -> Path:
-    """Return the user's folder; the root for a user of a container who has none."""
+    """Return the user's folder; the root for a user without one."""
     try:
         return Path.home()
     except RuntimeError:

@@ -31,7 +31,7 @@ def folder_for(arch: str, encoders: Path | None) -> Path:
 
 
 def folder_of_model(model: Path, encoders: Path | None) -> Path:
-    """Return the folder of encoders if it holds what an adapted model asks for.
+    """Return the folder of encoders if it holds what a model asks for.
 
     Raises:
         Refused: an encoder is missing, or its file is another one.
