@@ -359,6 +359,8 @@ def test_a_site_has_some_calls_at_once_and_one_more_is_busy_while_others_are_ser
         # The first connection holds as many streams as one may have.
         first, second, honest = connect(SITE), connect(SITE), connect(other)
         held = [withheld.call(first) for _ in range(CALLS_PER_SITE)]
+        # Asked earlier, this call could take the place of one of them, which would then be the busy one.
+        wait_until(lambda: num_timers() >= CALLS_PER_SITE)
         wait_until(lambda: second.raw(TRUST, b"") == public(Code.BUSY))
         assert ending(withheld.call(second)) == public(Code.BUSY)  # without its message, too
         began = time.monotonic()
@@ -372,6 +374,8 @@ def test_a_call_that_ends_frees_its_place_at_once(withheld, caplog, capfd, end):
     with two_sites() as (connect, _):
         first, second = connect(SITE), connect(SITE)
         held = [withheld.call(first, b"") for _ in range(CALLS_PER_SITE)]
+        # Asked earlier, this call could take the place of one of them, which would then be the busy one.
+        wait_until(lambda: num_timers() >= CALLS_PER_SITE)
         wait_until(lambda: second.raw(TRUST, b"") == public(Code.BUSY))
         if end == "cancelled":
             held[0].cancel()
