@@ -47,6 +47,17 @@ _OPTIONS = {
 }
 
 
+nodes_option = click.option(
+    "--node",
+    "nodes",
+    type=existing_file,
+    multiple=True,
+    required=True,
+    help="A node's public key file; may be repeated.",
+)
+"""The nodes that a coordinator lets in."""
+
+
 def coordinator_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of making a coordinator's keys."""
     command = click.option("--out", type=folder, required=True, help="Folder for the keys.")(command)

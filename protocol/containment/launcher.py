@@ -110,6 +110,11 @@ def carry_out_contained(
     return dict(told["outcome"])
 
 
+def isolated(program: str) -> list[str]:
+    """Return the command that runs a module's ``main`` in isolation."""
+    return [sys.executable, "-I", "-c", _START, program, _ROOT]
+
+
 def surroundings_of(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Split an environment into what is passed on and what is not.
 
@@ -162,7 +167,7 @@ def _started(program: str, surroundings: Mapping[str, str]) -> Iterator["subproc
     """
     with _deaf_to_interruption():
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, program, _ROOT],
+            isolated(program),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if _is_plain_stderr() else subprocess.PIPE,

@@ -111,7 +111,7 @@ def read_question(stream: BinaryIO) -> Question | None:
     head, arrays = parts
     run, kind = head.get("run"), head.get("kind")
     if head.keys() != {"run", "kind", "fields"} or type(run) is not int or type(kind) is not str:
-        raise _malformed("has another head")
+        raise malformed("has another head")
     return Question(run=run, kind=kind, fields=checked_fields(head["fields"]), arrays=arrays)
 
 
@@ -125,7 +125,7 @@ def read_answer(stream: BinaryIO) -> Answer | None:
         return None
     head, arrays = parts
     if head.keys() != {"error", "fields"} or head["error"] not in ("", REFUSED, FAILED):
-        raise _malformed("has another head")
+        raise malformed("has another head")
     return Answer(error=head["error"], fields=checked_fields(head["fields"]), arrays=arrays)
 
 
@@ -136,10 +136,10 @@ def checked_fields(fields: object) -> dict[str, Field]:
         MalformedError: they are not.
     """
     if not isinstance(fields, Mapping) or len(fields) > MAX_FIELDS:
-        raise _malformed("has too many fields")
+        raise malformed("has too many fields")
     for name, value in fields.items():
         if type(name) is not str or type(value) not in (str, int, float) or len(str(value)) > MAX_TEXT:
-            raise _malformed("has a field that is no short text and no number")
+            raise malformed("has a field that is no short text and no number")
     return dict(fields)
 
 
@@ -152,9 +152,9 @@ def checked_arrays(arrays: Arrays) -> Arrays:
         MalformedError: they are not.
     """
     if sum(array.nbytes for array in arrays.values()) > MAX_BODY_BYTES - MAX_HEAD_BYTES:
-        raise _malformed("is longer than a frame may be")
+        raise malformed("is longer than a frame may be")
     if any(array.dtype.name not in _DTYPES for array in arrays.values()):
-        raise _malformed(f"has an array of another type than {', '.join(_DTYPES)}")
+        raise malformed(f"has an array of another type than {', '.join(_DTYPES)}")
     return arrays
 
 
@@ -162,7 +162,7 @@ def _frame(head: dict[str, object], arrays: Arrays) -> bytes:
     told = json.dumps(head, allow_nan=False).encode()
     body = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}) if arrays else b""
     if len(told) > MAX_HEAD_BYTES or len(body) > MAX_BODY_BYTES:
-        raise _malformed("is longer than a frame may be")
+        raise malformed("is longer than a frame may be")
     return _LENGTHS.pack(len(told), len(body)) + told + body
 
 
@@ -171,13 +171,13 @@ def _read(stream: BinaryIO) -> tuple[dict[str, object], Arrays] | None:
     if not lengths:
         return None
     if len(lengths) < _LENGTHS.size:
-        raise _malformed("is cut short")
+        raise malformed("is cut short")
     of_head, of_body = _LENGTHS.unpack(lengths)
     if of_head > MAX_HEAD_BYTES or of_body > MAX_BODY_BYTES:
-        raise _malformed("is longer than a frame may be")
+        raise malformed("is longer than a frame may be")
     head, body = stream.read(of_head), stream.read(of_body)
     if len(head) < of_head or len(body) < of_body:
-        raise _malformed("is cut short")
+        raise malformed("is cut short")
     return _head(head), _arrays(body)
 
 
@@ -187,7 +187,7 @@ def _head(data: bytes) -> dict[str, object]:
     except (ValueError, RecursionError):
         head = None
     if not isinstance(head, dict):
-        raise _malformed("has a head that is no JSON object")
+        raise malformed("has a head that is no JSON object")
     return head
 
 
@@ -197,8 +197,9 @@ def _arrays(body: bytes) -> Arrays:
     try:
         return checked_arrays(load(body))
     except (SafetensorError, ValueError, KeyError) as error:
-        raise _malformed("has a body that is no safetensors") from error
+        raise malformed("has a body that is no safetensors") from error
 
 
-def _malformed(what: str) -> MalformedError:
+def malformed(what: str) -> MalformedError:
+    """Say what is wrong with a message; the remedy is always the same."""
     return MalformedError(Code.PROTOCOL, f"A message of the federation {what}; let all sites install the same version.")

@@ -9,7 +9,6 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 
-from protocol.errors import Code, MalformedError
 from protocol.federation.messages import (
     FAILED,
     MAX_BODY_BYTES,
@@ -19,6 +18,7 @@ from protocol.federation.messages import (
     Question,
     checked_arrays,
     checked_fields,
+    malformed,
 )
 
 FIELDS, ARRAYS, METRICS = "config", "arrays", "metrics"
@@ -88,13 +88,13 @@ def arrays_of(record: ArrayRecord) -> Arrays:
     """
     # `Array.numpy` reads with allow_pickle=False; the bytes are counted first, since a header may promise any shape.
     if sum(len(array.data) for array in record.values()) > MAX_BODY_BYTES:
-        raise _malformed("is longer than a frame may be")
+        raise malformed("is longer than a frame may be")
     if any(array.stype != _SERIAL for array in record.values()):
-        raise _malformed("has an array in another encoding")
+        raise malformed("has an array in another encoding")
     try:
         arrays = {name: np.array(array.numpy()) for name, array in record.items()}
     except (ValueError, EOFError, SyntaxError, MemoryError) as error:
-        raise _malformed("has a damaged array") from error
+        raise malformed("has a damaged array") from error
     return checked_arrays(arrays)
 
 
@@ -105,10 +105,6 @@ def _parts(content: RecordDict) -> tuple[dict[str, Field], Arrays]:
         METRICS: content.metric_records,
     }
     if not all(name in kinds.get(name, ()) for name in content):
-        raise _malformed("has records that nobody asked for")
+        raise malformed("has records that nobody asked for")
     fields = checked_fields(dict(content.config_records[FIELDS])) if FIELDS in content else {}
     return fields, arrays_of(content.array_records[ARRAYS]) if ARRAYS in content else {}
-
-
-def _malformed(what: str) -> MalformedError:
-    return MalformedError(Code.PROTOCOL, f"A message of the federation {what}; let all sites install the same version.")

@@ -40,8 +40,10 @@ from flwr.superlink.grid import HttpGrid
 from flwr.superlink.main import create_app
 from flwr.superlink.servicer.runtime import runtime_handlers
 
+from protocol.announce import Announce
 from protocol.errors import Code, PeerError
 from protocol.federation.coordinator_keys import CERTIFICATE_FILE, SERVER_KEY_FILE
+from protocol.federation.node_keys import load_public
 from protocol.federation.quiet import require_quiet
 from protocol.federation.stopping import ending_in_order
 
@@ -62,6 +64,28 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@contextmanager
+def coordinating(
+    keys: Path, address: str, nodes: Sequence[Path], home: Path, *, announce: Announce
+) -> Iterator["LinkGrid"]:
+    """Serve the named nodes for a command, as `superlink`, and say so.
+
+    Args:
+        keys: folder that `make_coordinator_keys` made.
+        address: ``HOST:PORT`` to listen on.
+        nodes: files with the public keys of the nodes that are let in.
+        home: folder for Flower's log, which is there.
+        announce: tells a person.
+
+    Raises:
+        KeyFileError: a node key is none, or cannot be read.
+        PeerError: nothing can listen there.
+    """
+    with superlink(keys, address, [load_public(node) for node in nodes], home / "superlink.log") as grid:
+        announce(f"waiting for {len(nodes)} sites at {address}")
+        yield grid
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.node_options import coordinator_options, node_options
+from ecan_core.command_line.node_options import coordinator_options, node_options, nodes_option
 from ecan_core.command_line.options import as_one, existing_file, existing_folder, folder, format_option, quiet_option
 from source_site.commands.options import recipes_and_paths
 from source_site.commands.training import tell_trained
@@ -109,14 +109,7 @@ def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
 )
 @click.option("--keys", "keys_dir", type=existing_folder, required=True, help="Folder that `federate keys` made.")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the sites reach the coordinator.")
-@click.option(
-    "--node",
-    "nodes",
-    type=existing_file,
-    multiple=True,
-    required=True,
-    help="A node's public key file; may be repeated.",
-)
+@nodes_option
 @plan_options
 @click.option("--home", type=folder, help="Where Flower keeps its files; default: a folder beside the model.")
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
@@ -138,7 +131,6 @@ def serve(
 
     Only the calls of these nodes are answered, and nothing that anybody sends is run.
     """
-    from protocol.federation.node_keys import load_public
     from protocol.federation.quiet import keep_quiet
     from protocol.files import make_private_folder
 
@@ -146,13 +138,11 @@ def serve(
     narrator, folder_of_link = Narrator(quiet=quiet), home or out.with_name(out.name + ".flower")
     make_private_folder(folder_of_link)
     keep_quiet(folder_of_link)
-    from protocol.federation.superlink import superlink  # reads these variables
+    from protocol.federation.superlink import coordinating  # reads these variables
     from source_site.federation.coordinator import federate as train_with
     from source_site.federation.coordinator import write_outcome
 
-    publics = [load_public(node) for node in nodes]
-    with superlink(keys_dir, listen, publics, folder_of_link / "superlink.log") as grid:
-        narrator.say(f"waiting for {len(nodes)} sites at {listen}")
+    with coordinating(keys_dir, listen, nodes, folder_of_link, announce=narrator.say) as grid:
         outcome = train_with(grid, plan)
     write_outcome(outcome, out)
     tell(outcome.facts, out, form, narrator)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.node_options import coordinator_options, node_options
+from ecan_core.command_line.node_options import coordinator_options, node_options, nodes_option
 from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
 from target_site.commands.options import SITE_NORMALIZATIONS, any_path, keys_option
 
@@ -46,14 +46,7 @@ def coordinator_keys(host: str, out: Path, quiet: bool) -> None:
 )
 @click.option("--federation", "link_dir", type=existing_folder, required=True, help="Folder of `together keys`.")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the sites reach the coordinator.")
-@click.option(
-    "--node",
-    "nodes",
-    type=existing_file,
-    multiple=True,
-    required=True,
-    help="A node's public key file; may be repeated.",
-)
+@nodes_option
 @click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Updates of each site.")
 @click.option("--epochs", type=click.IntRange(1, 1000), default=3, show_default=True, help="Epochs of each round.")
 @click.option("--seed", type=click.IntRange(0, 2**20), default=0, show_default=True, help="Seed of the random numbers.")
@@ -84,19 +77,17 @@ def serve(
     The coordinator needs neither recordings nor the model, and keeps neither. Only the calls of these nodes are
     answered, and nothing that anybody sends is run.
     """
-    from protocol.federation.node_keys import load_public
     from protocol.federation.quiet import keep_quiet
     from protocol.files import make_private_folder
 
     make_private_folder(home)
     keep_quiet(home)
-    from protocol.federation.superlink import superlink  # reads these variables
+    from protocol.federation.superlink import coordinating  # reads these variables
     from target_site.federation.coordinator import TogetherPlan, adapt_together
 
     plan = TogetherPlan(rounds=rounds, epochs=epochs, seed=seed, secure=not plain, sites=len(nodes))
-    narrator, publics = Narrator(quiet=quiet), [load_public(node) for node in nodes]
-    with superlink(link_dir, listen, publics, home / "superlink.log") as grid:
-        narrator.say(f"waiting for {len(nodes)} sites at {listen}")
+    narrator = Narrator(quiet=quiet)
+    with coordinating(link_dir, listen, nodes, home, announce=narrator.say) as grid:
         done = adapt_together(grid, plan)
     if form == "json":
         click.echo(json.dumps({"sites": plan.sites, "have_the_model": done}))

@@ -426,10 +426,12 @@ def join_infected() -> None:
     from protocol.federation.site import link
     from source_site.cli import main
 
-    link.start_code = lambda: (  # type: ignore[assignment]
+    start = (
         "import sys; root = sys.argv.pop(); root in sys.path or sys.path.insert(0, root); "
         "from tests.hostile.federations import be_infected; be_infected()"
     )
+    root = str(Path(__file__).resolve().parents[2])
+    link.isolated = lambda _: [sys.executable, "-I", "-c", start, root]  # type: ignore[assignment]
     main()
 
 

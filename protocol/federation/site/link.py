@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from protocol.containment.launcher import isolated
 from protocol.errors import Code, ContainmentError, PeerError, ProtocolError
 from protocol.federation.masking import Roster
 from protocol.federation.messages import FAILED, REFUSED, Answer, Question, answer_frame, read_question
@@ -25,13 +25,13 @@ from protocol.federation.node_keys import load_node_key, load_public, make_node_
 from protocol.federation.quiet import quiet_environment
 from protocol.federation.site.answers import Answers
 from protocol.federation.site.book import Book
-from protocol.federation.site.node import LET_IN, Instructions, start_code
+from protocol.federation.site.node import LET_IN, Instructions
 from protocol.federation.stopping import ending_in_order
 from protocol.files import make_private_folder, read_bounded
 
 MAX_CA_BYTES = 1 << 16
 RESTART_S = 3.0
-_ROOT = str(Path(__file__).resolve().parents[3])
+NODE = "protocol.federation.site.node"
 
 Answering = Callable[[Question], Answer]
 Subject = Mapping[str, str | int]
@@ -195,7 +195,7 @@ def _node(link: Link, unseen: Sequence[Path]) -> Iterator[tuple["subprocess.Pope
     )
     with (link.home / "node.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", start_code(), _ROOT],
+            isolated(NODE),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

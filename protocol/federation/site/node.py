@@ -76,17 +76,6 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def start_code() -> str:
-    """Return the program that an isolated interpreter runs to be a node.
-
-    It finds this very code.
-    """
-    return (
-        "import sys; root = sys.argv.pop(); root in sys.path or sys.path.insert(0, root); "
-        "from protocol.federation.site.node import main; main()"
-    )
-
-
 def _connection() -> Callable[..., Any]:
     from flwr.supernode.fleet_http_connection import http_request_response
 
@@ -205,7 +194,3 @@ def _write_all(stream: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[stream.write(view) :]
-
-
-if __name__ == "__main__":
-    main()
