@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz clean
+.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-encoders bench-together bench-tables bench-protocol fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
-	$(BIN)/python -m benchmarks.demo $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))
+	$(BIN)/python -m benchmarks.demo --fetch-encoders $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))
 
 demo-federation: $(READY) ## a coordinator and three sites on loopback, masked and private, to a signed bundle (3 minutes; 6 with CORPORA)
 	$(BIN)/python -m benchmarks.demo_federation --secure --private 8 $(if $(CORPORA),--corpora $(CORPORA))
@@ -64,6 +64,9 @@ bench-leakage: $(READY) ## what models remember, by how they were trained (an ho
 
 bench-federation: $(READY) ## pooled, federated and alone on a corpus that no site has (20 minutes)
 	$(BIN)/python -m benchmarks.federation --corpora $(CORPORA)
+
+bench-encoders: $(READY) ## what public encoders add, in process (`ecan-source encoder fetch` first; 30 minutes)
+	$(BIN)/python -m benchmarks.encoders --corpora $(CORPORA)
 
 bench-together: $(READY) ## three sites of a target corpus, alone and together (20 minutes)
 	$(BIN)/python -m benchmarks.together --corpora $(CORPORA)

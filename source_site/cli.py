@@ -29,6 +29,7 @@ COMMANDS = {
         "source_site.commands.release:grant", "Sign the model and seal it to sites; nothing leaves yet."
     ),
     "export": LazyCommand("source_site.commands.release:export", "Sign the model and hand it to each site, once."),
+    "encoder": LazyCommand("source_site.commands.encoders:encoder", "Add, fetch and list public encoders."),
     "close": LazyCommand("source_site.commands.ledger:close", "Close a grant with a hand-carried receipt."),
     "revoke": LazyCommand("source_site.commands.keys:revoke", "Withdraw a release or a key for all targets."),
     "inspect": LazyCommand("source_site.commands.release:inspect", "List every byte of a bundle."),

@@ -36,6 +36,7 @@ COMMANDS = {
     "replay": LazyCommand("target_site.commands.upkeep:replay", "Adapt once more and compare the files."),
     "log": LazyCommand("target_site.commands.upkeep:log", "Check the log of what was done."),
     "together": LazyCommand("target_site.commands.federation:together", "Adapt one model together with other sites."),
+    "encoder": LazyCommand("target_site.commands.encoders:encoder", "Add, fetch and list public encoders."),
     "doctor": LazyCommand("target_site.commands.upkeep:doctor", "Find what keeps this site from working."),
 }
 

@@ -23,11 +23,14 @@ from typing import NamedTuple
 
 from ecan_core.command_line.console import without_foreign
 from ecan_core.errors import EcanError
+from protocol.encoders.registry import ENCODERS
+from protocol.encoders.store import default_folder, require_encoder, state_of
 from protocol.errors import Code, ContainmentError, FileError, KeyFileError, PeerError, ProtocolError, UnauthenticError
 from protocol.ledger.grants import SECONDS_PER_DAY
 from protocol.sandbox import confine, landlock
 from protocol.sandbox import network as network_module
 from protocol.wire.address import Address, parse_address
+from target_site.model.encoders import PROGRAM
 
 MIN_FREE_BYTES = 256 << 20
 """Less than this is a fault: a feature cache and a model must fit."""
@@ -74,6 +77,7 @@ class Circumstances:
         source: HOST:PORT of a source; None leaves the network out.
         trust: the source's fingerprint or its identity file; None takes any source.
         config: the site's rules; None for none.
+        encoders: folder of public encoders; None takes the user's.
         now: the time that this machine believes in.
     """
 
@@ -82,6 +86,7 @@ class Circumstances:
     source: str | None = None
     trust: str | None = None
     config: Path | None = None
+    encoders: Path | None = None
     now: datetime
 
     @property
@@ -240,6 +245,20 @@ def _fails_in_a_process(attempt: Callable[[], object]) -> str | None:
     if status == 0:
         return None
     return said or "The kernel ends a process that walls itself in; use Linux 5.13 or newer on x86_64 or aarch64."
+
+
+def _encoders(circumstances: Circumstances) -> str | Note:
+    folder = circumstances.encoders or default_folder()
+    states = {encoder.id: state_of(folder, encoder) for encoder in ENCODERS.values()}
+    for encoder in ENCODERS.values():
+        if states[encoder.id] == "damaged":
+            require_encoder(folder, encoder, PROGRAM)
+    missing = [f"{encoder.id} ({encoder.purpose})" for encoder in ENCODERS.values() if states[encoder.id] != "here"]
+    if missing:
+        return Note(
+            f"not in {folder}: {', '.join(missing)}", f"run `{PROGRAM} encoder fetch` for what models here need"
+        )
+    return f"{', '.join(states)} are in {folder}"
 
 
 def _disk(circumstances: Circumstances) -> str | Note:
@@ -419,6 +438,7 @@ _LOCAL: tuple[tuple[str, Check], ...] = (
     ("sound libraries", _sound_libraries),
     ("kernel", _kernel),
     ("disk", _disk),
+    ("public encoders", _encoders),
 )
 _OF_KEYS: tuple[tuple[str, Check], ...] = (("keys", _keys), ("clock", _clock), ("revocation lists", _revocations))
 _OF_NETWORK: tuple[tuple[str, Check], ...] = (

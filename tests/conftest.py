@@ -1,6 +1,7 @@
 """Work that several tests build upon, done once per session."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from hypothesis import settings
 
 from tests.support import cli
 from tests.support.crossing import Crossing, cross
+
+# A machine's own encoders would change what `train` makes: tests see an empty folder of data.
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="ecan-data-")
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=20_000)

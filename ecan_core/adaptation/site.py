@@ -93,15 +93,31 @@ class Preparation:
     Attributes:
         normalizer: what they are normalized by.
         ear: hears whose voice it is where the normalizer knows voices; else None.
+        guessing: where a speaker encoder hears the voices, the committee of the first round, which guesses the emotions
+            that are taken out of them. Nothing is kept of the voices: they are heard anew among each set of utterances.
     """
 
     normalizer: Normalizer
     ear: Ear | None = None
+    guessing: tuple[Network, ...] = ()
 
     def inputs(self, features: Sequence[np.ndarray], speakers: Sequence[str | None]) -> Inputs:
-        """Return the utterances as a network reads them."""
+        """Return the utterances as a network reads them.
+
+        ``speakers`` are the voices that were heard among them if the preparation is guessing.
+        """
+        if self.guessing:
+            rows = self.normalizer.by_corpus().apply(features, speakers)
+            return self._without_voices(rows, features, speakers)
         names = speakers if self.ear is None else self.ear.names(features)
         return inputs_of(self.normalizer.knowing(features, names).apply(features, names))
+
+    def _without_voices(
+        self, rows: Sequence[np.ndarray], features: Sequence[np.ndarray], voices: Sequence[str | None]
+    ) -> Inputs:
+        guesses = committee_scores(self.guessing, inputs_of(rows))
+        normalizer = normalize_by_voices(self.normalizer.by_corpus(), np.stack(rows), voices, guesses)
+        return inputs_of(normalizer.apply(features, voices))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +151,7 @@ def adapt_site(
     seed: int,
     on_epoch: OnEpoch | None = None,
     finished: Finished | None = None,
+    heard: Sequence[str | None] | None = None,
 ) -> SiteAdaptation:
     """Adapt a source model to a site's unlabelled utterances.
 
@@ -149,6 +166,9 @@ def adapt_site(
         seed: seed of shuffling, dropout and of the search for voices.
         on_epoch: called after each epoch of each member and round, epochs numbered through.
         finished: what an earlier run that was killed has adapted already; this one goes on with the same numbers.
+        heard: the voice of each utterance as a speaker encoder heard it; counts in the mode ``voice`` alone, where
+            None has the voices estimated from the statistics. The preparation is then given such names as speakers, and
+            the scores are those that it gives: what later calls will see.
 
     Raises:
         UsageError: speaker normalization without a known speaker, or voices in frames.
@@ -187,7 +207,10 @@ def adapt_site(
     if not np.isfinite(committee.scores).all():  # it diverged: nothing was learned that a next round could use
         return committee.at_site(unadapted, unadapted)
     ear, names, rows = None, speakers, None
-    if columns is not None:
+    guessing: tuple[Network, ...] = ()
+    if columns is not None and heard is not None:
+        names, rows, guessing = heard, np.stack(normalized), committee.networks
+    elif columns is not None:
         rows = np.stack(normalized)
         voices = find_voices(rows, committee.scores, columns, seed=seed)
         ear = Ear(networks=committee.networks, corpus=corpus, voices=voices)
@@ -198,7 +221,9 @@ def adapt_site(
         else:
             normalizer = normalize_by_voices(corpus, rows, names, committee.scores)
         committee = adapt_to(inputs_of(normalizer.apply(features, names)), round_index)
-    return committee.at_site(Preparation(normalizer=normalizer, ear=ear), unadapted)
+    if guessing:
+        normalizer = replace(corpus, mode="voice")
+    return committee.at_site(Preparation(normalizer=normalizer, ear=ear, guessing=guessing), unadapted)
 
 
 class _Committee(NamedTuple):

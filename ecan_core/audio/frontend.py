@@ -47,7 +47,7 @@ class FrontEnd(Protocol):
         """
 
 
-def _fingerprint(front_end: FrontEnd) -> str:
+def fingerprint_of(front_end: FrontEnd) -> str:
     """Hash what the front end makes of a fixed sound.
 
     A change of code, libraries or processor shows in it.
@@ -81,7 +81,7 @@ class StatisticsFrontEnd:
     @cached_property
     def fingerprint(self) -> str:
         """Return a hash that changes if equal sound gives other numbers."""
-        return _fingerprint(self)
+        return fingerprint_of(self)
 
     def compute(self, waveform: Waveform) -> npt.NDArray[np.float32]:
         """Compute the statistics of one utterance, [S]."""
@@ -111,7 +111,7 @@ class FramesFrontEnd:
     @cached_property
     def fingerprint(self) -> str:
         """Return a hash that changes if equal sound gives other numbers."""
-        return _fingerprint(self)
+        return fingerprint_of(self)
 
     def compute(self, waveform: Waveform) -> npt.NDArray[np.float16]:
         """Compute the frames of one utterance, [F, 68]."""

@@ -13,7 +13,6 @@ A name such as "ssl-hubert-768" does not identify the weights: `identity` does, 
 import json
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -28,6 +27,7 @@ import numpy.typing as npt
 from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.audio.waveform import Waveform
 from ecan_core.errors import ModelError, UsageError
+from ecan_core.runtime.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -286,23 +286,10 @@ def _average_layer(network: Any, window: Samples) -> Samples:
     """
     import torch
 
-    with torch.inference_mode(), _one_thread():
+    with torch.inference_mode(), one_thread():
         layers, _ = network.extract_features(torch.from_numpy(np.array(window[None])))
         average: Samples = (sum(layers[1:], start=layers[0]) / len(layers))[0].numpy()
     return average
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread, so that sums have one order on any machine."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _refuse_other_weights(folder: Path) -> None:

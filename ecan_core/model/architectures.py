@@ -1,9 +1,11 @@
 """Register the networks that a bundle can carry."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ecan_core.errors import ModelError
-from ecan_core.model.encoder import FrameEncoder, StatisticsEncoder
+from ecan_core.model.encoder import Encoder, FrameEncoder, StatisticsEncoder
 from ecan_core.model.network import Network, Standardize
 from ecan_core.runtime.seeding import seeded
 
@@ -12,18 +14,27 @@ EMBEDDING_DIM = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Identify a network: its name in the bundle, front end and encoder."""
+    """Identify a network.
+
+    Attributes:
+        name: its name in the bundle.
+        front_end: what it reads.
+        encoder: makes its first part for an input of so many columns.
+    """
 
     name: str
     front_end: str
-    encoder: type[StatisticsEncoder] | type[FrameEncoder]
+    encoder: Callable[[int], Encoder]
 
 
 ARCHITECTURES = {
     "mlp": Architecture(name="mlp-stats-v1", front_end="stats-v1", encoder=StatisticsEncoder),
     "tdnn": Architecture(name="tdnn-frames-v1", front_end="frames-v1", encoder=FrameEncoder),
+    "mlp-whisper": Architecture(
+        name="mlp-stats-whisper-v1", front_end="stats-whisper-v1", encoder=partial(StatisticsEncoder, width=96)
+    ),
 }
-"""Architectures by the short name that ``--encoder`` takes."""
+"""Architectures by their short names, which a run's record keeps."""
 
 
 def architecture(name: str) -> Architecture:

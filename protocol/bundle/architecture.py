@@ -8,17 +8,26 @@ import math
 from dataclasses import dataclass
 
 from protocol.bundle.form import ModelForm
+from protocol.encoders.registry import WHISPER, PublicEncoder
 from protocol.errors import Code, MalformedError
 
 STATISTICS_DIM = 423
 """S, the width of the front end stats-v1."""
+WHISPER_DIM = 768
+"""2 E, what the front end stats-whisper-v1 has beside the statistics."""
 FRAME_DIM = 68
 """M, the width of one frame of the front end frames-v1."""
 EMBEDDING_DIM = 128
 """D, the width of the bottleneck."""
 
-ARCHITECTURES = ("mlp-stats-v1", "tdnn-frames-v1")
-FRONT_ENDS = {"mlp-stats-v1": "stats-v1", "tdnn-frames-v1": "frames-v1"}
+ARCHITECTURES = ("mlp-stats-v1", "tdnn-frames-v1", "mlp-stats-whisper-v1")
+FRONT_ENDS = {
+    "mlp-stats-v1": "stats-v1",
+    "tdnn-frames-v1": "frames-v1",
+    "mlp-stats-whisper-v1": "stats-whisper-v1",
+}
+PUBLIC_ENCODERS: dict[str, PublicEncoder] = {"mlp-stats-whisper-v1": WHISPER}
+"""By architecture, the encoder that its front end reads by. The id fixes which: a manifest has nothing to say of it."""
 NORMALIZATIONS = ("none", "corpus", "speaker")
 MIN_CLASSES, MAX_CLASSES = 2, 12
 
@@ -154,6 +163,8 @@ def tensor_specs(form: ModelForm) -> tuple[TensorSpec, ...]:
 
 _ENCODERS = {
     "mlp-stats-v1": (Layer(name="encoder.0", units=256, inputs=STATISTICS_DIM),),
+    # Fewer units than beside the statistics alone, so that the wider input does not make a larger file.
+    "mlp-stats-whisper-v1": (Layer(name="encoder.0", units=96, inputs=STATISTICS_DIM + WHISPER_DIM),),
     "tdnn-frames-v1": (
         Layer(name="encoder.0", units=128, inputs=FRAME_DIM, kernel=5),
         Layer(name="encoder.1", units=128, inputs=128, kernel=3),

@@ -54,6 +54,7 @@ def audit_run(
     cache_path: Path | None,
     narrator: Narrator,
     workers: int | None = None,
+    encoders: Path | None = None,
 ) -> AuditReport:
     """Attack a trained run and write ``audit.json`` beside it.
 
@@ -65,6 +66,7 @@ def audit_run(
         cache_path: where front-end outputs are kept; None takes the run's own.
         narrator: tells a person how far the work has come.
         workers: processes that train; None takes the cores at hand.
+        encoders: folder of public encoders; None takes the user's.
 
     Raises:
         UsageError: these are not the corpora of the training, or there are too few models.
@@ -76,7 +78,9 @@ def audit_run(
     started = time.monotonic()
     run = load_run(run_dir)
     record = load_record(run_dir, run)
-    material = read_trained_material(run_dir, run.facts, record, corpora, cache_path=cache_path, narrator=narrator)
+    material = read_trained_material(
+        run_dir, run.facts, record, corpora, cache_path=cache_path, narrator=narrator, encoders=encoders
+    )
     refuse_copies(material)
     network, packed = released_network(run, material)
     members = random_halves(num_models, len(material), seed=seed)
@@ -160,6 +164,7 @@ def read_trained_material(
     *,
     cache_path: Path | None,
     narrator: Narrator,
+    encoders: Path | None = None,
 ) -> Material:
     """Read the corpora of a run again, and check that they are the same.
 
@@ -173,6 +178,7 @@ def read_trained_material(
         encoder=record.encoder,
         cache_path=cache_path or run_dir / "features.cache",
         narrator=narrator,
+        encoders=encoders,
     )
     if material.digests != record.utterances:
         raise UsageError(

@@ -9,7 +9,14 @@ from pathlib import Path
 import click
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
+from ecan_core.command_line.options import (
+    encoders_option,
+    existing_file,
+    existing_folder,
+    folder,
+    format_option,
+    quiet_option,
+)
 from source_site.commands.options import corpora_option, recipes_and_paths
 
 cache_option = click.option(
@@ -30,10 +37,18 @@ cache_option = click.option(
 )
 @click.option("--seed", type=click.IntRange(0, 2**20), default=0, show_default=True, help="Seed of the audit.")
 @cache_option
+@encoders_option
 @format_option
 @quiet_option
 def audit(
-    run_dir: Path, corpora: tuple[str, ...], num_models: int, seed: int, cache: Path | None, form: str, quiet: bool
+    run_dir: Path,
+    corpora: tuple[str, ...],
+    num_models: int,
+    seed: int,
+    cache: Path | None,
+    encoders: Path | None,
+    form: str,
+    quiet: bool,
 ) -> None:
     """Attack the model as its receivers could, and report the leakage.
 
@@ -60,6 +75,7 @@ def audit(
         seed=seed,
         cache_path=cache,
         narrator=narrator,
+        encoders=encoders,
     )
     write_atomic(run_dir / PAGE_FILE, format_html(report).encode())
     told = (f"alarm      {alarm(report)}", *lines(report))
@@ -78,6 +94,7 @@ def audit(
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the training; default: that of the run.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads to compute with.")
 @cache_option
+@encoders_option
 @format_option
 @quiet_option
 def reproduce(
@@ -87,6 +104,7 @@ def reproduce(
     seed: int | None,
     threads: int,
     cache: Path | None,
+    encoders: Path | None,
     form: str,
     quiet: bool,
 ) -> None:
@@ -113,6 +131,7 @@ def reproduce(
         seed=seed,
         cache_path=cache,
         narrator=Narrator(quiet=quiet),
+        encoders=encoders,
     )
     click.echo(json.dumps(asdict(found) | {"holds": found.holds}) if form == "json" else "\n".join(found.lines()))
     if not found.holds:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.options import as_one, existing_file, folder, format_option, quiet_option
+from ecan_core.command_line.options import as_one, encoders_option, existing_file, folder, format_option, quiet_option
 from protocol.bundle.architecture import NORMALIZATIONS
 from source_site.commands.options import corpora_option, recipes_and_paths
 
@@ -40,6 +40,8 @@ privacy_options = as_one(
 )
 """What a private training is to promise, as one mapping ``promise``."""
 
+FRONT_ENDS = ("auto", "stats-v1", "stats-whisper-v1")
+
 
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
 @corpora_option
@@ -52,6 +54,14 @@ privacy_options = as_one(
     help="How features are normalized.",
 )
 @click.option("--encoder", type=click.Choice(ENCODERS), default="mlp", show_default=True, help="Kind of network.")
+@click.option(
+    "--front-end",
+    type=click.Choice(FRONT_ENDS),
+    default="auto",
+    show_default=True,
+    help="What the network reads; auto: stats-whisper-v1 where its public encoder is here, else stats-v1.",
+)
+@encoders_option
 @click.option("--config", type=existing_file, help="YAML with training settings.")
 @click.option(
     "--seed",
@@ -70,6 +80,8 @@ def train(
     classes: str | None,
     normalize: str,
     encoder: str,
+    front_end: str,
+    encoders: Path | None,
     config: Path | None,
     seed: int,
     cache: Path | None,
@@ -82,23 +94,28 @@ def train(
     from ecan_core.runtime.seeding import one_thread
     from ecan_core.settings.parse import parse_settings, read_yaml
     from ecan_core.training.train import TrainSettings
+    from source_site.training.front_end import choose_network
     from source_site.training.train import train_run
 
     one_thread()
     named = recipes_and_paths(corpora)
     settings = parse_settings(TrainSettings, read_yaml(config) if config else {}, str(config))
     narrator = Narrator(quiet=quiet)
+    network, lost = choose_network(encoder, front_end, encoders)
+    if lost:
+        narrator.say(lost)
     facts = train_run(
         named,
         out,
         classes=None if classes is None else [name.strip() for name in classes.split(",")],
         normalization=normalize,
-        encoder=encoder,
+        encoder=network,
         settings=settings,
         seed=seed,
         cache_path=cache,
         narrator=narrator,
         **promise,
+        encoders=encoders,
     )
     tell_trained(facts, form, narrator)
     loss = facts.quantization_loss

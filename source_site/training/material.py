@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ecan_core.audio.frontend import FRONT_ENDS
+from ecan_core.audio.frontend import FrontEnd
 from ecan_core.command_line.console import Narrator
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
@@ -28,6 +28,7 @@ from ecan_core.training.private import PrivateSettings, hide_first_weights, trai
 from ecan_core.training.train import TrainSettings, train
 from protocol.bundle import weights
 from protocol.bundle.form import ModelForm
+from source_site.training.front_end import front_end_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,7 @@ def read_material(
     cache_path: Path,
     narrator: Narrator,
     meaning: Mapping[str, str] | None = None,
+    encoders: Path | None = None,
 ) -> Material:
     """Read labelled corpora and normalize their front-end outputs.
 
@@ -133,19 +135,22 @@ def read_material(
         cache_path: where front-end outputs are kept between runs.
         narrator: tells a person what is left out and how far the work has come.
         meaning: what some of the corpora's labels are to count as, such as calm as neutral.
+        encoders: folder of public encoders; None takes the user's.
 
     Raises:
+        RefusedError: the public encoder that the architecture is read by is missing, or the file is another one.
         UsageError: a class is in none of the corpora, or a corpus is named twice.
         AudioError: fewer than two classes have usable speech.
     """
     arch = ARCHITECTURES[encoder]
+    front_end = front_end_of(arch, encoders)
     _require_distinct([path for _, path in corpora])
     read = [_relabeled(read_corpus(recipe, path), meaning or {}) for recipe, path in corpora]
     chosen = _choose_classes(read, classes)
     for corpus in read:
         require_speakers(normalization, [item.utterance.speaker for item in corpus.utterances])
     with FeatureCache(cache_path) as cache:
-        parts = [_load(corpus, chosen, arch, cache, narrator) for corpus in read]
+        parts = [_load(corpus, chosen, front_end, cache, narrator) for corpus in read]
     labels = np.concatenate([[chosen.index(label) for label in part.labels] for part in parts])
     _require_every_class(labels, chosen)
     utterances = [utterance for part in parts for utterance in part.table.utterances]
@@ -245,7 +250,7 @@ def _choose_classes(corpora: Sequence[Corpus], wanted: Sequence[str] | None) -> 
 def _load(
     corpus: Corpus,
     classes: tuple[str, ...],
-    arch: Architecture,
+    front_end: FrontEnd,
     cache: FeatureCache,
     narrator: Narrator,
 ) -> _LabeledTable:
@@ -258,7 +263,7 @@ def _load(
     with narrator.progress(f"features of {corpus.name}") as tick:
         table = extract_features(
             corpus.without_labels(),
-            FRONT_ENDS[arch.front_end],
+            front_end,
             cache,
             on_progress=tick,
         )

@@ -66,6 +66,7 @@ def reproduce(
     seed: int | None,
     cache_path: Path | None,
     narrator: Narrator,
+    encoders: Path | None = None,
 ) -> Reproduction:
     """Train a run again in this process, with its number of threads.
 
@@ -76,6 +77,7 @@ def reproduce(
         seed: seed of the training; None takes what the run's record says.
         cache_path: where front-end outputs are kept; None takes the run's own.
         narrator: tells a person how far the work has come.
+        encoders: folder of public encoders; None takes the user's.
 
     Raises:
         ModelError: the run is damaged or does not say how it was trained.
@@ -93,6 +95,7 @@ def reproduce(
         encoder=record.encoder,
         cache_path=cache_path or run_dir / "features.cache",
         narrator=narrator,
+        encoders=encoders,
     )
     narrator.say("training again")
     network = fit_network(material, np.arange(len(material)), recipe, seed=seed, noise_key=noise_key)

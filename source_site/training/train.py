@@ -42,6 +42,7 @@ def train_run(
     narrator: Narrator,
     epsilon: float | None = None,
     unit: Literal["utterance", "speaker"] = "utterance",
+    encoders: Path | None = None,
 ) -> RunFacts:
     """Train on labelled corpora and write the run folder.
 
@@ -60,6 +61,7 @@ def train_run(
         narrator: tells a person what is left out and how far the work has come.
         epsilon: what a private training is to promise; None trains as usual.
         unit: what it is to protect.
+        encoders: folder of public encoders; None takes the user's.
 
     Raises:
         UsageError: a class is in none of the corpora, or a corpus is named twice.
@@ -74,6 +76,7 @@ def train_run(
         encoder=encoder,
         cache_path=cache_path or out / "features.cache",
         narrator=narrator,
+        encoders=encoders,
     )
     out.mkdir(parents=True, exist_ok=True)
     arch, labels = material.arch, material.labels

@@ -16,6 +16,7 @@ from protocol.bundle.trust import VerifiedBundle
 from protocol.errors import Code, FileError
 from protocol.files import read_bounded
 from target_site.containment.orders import AdaptOrder
+from target_site.model.encoders import folder_for
 from target_site.model.folder import FACTS, MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
 from target_site.results.segments import JSONL, read_segments
 
@@ -91,6 +92,7 @@ def order_again(
     out: Path,
     cache: Path,
     left_out: LeftOut | None = None,
+    encoders: Path | None = None,
 ) -> AdaptOrder:
     """Ask for the same adaptation once more.
 
@@ -102,8 +104,10 @@ def order_again(
         out: where the new model goes.
         cache: where features are kept.
         left_out: whose recordings are not looked at this time.
+        encoders: folder of public encoders; None takes the user's.
 
     Raises:
+        RefusedError: the public encoder that the model is read by is missing, or its file is another one.
         UsageError: the model was made from another bundle, or together with other sites.
         ModelError: the provenance does not say how it was made.
     """
@@ -129,6 +133,7 @@ def order_again(
             least_confidence=provenance["least_confidence"],
             cache=cache,
             left_out=left_out or LeftOut(),
+            encoders=folder_for(verified.manifest.arch, encoders),
         )
     except (KeyError, TypeError, SettingsError) as fault:
         raise ModelError("the adapted model does not say how it was made: adapt again from the bundle") from fault

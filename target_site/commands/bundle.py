@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.options import SECONDS, existing_file, existing_folder, folder, quiet_option
+from ecan_core.command_line.options import (
+    SECONDS,
+    encoders_option,
+    existing_file,
+    existing_folder,
+    folder,
+    quiet_option,
+)
 from target_site.accountability.audit_log import log_of, today
 from target_site.commands.options import config_option, keys_option
 
@@ -53,6 +60,7 @@ def request(keys_dir: Path, out: Path, encrypt: bool) -> None:
     "--timeout", "timeout_s", type=SECONDS, default=300, show_default=True, help="Seconds that all of it may take."
 )
 @config_option
+@encoders_option
 @quiet_option
 def receive(
     keys_dir: Path,
@@ -62,6 +70,7 @@ def receive(
     replace: bool,
     timeout_s: float,
     config: Path | None,
+    encoders: Path | None,
     quiet: bool,
 ) -> None:
     """Fetch the model from its source, verify it, and acknowledge it.
@@ -71,7 +80,9 @@ def receive(
     of its source is older than they allow.
     """
     from protocol.bundle.trust import USUAL_AUDIT
+    from protocol.errors import RefusedError
     from protocol.identity.passphrase import passphrase_for
+    from target_site.model.encoders import folder_for
     from target_site.receiving.receive import receive as receive_bundle
     from target_site.site_policy import read_policy
 
@@ -97,6 +108,10 @@ def receive(
         grant=verified.manifest.grant.hex(),
     )
     narrator.say(f"verified {out}: SHA-256 {verified.digest.hex()}")
+    try:
+        folder_for(verified.manifest.arch, encoders)
+    except RefusedError as fault:  # the bundle is here and whole; what reads it can still be fetched
+        narrator.say(f"{fault} Until then `adapt` refuses this model.")
 
 
 @click.command(epilog="Example: ecan-target inspect --bundle model.ecan")

@@ -89,6 +89,7 @@ def adapt(
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
     from target_site.containment.orders import AdaptOrder, refuse_among_recordings
+    from target_site.model.encoders import folder_for
     from target_site.model.folder import finish_replacement
     from target_site.site_policy import LEAST_CONFIDENCE
     from target_site.trust.acceptance import open_accepted
@@ -113,6 +114,7 @@ def adapt(
             "and that the source has not withdrawn the model since"
         )
     refuse_among_recordings(out, setup.cache_of(out), audio)
+    at_hand = folder_for(verified.manifest.arch, setup.encoders)
     passphrase = None if keys_dir is None else passphrase_for(keys_dir)
     with writing_alone(out):
         finish_replacement(out)
@@ -129,6 +131,7 @@ def adapt(
             cache=setup.cache_of(out),
             left_out=LeftOut(),
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
+            encoders=at_hand,
         )
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
@@ -173,6 +176,7 @@ def predict(
     """
     from protocol.locks import writing_alone
     from target_site.containment.orders import PredictOrder, refuse_among_recordings
+    from target_site.model.encoders import folder_of_model
     from target_site.site_policy import LEAST_CONFIDENCE
 
     narrator = Narrator(quiet=quiet)
@@ -187,6 +191,7 @@ def predict(
             out=out,
             cache=setup.cache_of(model_dir),
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
+            encoders=folder_of_model(model_dir, setup.encoders),
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
@@ -221,6 +226,7 @@ def evaluate(
     """
     from protocol.locks import writing_alone
     from target_site.containment.orders import EvaluateOrder, refuse_among_recordings
+    from target_site.model.encoders import folder_of_model
     from target_site.model.folder import finish_replacement
     from target_site.report.evaluation import format_text
 
@@ -230,7 +236,12 @@ def evaluate(
     refuse_among_recordings(model_dir, setup.cache_of(model_dir), labels)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
-        order = EvaluateOrder(model=model_dir, labels=labels, cache=setup.cache_of(model_dir))
+        order = EvaluateOrder(
+            model=model_dir,
+            labels=labels,
+            cache=setup.cache_of(model_dir),
+            encoders=folder_of_model(model_dir, setup.encoders),
+        )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
             evaluation = carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
@@ -258,8 +269,8 @@ def onnx(
     """Write the adapted model as an ONNX file for other programs.
 
     The file takes features, which the front end computes of an utterance, and not sound; it answers with calibrated
-    scores. It was learned from this site's recordings: protect it as you protect them. Needs `pip install
-    'ecan-ser[onnx]'`.
+    scores. It is the network behind the front end: a public encoder is not in it. It was learned from this site's
+    recordings: protect it as you protect them. Needs `pip install 'ecan-ser[onnx]'`.
     """
     from importlib.util import find_spec
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ecan_core.command_line.options import as_one, existing_file, existing_folder
+from ecan_core.command_line.options import as_one, encoders_option, existing_file, existing_folder
 from protocol.bundle.architecture import NORMALIZATIONS
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ class Setup:
     Attributes:
         config: file with the site's rules; None if it has none.
         cache: file that keeps features between runs; None takes the one in the model's folder.
+        encoders: folder of public encoders; None takes the one in the user's folder for data.
         accepted: why somebody accepts that the system cannot contain the process; None if nobody does.
     """
 
     config: Path | None
     cache: Path | None
+    encoders: Path | None
     accepted: str | None
 
     @property
@@ -66,7 +68,16 @@ class Setup:
         return self.cache or model_dir / CACHE_FILE
 
 
-setup_options = as_one("setup", {"config": config_option, "cache": cache_option, "accepted": uncontained_option}, Setup)
+setup_options = as_one(
+    "setup",
+    {
+        "config": config_option,
+        "cache": cache_option,
+        "encoders": encoders_option,
+        "accepted": uncontained_option,
+    },
+    Setup,
+)
 """The options of every command that opens recordings, as one `Setup`."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ecan_core.command_line.console import Narrator, one_line
-from ecan_core.command_line.options import existing_file, existing_folder, format_option, quiet_option
+from ecan_core.command_line.options import encoders_option, existing_file, existing_folder, format_option, quiet_option
 from target_site.accountability.audit_log import log_of, today
 from target_site.commands.options import (
     Setup,
@@ -55,9 +55,16 @@ def log_verify(folder: Path, head: str | None, form: str) -> None:
 @click.option("--from", "source", metavar="HOST:PORT", help="Also check the way to this source; calls nobody else.")
 @click.option("--trust", metavar="FINGERPRINT|FILE", help="The source's fingerprint or its identity.pem.")
 @config_option
+@encoders_option
 @format_option
 def doctor(
-    keys_dir: Path | None, out: Path, source: str | None, trust: str | None, config: Path | None, form: str
+    keys_dir: Path | None,
+    out: Path,
+    source: str | None,
+    trust: str | None,
+    config: Path | None,
+    encoders: Path | None,
+    form: str,
 ) -> None:
     """Find what keeps this site from working, and tell how to fix it.
 
@@ -70,7 +77,15 @@ def doctor(
 
     findings = []
     for finding in examine(
-        Circumstances(keys_dir=keys_dir, out=out, source=source, trust=trust, config=config, now=datetime.now(UTC))
+        Circumstances(
+            keys_dir=keys_dir,
+            out=out,
+            source=source,
+            trust=trust,
+            config=config,
+            encoders=encoders,
+            now=datetime.now(UTC),
+        )
     ):
         findings.append(finding)
         if form == "text":
@@ -145,6 +160,7 @@ def forget(
             out=model_dir,
             cache=setup.cache_of(model_dir),
             left_out=person,
+            encoders=setup.encoders,
         )
         heard, before = count_heard(model_dir, person), weights_digest(model_dir)
         audit_log = log_of(model_dir, narrator)
@@ -239,8 +255,15 @@ def replay(
     verified = open_accepted(bundle, keys_dir=keys_dir)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
-        provenance = read_facts(model_dir)["provenance"]
-        order = order_again(provenance, bundle, verified, audio=audio, out=again, cache=setup.cache_of(model_dir))
+        order = order_again(
+            read_facts(model_dir)["provenance"],
+            bundle,
+            verified,
+            audio=audio,
+            out=again,
+            cache=setup.cache_of(model_dir),
+            encoders=setup.encoders,
+        )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("replay", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
             remove_tree(again)

@@ -14,6 +14,7 @@ from ecan_core.data.calls import Parties
 from ecan_core.data.unlabeled import LeftOut, roots
 from ecan_core.errors import UsageError
 from protocol.containment.launcher import Task
+from target_site.model.encoders import encoder_files
 from target_site.trust.acceptance import receipt_path
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class AdaptOrder:
         cache: where features are kept.
         left_out: whose recordings are not looked at.
         least_confidence: the model abstains where it is less sure.
+        encoders: folder of public encoders.
     """
 
     bundle: Path
@@ -51,11 +53,12 @@ class AdaptOrder:
     cache: Path
     left_out: LeftOut
     least_confidence: float
+    encoders: Path
 
     @property
     def readable(self) -> tuple[Path, ...]:
         """Return the files and folders that the process may read."""
-        return (self.bundle, receipt_path(self.bundle), *roots(self.audio))
+        return (self.bundle, receipt_path(self.bundle), *encoder_files(self.encoders), *roots(self.audio))
 
     @property
     def writable(self) -> tuple[Path, ...]:
@@ -74,6 +77,7 @@ class PredictOrder:
         out: folder of the predictions, which is there.
         cache: where features are kept.
         least_confidence: the model abstains where it is less sure.
+        encoders: folder of public encoders.
     """
 
     model: Path
@@ -82,11 +86,12 @@ class PredictOrder:
     out: Path
     cache: Path
     least_confidence: float
+    encoders: Path
 
     @property
     def readable(self) -> tuple[Path, ...]:
         """Return the files and folders that the process may read."""
-        return (self.model, *roots(self.audio))
+        return (self.model, *encoder_files(self.encoders), *roots(self.audio))
 
     @property
     def writable(self) -> tuple[Path, ...]:
@@ -102,16 +107,18 @@ class EvaluateOrder:
         model: folder of the adapted model.
         labels: list of the recordings.
         cache: where features are kept.
+        encoders: folder of public encoders.
     """
 
     model: Path
     labels: Path
     cache: Path
+    encoders: Path
 
     @property
     def readable(self) -> tuple[Path, ...]:
         """Return the files and folders that the process may read."""
-        return roots(self.labels)
+        return (*encoder_files(self.encoders), *roots(self.labels))
 
     @property
     def writable(self) -> tuple[Path, ...]:

@@ -89,6 +89,8 @@ def _files(model: AdaptedModel, normalizers: Mapping[str, Normalizer]) -> dict[s
     if ear is not None:
         networks = _side_by_side([to_arrays(network) for network in ear.networks])
         files[VOICES] = save(networks | asdict(ear.voices))
+    elif model.preparation.guessing:
+        files[VOICES] = save(_side_by_side([to_arrays(network) for network in model.preparation.guessing]))
     return files
 
 
@@ -112,7 +114,7 @@ def load_adapted(folder: Path) -> AdaptedModel:
             card=card,
             weights=_apart(tensors(WEIGHTS)),
             received_weights=tensors(SOURCE),
-            preparation=Preparation(normalizer=normalizer, ear=_load_ear(tensors, card, normalizer)),
+            preparation=_load_preparation(tensors, card, normalizer),
             unadapted=Preparation(normalizer=normalizers["unadapted"]),
             temperature=float(facts["temperature"]),
             provenance=facts["provenance"],
@@ -139,13 +141,16 @@ def _normalizer(statistics: Arrays, mode: str, speakers: list[str], trust: float
     return Normalizer(mode=mode, corpus=corpus, speakers=dict(zip(speakers, rest, strict=True)), trust=trust)
 
 
-def _load_ear(read: Callable[[str], Arrays], card: ModelCard, normalizer: Normalizer) -> Ear | None:
+def _load_preparation(read: Callable[[str], Arrays], card: ModelCard, normalizer: Normalizer) -> Preparation:
+    """Read what finds the voices of later utterances, where the model asks."""
     if normalizer.mode != "voice":
-        return None
+        return Preparation(normalizer=normalizer)
     tensors = read(VOICES)
+    if not normalizer.speakers:  # a speaker encoder hears them
+        return Preparation(normalizer=normalizer, guessing=tuple(card.build(weights) for weights in _apart(tensors)))
     voices = Voices(**{field.name: tensors.pop(field.name) for field in fields(Voices)})
     networks = tuple(card.build(weights) for weights in _apart(tensors))
-    return Ear(networks=networks, corpus=normalizer.by_corpus(), voices=voices)
+    return Preparation(normalizer=normalizer, ear=Ear(networks=networks, corpus=normalizer.by_corpus(), voices=voices))
 
 
 def _side_by_side(members: Sequence[Arrays]) -> Arrays:

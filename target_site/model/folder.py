@@ -113,6 +113,19 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return dict(facts)
 
 
+def arch_of(folder: Path) -> str:
+    """Return the architecture of an adapted model.
+
+    Raises:
+        UsageError: there is no finished adaptation in ``folder``.
+        ModelError: it is damaged or of another version.
+    """
+    try:
+        return str(read_facts(folder)["card"]["arch"])
+    except (KeyError, TypeError) as fault:
+        raise damaged(folder) from fault
+
+
 def damaged(folder: Path) -> ModelError:
     """Return the error for a model whose files do not fit together."""
     return ModelError(f"the adapted model in {folder} is damaged: adapt again from the bundle")

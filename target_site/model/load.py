@@ -5,16 +5,20 @@ This is the one place where the protocol's words become the core's.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from ecan_core.audio.frontend import FRONT_ENDS, FrontEnd
-from ecan_core.errors import ModelError, UsageError
+from ecan_core.audio.frontend import FrontEnd
+from ecan_core.encoders.front_end import front_end_named
+from ecan_core.errors import UsageError
 from ecan_core.model.architectures import architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays
 from ecan_core.normalization.voices import tells_voices_apart, voice_columns
+from protocol.bundle.architecture import PUBLIC_ENCODERS
 from protocol.bundle.trust import VerifiedBundle
+from protocol.encoders.store import place_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +35,19 @@ class ModelCard:
     normalization: str
     classes: tuple[str, ...]
 
-    def front_end(self) -> FrontEnd:
+    def front_end(self, encoders: Path = Path()) -> FrontEnd:
         """Return the front end that the network reads.
+
+        Args:
+            encoders: folder of public encoders; only what computes features needs it.
 
         Raises:
             ModelError: this version does not know it.
         """
-        name = architecture(self.arch).front_end
-        if name not in FRONT_ENDS:
-            raise ModelError(f"this version does not know the front end {name!r}; install a newer ecan-ser")
-        return FRONT_ENDS[name]
+        name, encoder = architecture(self.arch).front_end, PUBLIC_ENCODERS.get(self.arch)
+        if encoder is None:
+            return front_end_named(name)
+        return front_end_named(name, place_of(encoders, encoder), encoder.sha256)
 
     def build(self, weights: Mapping[str, np.ndarray]) -> Network:
         """Build a network with these weights."""

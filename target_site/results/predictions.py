@@ -54,9 +54,17 @@ class Predictions:
         write_segments(folder, segments_of(self.table, self.scores, self.uncertain, classes), classes)
 
 
-def score_table(networks: Sequence[Network], preparation: Preparation, table: FeatureTable) -> np.ndarray:
-    """Return the scores ``[N, C]`` of extracted utterances."""
-    speakers = [utterance.speaker for utterance in table.utterances]
+def score_table(
+    networks: Sequence[Network],
+    preparation: Preparation,
+    table: FeatureTable,
+    voices: Sequence[str | None] | None = None,
+) -> np.ndarray:
+    """Return the scores ``[N, C]`` of extracted utterances.
+
+    ``voices`` are those that a speaker encoder heard, where the model asks for them.
+    """
+    speakers = [utterance.speaker for utterance in table.utterances] if voices is None else voices
     return committee_scores(networks, preparation.inputs(table.features, speakers))
 
 

@@ -12,6 +12,7 @@ from ecan_core.adaptation.verdict import PANEL_SEED
 from ecan_core.command_line.console import Narrator
 from protocol.containment.walls import Containment
 from target_site.containment.orders import AdaptOrder
+from target_site.model.encoders import HEARD
 from target_site.tasks.conclude import conclude
 from target_site.tasks.resume import UnfinishedRun
 from target_site.tasks.task import Task, open_unchanged, prepare
@@ -55,7 +56,7 @@ def adapt(task: Task, plan: AdaptPlan, out: Path, what: str, narrator: Narrator)
         out,
         bundle=task.bundle,
         plan=plan,
-        mode=task.mode,
+        mode=task.mode if task.heard is None else f"{task.mode} {HEARD}",
         inputs=task.inputs,
     )
     total = num_epochs(task.mode, len(task.table), methods, plan.settings)
@@ -71,6 +72,7 @@ def adapt(task: Task, plan: AdaptPlan, out: Path, what: str, narrator: Narrator)
             seed=plan.seed,
             on_epoch=lambda record, _: tick(record.epoch, total),
             finished=finished,
+            heard=task.heard,
         )
 
 

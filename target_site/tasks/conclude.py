@@ -22,6 +22,7 @@ from protocol.inspection.leakage import in_words
 from protocol.inspection.listing import listed_rows
 from target_site.containment.orders import AdaptOrder
 from target_site.model.adapted import AdaptedModel, save_adapted
+from target_site.model.encoders import ESTIMATED, HEARD
 from target_site.model.folder import new_model
 from target_site.report.content import ReportContent, class_shares, shares_by_group
 from target_site.report.files import save_report
@@ -154,6 +155,7 @@ def _provenance(
         "threads": torch.get_num_threads(),
         "utterances": len(kept.scores),
         "normalization": kept.preparation.normalizer.mode,
+        "voices": HEARD if kept.preparation.guessing else ESTIMATED,
         "verdict": judgement.verdict.value,
         "reason": judgement.reason,
         "containment": containment.as_plain(),

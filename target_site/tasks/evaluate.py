@@ -28,6 +28,7 @@ from target_site.containment.orders import EvaluateOrder
 from target_site.model.adapted import load_adapted
 from target_site.report.files import save_evaluation
 from target_site.results.predictions import score_table
+from target_site.tasks.recordings import hear_voices
 
 INTERVAL_SEED = 0
 COVERAGES = (0.25, 0.5, 0.75, 1.0)
@@ -64,10 +65,11 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
     # All of the list is predicted, exactly as `predict` would, and only then the labels decide what is counted.
     utterances = list_utterances(labels).utterances
     with FeatureCache(order.cache) as cache, narrator.progress("features") as tick:
-        table = extract_features(utterances, model.card.front_end(), cache, on_progress=tick)
+        table = extract_features(utterances, model.card.front_end(order.encoders), cache, on_progress=tick)
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
-    after = soften(score_table(model.networks(), model.preparation, table), model.temperature)
+    voices = hear_voices(table.utterances, order.encoders, narrator) if model.preparation.guessing else None
+    after = soften(score_table(model.networks(), model.preparation, table, voices), model.temperature)
     before = score_table((model.received_network(),), model.unadapted, table)
     counted = [row for row, utterance in enumerate(table.utterances) if utterance.id in label_of]
     if not counted:

@@ -45,6 +45,11 @@ def carry_out(order: OnnxOrder, containment: Containment, narrator: Narrator) ->
     model = load_adapted(order.model)
     if not isinstance(model.received_network().encoder, StatisticsEncoder):
         raise ModelError("a model that reads frames cannot be written as ONNX; use `ecan-target predict`")
+    if model.preparation.guessing:
+        raise ModelError(
+            "a model whose voices a speaker encoder hears cannot be written as ONNX; adapt with --normalize corpus or "
+            "speaker, or use `ecan-target predict`"
+        )
     data = to_onnx(model)
     difference = largest_difference(model, data)
     if not difference <= TOLERANCE:

@@ -12,10 +12,12 @@ from ecan_core.model.weights import Arrays
 from ecan_core.normalization.normalize import require_speakers
 from ecan_core.normalization.voices import MIN_GUESSES, possible_mode
 from protocol.bundle.trust import VerifiedBundle
+from protocol.encoders.registry import CAMPPLUS
+from protocol.encoders.store import place_of
 from protocol.errors import Code, UnauthenticError
 from target_site.containment.orders import AdaptOrder
 from target_site.model.load import ModelCard, choose_normalization, model_card
-from target_site.tasks.recordings import read_utterances, say_ignored
+from target_site.tasks.recordings import hear_voices, read_utterances, say_ignored
 from target_site.trust.acceptance import open_accepted
 
 MIN_UTTERANCES = 8
@@ -32,6 +34,7 @@ class Task(NamedTuple):
         table: the target corpus as front-end outputs.
         inputs: digest of that table.
         mode: what its features are to be normalized by.
+        heard: the voice of each utterance as the speaker encoder hears it; None where it is not here or not asked.
     """
 
     bundle: bytes
@@ -40,6 +43,7 @@ class Task(NamedTuple):
     table: FeatureTable
     inputs: bytes
     mode: str
+    heard: list[str | None] | None = None
 
     def build(self) -> Network:
         """Build a fresh copy of the received network."""
@@ -47,7 +51,12 @@ class Task(NamedTuple):
 
     @property
     def speakers(self) -> list[str | None]:
-        """Return who speaks, row by row; None where unknown."""
+        """Return who speaks, row by row; None where unknown.
+
+        They are the voices where these were heard.
+        """
+        if self.heard is not None:
+            return self.heard
         return [utterance.speaker for utterance in self.table.utterances]
 
 
@@ -71,8 +80,9 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
     speakers = [utterance.speaker for utterance in listing.utterances]
     wanted = choose_normalization(card, order.normalization, speakers_known=any(speakers))
     require_speakers(wanted, speakers)
+    front_end = card.front_end(order.encoders)
     with FeatureCache(order.cache) as cache:
-        table = read_utterances(listing.utterances, card.front_end(), cache, parties=order.parties, narrator=narrator)
+        table = read_utterances(listing.utterances, front_end, cache, parties=order.parties, narrator=narrator)
     table = table.without_copies()
     if table.refusals:
         narrator.say(f"skipped unusable utterances: {table.skipped}")
@@ -86,4 +96,13 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
     if mode != wanted:
         narrator.say(f"fewer than {MIN_GUESSES} utterances tell no voices apart: normalizing by {mode}")
     narrator.say(f"{num_utterances} utterances, method {order.method}")
-    return Task(bundle=bundle.digest, card=card, weights=weights, table=table, inputs=table.digest(), mode=mode)
+    is_heard = mode == "voice" and order.method != "none" and place_of(order.encoders, CAMPPLUS).is_file()
+    return Task(
+        bundle=bundle.digest,
+        card=card,
+        weights=weights,
+        table=table,
+        inputs=table.digest(),
+        mode=mode,
+        heard=hear_voices(table.utterances, order.encoders, narrator) if is_heard else None,
+    )

@@ -35,6 +35,6 @@ def trained_network(seed: int = 0, normalization: str = "corpus") -> Network:
 def random_inputs(front_end: str, dim: int, *, count: int) -> Inputs:
     """Normally distributed inputs of the shape that a front end gives."""
     draw = np.random.default_rng(4)
-    if front_end == "stats-v1":
+    if front_end.startswith("stats-"):
         return inputs_of(list(draw.normal(0, 1, (count, dim))))
     return inputs_of([draw.normal(0, 1, (draw.integers(30, 90), dim)) for _ in range(count)])

@@ -8,12 +8,13 @@ import target_site.commands.model
 from ecan_core import labels
 from ecan_core.adaptation.registry import METHODS
 from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD, OFFERED
-from ecan_core.audio.frontend import FRONT_ENDS
+from ecan_core.encoders.front_end import WhisperFrontEnd, front_end_named
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import to_arrays
 from protocol.bundle import architecture, manifest, weights
 from protocol.bundle.form import ModelForm
+from source_site.training.front_end import NETWORKS
 from target_site.model.load import ModelCard
 from tests.ecan_core.blobs import random_inputs
 
@@ -24,7 +25,9 @@ def test_both_name_the_same_emotions_in_the_same_order():
 
 def test_both_know_the_same_architectures_and_front_ends():
     assert {arch.name: arch.front_end for arch in ARCHITECTURES.values()} == architecture.FRONT_ENDS
-    assert set(architecture.FRONT_ENDS.values()) <= FRONT_ENDS.keys()
+    for arch, name in architecture.FRONT_ENDS.items():
+        assert front_end_named(name).name == name
+        assert (arch in architecture.PUBLIC_ENCODERS) == isinstance(front_end_named(name), WhisperFrontEnd)
 
 
 def test_the_command_lines_offer_exactly_what_there_is():
@@ -33,7 +36,9 @@ def test_the_command_lines_offer_exactly_what_there_is():
         {option.name: option for option in command.params}
         for command in (source_site.commands.training.train, target_site.commands.model.adapt)
     )
-    assert set(train["encoder"].type.choices) == ARCHITECTURES.keys()
+    chosen = {NETWORKS[name] for name in train["front_end"].type.choices if name != "auto"}
+    assert chosen | set(train["encoder"].type.choices) == ARCHITECTURES.keys()
+    assert all(ARCHITECTURES[network].front_end == name for name, network in NETWORKS.items())
     assert tuple(train["normalize"].type.choices) == architecture.NORMALIZATIONS
     assert tuple(adapt["normalize"].type.choices) == (*architecture.NORMALIZATIONS, "voice")
     assert tuple(adapt["method"].type.choices) == (*COMMITTEES, *METHODS)
@@ -45,7 +50,7 @@ def test_the_command_lines_offer_exactly_what_there_is():
 @pytest.mark.parametrize("normalization", architecture.NORMALIZATIONS)
 @pytest.mark.parametrize("num_classes", [2, 6, 12])
 def test_a_network_crosses_and_answers_as_before(arch, normalization, num_classes):
-    front_end = FRONT_ENDS[arch.front_end]
+    front_end = front_end_named(arch.front_end)
     network = build_network(arch, input_dim=front_end.dim, num_classes=num_classes, normalization=normalization, seed=1)
     sent = to_arrays(network)
     shapes = architecture.model_shapes(ModelForm(arch.name, num_classes, normalization))

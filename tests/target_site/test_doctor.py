@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from protocol.encoders.registry import WHISPER
+from protocol.encoders.store import place_of
 from protocol.identity.identities import Identity, Role, create_identity, private_pem
 from protocol.identity.key_files import write_identity
 from target_site.trust.state import STATE_FILE, create_trust_state
@@ -67,6 +69,7 @@ def test_a_site_without_faults_is_told_so(keys, tmp_path):
         "sound libraries",
         "kernel",
         "disk",
+        "public encoders",
         "keys",
         "clock",
         "revocation lists",
@@ -100,6 +103,21 @@ def test_a_broken_sound_library_is_named(tmp_path):
     assert check == "sound libraries"
     assert "libsndfile.so.1" in said
     assert "reinstall" in said
+
+
+def test_a_missing_encoder_is_a_note_that_says_how_to_get_it(tmp_path):
+    run = doctor("--encoders", tmp_path)
+    (finding,) = (one for one in json.loads(run.stdout)["findings"] if one["check"] == "public encoders")
+    assert (run.returncode, finding["state"]) == (0, "note")
+    assert "whisper-tiny.en (front end stats-whisper-v1)" in finding["said"]
+    assert "ecan-target encoder fetch" in finding["fix"]
+
+
+def test_an_altered_encoder_is_a_fault(tmp_path):
+    place_of(tmp_path, WHISPER).write_bytes(b"something else")
+    check, said, code = fault(doctor("--encoders", tmp_path))
+    assert (check, code) == ("public encoders", 11)
+    assert "not the public encoder whisper-tiny.en" in said
 
 
 def test_a_kernel_without_walls_is_named():

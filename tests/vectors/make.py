@@ -1,14 +1,13 @@
-"""Make the golden vectors (v2-statements.json): run once, committed, and verified for ever.
+"""Make the golden vectors (v2-whisper.json): run once, committed, and verified for ever.
 
-v1.json and v2.json were made by the same file in its time. The bundles of v1.json are refused by now, its other files
-hold, though a succession of its version is not written any more.
+v1.json, v2.json and v2-statements.json were made by the same file in its time. The bundles of v1.json are refused by
+now, its other files hold, though a succession of its version is not written any more.
 
 Keys are fixed and known to everybody, models are grown from a hash: nothing here was ever trained or secret. The
 weights of a bundle are not kept but grown again; their SHA-256 is. A vector that was published is never changed, so
 this refuses to overwrite the file.
 """
 
-import base64
 import functools
 import hashlib
 import json
@@ -34,11 +33,13 @@ from protocol.statements.succession import sign_succession
 FILE = Path(__file__).parent / "v2.json"
 OLD_FILE = Path(__file__).parent / "v1.json"
 STATEMENTS_FILE = Path(__file__).parent / "v2-statements.json"
+WHISPER_FILE = Path(__file__).parent / "v2-whisper.json"
 TODAY = 20_500
 GRANT = bytes(range(16))
 MODELS = {
     "mlp": ("mlp-stats-v1", ("anger", "happiness", "neutral", "sadness"), "speaker"),
     "tdnn": ("tdnn-frames-v1", ("fear", "surprise"), "none"),
+    "whisper": ("mlp-stats-whisper-v1", ("anger", "happiness", "neutral", "sadness"), "corpus"),
 }
 AUDITS = {
     "mlp": AuditFields(
@@ -54,6 +55,7 @@ AUDITS = {
         unit="speaker",
     ),
     "tdnn": AuditFields(),
+    "whisper": AuditFields(),
 }
 
 
@@ -151,8 +153,6 @@ REVOCATIONS = Revocations(
     keys=frozenset({AUDIENCE}),
 )
 OVERRIDE_FIELDS = Override(weights_sha256=hashlib.sha256(b"weights").digest(), tier=2, day=TODAY)
-NEW_STATEMENTS = ("succession-2",)
-"""Those that neither v1.json nor v2.json has."""
 
 
 def make_repeatable() -> dict[str, bytes]:
@@ -170,21 +170,33 @@ def make_repeatable() -> dict[str, bytes]:
 
 
 def vectors() -> dict[str, Any]:
-    """All that holds today: the bundles of v2.json, and the other files of both."""
+    """All that holds today: the bundles of v2.json and of v2-whisper.json, and the other files of all."""
     old, new, added = (json.loads(file.read_text()) for file in (OLD_FILE, FILE, STATEMENTS_FILE))
-    return {**old, **new, "statements": old["statements"] | new["statements"] | added["statements"]}
+    bundles = new["bundles"] | json.loads(WHISPER_FILE.read_text())["bundles"]
+    statements = old["statements"] | new["statements"] | added["statements"]
+    return {**old, **new, "bundles": bundles, "statements": statements}
 
 
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+def keep_bundle(name: str) -> dict[str, str]:
+    """A bundle without its weights, which are grown again, and what it says."""
+    data = make_bundle(name)
+    parts = frame.split(data)
+    envelope = bytes(parts.envelope)
+    return {
+        "head": data[: data.index(envelope)].hex(),
+        "envelope": envelope.decode(),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "weights_sha256": hashlib.sha256(grow_weights(name)).hexdigest(),
+        "manifest": signing.parse_envelope(envelope).payload.decode(),
+    }
 
 
 def main() -> None:
-    vectors = {"statements": {name: _text(make_repeatable()[name]) for name in NEW_STATEMENTS}}
-    with STATEMENTS_FILE.open("x") as file:
+    vectors = {"bundles": {"whisper": keep_bundle("whisper")}}
+    with WHISPER_FILE.open("x") as file:
         json.dump(vectors, file, indent=1)
         file.write("\n")
-    print(STATEMENTS_FILE, STATEMENTS_FILE.stat().st_size, "bytes")
+    print(WHISPER_FILE, WHISPER_FILE.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,13 @@ from itertools import pairwise
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-WIDTHS = {"stats-v1": 423, "frames-v1": 68}
-FRONT_ENDS = {"mlp-stats-v1": "stats-v1", "tdnn-frames-v1": "frames-v1"}
+WIDTHS = {"stats-v1": 423, "frames-v1": 68, "stats-whisper-v1": 1191}
+FRONT_ENDS = {
+    "mlp-stats-v1": "stats-v1",
+    "tdnn-frames-v1": "frames-v1",
+    "mlp-stats-whisper-v1": "stats-whisper-v1",
+}
+UNITS = {"mlp-stats-v1": 256, "mlp-stats-whisper-v1": 96}
 NORMS = ("none", "corpus", "speaker")
 MANIFEST_TYPE = "application/vnd.ecan.manifest.v2+json"
 
@@ -349,8 +354,8 @@ def check_policy(manifest: dict[str, int | str], site: Site) -> None:
 def network(arch: str, classes: int) -> list[tuple[str, int, tuple[int, ...], int]]:
     """Layers as (name, units, shape of a row, columns per unit in the next layer)."""
     width = WIDTHS[FRONT_ENDS[arch]]
-    if arch == "mlp-stats-v1":
-        encoder = [("encoder.0", 256, (width,), 1)]
+    if arch in UNITS:
+        encoder = [("encoder.0", UNITS[arch], (width,), 1)]
     else:
         encoder = [
             ("encoder.0", 128, (width, 5), 1),

@@ -2,6 +2,7 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
 from ecan_core.adaptation.settings import MEMBERS, AdaptSettings, members_of
 from ecan_core.adaptation.site import adapt_site, num_epochs
@@ -44,6 +45,18 @@ def test_estimated_voices_come_near_to_known_speakers(by_corpus, by_speaker):
     speaker = accuracy(adapted(by_speaker, place, "speaker"), place)
     assert corpus < speaker - 0.05
     assert voice > corpus + 0.5 * (speaker - corpus)
+
+
+def test_voices_that_were_heard_take_the_place_of_estimated_ones(by_corpus):
+    place = town(3)
+    corpus, heard = adapted(by_corpus, place, "corpus"), adapted(by_corpus, place, "voice", heard=place.speakers)
+    assert heard.preparation.ear is None
+    assert heard.preparation.normalizer.speakers == {}  # nothing is kept of a voice
+    assert accuracy(heard, place) > accuracy(corpus, place) + 0.03
+    renamed = [f"other {name}" for name in place.speakers]
+    first, again = (heard.preparation.inputs(place.features, names) for names in (place.speakers, renamed))
+    rows = torch.arange(len(place.features))
+    torch.testing.assert_close(first.batch(rows), again.batch(rows), rtol=0, atol=0)
 
 
 def test_speakers_of_one_mood_each_do_no_harm(by_speaker):

@@ -7,12 +7,15 @@ from protocol.bundle.architecture import (
     FRAME_DIM,
     FRONT_ENDS,
     NORMALIZATIONS,
+    PUBLIC_ENCODERS,
     STATISTICS_DIM,
+    WHISPER_DIM,
     layers,
     model_shapes,
     tensor_specs,
 )
 from protocol.bundle.form import ModelForm
+from protocol.encoders.registry import ENCODERS, WHISPER
 from protocol.errors import MalformedError
 from tests.protocol.samples import says_what_to_do
 
@@ -25,6 +28,32 @@ def test_the_statistics_network_has_these_tensors() -> None:
         "bottleneck.bias": (128,),
         "head.weight": (5, 128),
         "head.bias": (5,),
+    }
+
+
+def test_the_network_on_a_public_encoder_is_no_larger_than_the_one_on_statistics() -> None:
+    shapes = model_shapes(ModelForm("mlp-stats-whisper-v1", 5, "corpus"))
+    assert shapes["encoder.0.weight"] == (96, STATISTICS_DIM + WHISPER_DIM)
+    assert shapes["bottleneck.weight"] == (128, 96)
+
+    def size(arch: str) -> int:
+        return sum(spec.num_bytes for spec in tensor_specs(ModelForm(arch, 5, "corpus")))
+
+    assert size("mlp-stats-whisper-v1") < size("mlp-stats-v1") < WHISPER.num_bytes / 60
+
+
+def test_an_architecture_fixes_the_one_public_encoder_that_it_is_read_by() -> None:
+    assert PUBLIC_ENCODERS == {"mlp-stats-whisper-v1": WHISPER}
+    assert WHISPER is ENCODERS["whisper-tiny.en"]
+    assert WHISPER.sha256 == "2b8c09a0cb9b5a163f8c3dcb7d5b90bcaaca22fbc0e5c49f8f38926c2196ca60"
+
+
+@pytest.mark.parametrize("arch", PUBLIC_ENCODERS)
+def test_nothing_of_the_encoder_has_a_name_in_a_bundle(arch: str) -> None:
+    names = {spec.name for spec in tensor_specs(ModelForm(arch, 12, "none"))}
+    assert {name.split(".")[0] for name in names} == {"input", "encoder", "bottleneck", "head"}
+    assert {name for name in names if name.startswith("encoder.")} == {
+        f"encoder.0.{part}" for part in ("weight", "bias", "exponent")
     }
 
 

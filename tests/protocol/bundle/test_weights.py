@@ -12,7 +12,6 @@ from protocol.bundle.architecture import (
     ARCHITECTURES,
     FRAME_DIM,
     NORMALIZATIONS,
-    STATISTICS_DIM,
     Layer,
     input_scalings,
     layers,
@@ -41,7 +40,7 @@ def forward(tensors: Arrays, arch: str, num_classes: int, inputs: Array) -> Arra
 
 
 def random_input(arch: str) -> Array:
-    shape = (STATISTICS_DIM,) if arch == "mlp-stats-v1" else (FRAME_DIM, 30)
+    shape = (FRAME_DIM, 30) if arch == "tdnn-frames-v1" else (layers(arch, 4)[0].inputs,)
     return np.random.default_rng(1).normal(size=shape)
 
 
