@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-encoders bench-together bench-tables bench-protocol fuzz clean
+.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -64,9 +64,6 @@ bench-leakage: $(READY) ## what models remember, by how they were trained (an ho
 
 bench-federation: $(READY) ## pooled, federated and alone on a corpus that no site has (20 minutes)
 	$(BIN)/python -m benchmarks.federation --corpora $(CORPORA)
-
-bench-encoders: $(READY) ## what public encoders add, in process (`ecan-source encoder fetch` first; 30 minutes)
-	$(BIN)/python -m benchmarks.encoders --corpora $(CORPORA)
 
 bench-together: $(READY) ## three sites of a target corpus, alone and together (20 minutes)
 	$(BIN)/python -m benchmarks.together --corpora $(CORPORA)

@@ -29,15 +29,16 @@ from ecan_core.adaptation.registry import SCORING_METHODS
 from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, members_of
 from ecan_core.adaptation.site import adapt_site
 from ecan_core.adaptation.verdict import Verdict, estimated_gain, estimated_gain_of_panel, judge
-from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.corpora import read_corpus
 from ecan_core.corpora.recipes import LAYOUTS
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
 from ecan_core.data.inputs import inputs_of
 from ecan_core.data.labeled import Corpus
+from ecan_core.encoders.front_end import front_end_named
+from ecan_core.encoders.voices import VoiceFrontEnd, group_voices
 from ecan_core.labels import check_classes
-from ecan_core.model.architectures import ARCHITECTURES, build_network
+from ecan_core.model.architectures import ARCHITECTURES, architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import to_arrays
@@ -45,13 +46,16 @@ from ecan_core.normalization.normalize import fit_normalizer
 from ecan_core.normalization.voices import possible_mode
 from ecan_core.training.metrics import calibration_error, confusion, uar, war
 from ecan_core.training.train import TrainSettings, train
+from ecan_core.utterance import Utterance
 from protocol.bundle import weights
 from protocol.bundle.form import ModelForm
+from protocol.encoders.registry import CAMPPLUS
+from protocol.encoders.store import default_folder, place_of
+from source_site.training.front_end import NETWORKS, choose_network, front_end_of
 from target_site.model.load import ModelCard
 
 SOURCE_NORMALIZATION = {"speaker": "speaker", "corpus": "corpus", "voice": "corpus"}
 """How the source normalizes, by how the target does."""
-ARCHITECTURE = ARCHITECTURES["mlp"]
 PRODUCT = "product"
 """The default method as the product runs it, by a committee; it is also the panel that judges all others."""
 SINGLE_SEED = 1000
@@ -63,10 +67,11 @@ Result = TypeVar("Result")
 
 
 class Site(NamedTuple):
-    """What an adaptation may know: N front-end outputs and who speaks. There is no field for a label."""
+    """What an adaptation may know: N front-end outputs, who speaks, whose voice is heard. No field holds a label."""
 
     features: tuple[np.ndarray, ...]
     speakers: tuple[str | None, ...]
+    heard: tuple[str, ...] | None = None
 
 
 class Answers:
@@ -94,12 +99,23 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledSpeech:
-    """A corpus as front-end outputs, speakers and labels, row by row."""
+    """A corpus as front-end outputs, speakers and labels, row by row.
+
+    Attributes:
+        name: of the corpus.
+        features: N front-end outputs.
+        speakers: who speaks, None where unknown.
+        labels: the true emotions.
+        network: short name of the network that reads such features.
+        heard: whose voice a speaker encoder hears; None where there is none, and voices are estimated.
+    """
 
     name: str
     features: tuple[np.ndarray, ...]
     speakers: tuple[str | None, ...]
     labels: tuple[str, ...]
+    network: str = "mlp"
+    heard: tuple[str, ...] | None = None
 
     def take(self, rows: Iterable[int]) -> "LabeledSpeech":
         """These rows alone."""
@@ -109,6 +125,7 @@ class LabeledSpeech:
             features=tuple(self.features[row] for row in rows),
             speakers=tuple(self.speakers[row] for row in rows),
             labels=tuple(self.labels[row] for row in rows),
+            heard=None if self.heard is None else tuple(self.heard[row] for row in rows),
         )
 
     def restrict(self, classes: Sequence[str]) -> "LabeledSpeech":
@@ -121,7 +138,7 @@ class LabeledSpeech:
 
     def split(self, classes: Sequence[str]) -> tuple[Site, Answers]:
         """What an adaptation is given, and what it is not."""
-        return Site(self.features, self.speakers), Answers(self.indices(classes), len(classes))
+        return Site(self.features, self.speakers, self.heard), Answers(self.indices(classes), len(classes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,14 +186,20 @@ class SourceModel(NamedTuple):
         """A fresh copy."""
         return self.card.build(self.weights)
 
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What each number of an utterance is."""
+        return front_end_named(architecture(self.card.arch).front_end).feature_names
+
 
 def train_source(job: Job) -> SourceModel:
     """Train on the whole source corpus as `ecan-source train` does, and put the weights on the grid of a bundle."""
-    source, form = job.source, ModelForm(ARCHITECTURE.name, len(job.classes), job.normalization)
+    source, arch = job.source, ARCHITECTURES[job.source.network]
+    form = ModelForm(arch.name, len(job.classes), job.normalization)
     normalizer = fit_normalizer(job.normalization, source.features, source.speakers)
     inputs = inputs_of(normalizer.apply(source.features, source.speakers))
     network = build_network(
-        ARCHITECTURE,
+        arch,
         input_dim=source.features[0].shape[-1],
         num_classes=len(job.classes),
         normalization=job.normalization,
@@ -185,7 +208,7 @@ def train_source(job: Job) -> SourceModel:
     settings = TrainSettings() if job.epochs is None else TrainSettings(epochs=job.epochs)
     train(network, inputs, torch.from_numpy(source.indices(job.classes)), settings, seed=job.seed)
     crossed = weights.dequantize(weights.unpack(weights.pack(to_arrays(network), form), form), form)
-    return SourceModel(ModelCard(arch=ARCHITECTURE.name, normalization=job.normalization, classes=job.classes), crossed)
+    return SourceModel(ModelCard(arch=arch.name, normalization=job.normalization, classes=job.classes), crossed)
 
 
 class Outcome(NamedTuple):
@@ -217,26 +240,27 @@ def adapt_to(
 ) -> Outcome:
     """Adapt as `ecan-target adapt` does, without the shell around it: the product, or one network by one method."""
     methods = members_of(DEFAULT_METHOD) if method is None else (method,)
-    heard: list[np.ndarray] = []
+    after_epochs: list[np.ndarray] = []
     started = time.monotonic()
     adapted = adapt_site(
         model.build,
         site.features,
         site.speakers,
-        FRONT_ENDS[ARCHITECTURE.front_end].feature_names,
+        model.feature_names,
         mode=possible_mode(mode, len(site.features)),
         methods=("none",) if method in SCORING_METHODS else methods,
         settings=settings,
         seed=seed,
-        on_epoch=lambda _, scores: heard.append(scores),
+        on_epoch=lambda _, scores: after_epochs.append(scores),
+        heard=site.heard,
     )
-    inputs = adapted.unadapted.inputs(*site)
+    inputs = adapted.unadapted.inputs(site.features, site.speakers)
     scores, of_members = adapted.scores, tuple(member.scores for member in adapted.members)
     if method is not None and method in SCORING_METHODS:
         scores = SCORING_METHODS[method](model.build(), inputs, settings, seed=seed).scores
         of_members = (scores,)
     seconds = time.monotonic() - started
-    epochs = committee_epochs(heard, len(methods), len(adapted.members[0].records))
+    epochs = committee_epochs(after_epochs, len(methods), len(adapted.members[0].records))
     return Outcome(predict_scores(model.build(), inputs), scores, of_members, epochs, seconds)
 
 
@@ -292,6 +316,10 @@ def benchmark_parser(name: str, description: str | None, *, seeds: int) -> argpa
     """The options that the benchmarks in process share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--corpora", type=Path, default=ROOT.parent / "shared" / "corpora")
+    parser.add_argument(
+        "--front-end", choices=("auto", *NETWORKS), default="auto", help="as of `ecan-source train`; default: auto"
+    )
+    parser.add_argument("--encoders", type=Path, default=default_folder(), help="folder of public encoders")
     parser.add_argument("--pair", action="append", help="such as emodb-nemo; may be repeated; default: all")
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--epochs", type=int, help="in place of the product's, to try the benchmark out")
@@ -300,6 +328,34 @@ def benchmark_parser(name: str, description: str | None, *, seeds: int) -> argpa
     parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.jsonl")
     parser.add_argument("--table", action="store_true", help="only rewrite the documents' tables from --out")
     return parser
+
+
+class Hearing(NamedTuple):
+    """How a corpus is heard: by the front end of a network, and with a speaker encoder beside Whisper.
+
+    Attributes:
+        network: short name of the network.
+        encoders: folder of the public encoders.
+    """
+
+    network: str
+    encoders: Path
+
+    @property
+    def speaker_encoder(self) -> VoiceFrontEnd | None:
+        """The encoder that hears voices; the front end of before has the estimate of before beside it."""
+        path = place_of(self.encoders, CAMPPLUS)
+        if self.network == NETWORKS["stats-v1"] or not path.exists():
+            return None
+        return VoiceFrontEnd(path=path, encoder_sha256=CAMPPLUS.sha256)
+
+
+def hearing_of(arguments: argparse.Namespace) -> Hearing:
+    """What the options ask for."""
+    network, lost = choose_network("mlp", arguments.front_end, arguments.encoders)
+    if lost:
+        print(lost, file=sys.stderr)
+    return Hearing(network, arguments.encoders)
 
 
 @contextmanager
@@ -327,8 +383,9 @@ def load(arguments: argparse.Namespace) -> dict[str, LabeledSpeech]:
     """The corpora that the wanted pairs need, by name."""
     corpora = find_corpora(arguments.corpora)
     names = {name for pair in ordered_pairs(corpora, arguments.pair) for name in pair}
+    hearing = hearing_of(arguments)
     with cache_folder(arguments.cache) as cache:
-        return {name: extract(corpora[name], cache / f"{name}.cache") for name in corpora if name in names}
+        return {name: extract(corpora[name], hearing, cache / f"{name}.cache") for name in corpora if name in names}
 
 
 def ordered_pairs(names: Iterable[str], wanted: Sequence[str] | None) -> list[tuple[str, str]]:
@@ -336,17 +393,31 @@ def ordered_pairs(names: Iterable[str], wanted: Sequence[str] | None) -> list[tu
     return [pair for pair in permutations(names, 2) if not wanted or "-".join(pair) in wanted]
 
 
-def extract(corpus: Corpus, cache_path: Path) -> LabeledSpeech:
+def extract(corpus: Corpus, hearing: Hearing, cache_path: Path) -> LabeledSpeech:
     """The features of a corpus, computed once; utterances that the front end refuses are left out."""
+    front_end = front_end_of(ARCHITECTURES[hearing.network], hearing.encoders)
     with FeatureCache(cache_path) as cache:
-        table = extract_features(corpus.without_labels(), FRONT_ENDS[ARCHITECTURE.front_end], cache)
+        table = extract_features(corpus.without_labels(), front_end, cache)
+    encoder = hearing.speaker_encoder
+    voices = None if encoder is None else heard_voices(table.utterances, encoder, cache_path.with_suffix(".voices"))
     label_of = {item.utterance.id: item.label for item in corpus.utterances}
     return LabeledSpeech(
         name=corpus.name,
         features=table.features,
         speakers=tuple(utterance.speaker for utterance in table.utterances),
         labels=tuple(label_of[utterance.id] for utterance in table.utterances),
+        network=hearing.network,
+        heard=voices,
     )
+
+
+def heard_voices(utterances: Sequence[Utterance], encoder: VoiceFrontEnd, kept: Path) -> tuple[str, ...]:
+    """The voice of each utterance; its name alone is kept in a file, and no embedding."""
+    if kept.exists():
+        return tuple(json.loads(kept.read_text()))
+    found = group_voices(extract_features(utterances, encoder).matrix, seed=0).found
+    kept.write_text(json.dumps(found))
+    return found
 
 
 def classes_of(source: LabeledSpeech, target: LabeledSpeech) -> tuple[str, ...]:

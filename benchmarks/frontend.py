@@ -1,4 +1,4 @@
-"""How fast a core hears: the front end `stats-v1` on synthetic speech and on real corpora, whole and part by part.
+"""How fast a core hears: `stats-v1`, whole and part by part, and the public encoders beside it.
 
 Decoding is not counted, nor is the first utterance, which loads what loads late. Times are CPU times of one thread and
 the least of several rounds, since other work on a machine can only add to them. Appends one JSON line per kind of
@@ -26,6 +26,14 @@ from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.audio.statistics import FAMILIES, utterance_statistics
 from ecan_core.audio.statistics.tally import Tally
 from ecan_core.data.folders import AUDIO_SUFFIXES
+from ecan_core.encoders import campplus
+from ecan_core.encoders.campplus import CamPlusPlus
+from ecan_core.encoders.front_end import load_whisper
+from ecan_core.encoders.voices import embed_voices
+from ecan_core.encoders.weights import read_weights
+from ecan_core.runtime.threads import one_thread
+from protocol.encoders.registry import CAMPPLUS, ENCODERS, WHISPER
+from protocol.encoders.store import default_folder, place_of
 
 Sound = npt.NDArray[np.float32]
 
@@ -40,11 +48,13 @@ def main() -> None:
     parser.add_argument("--corpora", type=Path, default=ROOT.parent / "shared" / "corpora")
     parser.add_argument("--utterances", type=int, default=100, help="of each kind of speech")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--encoders", type=Path, default=default_folder(), help="folder of public encoders")
     parser.add_argument("--out", type=Path, default=RESULTS / "frontend.jsonl")
     parser.add_argument("--doc", action="store_true", help="write the table into docs/benchmarks.md")
     arguments = parser.parse_args()
     for name, sounds in speech(arguments.corpora, arguments.utterances):
-        record(arguments.out, {"speech": name} | measure(sounds, arguments.rounds))
+        row = {"speech": name} | measure(sounds, arguments.rounds)
+        record(arguments.out, row | measure_encoders(sounds, arguments.encoders, arguments.rounds))
     if arguments.doc:
         write_section(ROOT / "docs" / "benchmarks.md", "frontend", table())
 
@@ -84,6 +94,21 @@ def measure(sounds: Sequence[Sound], rounds: int) -> dict[str, Any]:
     }
 
 
+def measure_encoders(sounds: Sequence[Sound], folder: Path, rounds: int) -> dict[str, Any]:
+    """Times each encoder at hand, in CPU seconds that an hour of speech takes."""
+    works: dict[str, Callable[[], object]] = {}
+    if (path := place_of(folder, WHISPER)).exists():
+        whisper = load_whisper(path, WHISPER.sha256)
+        works[WHISPER.id] = lambda: [whisper.embed([sound]) for sound in sounds]
+    if (path := place_of(folder, CAMPPLUS)).exists():
+        speaker = CamPlusPlus(read_weights(path, CAMPPLUS.sha256, campplus.tensor_shapes()))
+        works[CAMPPLUS.id] = lambda: embed_voices(speaker, sounds)
+    hours = sum(map(len, sounds)) / SAMPLE_RATE / 3600
+    with one_thread():
+        times = {name: min(seconds(work) for _ in range(rounds)) for name, work in works.items()}
+    return {"encoder_s_per_hour": {name: round(least_s / hours, 1) for name, least_s in times.items()}}
+
+
 def time_parts(sounds: Sequence[Sound]) -> dict[str, float]:
     """CPU seconds that each curve and each family takes over all sounds."""
     times: dict[str, float] = defaultdict(float)
@@ -116,16 +141,20 @@ def table() -> str:
             f"{line['seconds'] / line['utterances']:.1f}",
             f"{line['ms_per_utterance']:.1f}",
             f"{line['times_real_time']}",
+            f"{3600 / line['times_real_time']:.1f}",
+            *(f"{line['encoder_s_per_hour'].get(name, '-')}" for name in ENCODERS),
         ]
         for line in lines
     ]
     parts = [[part, *(f"{line['ms_per_second'][part]:.2f}" for line in lines)] for part in lines[0]["ms_per_second"]]
     head = ["speech", "utterances", "seconds each", "CPU ms each", "times real time"]
+    head += [f"CPU s per hour, {name}" for name in ("stats-v1", *ENCODERS)]
     return "\n\n".join(
         [
             markdown(head, speeds, words=1),
             markdown(["CPU ms per second of speech", *names], parts, words=1),
-            f"One core, `stats-v1`, without decoding. Commit {lines[0]['commit']}, {lines[0]['day']}, "
+            "One core, without decoding; the parts are those of `stats-v1`, and what an encoder takes comes on top. "
+            f"Commit {lines[0]['commit']}, {lines[0]['day']}, "
             f"{lines[0]['machine']}.",
         ]
     )

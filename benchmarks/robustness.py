@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.arena import (
     PRODUCT,
+    Hearing,
     Job,
     LabeledSpeech,
     Row,
@@ -24,6 +25,7 @@ from benchmarks.arena import (
     extract,
     figures,
     find_corpora,
+    hearing_of,
     load,
     make_jobs,
     run_jobs,
@@ -62,9 +64,9 @@ def main() -> None:
     with cache_folder(arguments.cache) as cache:
         arguments.cache = cache
         speech = load(arguments)
-        corpora = find_corpora(arguments.corpora)
+        corpora, hearing = find_corpora(arguments.corpora), hearing_of(arguments)
         degraded = {
-            name: {kind: degrade(corpora[name], kind, cache / f"{name}-{kind}.cache") for kind in DEGRADATIONS}
+            name: {kind: degrade(corpora[name], kind, hearing, cache / f"{name}-{kind}.cache") for kind in DEGRADATIONS}
             for name in speech
         }
     jobs = [
@@ -179,7 +181,7 @@ DEGRADATIONS: dict[str, Degradation] = {
 }
 
 
-def degrade(corpus: Corpus, kind: str, cache_path: Path) -> LabeledSpeech:
+def degrade(corpus: Corpus, kind: str, hearing: Hearing, cache_path: Path) -> LabeledSpeech:
     """The features of a corpus under a degradation, by way of files and the ordinary extraction.
 
     The files go again, the features stay in the cache: equal files are found there by their hash.
@@ -194,7 +196,7 @@ def degrade(corpus: Corpus, kind: str, cache_path: Path) -> LabeledSpeech:
             write_wav(path, DEGRADATIONS[kind](resample(sound, WORK_RATE), rng))
             bare = replace(utterance, path=path, channel=None, start_s=None, end_s=None)
             heard.append(LabeledUtterance(utterance=bare, label=item.label))
-        return extract(replace(corpus, utterances=tuple(heard)), cache_path)
+        return extract(replace(corpus, utterances=tuple(heard)), hearing, cache_path)
 
 
 def write_wav(path: Path, sound: Waveform) -> None:

@@ -12,7 +12,6 @@ from copy import deepcopy
 import numpy as np
 
 from benchmarks.arena import (
-    ARCHITECTURE,
     Answers,
     Job,
     Row,
@@ -29,7 +28,6 @@ from benchmarks.tables import distinct, markdown, mean, over_seeds, pick, proven
 from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, members_of
 from ecan_core.adaptation.shared import change_weights, update_of_site
 from ecan_core.adaptation.site import SiteAdaptation, adapt_site
-from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.data.inputs import Inputs
 from ecan_core.model.network import Network
 from ecan_core.model.predict import predict_scores
@@ -59,11 +57,11 @@ def run_job(job: Job) -> list[Row]:
     rows = []
     for mode in (mode for mode in job.modes if mode in MODES):
         alone = [adapt_alone(model, site, mode, job.seed) for site in sites]
-        inputs = [one.preparation.inputs(*site) for one, site in zip(alone, sites, strict=True)]
+        inputs = [one.preparation.inputs(site.features, site.speakers) for one, site in zip(alone, sites, strict=True)]
         common, lengths = adapt_together(model, inputs, TogetherPlan(seed=job.seed))
         scores = {
             "received": [
-                predict_scores(model.build(), one.unadapted.inputs(*site))
+                predict_scores(model.build(), one.unadapted.inputs(site.features, site.speakers))
                 for one, site in zip(alone, sites, strict=True)
             ],
             "alone": [one.scores for one in alone],
@@ -91,7 +89,7 @@ def adapt_alone(model: SourceModel, site: Site, mode: str, seed: int) -> SiteAda
         model.build,
         site.features,
         site.speakers,
-        FRONT_ENDS[ARCHITECTURE.front_end].feature_names,
+        model.feature_names,
         mode=possible_mode(mode, len(site.features)),
         methods=members_of(DEFAULT_METHOD),
         settings=AdaptSettings(),
