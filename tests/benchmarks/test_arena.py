@@ -49,7 +49,7 @@ def job(normalization, num=24, classes=("anger", "fear", "sadness")):
 
 def test_an_adaptation_is_given_nothing_that_holds_a_label():
     site, answers = speech().split(("anger", "fear", "sadness"))
-    assert site._fields == ("features", "speakers")
+    assert site._fields == ("features", "speakers", "heard")
     asked = [name for name in dir(answers) if not name.startswith("_")]
     assert asked == ["accuracy", "among", "calibration_error", "uar"]
 
