@@ -25,6 +25,7 @@ import torch
 
 from benchmarks.classes import CLASSES
 from benchmarks.record import RESULTS, ROOT, circumstances
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.registry import SCORING_METHODS
 from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, members_of
 from ecan_core.adaptation.site import adapt_site
@@ -91,6 +92,10 @@ class Answers:
     def calibration_error(self, scores: np.ndarray) -> float:
         """How far the confidence of scores ``[N, C]`` lies from the share of right answers."""
         return calibration_error(self._classes, scores)
+
+    def of(self, rows: np.ndarray) -> GivenLabels:
+        """What a person who labels these rows writes down."""
+        return GivenLabels(rows=rows, classes=self._classes[rows])
 
     def among(self, chosen: np.ndarray) -> "Answers":
         """Of some utterances alone, bool ``[N]``."""
@@ -237,6 +242,7 @@ def adapt_to(
     settings: AdaptSettings,
     seed: int,
     method: str | None = None,
+    given: GivenLabels | None = None,
 ) -> Outcome:
     """Adapt as `ecan-target adapt` does, without the shell around it: the product, or one network by one method."""
     methods = members_of(DEFAULT_METHOD) if method is None else (method,)
@@ -253,6 +259,7 @@ def adapt_to(
         seed=seed,
         on_epoch=lambda _, scores: after_epochs.append(scores),
         heard=site.heard,
+        given=given,
     )
     inputs = adapted.unadapted.inputs(site.features, site.speakers)
     scores, of_members = adapted.scores, tuple(member.scores for member in adapted.members)

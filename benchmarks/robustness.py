@@ -33,6 +33,7 @@ from benchmarks.arena import (
 )
 from benchmarks.record import ROOT, write_section
 from benchmarks.tables import distinct, markdown, mean, pick, provenance, read_lines
+from ecan_core.audio import telephone
 from ecan_core.audio.decode import decode, resample
 from ecan_core.audio.waveform import Waveform
 from ecan_core.data.labeled import Corpus, LabeledUtterance
@@ -50,7 +51,6 @@ NOISE_DB = 10.0
 """Level of the speech above the noise."""
 SILENCE_S = 2.0
 """Silence before and again after each utterance."""
-TELEPHONE_RATE, TELEPHONE_BAND = 8_000, (300.0, 3_400.0)
 WORK_RATE = 16_000
 
 Degradation = Callable[[Waveform, np.random.Generator], Waveform]
@@ -153,12 +153,12 @@ def one_emotion_each(target: LabeledSpeech, rng: np.random.Generator) -> tuple[s
     return tuple(f"speaker {numbers[role]}" for role in roles)
 
 
-def telephone(sound: Waveform, rng: np.random.Generator) -> Waveform:
+def over_telephone(sound: Waveform, rng: np.random.Generator) -> Waveform:
     """The band of a telephone, at its rate."""
     from scipy.signal import butter, sosfilt
 
-    narrow = resample(sound, TELEPHONE_RATE)
-    band = butter(4, TELEPHONE_BAND, btype="bandpass", fs=TELEPHONE_RATE, output="sos")
+    narrow = resample(sound, telephone.RATE)
+    band = butter(4, telephone.BAND, btype="bandpass", fs=telephone.RATE, output="sos")
     return replace(narrow, samples=sosfilt(band, narrow.samples).astype(np.float32))
 
 
@@ -175,7 +175,7 @@ def between_silence(sound: Waveform, rng: np.random.Generator) -> Waveform:
 
 
 DEGRADATIONS: dict[str, Degradation] = {
-    "telephone": telephone,
+    "telephone": over_telephone,
     "noise at 10 dB": noisy,
     "silence around": between_silence,
 }
@@ -204,7 +204,7 @@ def write_wav(path: Path, sound: Waveform) -> None:
     import soundfile
 
     loudest = max(1.0, float(np.abs(sound.samples).max()))
-    subtype = "ULAW" if sound.sample_rate == TELEPHONE_RATE else "PCM_16"
+    subtype = "ULAW" if sound.sample_rate == telephone.RATE else "PCM_16"
     soundfile.write(path, sound.samples / loudest, sound.sample_rate, subtype=subtype)
 
 

@@ -9,11 +9,17 @@ that the command lines give the same figures.
 import statistics
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from benchmarks.arena import (
     PRODUCT,
     SINGLE_SEED,
+    Answers,
     Job,
+    Outcome,
     Row,
+    Site,
+    SourceModel,
     adapt_to,
     benchmark_parser,
     figures,
@@ -36,11 +42,15 @@ from benchmarks.tables import (
 )
 from ecan_core.adaptation.registry import METHODS, SCORING_METHODS
 from ecan_core.adaptation.settings import DEFAULT_METHOD, members_of
+from target_site.results.label_sheet import HELD_BACK, draw
+from target_site.results.segments import Segment
 
 ALL_METHODS = ("none", *(name for name in METHODS | SCORING_METHODS if name != "none"))
 VOICE_METHODS = ("ecan", "shot-im", "shot", "aad", "cowa")
 """Methods that are also run with estimated voices; without an adaptation there are none, so `none` is by corpus."""
 NORMALIZATIONS = ("speaker", "corpus", "voice")
+LABELS = 50
+"""Utterances that a person labels."""
 HARM = 1.0
 """Points of UAR below or above the received model from which a run counts as harmful or helpful."""
 COUNTS = {"uar": "last epoch", "uar_selected": "selected", "uar_oracle": "oracle"}
@@ -49,9 +59,11 @@ COUNTS = {"uar": "last epoch", "uar_selected": "selected", "uar_oracle": "oracle
 def main() -> None:
     arguments = benchmark_parser("tasks", __doc__, seeds=5).parse_args()
     if arguments.table:
-        lines = read_lines(arguments.out)
+        every = read_lines(arguments.out)
+        lines = [line for line in every if not is_labelled(line)]
         write_section(ROOT / "README.md", "tasks", main_table(lines, brief=True))
         write_section(ROOT / "docs" / "benchmarks.md", "tasks", details(lines))
+        write_section(ROOT / "docs" / "benchmarks.md", "labels", labels_table(every))
         return
     run_jobs(run_job, make_jobs(load(arguments), arguments), arguments.out, arguments.workers)
 
@@ -65,15 +77,72 @@ def run_job(job: Job) -> list[Row]:
         place = {"pair": job.pair, "normalization": mode, "seed": job.seed}
         panel = adapt_to(model, site, mode=mode, settings=settings, seed=job.seed)
         rows.append(place | {"method": PRODUCT} | figures(panel, answers, panel))
+        rows.append(place | {"labels": LABELS} | with_labels(model, site, answers, panel, mode, job))
         for method in VOICE_METHODS if mode == "voice" else ALL_METHODS:
             seed = SINGLE_SEED + job.seed
             outcome = adapt_to(model, site, mode=mode, method=method, settings=settings, seed=seed)
             judges = None if method == "none" else panel
             rows.append(place | {"method": method} | figures(outcome, answers, judges))
     if "voice" in job.modes:
-        (by_corpus,) = pick(rows, normalization="corpus", method="none")
+        (by_corpus,) = pick([row for row in rows if not is_labelled(row)], normalization="corpus", method="none")
         rows.append(by_corpus | {"normalization": "voice"})
     return rows
+
+
+def with_labels(model: SourceModel, site: Site, answers: Answers, panel: Outcome, mode: str, job: Job) -> Row:
+    """What a filled-in sheet adds: both figures are of the utterances that the sheet does not have."""
+    sheet = drawn_rows(panel.scores, job)
+    learned = [row for place, row in enumerate(sheet) if place % HELD_BACK]
+    outcome = adapt_to(
+        model, site, mode=mode, settings=job.settings(), seed=job.seed, given=answers.of(np.array(learned))
+    )
+    rest = np.ones(len(panel.scores), dtype=bool)
+    rest[sheet] = False
+    before, after = (answers.among(rest).uar(one.scores[rest]) for one in (panel, outcome))
+    return {"learned": len(learned), "uar_without": round(before, 5), "uar": round(after, 5)}
+
+
+def drawn_rows(scores: np.ndarray, job: Job) -> list[int]:
+    """The rows of the sheet that the product draws from its predictions."""
+    segments = [
+        Segment(
+            recording=f"{row:06d}",
+            channel=None,
+            role=None,
+            begin_ms=0,
+            end_ms=0,
+            speaker=None,
+            label=job.classes[int(of_row.argmax())],
+            confidence=float(of_row.max()),
+            abstained=False,
+            scores=dict(zip(job.classes, of_row.tolist(), strict=True)),
+        )
+        for row, of_row in enumerate(scores)
+    ]
+    return [int(one.recording) for one in draw(segments, job.classes, LABELS, job.seed)]
+
+
+def labels_table(lines: Sequence[Row]) -> str:
+    """What the labels of a sheet add, by normalization."""
+    rows = []
+    for normalization in NORMALIZATIONS:
+        its = [line | {"gain": line["uar"] - line["uar_without"]} for line in lines if is_labelled(line)]
+        here = pick(its, normalization=normalization)
+        cells = [f"{mean(pick(here, pair=pair), 'gain'):+.1f}" for pair in distinct(here, "pair")]
+        figures_of = [written(*over_seeds(here, key)) for key in ("uar_without", "uar")]
+        rows.append([normalization, *figures_of, *cells, f"{mean(here, 'gain'):+.1f}"])
+    pairs = [pair.replace("-", " → ") for pair in distinct(lines, "pair")]
+    head = ["normalized by", "without labels", f"with {LABELS}", *pairs, "mean"]
+    return markdown(head, rows, words=1) + (
+        f"\n\nThe product with and without the {LABELS} labels of one sheet, of which it learns from "
+        f"{LABELS - LABELS // HELD_BACK}. UAR in % of the utterances that the sheet does not have, last epoch; by pair "
+        f"and in the last column, points gained. `make bench-tasks`, {provenance(lines)}"
+    )
+
+
+def is_labelled(line: Row) -> bool:
+    """Whether a line is of a run that was given labels; all other tables are of runs that were not."""
+    return "labels" in line
 
 
 def main_table(lines: Sequence[Row], *, brief: bool = False) -> str:

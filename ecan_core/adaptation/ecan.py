@@ -6,6 +6,7 @@ what is certain, what is inferred and where this differs.
 
 from torch import Tensor
 
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.loop import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.adaptation.losses.diversity import diversity_loss, mean_entropy
 from ecan_core.adaptation.losses.neighbor import (
@@ -30,6 +31,7 @@ def adapt(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    given: GivenLabels | None = None,
 ) -> Adaptation:
     """Adapt ``network`` in place by ECAN (E11).
 
@@ -41,6 +43,7 @@ def adapt(
         settings: how to adapt.
         seed: seed of the shuffling and of dropout.
         on_epoch: called after each epoch.
+        given: classes of some of the utterances, where an operator gave them.
     """
 
     def objective(step: Step) -> LossTerms:
@@ -54,7 +57,7 @@ def adapt(
             "certainty": settings.certainty_weight * mean_entropy(step.scores),
         }
 
-    return minimize(objective, network, inputs, settings, seed=seed, on_epoch=on_epoch)
+    return minimize(objective, network, inputs, settings, seed=seed, on_epoch=on_epoch, given=given)
 
 
 def _neighbor_loss(step: Step, hood: Neighborhood, settings: AdaptSettings) -> Tensor:

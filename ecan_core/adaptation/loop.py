@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ecan_core.adaptation.banks import MemoryBanks, fill_banks
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.health import Health, examine
 from ecan_core.adaptation.losses.neighbor import Neighborhood, neighborhood
 from ecan_core.adaptation.settings import AdaptSettings
@@ -84,13 +85,15 @@ def minimize(
     seed: int,
     on_epoch: OnEpoch | None = None,
     on_start_of_epoch: Callable[[], None] | None = None,
+    given: GivenLabels | None = None,
 ) -> Adaptation:
     """Minimize ``objective`` over the target in mini-batches.
 
     ECAN and the iterative baselines share this loop.
 
     The banks are filled by the source model and, in every step, overwritten with the mini-batch's outputs before
-    anything is retrieved from them (E5). ``on_start_of_epoch`` may refresh what the objective closes over.
+    anything is retrieved from them (E5). ``on_start_of_epoch`` may refresh what the objective closes over. Labels
+    that an operator has ``given`` add a term to every step.
     """
     banks = fill_banks(network, inputs)
     scores = source_scores = banks.scores.numpy().copy()
@@ -115,6 +118,8 @@ def minimize(
                 banks.update(rows, output.embeddings, scores)
                 near, bank_rows = banks.around(rows, drawn)
                 terms = objective(Step(rows, output.embeddings, scores, near, bank_rows, progress))
+                if given is not None:
+                    terms = terms | {"given_labels": given.loss(network, inputs)}
                 optimizer.zero_grad()
                 torch.stack(list(terms.values())).sum().backward()
                 optimizer.step()

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from ecan_core.adaptation.ecan import adapt
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.loop import Adaptation, OnEpoch
 from ecan_core.adaptation.relatives.aad import adapt_aad
 from ecan_core.adaptation.relatives.adabn import adapt_adabn
@@ -34,6 +35,21 @@ class Method(Protocol):
     ) -> Adaptation: ...
 
 
+class GuidedMethod(Method, Protocol):
+    """Adapt a network in place, with the labels of some inputs."""
+
+    def __call__(
+        self,
+        network: Network,
+        inputs: Inputs,
+        settings: AdaptSettings,
+        *,
+        seed: int,
+        on_epoch: OnEpoch | None = None,
+        given: GivenLabels | None = None,
+    ) -> Adaptation: ...
+
+
 METHODS: dict[str, Method] = {
     "ecan": adapt,
     "none": adapt_none,
@@ -49,6 +65,9 @@ METHODS: dict[str, Method] = {
     "cowa": adapt_cowa,
 }
 """What ``--method`` takes: each leaves a network that can be saved and used again."""
+
+GUIDED: dict[str, GuidedMethod] = {"ecan": adapt, "shot-im": adapt_shot_im, "cowa": adapt_cowa}
+"""The methods that learn from labels, where an operator gives some."""
 
 SCORING_METHODS: dict[str, Method] = {"lame": adapt_lame}
 """What leaves the network as it is and gives these utterances other scores; no command offers it, because there is

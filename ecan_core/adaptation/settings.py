@@ -101,9 +101,12 @@ READS: dict[str, frozenset[str]] = {
 }
 """The settings that count in each method; the others it decides for itself or has no use for."""
 
+LEARNS_FROM_LABELS = frozenset({"ecan", "shot-im", "cowa"})
+"""The methods that take labels which an operator hands over."""
+
 DEFAULT_METHOD = "committee"
 """What wins on the development pairs under one setting for all (docs/method.md)."""
-COMMITTEES = {DEFAULT_METHOD: ("cowa", "shot-im", "cowa")}
+COMMITTEES = {DEFAULT_METHOD: ("cowa", "ecan", "cowa")}
 """Committees of several methods, by the name that ``--method`` takes."""
 OFFERED = (DEFAULT_METHOD, "ecan", "cowa", "shot-im", "none")
 """The methods for use: the default, its members, ECAN and none; the others are relatives, for comparisons."""
@@ -134,6 +137,16 @@ def refuse_relative(method: str) -> None:
             f"--method {method} serves comparisons and nothing uses it by default; give --research to adapt by it all "
             f"the same, or choose one of {', '.join(OFFERED)}"
         )
+
+
+def refuse_without_labels(method: str) -> None:
+    """Refuse a method that cannot learn from labels.
+
+    Raises:
+        UsageError: one of its members cannot.
+    """
+    if not set(members_of(method)) <= LEARNS_FROM_LABELS:
+        raise UsageError(f"--method {method} learns from no labels; leave --labels out, or --method for the default")
 
 
 def check_settings(method: str, settings: AdaptSettings) -> None:

@@ -11,12 +11,14 @@ shuffling and dropout, guesses better than one network. It is also the panel for
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.loop import Adaptation, EpochRecord, OnEpoch
-from ecan_core.adaptation.registry import METHODS
+from ecan_core.adaptation.registry import GUIDED, METHODS
 from ecan_core.adaptation.settings import SINGLE_PASS, AdaptSettings
 from ecan_core.data.inputs import Inputs, inputs_of
 from ecan_core.model.network import Network
@@ -152,6 +154,7 @@ def adapt_site(
     on_epoch: OnEpoch | None = None,
     finished: Finished | None = None,
     heard: Sequence[str | None] | None = None,
+    given: GivenLabels | None = None,
 ) -> SiteAdaptation:
     """Adapt a source model to a site's unlabelled utterances.
 
@@ -169,6 +172,7 @@ def adapt_site(
         heard: the voice of each utterance as a speaker encoder heard it; counts in the mode ``voice`` alone, where
             None has the voices estimated from the statistics. The preparation is then given such names as speakers, and
             the scores are those that it gives: what later calls will see.
+        given: classes of some of the utterances, where an operator gave them; every method must be in ``GUIDED``.
 
     Raises:
         UsageError: speaker normalization without a known speaker, or voices in frames.
@@ -191,13 +195,14 @@ def adapt_site(
             adaptation = done.load(round_index, member, networks[-1])
             if adaptation is None:
                 own_seed = len(methods) * seed + member
-                adaptation = METHODS[method](networks[-1], inputs, settings, seed=own_seed, on_epoch=epoch_done)
+                run = METHODS[method] if given is None else partial(GUIDED[method], given=given)
+                adaptation = run(networks[-1], inputs, settings, seed=own_seed, on_epoch=epoch_done)
                 done.keep(round_index, member, networks[-1], adaptation)
             else:
                 for record in adaptation.records:
                     epoch_done(record, adaptation.scores)
             adaptations.append(adaptation)
-        return _Committee(tuple(networks), tuple(adaptations))
+        return _Committee(tuple(networks), tuple(adaptations), given)
 
     if set(methods) == {"none"} or num_rounds(mode, len(features)) == 1:
         return adapt_to(unadapted.inputs(features, speakers), 0).at_site(unadapted, unadapted)
@@ -212,12 +217,12 @@ def adapt_site(
         names, rows, guessing = heard, np.stack(normalized), committee.networks
     elif columns is not None:
         rows = np.stack(normalized)
-        voices = find_voices(rows, committee.scores, columns, seed=seed)
+        voices = find_voices(rows, committee.guesses, columns, seed=seed)
         ear = Ear(networks=committee.networks, corpus=corpus, voices=voices)
         names = voices.names(rows, committee.scores)
     for round_index in range(1, num_rounds(mode, len(features))):
         if rows is None:
-            normalizer = normalize_by_speakers(corpus, features, names, committee.scores)
+            normalizer = normalize_by_speakers(corpus, features, names, committee.guesses)
         else:
             normalizer = normalize_by_voices(corpus, rows, names, committee.scores)
         committee = adapt_to(inputs_of(normalizer.apply(features, names)), round_index)
@@ -231,10 +236,16 @@ class _Committee(NamedTuple):
 
     networks: tuple[Network, ...]
     adaptations: tuple[Adaptation, ...]
+    given: GivenLabels | None
 
     @property
     def scores(self) -> np.ndarray:
         return mean_scores([adaptation.scores for adaptation in self.adaptations])
+
+    @property
+    def guesses(self) -> np.ndarray:
+        """Return what is known of the emotions: its scores, and the labels that were given."""
+        return self.scores if self.given is None else self.given.known(self.scores)
 
     def at_site(self, preparation: Preparation, unadapted: Preparation) -> SiteAdaptation:
         return SiteAdaptation(

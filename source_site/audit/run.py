@@ -179,6 +179,7 @@ def read_trained_material(
         cache_path=cache_path or run_dir / "features.cache",
         narrator=narrator,
         encoders=encoders,
+        telephone=record.recipe.telephone,
     )
     if material.digests != record.utterances:
         raise UsageError(

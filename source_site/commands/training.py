@@ -62,6 +62,11 @@ FRONT_ENDS = ("auto", "stats-v1", "stats-whisper-v1")
     help="What the network reads; auto: stats-whisper-v1 where its public encoder is here, else stats-v1.",
 )
 @encoders_option
+@click.option(
+    "--telephone",
+    is_flag=True,
+    help="Learn each utterance twice, once as a telephone gives it; for models that will hear calls.",
+)
 @click.option("--config", type=existing_file, help="YAML with training settings.")
 @click.option(
     "--seed",
@@ -82,6 +87,7 @@ def train(
     encoder: str,
     front_end: str,
     encoders: Path | None,
+    telephone: bool,
     config: Path | None,
     seed: int,
     cache: Path | None,
@@ -91,12 +97,15 @@ def train(
     quiet: bool,
 ) -> None:
     """Train a model on labelled speech."""
+    from ecan_core.errors import UsageError
     from ecan_core.runtime.seeding import one_thread
     from ecan_core.settings.parse import parse_settings, read_yaml
     from ecan_core.training.train import TrainSettings
     from source_site.training.front_end import choose_network
     from source_site.training.train import train_run
 
+    if telephone and promise["epsilon"] is not None:
+        raise UsageError("--telephone learns an utterance twice and --private protects one; leave one of them out.")
     one_thread()
     named = recipes_and_paths(corpora)
     settings = parse_settings(TrainSettings, read_yaml(config) if config else {}, str(config))
@@ -116,6 +125,7 @@ def train(
         narrator=narrator,
         **promise,
         encoders=encoders,
+        telephone=telephone,
     )
     tell_trained(facts, form, narrator)
     loss = facts.quantization_loss

@@ -6,12 +6,14 @@ The released network and those of its audit are trained by the same function.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ecan_core.audio.frontend import FrontEnd
+from ecan_core.audio.telephone import TelephoneFrontEnd
 from ecan_core.command_line.console import Narrator
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
@@ -38,10 +40,12 @@ class Recipe:
     Attributes:
         settings: the usual training.
         private: a private one in its place.
+        telephone: whether each utterance is learned twice, once as a telephone gives it.
     """
 
     settings: TrainSettings = field(default_factory=TrainSettings)
     private: PrivateSettings | None = None
+    telephone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +63,7 @@ class Material:
         digests: SHA-256 of each one's features, label and speaker, in hexadecimal: tells utterances apart and names
             none.
         paths: where each was read, for the source's own eyes.
+        copies: what some of them, by their index, are over the telephone; normalized among each other.
     """
 
     arch: Architecture
@@ -70,6 +75,7 @@ class Material:
     durations_s: tuple[float, ...]
     digests: tuple[str, ...]
     paths: tuple[Path, ...]
+    copies: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def form(self) -> ModelForm:
@@ -124,6 +130,7 @@ def read_material(
     narrator: Narrator,
     meaning: Mapping[str, str] | None = None,
     encoders: Path | None = None,
+    telephone: bool = False,
 ) -> Material:
     """Read labelled corpora and normalize their front-end outputs.
 
@@ -136,6 +143,7 @@ def read_material(
         narrator: tells a person what is left out and how far the work has come.
         meaning: what some of the corpora's labels are to count as, such as calm as neutral.
         encoders: folder of public encoders; None takes the user's.
+        telephone: also hear each utterance as a telephone gives it.
 
     Raises:
         RefusedError: the public encoder that the architecture is read by is missing, or the file is another one.
@@ -151,6 +159,10 @@ def read_material(
         require_speakers(normalization, [item.utterance.speaker for item in corpus.utterances])
     with FeatureCache(cache_path) as cache:
         parts = [_load(corpus, chosen, front_end, cache, narrator) for corpus in read]
+        copies = [
+            _over_telephone(part, front_end, cache, normalization, narrator) if telephone else [None] * len(part.labels)
+            for part in parts
+        ]
     labels = np.concatenate([[chosen.index(label) for label in part.labels] for part in parts])
     _require_every_class(labels, chosen)
     utterances = [utterance for part in parts for utterance in part.table.utterances]
@@ -164,6 +176,7 @@ def read_material(
         durations_s=tuple(seconds for part in parts for seconds in part.table.durations_s),
         digests=tuple(digest for part in parts for digest in _digests(part)),
         paths=tuple(utterance.path for utterance in utterances),
+        copies={row: copy for row, copy in enumerate(chain.from_iterable(copies)) if copy is not None},
     )
 
 
@@ -181,7 +194,8 @@ def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: i
     Raises:
         SettingsError: the training diverged, or private training does not go with the normalization.
     """
-    chosen = [material.values[row] for row in rows]
+    learned = np.concatenate([rows, [row for row in rows if row in material.copies]]).astype(np.int64)
+    chosen = [*(material.values[row] for row in rows), *(material.copies[row] for row in learned[len(rows) :])]
     network = build_network(
         material.arch,
         input_dim=chosen[0].shape[-1],
@@ -191,12 +205,12 @@ def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: i
     )
     if network.standardize is not None:
         network.standardize.fit(chosen)
-    labels = torch.from_numpy(material.labels[rows])
+    labels = torch.from_numpy(material.labels[learned])
     if recipe.private is None:
         train(network, inputs_of(chosen), labels, recipe.settings, seed=seed)
     else:
         hide_first_weights(network, noise_key)
-        speakers = torch.from_numpy(material.speaker_numbers[rows])
+        speakers = torch.from_numpy(material.speaker_numbers[learned])
         train_private(network, inputs_of(chosen), labels, recipe.private, noise_key=noise_key, speakers=speakers)
     return network
 
@@ -271,6 +285,16 @@ def _load(
         narrator.say(f"{corpus.name}: skipped unusable utterances: {table.skipped}")
     label_of = {item.utterance.id: item.label for item in corpus.utterances}
     return _LabeledTable(table=table, labels=tuple(label_of[u.id] for u in table.utterances))
+
+
+def _over_telephone(
+    part: _LabeledTable, front_end: FrontEnd, cache: FeatureCache, mode: str, narrator: Narrator
+) -> list[np.ndarray | None]:
+    """Return each utterance as a telephone gives it; None where nothing of it is left."""
+    with narrator.progress("the same over the telephone") as tick:
+        heard = extract_features(part.table.utterances, TelephoneFrontEnd(front_end), cache, on_progress=tick)
+    copy_of = dict(zip(heard.utterances, _normalized(heard, mode), strict=True))
+    return [copy_of.get(utterance) for utterance in part.table.utterances]
 
 
 def _normalized(table: FeatureTable, mode: str) -> list[np.ndarray]:

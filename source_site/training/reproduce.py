@@ -96,6 +96,7 @@ def reproduce(
         cache_path=cache_path or run_dir / "features.cache",
         narrator=narrator,
         encoders=encoders,
+        telephone=recipe.telephone,
     )
     narrator.say("training again")
     network = fit_network(material, np.arange(len(material)), recipe, seed=seed, noise_key=noise_key)

@@ -43,6 +43,7 @@ def train_run(
     epsilon: float | None = None,
     unit: Literal["utterance", "speaker"] = "utterance",
     encoders: Path | None = None,
+    telephone: bool = False,
 ) -> RunFacts:
     """Train on labelled corpora and write the run folder.
 
@@ -62,6 +63,7 @@ def train_run(
         epsilon: what a private training is to promise; None trains as usual.
         unit: what it is to protect.
         encoders: folder of public encoders; None takes the user's.
+        telephone: learn each utterance twice, once as a telephone gives it.
 
     Raises:
         UsageError: a class is in none of the corpora, or a corpus is named twice.
@@ -77,10 +79,11 @@ def train_run(
         cache_path=cache_path or out / "features.cache",
         narrator=narrator,
         encoders=encoders,
+        telephone=telephone,
     )
     out.mkdir(parents=True, exist_ok=True)
     arch, labels = material.arch, material.labels
-    recipe, promised, noise_key = Recipe(settings=settings), None, 0
+    recipe, promised, noise_key = Recipe(settings=settings, telephone=telephone), None, 0
     if epsilon is not None:
         recipe, promised = _private_recipe(recipe, material, epsilon, unit)
         noise_key = secrets.randbits(128)

@@ -18,6 +18,7 @@ from protocol.files import read_bounded
 from target_site.containment.orders import AdaptOrder
 from target_site.model.encoders import folder_for
 from target_site.model.folder import FACTS, MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
+from target_site.results.handed_labels import learned_labels
 from target_site.results.segments import JSONL, read_segments
 
 FILES = (WEIGHTS, "source.safetensors", "normalizer.safetensors", "unadapted.safetensors", VOICES)
@@ -134,6 +135,7 @@ def order_again(
             cache=cache,
             left_out=left_out or LeftOut(),
             encoders=folder_for(verified.manifest.arch, encoders),
+            labels=learned_labels(provenance, left_out),
         )
     except (KeyError, TypeError, SettingsError) as fault:
         raise ModelError("the adapted model does not say how it was made: adapt again from the bundle") from fault

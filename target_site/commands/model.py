@@ -4,6 +4,7 @@ Heavy imports happen inside them.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from target_site.commands.options import (
 from target_site.containment.orders import carry_out
 
 if TYPE_CHECKING:
+    from target_site.results.handed_labels import HandedLabel
     from target_site.site_policy import SitePolicy
 
 own_keys_option = click.option(
@@ -57,6 +59,11 @@ own_keys_option = click.option(
 @click.option(
     "--keys", "keys_dir", type=existing_folder, help="Check that these keys accepted the bundle, and sign with them."
 )
+@click.option(
+    "--labels",
+    type=existing_file,
+    help="Sheet from `sheet`, filled in, to learn from; one label in five is held back for `evaluate`.",
+)
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @setup_options
 @format_option
@@ -69,12 +76,13 @@ def adapt(
     research: bool,
     seed: int,
     keys_dir: Path | None,
+    labels: Path | None,
     out: Path,
     setup: Setup,
     form: str,
     quiet: bool,
 ) -> None:
-    """Adapt the model to this site's own recordings, without labels.
+    """Adapt the model to this site's own recordings, without labels or with a few.
 
     Voices are estimated if there are at least 100 utterances and the model reads utterance statistics; otherwise the
     features are normalized by corpus.
@@ -115,6 +123,7 @@ def adapt(
         )
     refuse_among_recordings(out, setup.cache_of(out), audio)
     at_hand = folder_for(verified.manifest.arch, setup.encoders)
+    handed_over = () if labels is None else _read_labels(labels, method, verified.manifest.classes, narrator)
     passphrase = None if keys_dir is None else passphrase_for(keys_dir)
     with writing_alone(out):
         finish_replacement(out)
@@ -132,6 +141,7 @@ def adapt(
             left_out=LeftOut(),
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
             encoders=at_hand,
+            labels=handed_over,
         )
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
@@ -290,6 +300,19 @@ def onnx(
     if form == "json":
         click.echo(json.dumps(outcome))
     narrator.say(f"scores differ from the model's by at most {outcome['difference']:.1e}: {out / 'model.onnx'}")
+
+
+def _read_labels(sheet: Path, method: str, classes: Sequence[str], narrator: Narrator) -> "tuple[HandedLabel, ...]":
+    """Read what a person wrote into a sheet, and say what becomes of it."""
+    from ecan_core.adaptation.settings import refuse_without_labels
+    from target_site.results.label_sheet import read_sheet
+
+    refuse_without_labels(method)
+    filled = read_sheet(sheet, classes)
+    narrator.say(f"{len(filled.learned)} labels to learn from, {filled.num_held_back} held back for `evaluate`")
+    if filled.num_other:
+        narrator.say(f"{filled.num_other} labels are no class of this model and were left out")
+    return filled.learned
 
 
 @click.command(epilog="Example: ecan-target sheet --model adapted --predictions predictions --out sheet.csv")

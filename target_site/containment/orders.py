@@ -15,6 +15,7 @@ from ecan_core.data.unlabeled import LeftOut, roots
 from ecan_core.errors import UsageError
 from protocol.containment.launcher import Task
 from target_site.model.encoders import encoder_files
+from target_site.results.handed_labels import HandedLabel
 from target_site.trust.acceptance import receipt_path
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class AdaptOrder:
         left_out: whose recordings are not looked at.
         least_confidence: the model abstains where it is less sure.
         encoders: folder of public encoders.
+        labels: what the operator hands over to learn from.
     """
 
     bundle: Path
@@ -54,6 +56,7 @@ class AdaptOrder:
     left_out: LeftOut
     least_confidence: float
     encoders: Path
+    labels: tuple[HandedLabel, ...] = ()
 
     @property
     def readable(self) -> tuple[Path, ...]:

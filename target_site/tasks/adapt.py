@@ -21,7 +21,8 @@ from target_site.tasks.task import Task, open_unchanged, prepare
 def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -> dict[str, Any]:
     """Adapt to recordings and write a new model into the folder ADAPTED.
 
-    Labels in a list are never read. The model takes the place of an older one by
+    Labels in a list are never read; what the operator handed over is in the order. The model takes the place of an
+    older one by
     `target_site.model.folder.finish_replacement`.
 
     Args:
@@ -58,6 +59,7 @@ def adapt(task: Task, plan: AdaptPlan, out: Path, what: str, narrator: Narrator)
         plan=plan,
         mode=task.mode if task.heard is None else f"{task.mode} {HEARD}",
         inputs=task.inputs,
+        given=task.given,
     )
     total = num_epochs(task.mode, len(task.table), methods, plan.settings)
     with narrator.progress(what) as tick:
@@ -73,6 +75,7 @@ def adapt(task: Task, plan: AdaptPlan, out: Path, what: str, narrator: Narrator)
             on_epoch=lambda record, _: tick(record.epoch, total),
             finished=finished,
             heard=task.heard,
+            given=task.given,
         )
 
 

@@ -26,10 +26,13 @@ from target_site.model.encoders import ESTIMATED, HEARD
 from target_site.model.folder import new_model
 from target_site.report.content import ReportContent, class_shares, shares_by_group
 from target_site.report.files import save_report
+from target_site.results.handed_labels import LEARNED
 from target_site.results.predictions import Predictions
 from target_site.tasks.resume import forget_unfinished, versions
 from target_site.tasks.task import Task
 
+Rows = slice | np.ndarray
+"""Some rows of a table."""
 DEFAULTS = asdict(AdaptSettings())
 NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
 GROUPS: Mapping[str, Callable[[Utterance], str | None]] = {
@@ -64,9 +67,10 @@ def conclude(
     """
     received = _look((task.build(),), site.unadapted, task)
     adapted = _look(site.networks, site.preparation, task)
-    judgement = _judge(site, panel, received, adapted)
+    others = slice(None) if task.given is None else task.given.others(len(task.table))
+    judgement = _judge(site, panel, received.scores[others], adapted.scores[others], others)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
-    temperature = 1.0 if panel is None else temperature_of(kept.scores, panel.scores)
+    temperature = 1.0 if panel is None else temperature_of(kept.scores[others], panel.scores[others])
     answers = kept.predictions.at(temperature, order.least_confidence)
     provenance = _provenance(bundle, order, task, kept, judgement, containment) | dict(told or {})
     with new_model(order.out) as folder:
@@ -116,18 +120,21 @@ def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -
     return View(networks, preparation, predictions, plane)
 
 
-def _judge(site: SiteAdaptation, panel: SiteAdaptation | None, received: View, adapted: View) -> Judgement:
+def _judge(
+    site: SiteAdaptation, panel: SiteAdaptation | None, received: np.ndarray, adapted: np.ndarray, others: Rows
+) -> Judgement:
     """Judge the adaptation by its gain, as the panel estimates it.
 
-    Where the panel itself was adapted, each of its members is judged by the others.
+    Where the panel itself was adapted, each of its members is judged by the others. What the adaptation was told the
+    labels of does not count: ``others`` are the rest.
     """
     if panel is None:
         return NOT_ADAPTED
     if panel is site:
-        gain = estimated_gain_of_panel(received.scores, [member.scores for member in site.members])
+        gain = estimated_gain_of_panel(received, [member.scores[others] for member in site.members])
     else:
-        gain = estimated_gain(received.scores, adapted.scores, panel.scores)
-    return judge(received.scores, adapted.scores, gain)
+        gain = estimated_gain(received, adapted, panel.scores[others])
+    return judge(received, adapted, gain)
 
 
 def _provenance(
@@ -161,6 +168,7 @@ def _provenance(
         "containment": containment.as_plain(),
         "versions": versions(),
         "inputs_sha256": task.inputs.hex(),
+        LEARNED: [asdict(label) for label in order.labels],
     }
 
 

@@ -27,6 +27,7 @@ from protocol.containment.walls import Containment
 from target_site.containment.orders import EvaluateOrder
 from target_site.model.adapted import load_adapted
 from target_site.report.files import save_evaluation
+from target_site.results.handed_labels import learned_labels, place_of
 from target_site.results.predictions import score_table
 from target_site.tasks.recordings import hear_voices
 
@@ -61,7 +62,13 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
         narrator.say(f"left out {count} utterances that the model has no class for ({reason})")
     if not corpus.utterances:
         raise AudioError(f"none of the labels is a class of this model: it knows {', '.join(classes)}")
-    label_of = {item.utterance.id: classes.index(item.label) for item in corpus.utterances}
+    learned = {label.place for label in learned_labels(model.provenance)}
+    unseen = [item for item in corpus.utterances if place_of(item.utterance) not in learned]
+    if len(unseen) < len(corpus.utterances):
+        narrator.say(f"left out {len(corpus.utterances) - len(unseen)} utterances whose labels the model learned from")
+    if not unseen:
+        raise AudioError("the model learned from all of these labels; label other utterances to measure it by")
+    label_of = {item.utterance.id: classes.index(item.label) for item in unseen}
     # All of the list is predicted, exactly as `predict` would, and only then the labels decide what is counted.
     utterances = list_utterances(labels).utterances
     with FeatureCache(order.cache) as cache, narrator.progress("features") as tick:

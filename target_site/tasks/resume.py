@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.health import Health
 from ecan_core.adaptation.loop import Adaptation, EpochRecord
 from ecan_core.adaptation.settings import AdaptPlan
@@ -57,6 +58,7 @@ class UnfinishedRun:
         plan: how it is adapted.
         mode: what the utterances are normalized by.
         inputs: digest of who speaks and of all features (`FeatureTable.digest`).
+        given: labels that it learns from.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class UnfinishedRun:
         plan: AdaptPlan,
         mode: str,
         inputs: bytes,
+        given: GivenLabels | None = None,
     ) -> None:
         said = {
             "bundle": bundle.hex(),
@@ -75,6 +78,7 @@ class UnfinishedRun:
             "inputs": inputs.hex(),
             "threads": torch.get_num_threads(),
             "versions": versions(),
+            "labels": None if given is None else [given.rows.tolist(), given.classes.tolist()],
         }
         binding = sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
         self._folder = out / UNFINISHED / binding

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable
@@ -17,6 +18,7 @@ from protocol.encoders.store import place_of
 from protocol.errors import Code, UnauthenticError
 from target_site.containment.orders import AdaptOrder
 from target_site.model.load import ModelCard, choose_normalization, model_card
+from target_site.results.handed_labels import given_to
 from target_site.tasks.recordings import hear_voices, read_utterances, say_ignored
 from target_site.trust.acceptance import open_accepted
 
@@ -35,6 +37,7 @@ class Task(NamedTuple):
         inputs: digest of that table.
         mode: what its features are to be normalized by.
         heard: the voice of each utterance as the speaker encoder hears it; None where it is not here or not asked.
+        given: classes of some utterances, where the operator handed labels over.
     """
 
     bundle: bytes
@@ -44,6 +47,7 @@ class Task(NamedTuple):
     inputs: bytes
     mode: str
     heard: list[str | None] | None = None
+    given: GivenLabels | None = None
 
     def build(self) -> Network:
         """Build a fresh copy of the received network."""
@@ -105,4 +109,5 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
         inputs=table.digest(),
         mode=mode,
         heard=hear_voices(table.utterances, order.encoders, narrator) if is_heard else None,
+        given=given_to(table.utterances, order.labels, card.classes),
     )

@@ -51,7 +51,7 @@ def test_an_adaptation_is_given_nothing_that_holds_a_label():
     site, answers = speech().split(("anger", "fear", "sadness"))
     assert site._fields == ("features", "speakers", "heard")
     asked = [name for name in dir(answers) if not name.startswith("_")]
-    assert asked == ["accuracy", "among", "calibration_error", "uar"]
+    assert asked == ["accuracy", "among", "calibration_error", "of", "uar"]
 
 
 def test_answers_average_over_the_classes_that_occur():

@@ -12,7 +12,7 @@ from benchmarks.robustness import (
     imbalanced_rows,
     noisy,
     one_emotion_each,
-    telephone,
+    over_telephone,
     write_wav,
 )
 from ecan_core.audio.decode import decode
@@ -59,15 +59,15 @@ def test_a_speaker_with_one_emotion_has_a_name_that_does_not_tell_which():
 
 def test_a_telephone_takes_the_low_and_the_high_away():
     rng = np.random.default_rng(0)
-    assert rms(telephone(tone(1000.0), rng)) == pytest.approx(rms(tone(1000.0)), rel=0.05)
-    assert rms(telephone(tone(80.0), rng)) < 0.05 * rms(tone(80.0))
-    assert rms(telephone(tone(6000.0), rng)) < 0.05 * rms(tone(6000.0))
+    assert rms(over_telephone(tone(1000.0), rng)) == pytest.approx(rms(tone(1000.0)), rel=0.05)
+    assert rms(over_telephone(tone(80.0), rng)) < 0.05 * rms(tone(80.0))
+    assert rms(over_telephone(tone(6000.0), rng)) < 0.05 * rms(tone(6000.0))
 
 
 def test_a_telephone_file_is_g711_and_is_read_again(tmp_path):
     import soundfile
 
-    sent = telephone(tone(1000.0), np.random.default_rng(0))
+    sent = over_telephone(tone(1000.0), np.random.default_rng(0))
     write_wav(tmp_path / "call.wav", sent)
     assert soundfile.info(tmp_path / "call.wav").subtype == "ULAW"
     heard = decode(tmp_path / "call.wav")

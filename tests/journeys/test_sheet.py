@@ -1,6 +1,7 @@
 """From predictions to a sheet, to labels, to figures."""
 
 import csv
+import json
 
 import pytest
 
@@ -41,6 +42,20 @@ def test_a_sheet_that_a_person_filled_in_is_measured(crossing, adapted, tmp_path
     text = cli.target(*evaluating, "text").stdout
     assert "errors among the most confident" in text
     assert cli.target("log", "verify", "--folder", adapted).code == 0
+
+    told = tmp_path / "told"
+    adapting = ("adapt", "--bundle", crossing.bundle, "--audio", crossing.target_labels, *cache)
+    result = cli.target(*adapting, "--labels", sheet, "--out", told)
+    assert result.code == 0, result.stderr
+    assert "labels to learn from" in result.stderr
+    learned = json.loads((told / "adapted.json").read_text())["provenance"]["learned_labels"]
+    figures = cli.target("evaluate", "--model", told, "--labels", sheet, *cache, "--format", "json").json()
+    assert figures["n"] == 20 - len(learned) > 0
+    again = ("replay", "--model", told, "--bundle", crossing.bundle, "--audio", crossing.target_labels, *cache)
+    assert cli.target(*again).code == 0
+    refused = cli.target(*adapting, "--method", "none", "--labels", sheet, "--out", tmp_path / "none")
+    assert refused.code == 2
+    assert "learns from no labels" in refused.refusal()
 
 
 def write(sheet, rows) -> None:

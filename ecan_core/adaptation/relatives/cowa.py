@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.loop import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.inputs import FrameBatch, Inputs
@@ -43,10 +44,11 @@ def adapt_cowa(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    given: GivenLabels | None = None,
 ) -> Adaptation:
     """Minimize weighted cross-entropy on mixtures of two utterances.
 
-    Labels and weights are found anew for every epoch.
+    Labels and weights are found anew for every epoch; labels that an operator has ``given`` stand, with full weight.
     """
     num_classes = network.head.bias.numel()
     targets, weights = torch.zeros(len(inputs), num_classes), torch.zeros(len(inputs))
@@ -54,6 +56,9 @@ def adapt_cowa(
     def judge() -> None:
         embeddings, logits = run(network, inputs)
         known = joint_knowledge(embeddings, logits.softmax(dim=1))
+        if given is not None:
+            given.write_into(known.labels)
+            known.weights[given.rows] = 1.0
         targets.copy_(functional.one_hot(known.labels, num_classes))
         weights.copy_(known.weights)
 
@@ -67,7 +72,16 @@ def adapt_cowa(
         return {"mixture": weighted_cross_entropy(logits, mixed_target, mixed_weight)}
 
     frozen_head = replace(settings, train_head=False)
-    return minimize(objective, network, inputs, frozen_head, seed=seed, on_epoch=on_epoch, on_start_of_epoch=judge)
+    return minimize(
+        objective,
+        network,
+        inputs,
+        frozen_head,
+        seed=seed,
+        on_epoch=on_epoch,
+        on_start_of_epoch=judge,
+        given=given,
+    )
 
 
 def joint_knowledge(embeddings: Tensor, scores: Tensor) -> Knowledge:

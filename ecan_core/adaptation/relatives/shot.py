@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.loop import Adaptation, LossTerms, OnEpoch, Step, minimize
 from ecan_core.adaptation.losses.diversity import diversity_loss, mean_entropy
 from ecan_core.adaptation.settings import AdaptSettings
@@ -32,10 +33,11 @@ def adapt_shot_im(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    given: GivenLabels | None = None,
 ) -> Adaptation:
     """Make every prediction certain and all predictions together diverse."""
     frozen_head = replace(settings, train_head=False)
-    return minimize(information_maximization, network, inputs, frozen_head, seed=seed, on_epoch=on_epoch)
+    return minimize(information_maximization, network, inputs, frozen_head, seed=seed, on_epoch=on_epoch, given=given)
 
 
 def adapt_shot(

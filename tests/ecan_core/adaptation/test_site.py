@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.settings import MEMBERS, AdaptSettings, members_of
 from ecan_core.adaptation.site import adapt_site, num_epochs
 from ecan_core.data.inputs import inputs_of
@@ -146,3 +147,24 @@ def test_too_few_utterances_to_guess_from_are_normalized_plainly(by_corpus, mode
     site = adapted(by_corpus, place, mode)
     assert site.preparation == site.unadapted
     assert site.preparation.normalizer.mode == plain
+
+
+@pytest.mark.parametrize("mode", ["corpus", "speaker", "voice"])
+@pytest.mark.parametrize("method", ["committee", "ecan"])
+def test_a_few_labels_make_the_rest_better(by_corpus, mode, method):
+    place = town(3, count=300)
+    rows = np.arange(0, 300, 6)
+    given = GivenLabels(rows=rows, classes=place.labels[rows])
+    rest = given.others(300)
+    without, told = (adapted(by_corpus, place, mode, method, given=one).scores for one in (None, given))
+    right = [(scores.argmax(axis=1) == place.labels)[rest].mean() for scores in (without, told)]
+    assert right[1] > right[0]
+
+
+def test_an_adaptation_with_labels_gives_the_scores_of_a_later_prediction(by_corpus):
+    place = town(3, count=300)
+    given = GivenLabels(rows=np.arange(40), classes=place.labels[:40])
+    for mode in ("corpus", "speaker", "voice"):
+        site = adapted(by_corpus, place, mode, given=given)
+        again = committee_scores(site.networks, site.preparation.inputs(place.features, place.speakers))
+        np.testing.assert_array_equal(site.scores, again)

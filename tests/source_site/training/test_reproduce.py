@@ -42,6 +42,20 @@ def test_a_second_training_gives_the_same_bits(crossing):
 
 
 @pytest.mark.journey
+def test_a_training_with_telephone_copies_is_done_again_with_them(crossing, tmp_path):
+    run, cache = tmp_path / "run", ("--cache", crossing.work / "source.cache")
+    training = ("train", "--corpus", f"csv={crossing.source_labels}", *cache, "--telephone", "--out", run)
+    result = cli.source(*training, "--private", 8)
+    assert result.code == 2
+    assert "leave one of them out" in result.refusal()
+    assert cli.source(*training).code == 0
+    corpus = ("--corpus", f"csv={crossing.source_labels}", *cache, "--format", "json")
+    assert cli.source("reproduce", "--model", run, *corpus).json()["differing_weights"] == 0
+    without, beside = ((folder / "weights.safetensors").read_bytes() for folder in (crossing.run, run))
+    assert without != beside
+
+
+@pytest.mark.journey
 def test_another_seed_is_named_and_ends_with_the_policy_code(crossing):
     result = reproduce(crossing, "--seed", 5)
     assert result.code == 11

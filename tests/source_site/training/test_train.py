@@ -16,7 +16,7 @@ from protocol.bundle import weights
 from protocol.bundle.form import ModelForm
 from protocol.bundle.stated_audit import AuditFields
 from source_site.release.grant import manifest_fields
-from source_site.training.material import Recipe, quantize_network
+from source_site.training.material import Recipe, fit_network, quantize_network
 from source_site.training.run_folder import load_run
 from source_site.training.train import _cost, held_out_rows, hold_out
 from tests.source_site.audit.samples import random_material
@@ -88,3 +88,15 @@ def test_a_speaker_who_alone_speaks_a_class_is_not_held_out():
 def test_nobody_is_held_out_of_too_few_or_unknown_speakers():
     assert len(held_out_rows(["a", "b", "c"], np.array([0, 1, 0]), 0)) == 0
     assert len(held_out_rows([None] * 8, np.zeros(8, int), 0)) == 0
+
+
+def test_a_copy_over_the_telephone_is_learned_with_its_utterance_and_with_no_other():
+    material = random_material()
+    first, last = np.arange(len(material) - 1), np.array([len(material) - 1])
+    copies = {int(last[0]): material.values[0] + 1}
+    with_copy = replace(material, copies=copies)
+    alone, beside = (to_arrays(fit_network(one, first, Recipe(), seed=0)) for one in (material, with_copy))
+    assert all(np.array_equal(alone[name], beside[name]) for name in alone)  # its utterance is held out
+    every = np.arange(len(material))
+    alone, beside = (to_arrays(fit_network(one, every, Recipe(), seed=0)) for one in (material, with_copy))
+    assert not np.array_equal(alone["head.weight"], beside["head.weight"])

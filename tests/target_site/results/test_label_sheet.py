@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecan_core.errors import UsageError
-from target_site.results.label_sheet import COLUMNS, draw, write_sheet
+from target_site.results.label_sheet import COLUMNS, HELD_BACK, draw, read_sheet, write_sheet
 from target_site.results.segments import Segment
 
 CLASSES = ("anger", "neutral")
@@ -82,3 +82,34 @@ def test_a_sheet_shows_no_prediction_and_is_never_written_over(segments, tmp_pat
     with pytest.raises(UsageError, match="there already"):
         write_sheet(sheet, segments)
     assert sheet.read_text() == "labelled"
+
+
+def filled(path: Path, labels: list[str]) -> Path:
+    """A sheet with these labels, one recording each."""
+    lines = [f"{number}.wav,1,0.500,2.250,,{label}" for number, label in enumerate(labels)]
+    path.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
+    return path
+
+
+def test_one_label_in_five_of_each_class_is_held_back(tmp_path):
+    sheet = filled(tmp_path / "sheet.csv", ["anger"] * 20 + ["neutral"] * 10)
+    read = read_sheet(sheet, CLASSES)
+    assert Counter(label.emotion for label in read.learned) == {"anger": 16, "neutral": 8}
+    assert (read.num_held_back, read.num_other) == (30 // HELD_BACK, 0)
+    assert {label.begin_ms for label in read.learned} == {500}
+    assert {label.channel for label in read.learned} == {1}
+
+
+def test_the_same_labels_are_held_back_in_whatever_order_they_stand(tmp_path):
+    sheet = filled(tmp_path / "sheet.csv", ["anger", "neutral"] * 10)
+    head, *lines = sheet.read_text().splitlines()
+    turned = tmp_path / "turned.csv"
+    turned.write_text("\n".join([head, *lines[::-1]]))
+    assert set(read_sheet(sheet, CLASSES).learned) == set(read_sheet(turned, CLASSES).learned)
+
+
+def test_labels_of_other_classes_are_counted_and_a_sheet_without_any_other_is_refused(tmp_path):
+    read = read_sheet(filled(tmp_path / "sheet.csv", ["anger", "fear"]), CLASSES)
+    assert ([label.emotion for label in read.learned], read.num_other) == (["anger"], 1)
+    with pytest.raises(UsageError, match="no label that this model knows"):
+        read_sheet(filled(tmp_path / "other.csv", ["fear"]), CLASSES)
