@@ -329,6 +329,7 @@ def benchmark_parser(name: str, description: str | None, *, seeds: int) -> argpa
     parser.add_argument("--encoders", type=Path, default=default_folder(), help="folder of public encoders")
     parser.add_argument("--pair", action="append", help="such as emodb-nemo; may be repeated; default: all")
     parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="in place of the product's, to try the benchmark out")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, of one thread each")
     parser.add_argument("--cache", type=Path, help="folder of features, kept; default: a temporary one")
@@ -436,7 +437,7 @@ def classes_of(source: LabeledSpeech, target: LabeledSpeech) -> tuple[str, ...]:
 def make_jobs(speech: dict[str, LabeledSpeech], arguments: argparse.Namespace) -> list[Job]:
     """A job for every pair, normalization of the source and seed; whole seeds come one after the other."""
     jobs = []
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for normalization in dict.fromkeys(SOURCE_NORMALIZATION.values()):
             for source, target in ordered_pairs(speech, arguments.pair):
                 classes = classes_of(speech[source], speech[target])

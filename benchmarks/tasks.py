@@ -8,6 +8,7 @@ that the command lines give the same figures.
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -57,7 +58,9 @@ COUNTS = {"uar": "last epoch", "uar_selected": "selected", "uar_oracle": "oracle
 
 
 def main() -> None:
-    arguments = benchmark_parser("tasks", __doc__, seeds=5).parse_args()
+    parser = benchmark_parser("tasks", __doc__, seeds=5)
+    parser.add_argument("--method", action="append", choices=ALL_METHODS, help="these alone beside the product")
+    arguments = parser.parse_args()
     if arguments.table:
         every = read_lines(arguments.out)
         lines = [line for line in every if not is_labelled(line)]
@@ -65,10 +68,15 @@ def main() -> None:
         write_section(ROOT / "docs" / "benchmarks.md", "tasks", details(lines))
         write_section(ROOT / "docs" / "benchmarks.md", "labels", labels_table(every))
         return
-    run_jobs(run_job, make_jobs(load(arguments), arguments), arguments.out, arguments.workers)
+    run_jobs(
+        partial(run_job, methods=arguments.method or ALL_METHODS),
+        make_jobs(load(arguments), arguments),
+        arguments.out,
+        arguments.workers,
+    )
 
 
-def run_job(job: Job) -> list[Row]:
+def run_job(job: Job, methods: Sequence[str]) -> list[Row]:
     """One source network and every method on it: the product with its committee, the others with one network each."""
     model, (site, answers) = train_source(job), job.target.split(job.classes)
     settings = job.settings()
@@ -78,7 +86,7 @@ def run_job(job: Job) -> list[Row]:
         panel = adapt_to(model, site, mode=mode, settings=settings, seed=job.seed)
         rows.append(place | {"method": PRODUCT} | figures(panel, answers, panel))
         rows.append(place | {"labels": LABELS} | with_labels(model, site, answers, panel, mode, job))
-        for method in VOICE_METHODS if mode == "voice" else ALL_METHODS:
+        for method in [method for method in methods if mode != "voice" or method in VOICE_METHODS]:
             seed = SINGLE_SEED + job.seed
             outcome = adapt_to(model, site, mode=mode, method=method, settings=settings, seed=seed)
             judges = None if method == "none" else panel
@@ -170,8 +178,16 @@ def main_table(lines: Sequence[Row], *, brief: bool = False) -> str:
         f"bold. {which}Every method adapts one network; the product is a committee of {members()}. `voice`: nobody "
         "says who speaks, and the target estimates it. The interval is Student's over the seeds' means of all pairs: "
         "says how much the seed matters, not how much another corpus would. "
-        f"`make bench-tasks`, {provenance(lines)}"
+        f"{fewer_seeds(lines)}`make bench-tasks`, {provenance(lines)}"
     )
+
+
+def fewer_seeds(lines: Sequence[Row]) -> str:
+    """The sentence that names the methods which fewer seeds were run of than of the product, if there are any."""
+    seeds = {method: len(distinct(pick(lines, method=method), "seed")) for method in distinct(lines, "method")}
+    fewer = [method for method, count in seeds.items() if count < seeds[PRODUCT]]
+    counts = sorted({seeds[method] for method in fewer})
+    return f"Of {', '.join(map(title, fewer))} {' or '.join(map(str, counts))} seeds. " if fewer else ""
 
 
 def details(lines: Sequence[Row]) -> str:

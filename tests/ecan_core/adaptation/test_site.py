@@ -149,8 +149,7 @@ def test_too_few_utterances_to_guess_from_are_normalized_plainly(by_corpus, mode
     assert site.preparation.normalizer.mode == plain
 
 
-@pytest.mark.parametrize("mode", ["corpus", "speaker", "voice"])
-@pytest.mark.parametrize("method", ["committee", "ecan"])
+@pytest.mark.parametrize(("mode", "method"), [("corpus", "committee"), ("corpus", "ecan"), ("speaker", "committee")])
 def test_a_few_labels_make_the_rest_better(by_corpus, mode, method):
     place = town(3, count=300)
     rows = np.arange(0, 300, 6)
