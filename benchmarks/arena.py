@@ -30,11 +30,12 @@ from ecan_core.adaptation.registry import SCORING_METHODS
 from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, members_of
 from ecan_core.adaptation.site import adapt_site
 from ecan_core.adaptation.verdict import Verdict, estimated_gain, estimated_gain_of_panel, judge
+from ecan_core.adaptation.views import agreement_of_views, encoder_columns
 from ecan_core.corpora import read_corpus
 from ecan_core.corpora.recipes import LAYOUTS
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
-from ecan_core.data.inputs import inputs_of
+from ecan_core.data.inputs import inputs_of, matrix_of
 from ecan_core.data.labeled import Corpus
 from ecan_core.encoders.front_end import front_end_named
 from ecan_core.encoders.voices import VoiceFrontEnd, group_voices
@@ -225,6 +226,7 @@ class Outcome(NamedTuple):
         members: the same of each of its networks.
         epochs: of the committee after each epoch of each round.
         seconds: how long it took.
+        views: how often two views tell the scores' answers alike; None with one view, or where nobody asked.
     """
 
     source_scores: np.ndarray
@@ -232,6 +234,7 @@ class Outcome(NamedTuple):
     members: tuple[np.ndarray, ...]
     epochs: list[np.ndarray]
     seconds: float
+    views: float | None = None
 
 
 def adapt_to(
@@ -243,6 +246,7 @@ def adapt_to(
     seed: int,
     method: str | None = None,
     given: GivenLabels | None = None,
+    with_views: bool = False,
 ) -> Outcome:
     """Adapt as `ecan-target adapt` does, without the shell around it: the product, or one network by one method."""
     methods = members_of(DEFAULT_METHOD) if method is None else (method,)
@@ -267,8 +271,13 @@ def adapt_to(
         scores = SCORING_METHODS[method](model.build(), inputs, settings, seed=seed).scores
         of_members = (scores,)
     seconds = time.monotonic() - started
+    columns = encoder_columns(model.feature_names) if with_views else None
+    views = None
+    if columns is not None:
+        rows = matrix_of(adapted.preparation.inputs(site.features, site.heard if mode == "voice" else site.speakers))
+        views = agreement_of_views(rows, columns, scores.argmax(axis=1), seed=0)
     epochs = committee_epochs(after_epochs, len(methods), len(adapted.members[0].records))
-    return Outcome(predict_scores(model.build(), inputs), scores, of_members, epochs, seconds)
+    return Outcome(predict_scores(model.build(), inputs), scores, of_members, epochs, seconds, views)
 
 
 def committee_epochs(heard: Sequence[np.ndarray], members: int, num_epochs: int) -> list[np.ndarray]:

@@ -37,6 +37,7 @@ class Run(NamedTuple):
     place: Row
     scores: np.ndarray
     answers: Answers
+    views: float | None
 
     @property
     def confidence(self) -> float:
@@ -53,7 +54,10 @@ def main() -> None:
         return
     jobs = make_jobs(load(arguments), arguments)
     runs = [run for several in in_processes(run_job, jobs, arguments.workers) for run in several]
-    rows = [run.place | {"confidence": run.confidence, "accuracy": run.answers.accuracy(run.scores)} for run in runs]
+    rows = [
+        run.place | {"confidence": run.confidence, "views": run.views, "accuracy": run.answers.accuracy(run.scores)}
+        for run in runs
+    ]
     rows = [row | figures(run, line_without(row["target"], rows)) for run, row in zip(runs, rows, strict=True)]
     arguments.out.write_text("".join(json.dumps(row | circumstances()) + "\n" for row in rows))
 
@@ -63,18 +67,23 @@ def run_job(job: Job) -> list[Run]:
     model, (site, answers) = train_source(job), job.target.split(job.classes)
     place = {"pair": job.pair, "target": job.target.name, "seed": job.seed}
     settings = job.settings()
+    outcomes = {
+        mode: adapt_to(model, site, mode=mode, settings=settings, seed=job.seed, with_views=True) for mode in job.modes
+    }
     return [
-        Run(
-            place | {"normalization": mode},
-            adapt_to(model, site, mode=mode, settings=settings, seed=job.seed).scores,
-            answers,
-        )
-        for mode in job.modes
+        Run(place | {"normalization": mode}, outcome.scores, answers, outcome.views)
+        for mode, outcome in outcomes.items()
     ]
 
 
 def line_through(rows: Sequence[Row]) -> Line:
-    """Offset and slope of the log-odds of being right by those of the mean confidence, by least squares."""
+    """Offset and slope of the log-odds of being right by those of the mean confidence, by least squares.
+
+    With two views their agreement counts as much as confidence does, and there is an offset alone.
+    """
+    if rows[0]["views"] is not None:
+        evidence = [log_odds(row["confidence"]) + log_odds(row["views"]) for row in rows]
+        return statistics.fmean(log_odds(row["accuracy"]) for row in rows) - statistics.fmean(evidence), 1.0
     confidence, accuracy = ([log_odds(row[key]) for row in rows] for key in ("confidence", "accuracy"))
     slope, offset = np.polyfit(confidence, accuracy, 1)
     return float(offset), float(slope)
@@ -87,7 +96,7 @@ def line_without(target: str, rows: Sequence[Row]) -> Line:
 
 def figures(run: Run, line: Line) -> Row:
     """What calibration and abstention do at one target."""
-    softened = soften(run.scores, temperature_of(run.scores, run.scores, line))
+    softened = soften(run.scores, temperature_of(run.scores, run.scores, run.views, line))
     sure = softened.max(axis=1) >= LEAST_CONFIDENCE
     return {
         "off_before": run.answers.calibration_error(run.scores),

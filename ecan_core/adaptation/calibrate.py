@@ -3,9 +3,10 @@
 How often the model is right is guessed from how sure it is.
 
 Networks that were adapted without labels are far too sure. On the development corpora the default committee's mean
-confidence predicts how often it is right: a straight line relates the two as log-odds. One temperature for all scores
-then lowers the mean confidence to that share. docs/method.md says how large the error is on a corpus that was not used
-to find the line.
+confidence predicts how often it is right: a straight line relates the two as log-odds. Where an encoder hears beside
+the statistics, confidence and how often these two views tell the same emotion predict it better together. One
+temperature for all scores then lowers the mean confidence to that share. docs/method.md says how large the error is on
+a corpus that was not used to find the line.
 
 Source: Guo et al., ICML 2017, arXiv 1706.04599 (temperature scaling).
 Differs: the temperature is fitted to a guessed share of right answers, not to labels.
@@ -15,16 +16,21 @@ import math
 
 import numpy as np
 
-LINE = (-3.48, 2.05)
+Line = tuple[float, float]
+LINE: Line = (-3.48, 2.05)
 """Log-odds of being right at even confidence, and what each unit of confidence in log-odds adds: the line that
 benchmarks/calibration.py draws through its runs."""
+WITH_VIEWS = -3.15
+"""The same offset where two views are asked: then the log-odds of confidence and of the views' agreement are added."""
 ABOVE_CHANCE = 0.02
 """Nothing is guessed to be right less often than this above chance: no temperature makes a score smaller."""
 _EXTREME = 1e-6
 _COLDEST, _HOTTEST = 0.05, 50.0
 
 
-def temperature_of(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[float, float] = LINE) -> float:
+def temperature_of(
+    scores: np.ndarray, panel_scores: np.ndarray, views: float | None = None, line: Line | None = None
+) -> float:
     """Return the temperature at which a model is as sure as it is right.
 
     How often it is right is guessed, on average over the utterances.
@@ -32,14 +38,15 @@ def temperature_of(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[flo
     Args:
         scores: scores of the model ``[N, C]``.
         panel_scores: scores of the default committee on the same utterances; the model may be that committee.
-        line: offset and slope, as `LINE`.
+        views: how often two views tell the panel's answers alike (`ecan_core.adaptation.views`); None without them.
+        line: offset and slope; None takes those of the product.
 
     Returns:
         The temperature: above 1 for a model that is too sure; 1 where the panel diverged.
     """
     if not (np.isfinite(scores).all() and np.isfinite(panel_scores).all()):
         return 1.0
-    wanted = guessed_accuracy(scores, panel_scores, line)
+    wanted = guessed_accuracy(scores, panel_scores, views, line)
     low, high = _COLDEST, _HOTTEST
     for _ in range(60):
         middle = math.sqrt(low * high)
@@ -47,7 +54,9 @@ def temperature_of(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[flo
     return round(math.sqrt(low * high), 4)
 
 
-def guessed_accuracy(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[float, float] = LINE) -> float:
+def guessed_accuracy(
+    scores: np.ndarray, panel_scores: np.ndarray, views: float | None = None, line: Line | None = None
+) -> float:
     """Guess how often a model is right.
 
     The guess is the panel's own where both agree. Where they differ, the panel's errors are spread evenly.
@@ -55,12 +64,14 @@ def guessed_accuracy(scores: np.ndarray, panel_scores: np.ndarray, line: tuple[f
     Args:
         scores: scores of the model ``[N, C]``.
         panel_scores: scores of the panel on the same utterances.
-        line: offset and slope, as `LINE`.
+        views: how often two views tell the panel's answers alike; None without them.
+        line: offset and slope; None takes those of the product.
     """
-    offset, slope = line
+    offset, slope = line or (LINE if views is None else (WITH_VIEWS, 1.0))
+    evidence = 0.0 if views is None else log_odds(views)
     others: int = scores.shape[1] - 1
     least = 1 / (1 + others) + ABOVE_CHANCE
-    of_panel = max(1 / (1 + math.exp(-(offset + slope * log_odds(mean_confidence(panel_scores))))), least)
+    of_panel = max(1 / (1 + math.exp(-(offset + evidence + slope * log_odds(mean_confidence(panel_scores))))), least)
     agreement = float(np.mean(scores.argmax(axis=1) == panel_scores.argmax(axis=1)))
     return max(of_panel * agreement + (1 - of_panel) * (1 - agreement) / others, least)
 

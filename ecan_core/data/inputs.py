@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ecan_core.errors import UsageError
+
 MAX_FRAMES = 800
 """Frames per utterance that a network reads (8 s at 10 ms): the middle of a longer one."""
 
@@ -64,6 +66,18 @@ class FrameInputs:
 def _middle(frames: np.ndarray) -> np.ndarray:
     start = max(0, (len(frames) - MAX_FRAMES) // 2)
     return frames[start : start + MAX_FRAMES]
+
+
+def matrix_of(inputs: Inputs) -> np.ndarray:
+    """Return utterance statistics as a matrix ``[N, S]``.
+
+    Raises:
+        UsageError: the inputs are frames.
+    """
+    if not isinstance(inputs, StatisticsInputs):
+        raise UsageError("frames are no matrix; take a front end of utterance statistics")
+    rows: np.ndarray = inputs.batch(torch.arange(len(inputs))).numpy()
+    return rows
 
 
 def inputs_of(values: Sequence[np.ndarray]) -> Inputs:

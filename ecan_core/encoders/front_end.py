@@ -112,7 +112,10 @@ def front_end_named(name: str, path: Path = Path(), encoder_sha256: str = "") ->
 def load_whisper(path: Path, encoder_sha256: str) -> Whisper:
     """Read the encoder once in a process.
 
+    It computes in the numbers that this processor is fast in.
+
     Raises:
         ModelError: The file is missing, damaged or another one.
     """
-    return Whisper(read_weights(path, encoder_sha256, whisper.tensor_shapes()))
+    weights = read_weights(path, encoder_sha256, whisper.tensor_shapes())
+    return Whisper(weights, is_rounded=whisper.rounds_fast())

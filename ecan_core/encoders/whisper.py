@@ -10,7 +10,7 @@ speaks. Batches are padded, and padding never reaches a result.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,9 +77,21 @@ class Whisper:
 
     Attributes:
         weights: As `tensor_shapes` says, float32.
+        is_rounded: Whether the matrices of the blocks multiply numbers that are rounded to bfloat16 and add them up in
+            float32. A processor made for it is nearly twice as fast then, and an utterance's numbers move by about a
+            sixtieth of what they differ by between utterances.
     """
 
     weights: Weights
+    is_rounded: bool = False
+
+    @cached_property
+    def _matrices(self) -> Weights:
+        """Return what the blocks multiply by, in the numbers that they multiply."""
+        import torch
+
+        kind = torch.bfloat16 if self.is_rounded else torch.float32
+        return {name: tensor.to(kind) for name, tensor in self.weights.items() if name.startswith("layers.")}
 
     def embed(self, sounds: Sequence[Samples]) -> Samples:
         """Compute the means after each block, over frames with speech.
@@ -153,7 +165,8 @@ class Whisper:
     def _linear(self, name: str, hidden: "Tensor") -> "Tensor":
         from torch.nn import functional
 
-        return functional.linear(hidden, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
+        weight, bias = self._matrices[f"{name}.weight"], self._matrices.get(f"{name}.bias")
+        return functional.linear(hidden.to(weight.dtype), weight, bias).to(hidden.dtype)
 
     def _normalized(self, name: str, hidden: "Tensor") -> "Tensor":
         from torch.nn import functional
@@ -202,6 +215,13 @@ def log_mel(sound: Samples) -> "Tensor":
     power = spectrum[:, :-1].abs().square()
     mel = (torch.from_numpy(slaney_filters(NUM_BANDS, WINDOW, SAMPLE_RATE)).T @ power).clamp_min(_FLOOR).log10()
     return (mel.clamp_min(mel.max() - 8.0) + 4.0) / 4.0
+
+
+def rounds_fast() -> bool:
+    """Return whether this processor multiplies bfloat16 by itself."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 @cache

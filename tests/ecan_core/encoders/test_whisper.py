@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,10 @@ def test_log_mel_is_the_one_of_the_public_recipe():
     mel = np.log10(np.maximum(np.array(power) @ filters.numpy(), 1e-10))
     expected = (np.maximum(mel, mel.max() - 8) + 4) / 4
     np.testing.assert_allclose(whisper.log_mel(sound).numpy(), expected.T, atol=2e-4)
+
+
+def test_rounded_products_move_the_numbers_a_little_and_nothing_else(network):
+    exact, rounded = network.embed(SOUNDS), replace(network, is_rounded=True).embed(SOUNDS)
+    moved, between = np.abs(rounded - exact).mean(), np.abs(exact - exact.mean(axis=0)).mean()
+    assert 0 < moved < 0.1 * between
+    assert rounded.dtype == exact.dtype
