@@ -75,10 +75,7 @@ def run(work: Path, arguments: argparse.Namespace, console: Console) -> None:
     tell(console, stages[-1])
     if stages[-1].code not in (0, 14):
         raise StageFailedError(stages[-1].stderr)
-    cache = adapted / "features.cache"
-    stages.append(
-        target(work, "predict", "--model", adapted, "--audio", labels, "--cache", cache, "--out", work / "predictions")
-    )
+    stages.append(target(work, "predict", "--model", adapted, "--audio", labels, "--out", work / "predictions"))
     stages.append(target(work, "evaluate", "--model", adapted, "--labels", labels, "--format", "json"))
     console.print(results(stages[-1]))
     console.print(timings(stages))

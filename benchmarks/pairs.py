@@ -83,7 +83,7 @@ def warm_caches(work: Path, caches: Path, corpora: Path, names: Sequence[str]) -
         source(
             work,
             *("train", "--corpus", f"csv={corpora / name / 'labels.csv'}", "--config", settings),
-            *("--cache", caches / f"{name}.cache", "--out", work / f"warm-{name}"),
+            *("--cache", caches / name / "features.cache", "--out", work / f"warm-{name}"),
         )
 
 
@@ -101,13 +101,22 @@ def run_job(
     """One crossing, and an adaptation for every normalization that the target may take beside it."""
     name = f"{pair[0]}-{pair[1]}-{normalization}-{seed}"
     run, bundle = work / f"run-{name}", work / f"{name}.ecan"
-    labels, cache = corpora / pair[1] / "labels.csv", caches / f"{pair[1]}.cache"
+    labels, cache = corpora / pair[1] / "labels.csv", caches / pair[1] / "features.cache"
     classes = CLASSES[frozenset(pair)]
     stages = [
         source(
             work,
             *("train", "--corpus", f"csv={corpora / pair[0] / 'labels.csv'}", "--classes", classes),
-            *("--normalize", normalization, "--seed", seed, "--cache", caches / f"{pair[0]}.cache", "--out", run),
+            *(
+                "--normalize",
+                normalization,
+                "--seed",
+                seed,
+                "--cache",
+                caches / pair[0] / "features.cache",
+                "--out",
+                run,
+            ),
             *settings,
         )
     ]

@@ -30,7 +30,7 @@ def adapted(crossing) -> Path:
     out = crossing.work / "adapted"
     result = cli.target(
         *("adapt", "--bundle", crossing.bundle, "--audio", crossing.target_labels, "--out", out),
-        *("--cache", crossing.work / "target.cache", "--keys", crossing.target_keys),
+        *("--cache", crossing.work / "cache" / "target", "--keys", crossing.target_keys),
     )
     assert result.code in (0, 14), result.stderr
     return out

@@ -235,7 +235,7 @@ class Recording(Closing):
         if wav.is_wav(head):
             header = wav.read_header(self._read_at, self.identity.size, self._name)
             return _WavContent(header, self._descriptor)
-        return foreign.open_content(head, self._read_at, self.identity.size, self._name)
+        return foreign.open_content(head, self._descriptor, self.identity.size, self._name)
 
     def _read_at(self, place: int, length: int) -> bytes:
         try:
@@ -324,7 +324,7 @@ def _open(path: Path) -> int:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UnusableAudioError("NOT_FOUND", f"{path} does not exist; check the path in the listing.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if getattr(error, "errno", None) in (errno.ELOOP, errno.ENXIO) or _is_link(path):
+        if getattr(error, "errno", None) in (errno.ELOOP, errno.ENXIO) or _is_other(path):
             raise UnusableAudioError(
                 "NOT_REGULAR", f"{path} is a link or a device that leads nowhere; name the audio file itself."
             ) from error
@@ -340,9 +340,13 @@ def _identity(descriptor: int) -> Identity:
     return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _is_link(path: Path) -> bool:
+def _is_other(path: Path) -> bool:
+    """Return whether something other than a file is there.
+
+    A link that cannot be followed counts.
+    """
     try:
-        return path.is_symlink()
+        return path.is_symlink() or (path.exists() and not path.is_file())
     except (OSError, ValueError):
         return False
 

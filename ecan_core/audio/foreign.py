@@ -1,10 +1,10 @@
 """Decode FLAC, Ogg (Vorbis, Opus) and MP3 in a disposable process.
 
-Every file gets a new process with a limit of memory, of time and of what it may return. A file that makes it crash,
-hang or swell costs that one file alone.
+Every file gets a new process with a limit of memory, of time and of what it may return. It has pipes and the file,
+which is open already, and can open no other: it builds the walls that a site has brought (`ecan_core.runtime.cage`).
+A file that makes it crash, hang or swell costs that one file alone.
 """
 
-import io
 import os
 import struct
 import time
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ecan_core.audio.wav import MAX_CHANNELS, ReadAt
+from ecan_core.audio.wav import MAX_CHANNELS
 from ecan_core.errors import UnusableAudioError
+from ecan_core.runtime import cage
 from ecan_core.runtime.workers import Companion
 
 MAX_BYTES = 1 << 30
@@ -25,6 +26,7 @@ MAX_SECONDS, MAX_SECONDS_IN_ALL = 30, 1200  # of computing, for one answer and f
 
 _FACTS = struct.Struct("<qqq")  # channels, frames per second, frames
 _PLACE = struct.Struct("<qq")  # first frame, and the one after the last
+_SOUND = 3  # the descriptor of the file in the decoder, behind its pipes
 _RUN_UP, _PASSED = 1 << 13, 1 << 18  # frames before those that are wanted, and so many at once
 
 _DECODED = (b"fLaC", b"OggS", b"ID3")
@@ -59,18 +61,21 @@ class ForeignContent:
         num_frames: Frames, T.
 
     Args:
-        data: The whole file.
+        descriptor: The file, open to read; it stays open.
         name: Its name in messages.
 
     Raises:
         UnusableAudioError: UNREADABLE, EMPTY or MALFORMED.
     """
 
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, descriptor: int, name: str) -> None:
         self._name = name
-        self._decoder = Companion(_Decoder(data))
+        self._decoder = Companion(_Decoder(descriptor))
         try:
-            self.num_channels, self.sample_rate, self.num_frames = _FACTS.unpack(self._ask(b""))
+            facts = self._ask(b"", _FACTS.size)
+            if len(facts) != _FACTS.size:
+                raise self._unreadable()
+            self.num_channels, self.sample_rate, self.num_frames = _FACTS.unpack(facts)
             if self.num_frames <= 0:
                 raise UnusableAudioError("EMPTY", f"{name} holds no sound; record or copy it again.")
             if self.num_frames > MAX_FRAMES or not 1 <= self.num_channels <= MAX_CHANNELS:
@@ -83,28 +88,32 @@ class ForeignContent:
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Decode frames, [stop - start, channels]; fewer at the file's end."""
-        said = self._ask(_PLACE.pack(start, stop))[1:]
-        return np.frombuffer(said, np.float32).reshape(-1, self.num_channels)
+        frame_bytes = self.num_channels * np.dtype(np.float32).itemsize
+        said = self._ask(_PLACE.pack(start, stop), (stop - start) * frame_bytes + 1)[1:]
+        return np.frombuffer(said[: len(said) - len(said) % frame_bytes], np.float32).reshape(-1, self.num_channels)
 
     def close(self) -> None:
         """End the process."""
         self._decoder.close()
 
-    def _ask(self, question: bytes) -> bytes:
-        said = self._decoder.ask(question)
+    def _ask(self, question: bytes, most: int) -> bytes:
+        said = self._decoder.ask(question, most)
         if not said:
-            raise UnusableAudioError(
-                "UNREADABLE", f"{self._name} is not audio that can be decoded; convert it to WAV or FLAC."
-            )
+            raise self._unreadable()
         return said
 
+    def _unreadable(self) -> UnusableAudioError:
+        return UnusableAudioError(
+            "UNREADABLE", f"{self._name} is not audio that can be decoded; convert it to WAV or FLAC."
+        )
 
-def open_content(head: bytes, read_at: ReadAt, size: int, name: str) -> ForeignContent:
+
+def open_content(head: bytes, descriptor: int, size: int, name: str) -> ForeignContent:
     """Read the header facts of a compressed file.
 
     Args:
         head: Its first bytes.
-        read_at: Reads the file.
+        descriptor: The file, open to read.
         size: Its length in bytes.
         name: What messages call it.
 
@@ -116,7 +125,7 @@ def open_content(head: bytes, read_at: ReadAt, size: int, name: str) -> ForeignC
         raise UnusableAudioError("TOO_LONG", f"{name} is larger than 1 GiB; convert it to WAV.")
     import soundfile  # noqa: F401 - once here, so that not every process that is thrown away loads it
 
-    return ForeignContent(read_at(0, size), name)
+    return ForeignContent(descriptor, name)
 
 
 def _require_known(head: bytes, name: str) -> None:
@@ -138,26 +147,32 @@ class _Decoder:
     Where the decoder fails the answer is empty: a decoder's message about hostile bytes is of no use.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._sound: Any = None
         self._place = 0
 
     def __call__(self, question: bytes) -> bytes:
         try:
             if self._sound is None:
-                _mute()
-                _limit()
+                self._shut_in()
                 self._sound = self._open()
             _limit_time()
             return self._samples(*_PLACE.unpack(question)) if question else self._facts()
         except Exception:
             return b""
 
+    def _shut_in(self) -> None:
+        _mute()
+        _limit()
+        os.dup2(self._descriptor, _SOUND)
+        cage.build(_SOUND + 1)
+
     def _open(self) -> Any:
         import soundfile
 
-        return soundfile.SoundFile(io.BytesIO(self._data))
+        os.lseek(_SOUND, 0, os.SEEK_SET)
+        return soundfile.SoundFile(_SOUND, closefd=False)
 
     def _facts(self) -> bytes:
         return _FACTS.pack(self._sound.channels, self._sound.samplerate, self._sound.frames)

@@ -30,6 +30,10 @@ _OWNER = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragm
 _BUSY_TIMEOUT_S = 30.0
 
 
+OF_SQLITE = ("", "-wal", "-shm", "-journal")
+"""How the names of a cache's files end."""
+
+
 def is_feature_cache(path: Path) -> bool:
     """Return whether a file is a feature cache, or still empty.
 

@@ -73,7 +73,7 @@ def list_utterances(path: Path, left_out: LeftOut = LeftOut()) -> Listing:
 def roots(path: Path) -> tuple[Path, ...]:
     """Return the files and folders that must be readable for a path.
 
-    They are needed to list the path and to read what it lists.
+    They are needed to list the path and to read what it lists: a folder, or the very files and nothing beside them.
 
     Args:
         path: As for `list_utterances`.
@@ -84,13 +84,22 @@ def roots(path: Path) -> tuple[Path, ...]:
     if path.is_dir():
         return (path,)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        listed = (row.utterance.path.parent for row in read_table(path).rows)
-        return tuple(dict.fromkeys([path, *listed]))
+        listed = dict.fromkeys(row.utterance.path for row in read_table(path).rows)
+        return (path, *(file for file in listed if file.is_file()))
     if path.exists():
         return (path,)
     if glob.has_magic(str(path)):
-        return (_fixed(path),)
+        return tuple(_matches(path))
     raise _nothing_at(path)
+
+
+def searched(path: Path) -> tuple[Path, ...]:
+    """Return the folders whose names must be readable to list a path.
+
+    Only a pattern needs one: what lies in it is no part of that.
+    """
+    is_pattern = not path.exists() and glob.has_magic(str(path))
+    return (_fixed(path),) if is_pattern else ()
 
 
 def _list(path: Path) -> Listing:
@@ -117,12 +126,16 @@ def _fixed(pattern: Path) -> Path:
 
 
 def _from_pattern(pattern: Path) -> Listing:
+    return _from_files(_matches(pattern), _fixed(pattern))
+
+
+def _matches(pattern: Path) -> list[Path]:
     fixed = _fixed(pattern)
     try:
         matches = sorted(fixed.glob(str(pattern.relative_to(fixed))))
     except ValueError as error:
         raise UsageError(f"{pattern} is not a pattern ({error}); write one such as 'calls/**/*.wav'.") from error
-    return _from_files([file for file in matches if file.suffix.lower() in _SUFFIXES], fixed)
+    return [file for file in matches if file.suffix.lower() in _SUFFIXES]
 
 
 def _from_files(files: list[Path], root: Path) -> Listing:

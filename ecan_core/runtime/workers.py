@@ -20,6 +20,8 @@ from contextlib import suppress
 Compute = Callable[[bytes], bytes]
 
 _LENGTH = struct.Struct("<Q")
+_IN, _OUT = 0, 1
+_LONGEST = 1 << 40
 _AHEAD = 4
 """Pieces per worker that may be finished before they are asked for."""
 
@@ -84,12 +86,15 @@ class Companion:
     def __init__(self, compute: Compute) -> None:
         self._worker: _Worker | None = _Worker(compute)
 
-    def ask(self, content: bytes) -> bytes | None:
-        """Return what it answers; None once it is gone."""
+    def ask(self, content: bytes, most: int) -> bytes | None:
+        """Return what it answers.
+
+        None once it is gone, or answers more than so many bytes.
+        """
         if self._worker is None:
             return None
         piece = self._worker.start(content)
-        if not self._worker.finish():
+        if not self._worker.finish(most):
             self._worker = None
         return piece.result
 
@@ -141,10 +146,10 @@ class _Worker:
             _send(self._writing, content)
         return self._piece
 
-    def finish(self) -> bool:
+    def finish(self, most: int = _LONGEST) -> bool:
         """Take its result; returns whether the process is still there."""
         try:
-            self._piece.result = _receive(self.reading)
+            self._piece.result = _receive(self.reading, most)
         except EOFError:
             self.close()
         self._piece.is_done = True
@@ -168,9 +173,10 @@ def _work(compute: Compute, reading: int, writing: int) -> None:
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _take_streams(reading, writing)
         with suppress(EOFError, BrokenPipeError):
             while True:
-                _send(writing, compute(_receive(reading)))
+                _send(_OUT, compute(_receive(_IN)))
         status = 0
     except BaseException:
         with suppress(OSError):
@@ -180,19 +186,32 @@ def _work(compute: Compute, reading: int, writing: int) -> None:
         os._exit(status)
 
 
+def _take_streams(reading: int, writing: int) -> None:
+    """Put the pipes in the place of standard input and output.
+
+    So a worker has none of those that this process speaks by.
+    """
+    for descriptor, place in ((reading, _IN), (writing, _OUT)):
+        if descriptor != place:
+            os.dup2(descriptor, place)
+            os.close(descriptor)
+
+
 def _send(descriptor: int, content: bytes) -> None:
     rest = memoryview(_LENGTH.pack(len(content)) + content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _receive(descriptor: int) -> bytes:
+def _receive(descriptor: int, most: int = _LONGEST) -> bytes:
     """Read one message.
 
     Raises:
-        EOFError: The other side is gone.
+        EOFError: The other side is gone, or says more than so many bytes.
     """
     (length,) = _LENGTH.unpack(_read(descriptor, _LENGTH.size))
+    if length > most:
+        raise EOFError
     return _read(descriptor, length)
 
 

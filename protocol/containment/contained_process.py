@@ -19,7 +19,7 @@ from protocol.containment.probes import Plant
 from protocol.containment.walls import Conditions, Containment, contain
 from protocol.sandbox.confine import die_with_parent
 
-MAX_INSTRUCTION_BYTES = 1 << 20
+MAX_INSTRUCTION_BYTES = 1 << 26
 _CHANNEL = 1
 
 
@@ -36,6 +36,7 @@ class Instructions:
         conditions: what is demanded of the containment.
         control: what is reached for before the walls are built.
         plant: what is reached for afterwards.
+        private: the site's own files, which must be out of reach too.
     """
 
     parent: int
@@ -46,6 +47,7 @@ class Instructions:
     conditions: Conditions
     control: Plant
     plant: Plant
+    private: Sequence[Path]
 
     @classmethod
     def from_json(cls, text: bytes) -> "Instructions":
@@ -53,7 +55,8 @@ class Instructions:
         said = json.loads(text)
         kinds = {"conditions": Conditions, "control": Plant, "plant": Plant}
         parsed = {name: kind(**said[name]) for name, kind in kinds.items()}
-        return cls(**said | parsed | {"scratch": Path(said["scratch"])})
+        paths = {"scratch": Path(said["scratch"]), "private": [Path(one) for one in said["private"]]}
+        return cls(**said | parsed | paths)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ class Work:
     Attributes:
         readable: files and folders that it needs, its own code among them; what is not there is left out.
         writable: folders that it writes into, which are there.
+        listable: folders whose names it needs, and not what lies in them.
         announce: tells a person how well the process is contained.
         carry_out: does the work and returns its outcome as JSON values.
     """
@@ -71,6 +75,7 @@ class Work:
     writable: Sequence[Path]
     announce: Callable[[str], None]
     carry_out: Callable[[Containment], Mapping[str, Any]]
+    listable: Sequence[Path] = ()
 
 
 Load = Callable[[str, Mapping[str, Any], bool], Work]
@@ -103,9 +108,11 @@ def carry_out_order(load: Load) -> None:
     containment = contain(
         readable=work.readable,
         writable=[*work.writable, instructions.scratch],
+        listable=work.listable,
         conditions=instructions.conditions,
         control=instructions.control,
         plant=instructions.plant,
+        private=instructions.private,
     )
     die_with_parent(instructions.parent)  # a user namespace makes the kernel forget it
     work.announce(containment.sentence())

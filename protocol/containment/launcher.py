@@ -9,17 +9,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from stat import S_ISSOCK
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from protocol.containment.contained_process import Instructions
+from protocol.containment.hearing import pass_on, told_on
 from protocol.containment.probes import Listeners
 from protocol.containment.walls import Conditions, Level
 from protocol.errors import Code, ContainmentError, ProtocolError
@@ -50,11 +50,13 @@ class Task:
             `contained_process.carry_out_order`.
         command: what kind of order it is, in the site's words.
         order: what is to be done, as JSON values and paths.
+        private: keys, rules and the like, which it must not be able to reach.
     """
 
     program: str
     command: str
     order: Mapping[str, Any]
+    private: Sequence[Path] = ()
 
 
 def carry_out_contained(
@@ -93,6 +95,7 @@ def carry_out_contained(
             conditions=conditions,
             control=control.plant,
             plant=listeners.plant,
+            private=task.private,
         )
         told = _run(task.program, instructions, surroundings, announce)
         if (heard := listeners.heard()) and told["containment"]["level"] > Level.NONE:
@@ -140,13 +143,13 @@ def _run(
 ) -> dict[str, Any]:
     """Start the contained process and gather what it tells."""
     told: dict[str, Any] = {}
-    with _started(program, surroundings) as process, _shown(process.stderr), _reminded(told, announce):
+    with _started(program, surroundings) as process, _reminded(told, announce):
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError), process.stdin as channel:
             channel.write(json.dumps(asdict(instructions), default=str).encode())
-        for line in process.stdout:
-            told |= json.loads(line)
+        for message in told_on(process.stdout):
+            told |= message
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         raise ProtocolError(
@@ -163,67 +166,44 @@ def _run(
 def _started(program: str, surroundings: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a fresh interpreter that ends with the block.
 
-    It ends also if the block is left by Ctrl-C.
+    However that is left. What it says is shown. It has no terminal of its own: it could steer one, or type into it.
     """
-    with _deaf_to_interruption():
-        process = subprocess.Popen(
-            isolated(program),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if _is_plain_stderr() else subprocess.PIPE,
-            env=dict(surroundings),
-        )
+    process = subprocess.Popen(
+        isolated(program),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(surroundings),
+        process_group=0,  # Ctrl-C is this process's to answer
+    )
     with process:
+        tasks = ((_end_forks, process.pid), (pass_on, process.stderr, _show))
+        others = [threading.Thread(target=task, args=words, daemon=True) for task, *words in tasks]
+        for other in others:
+            other.start()
         try:
             yield process
         except BaseException:
             process.kill()
             raise
+        finally:
+            for other in others:
+                other.join()
 
 
-@contextmanager
-def _deaf_to_interruption() -> Iterator[None]:
-    """Ignore Ctrl-C here and in what is started: this process alone answers.
+def _end_forks(process: int) -> None:
+    """Wait for the process, and end the forks that it leaves behind.
 
-    What is started meanwhile ignores it too.
+    They could hold its pipes open for ever.
     """
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread, which has to look after itself
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)  # its number is not given away before it is asked for
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process, signal.SIGKILL)
 
 
-def _is_plain_stderr() -> bool:
-    """Return whether standard error may be handed on.
-
-    A service's is often a socket, which is a way out.
-    """
-    try:
-        return sys.stderr.fileno() == 2 and not S_ISSOCK(os.fstat(2).st_mode)
-    except (OSError, ValueError):
-        return False
-
-
-@contextmanager
-def _shown(stream: IO[bytes] | None) -> Iterator[None]:
-    """Show what is said on a stream until it ends."""
-    if stream is None:
-        yield
-        return
-
-    def show() -> None:
-        for line in stream:
-            print(line.decode(errors="replace"), end="", file=sys.stderr, flush=True)
-
-    showing = threading.Thread(target=show, daemon=True)
-    showing.start()
-    yield
-    showing.join()
+def _show(line: str) -> None:
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

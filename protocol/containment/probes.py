@@ -26,6 +26,7 @@ LOOPBACK, LOOPBACK_6 = "127.0.0.1", "::1"
 _SECONDS = 2.0
 _Address = TypeVar("_Address", int, str)
 _GOT_OUT, _KEPT_IN = 0, 77
+_SET_NAME, _GET_NAME = 15, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Plant:
         path: a UNIX socket in the file system; empty where there is none.
         name: an abstract UNIX socket; empty where there is none.
         secret: a file that the contained process has no business with.
+        listed: a file beside it that it may read.
         folder: a folder likewise.
     """
 
@@ -48,6 +50,7 @@ class Plant:
     path: str = ""
     name: str = ""
     secret: str
+    listed: str
     folder: str
 
 
@@ -60,8 +63,9 @@ class Listeners:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ecan-", dir=_short_folder()))
-        secret = self._folder / "secret"
-        secret.write_bytes(secrets.token_bytes(16))
+        secret, listed = self._folder / "secret", self._folder / "listed"
+        for planted in (secret, listed):
+            planted.write_bytes(secrets.token_bytes(16))
         self._open: dict[str, socket.socket] = {}
         tcp = self._listen("TCP", socket.AF_INET, socket.SOCK_STREAM, (LOOPBACK, 0))
         tcp6 = self._listen("TCP over IPv6", socket.AF_INET6, socket.SOCK_STREAM, (LOOPBACK_6, 0))
@@ -77,6 +81,7 @@ class Listeners:
             path=path if by_path else "",
             name=name if by_name else "",
             secret=str(secret),
+            listed=str(listed),
             folder=str(self._folder),
         )
 
@@ -212,6 +217,23 @@ def _by_32_bit_call(_: Plant) -> None:
     _in_child(_old_socket)
 
 
+def _by_name(_: Plant) -> None:
+    """Take another name, which every process of the machine can read."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    name = ctypes.create_string_buffer(16)
+    libc.prctl(_GET_NAME, name, 0, 0, 0)
+    if libc.prctl(_SET_NAME, name, 0, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "no other name")
+
+
+def _by_priority(_: Plant) -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
+
+
+def _by_processor(_: Plant) -> None:
+    os.sched_setaffinity(0, os.sched_getaffinity(0))
+
+
 def _read_outside(plant: Plant) -> None:
     Path(plant.secret).read_bytes()
 
@@ -239,6 +261,9 @@ _WAYS_OUT: Mapping[str, Callable[[Plant], None]] = {
     "a child process": _by_child,
     "another program": _by_program,
     "a 32-bit system call": _by_32_bit_call,
+    "its name": _by_name,
+    "its priority": _by_priority,
+    "its processors": _by_processor,
     "reading outside": _read_outside,
     "writing outside": _write_outside,
 }

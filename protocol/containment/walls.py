@@ -145,6 +145,8 @@ def contain(
     conditions: Conditions,
     control: Plant,
     plant: Plant,
+    listable: Sequence[Path] = (),
+    private: Sequence[Path] = (),
 ) -> Containment:
     """Shut this process in for good, and show that it is.
 
@@ -154,6 +156,8 @@ def contain(
         conditions: what is demanded.
         control: what is reached for before the walls are built.
         plant: what is reached for afterwards.
+        listable: folders whose names it needs, and not what lies in them.
+        private: files and folders that must be out of reach, beside those that were planted.
 
     Raises:
         ContainmentError: the system cannot do what is demanded, or the walls do not hold.
@@ -166,8 +170,9 @@ def contain(
     _limit_memory()
     is_alone = confine.leave_network()
     walls = confine.confine(
-        readable=[path for path in readable if path.exists()],
+        readable=[path for path in (*readable, Path(plant.listed)) if path.exists()],
         writable=writable,
+        listable=listable,
         network=network.Network.NONE,
         required=False,
     )
@@ -183,7 +188,8 @@ def contain(
     if level > Level.NONE:
         _refuse_gaps({name for name, led_out in after.items() if led_out} - _OPEN_AT[level])
     if level >= Level.FILES:
-        probes.probe_denied([Path(plant.secret), Path(plant.folder)], network=network.Network.NONE)
+        Path(plant.listed).read_bytes()  # and yet nothing beside it
+        probes.probe_denied([Path(plant.secret), Path(plant.folder), *private], network=network.Network.NONE)
     return Containment(
         level=level,
         accepted=conditions.accepted if level < conditions.least else None,

@@ -2,10 +2,11 @@
 
 Nobody has to be root for them.
 
-Five layers, each for what the others let through::
+Six layers, each for what the others let through::
 
     descriptors   whatever was open before, such as a socket of the parent      close_range
-    leftovers     core dumps, other processes of the same user looking in       RLIMIT_CORE, PR_SET_DUMPABLE
+    leftovers     core dumps, others looking in, the command line they can see  RLIMIT_CORE, PR_SET_DUMPABLE, PR_SET_MM
+    rights        what root may do, in a namespace of its own too               capset
     no new rights programs that run as another user                             PR_SET_NO_NEW_PRIVS
     files         everything but the named folders                              Landlock
     system calls  sockets, shared memory and queues, other processes, exec      seccomp-BPF
@@ -33,6 +34,7 @@ from pathlib import Path
 from stat import S_ISSOCK
 
 from protocol.errors import Code, ContainmentError
+from protocol.sandbox.arguments import hide_arguments
 from protocol.sandbox.kernel import (
     CLOSE_RANGE,
     PR_SET_DUMPABLE,
@@ -44,9 +46,10 @@ from protocol.sandbox.kernel import (
     syscall,
     unsupported,
 )
-from protocol.sandbox.landlock import DEVICE, READ, REMOVE, WRITE, landlock_abi, restrict_files
+from protocol.sandbox.landlock import DEVICE, LIST, READ, REMOVE, WRITE, landlock_abi, restrict_files
 from protocol.sandbox.network import Network
-from protocol.sandbox.seccomp import restrict_calls
+from protocol.sandbox.rights import NET_BIND_SERVICE, drop_rights
+from protocol.sandbox.seccomp import restrict_calls, restrict_to_computing
 from protocol.sandbox.system_calls import ARCHITECTURES, NEW_NETWORK, NEW_USERS
 
 _FAREWELL_S = 0.5
@@ -75,6 +78,7 @@ def confine(
     readable: Sequence[Path],
     writable: Sequence[Path] = (),
     removable: Sequence[Path] = (),
+    listable: Sequence[Path] = (),
     network: Network,
     required: bool = True,
 ) -> Confinement:
@@ -84,6 +88,7 @@ def confine(
         readable: files and folders that may be read.
         writable: folders in which files may also be made, changed and removed.
         removable: folders that may be read and whose files may be removed.
+        listable: folders whose names may be read, and what lies in them not for that.
         network: what it may do with sockets.
         required: whether a layer that this kernel lacks is a fault; where False, the others are built all the same.
 
@@ -98,9 +103,9 @@ def confine(
     _require_one_thread()
     if network != Network.NONE:
         _refuse_loose_sockets()
-    checked(syscall(CLOSE_RANGE, 3, (1 << 31) - 1, 0), "rid of its open files")
-    forbid_dumps()
-    checked(prctl(PR_SET_NO_NEW_PRIVS, 1), "kept from gaining rights")
+    else:
+        hide_arguments()  # what may speak to others needs no such way, and is looked for by its command line
+    _leave_behind(3, NET_BIND_SERVICE if network.is_serving else None)
     abi = landlock_abi()
     filters = ARCHITECTURES.get(platform.machine())
     if required and (abi == 0 or filters is None):
@@ -111,6 +116,7 @@ def confine(
             [(path, READ) for path in readable]
             + [(path, READ | WRITE) for path in writable]
             + [(path, READ | REMOVE) for path in removable]
+            + [(path, LIST) for path in listable]
             + [(path, DEVICE) for path in _DEVICES],
             network,
         )
@@ -118,6 +124,37 @@ def confine(
     if required and not is_filtered:
         raise unsupported("seccomp is not there")
     return Confinement(landlock_abi=abi, seccomp=is_filtered)
+
+
+def confine_to_computing(num_descriptors: int = 3) -> Confinement:
+    """Leave this process its memory and what it has open, for good.
+
+    It can open no file at all, neither start a process nor signal one, and make no socket. What this kernel lacks of
+    the walls is left out; whoever opens recordings stands behind walls of its own, which say so.
+
+    Args:
+        num_descriptors: how many stay open: the standard streams, and those that follow.
+
+    Raises:
+        ContainmentError: a wall that this kernel has cannot be built.
+    """
+    if sys.platform != "linux":
+        return Confinement(landlock_abi=0, seccomp=False)
+    hide_arguments()
+    _leave_behind(num_descriptors)
+    abi = landlock_abi()
+    if abi > 0:
+        restrict_files(abi, [], Network.NONE)
+    architecture = ARCHITECTURES.get(platform.machine())
+    return Confinement(landlock_abi=abi, seccomp=architecture is not None and restrict_to_computing(architecture))
+
+
+def _leave_behind(num_descriptors: int, kept: int | None = None) -> None:
+    """Give up open files, looks into this process, and rights."""
+    checked(syscall(CLOSE_RANGE, num_descriptors, (1 << 31) - 1, 0), "rid of its open files")
+    forbid_dumps()
+    drop_rights(kept)
+    checked(prctl(PR_SET_NO_NEW_PRIVS, 1), "kept from gaining rights")
 
 
 def leave_network() -> bool:

@@ -9,7 +9,7 @@ from protocol.errors import Code, ContainmentError
 OLDEST_KERNEL = "Linux 5.13"
 """What the walls need, for all of them; docs/operations.md says the same."""
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_MM = 1, 24, 35
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
 SECCOMP_MODE_FILTER = 2
 # These numbers are the same on every architecture.

@@ -2,18 +2,22 @@
 
 import ctypes
 import errno
+import functools
+import mmap
 import os
 import socket
 import struct
 from collections.abc import Iterable
 
-from protocol.sandbox.kernel import PR_SET_SECCOMP, SECCOMP_MODE_FILTER, checked, prctl
+from protocol.sandbox.kernel import PR_SET_DUMPABLE, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, checked, prctl
 from protocol.sandbox.network import Network
 from protocol.sandbox.system_calls import (
     ACCESS,
+    BY_DESCRIPTOR,
     CALLING,
     CALLS_OUT_BY_SENDING,
     CLONE,
+    COMPUTING,
     CUT,
     FCNTL,
     FCNTLS,
@@ -23,14 +27,18 @@ from protocol.sandbox.system_calls import (
     IOCTL,
     IOCTLS,
     LIMITS,
+    MEMORY,
     NEITHER,
     NEVER,
     NEW_NAMESPACES,
     OPEN,
     OWN_SIGNALS,
+    PRCTL,
+    PRCTLS,
     SENDING,
     SERVING,
     SOCKET,
+    STATUS,
     Architecture,
     Calls,
 )
@@ -50,7 +58,18 @@ def restrict_calls(architecture: Architecture, network: Network) -> bool:
 
     The filter can only ever be narrowed.
     """
-    program = _filter(architecture, network)
+    return _install(_filter(architecture, network))
+
+
+def restrict_to_computing(architecture: Architecture) -> bool:
+    """Install a filter that leaves no more than computing and pipes.
+
+    It returns False on a kernel that has none.
+    """
+    return _install(_computing(architecture))
+
+
+def _install(program: _Program) -> bool:
     code = ctypes.create_string_buffer(b"".join(program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
     installed = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(header))
@@ -85,6 +104,9 @@ def _filter(architecture: Architecture, network: Network) -> _Program:
     for name, place in FLAGS_OF_OPENING.items():
         flags = [_load_argument(place), _instruction(_AND, ACCESS | CUT)]
         number += _when_called(OPEN[name][column], [*flags, *_among((NEITHER, NEITHER | CUT, CUT), no), *go_on])
+    undumpable = [_load_argument(1), *_among((0,), go_on), *no]
+    change = [_load_argument(0), *_among(PRCTLS, go_on), *_when(_IF_EQUAL, PR_SET_DUMPABLE, undumpable), *no]
+    number += _when_called(PRCTL["prctl"][column], change)
     itself = os.getpid()
     for call in OWN_SIGNALS.values():
         number += _when_called(call[column], [_load_argument(0), *_among((itself,), go_on), *no])
@@ -95,6 +117,22 @@ def _filter(architecture: Architecture, network: Network) -> _Program:
             sending = [_load_argument(place), *_when(_IF_ANY_BIT, CALLS_OUT_BY_SENDING, no), *go_on]
             number += _when_called(SENDING[name][column], sending)
     return number + go_on
+
+
+@functools.cache
+def _computing(architecture: Architecture) -> _Program:
+    """Return the filter of a process that has all it needs in memory."""
+    column, no, go_on = architecture.column, _return(_REFUSE | errno.EPERM), _return(_ALLOW)
+    number = [_load(_AUDIT), *_unless(architecture.audit, _return(_KILL)), _load(_NUMBER)]
+    for call in COMPUTING.values():
+        number += _when_called(call[column], go_on)
+    limits = [_load_argument(0), *_among((0,), go_on), *no]
+    number += _when_called(LIMITS["prlimit64"][column], limits)
+    by_descriptor = [_load_argument(3), *_among((BY_DESCRIPTOR,), go_on), *no]
+    number += _when_called(STATUS["newfstatat"][column], by_descriptor)
+    for call in MEMORY.values():
+        number += _when_called(call[column], [_load_argument(2), *_when(_IF_ANY_BIT, mmap.PROT_EXEC, no), *go_on])
+    return number + no
 
 
 def _only_tcp(go_on: _Program, no: _Program) -> _Program:

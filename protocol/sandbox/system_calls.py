@@ -94,6 +94,38 @@ NEVER: Calls = {
     "init_module": (175, 105),
     "finit_module": (313, 273),
     "delete_module": (176, 106),
+    "syslog": (103, 116),
+    "acct": (163, 89),
+    "quotactl": (179, 60),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "reboot": (169, 142),
+    "settimeofday": (164, 170),
+    "adjtimex": (159, 171),
+    "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+    # What every process of the machine can see of another: its priority, its processors, its place among the others,
+    # the machine's name. A process could signal by it, and slow others down.
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "setpgid": (109, 154),
+    "setsid": (112, 157),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
+    "kcmp": (312, 272),
+    "personality": (135, 92),
+    "vhangup": (153, 58),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "fanotify_init": (300, 262),
     # Other programs.
     "execve": (59, 221),
     "execveat": (322, 281),
@@ -129,8 +161,48 @@ IOCTLS = (0x5412, 0x541C, 0x8901, 0x8902)
 FCNTL: Calls = {"fcntl": (72, 25)}
 FCNTLS = (8, 15)
 """F_SETOWN and F_SETOWN_EX: to have the kernel send a signal of one's choice to any process of the user."""
+PRCTL: Calls = {"prctl": (157, 167)}
+PRCTLS = (1, 3, 16, 21, 22, 23, 38, 39)
+"""What `prctl` may still do: have the process end with its parent, read, and add walls. It may not set the name that
+every process of the machine can read, nor let others look in."""
 OWN_SIGNALS: Calls = {"kill": (62, 129), "tgkill": (234, 131)}
 LIMITS: Calls = {"prlimit64": (302, 261)}
+COMPUTING: Calls = {
+    # Pipes that are open already.
+    "read": (0, 63),
+    "write": (1, 64),
+    "close": (3, 57),
+    "fstat": (5, 80),
+    "lseek": (8, 62),
+    # Memory of its own.
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    # Time, and being interrupted.
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "sigaltstack": (131, 132),
+    "restart_syscall": (219, 128),
+    "clock_gettime": (228, 113),
+    "gettimeofday": (96, 169),
+    "getrusage": (98, 165),
+    "futex": (202, 98),
+    "sched_yield": (24, 124),
+    "getrandom": (318, 278),
+    "getpid": (39, 172),
+    "gettid": (186, 178),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+}
+"""All that a process needs which decodes what lies in its memory, with `MEMORY` and limits for itself."""
+STATUS: Calls = {"newfstatat": (262, 79)}
+BY_DESCRIPTOR = 0x1000
+"""AT_EMPTY_PATH: how newer C libraries ask for the length of an open file. A path may still stand beside it; who knows
+one could learn as much of a file as its length, and open none."""
+MEMORY: Calls = {"mmap": (9, 222), "mprotect": (10, 226)}
+"""Whose memory may not become code: a decoder that was taken over cannot bring its own."""
 FLAGS_OF_SENDING = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
 CALLS_OUT_BY_SENDING = 0x20000000
 """MSG_FASTOPEN, which calls without connect and so past Landlock."""

@@ -11,10 +11,11 @@ import click
 
 from ecan_core.command_line.console import Narrator, run
 from ecan_core.errors import EcanError
+from ecan_core.runtime.cage import bring
 from ecan_core.settings.parse import parse_settings
 from protocol.containment.contained_process import Work, carry_out_order, reserve_channel
 from protocol.errors import ProtocolError
-from protocol.sandbox.confine import code_paths
+from protocol.sandbox.confine import code_paths, confine_to_computing
 from source_site.federation.orders import ORDERS
 
 _SYSTEM = ("/proc/cpuinfo", "/sys/devices/system/cpu")
@@ -39,6 +40,7 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
     from ecan_core.runtime.seeding import one_thread
     from source_site.federation import tasks
 
+    bring(confine_to_computing)
     order = parse_settings(ORDERS[command], values, "order")
     one_thread()
     return Work(

@@ -290,15 +290,15 @@ def _plan_of(question: Question) -> str:
 def speech_of(recipe: str, path: Path) -> tuple[Path, ...]:
     """List what must be within reach to read a corpus.
 
-    That is its list, and the folders of its recordings; none is opened.
+    That is its folder, or its list and the very files that it names; none is opened.
 
     Raises:
         UsageError: the recipe or the path does not exist.
     """
     if path.is_dir() and recipe != "csv":
         return (path.resolve(),)
-    folders = {item.utterance.path.resolve().parent for item in read_corpus(recipe, path).utterances}
-    return (path.resolve(), *sorted(folders))
+    files = {item.utterance.path.resolve() for item in read_corpus(recipe, path).utterances}
+    return (path.resolve(), *sorted(files))
 
 
 def _refuse_foreign(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:

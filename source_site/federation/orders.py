@@ -16,7 +16,7 @@ class Site:
         recipe: how it is laid out.
         path: where it lies.
         cache: where front-end outputs are kept between rounds.
-        speech: the list and the folders that its recordings lie in.
+        speech: the folder of its recordings, or the list and the files that it names.
         relabel: what its labels are to count as, such as ``calm=neutral,excitement=happiness``.
     """
 

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ecan_core.errors import ModelError, UsageError
@@ -21,7 +21,7 @@ from protocol.bundle.architecture import FRONT_ENDS
 from protocol.bundle.manifest import EMOTIONS, ManifestFields, half_percents, label_mask, log2_bucket
 from protocol.bundle.stated_audit import AuditFields
 from protocol.bundle.trust import ANY_AUDIT, Anchor
-from protocol.errors import Code, FileError, KeyFileError, MalformedError, RefusedError
+from protocol.errors import Code, FileError, KeyFileError, MalformedError, ProtocolError, RefusedError
 from protocol.files import lies_within, read_bounded, write_atomic
 from protocol.identity.identities import PublicIdentity, Role
 from protocol.identity.key_files import SIGNING_KEY_FILE, load_public
@@ -34,6 +34,7 @@ from source_site.keys.folder import (
     OUTBOX,
     PUBLIC,
     RELEASED,
+    STAGED,
     open_ledger,
     outbox_file,
     refuse_half_rotated,
@@ -107,6 +108,7 @@ def grant(session: Session, request_paths: Sequence[Path]) -> tuple[GrantRecord,
     wanted = {one.grant: one for one in map(_read_request, request_paths)}.values()
     known = [record for one in wanted if (record := ledger.find(one.grant)) is not None]
     for record in known:
+        _release(keys_dir, record)
         if record.state.has_ended:
             raise ended_grant(record.state)
     refuse_withdrawn(keys_dir, identity.fingerprint, known)
@@ -114,7 +116,7 @@ def grant(session: Session, request_paths: Sequence[Path]) -> tuple[GrantRecord,
         lambda: clear(session.run_dir, keys_dir, session.terms, anchor=ledger.book(), announce=session.announce)
     )
     gate = functools.partial(_through_the_gate, session, identity)
-    records = tuple(_issue(session, ledger, cleared, one, gate) for one in wanted)
+    records = tuple(_issue(session, ledger, cleared, one, gate, identity) for one in wanted)
     refuse_withdrawn(keys_dir, identity.fingerprint, records)
     return records
 
@@ -212,6 +214,7 @@ def _issue(
     cleared: Callable[[], Cleared],
     wanted: _Wanted,
     gate: Callable[[Cleared, _Wanted, int], Answer],
+    identity: PublicIdentity,
 ) -> GrantRecord:
     """Return the one grant of a request, sealed now or earlier.
 
@@ -223,10 +226,7 @@ def _issue(
 
         def seal(release: int) -> SealedFacts:
             book = digest_of_book(keys_dir, ledger.book())
-            answer = gate(cleared(), wanted, release)
-            write_atomic(released_file(keys_dir, wanted.grant), answer.bundle)
-            write_atomic(request_file(keys_dir, wanted.grant), wanted.data)
-            write_atomic(outbox_file(keys_dir, wanted.grant), answer.sealed)
+            answer = _kept_once(session, identity, wanted, gate(cleared(), wanted, release), release)
             return SealedFacts(
                 sealed_sha256=hashlib.sha256(answer.sealed).digest(),
                 size=len(answer.sealed),
@@ -238,8 +238,71 @@ def _issue(
         record = ledger.issue(wanted.grant, wanted.site.fingerprint, cleared().run.digest, seal, now_s=session.now_s)
     else:
         session.announce("this request was granted before: the bundle that was sealed then goes out, not a new one")
+    _release(keys_dir, record)
     _check_outbox(keys_dir, record)
     return record
+
+
+def _kept_once(session: Session, identity: PublicIdentity, wanted: _Wanted, fresh: Answer, release: int) -> Answer:
+    """Keep what was sealed for a grant, and return it.
+
+    Where the ledger has forgotten the grant, that is what was sealed then.
+
+    What was released is put in its place after the ledger's line. So where it lies and the ledger knows nothing of the
+    grant, an older ledger was restored, and the site may have the file: there must be no second one.
+
+    Raises:
+        RefusedError: what was sealed then is gone, or was another model, another release or of another key.
+    """
+    keys_dir, grant = session.keys_dir, wanted.grant
+    released, outbox = released_file(keys_dir, grant), outbox_file(keys_dir, grant)
+    if not released.exists():
+        write_atomic(_staged(keys_dir, grant), fresh.bundle)
+        write_atomic(request_file(keys_dir, grant), wanted.data)
+        write_atomic(outbox, fresh.sealed)
+        return fresh
+    try:
+        kept = replace(
+            fresh,
+            bundle=read_bounded(released, bundle.MAX_BUNDLE_BYTES),
+            sealed=read_bounded(outbox, sealing.MAX_SEALED_BYTES),
+        )
+        stated = trust.verify(kept.bundle, _anchor(session, identity, wanted)).manifest
+        outside = sealing.outline(kept.sealed)
+    except ProtocolError as fault:
+        raise _forgotten() from fault
+    if (outside.grant, outside.plain_bytes, stated.release) != (grant, len(kept.bundle), release):
+        raise _forgotten()
+    if _weights_sha256(kept.bundle) != _weights_sha256(fresh.bundle):
+        raise _forgotten()
+    write_atomic(request_file(keys_dir, grant), wanted.data)
+    session.announce("the ledger has forgotten this grant: the bundle that was sealed then goes out, not a new one")
+    return kept
+
+
+def _forgotten() -> RefusedError:
+    return RefusedError(
+        Code.LEDGER,
+        "This request was granted before, and the ledger does not know of it any more; restore the newest ledger, or "
+        "ask the site for a new request.",
+    )
+
+
+def _staged(keys_dir: Path, grant: bytes) -> Path:
+    """Return where a plain copy waits for the ledger's line."""
+    released = released_file(keys_dir, grant)
+    return released.with_name(released.name + STAGED)
+
+
+def _release(keys_dir: Path, record: GrantRecord) -> None:
+    """Put the plain copy of what the ledger has a line of in its place."""
+    staged = _staged(keys_dir, record.grant)
+    if staged.exists() and _sha256_of(staged) == record.bundle_sha256:
+        staged.replace(released_file(keys_dir, record.grant))
+
+
+def _sha256_of(path: Path) -> bytes:
+    return hashlib.sha256(read_bounded(path, bundle.MAX_BUNDLE_BYTES)).digest()
 
 
 def _through_the_gate(
@@ -269,15 +332,7 @@ def _through_the_gate(
         override=cleared.override,
     )
     answer = run_gate(task, session.run_dir)
-    anchor = Anchor(
-        issuer=identity.fingerprint,
-        today=today,
-        audience=audience,
-        grants=frozenset({wanted.grant}),
-        revoked=withdrawn(session.keys_dir, identity.fingerprint),
-        audit=ANY_AUDIT,
-    )
-    stated = trust.verify(answer.bundle, anchor).manifest
+    stated = trust.verify(answer.bundle, _anchor(session, identity, wanted)).manifest
     cleared.require_weights(stated.weights_sha256)
     outside = sealing.outline(answer.sealed)
     if any(getattr(stated, name) != value for name, value in vars(fields).items()):
@@ -285,6 +340,18 @@ def _through_the_gate(
     if (outside.grant, outside.plain_bytes) != (wanted.grant, len(answer.bundle)):
         raise failed_gate()
     return answer
+
+
+def _anchor(session: Session, identity: PublicIdentity, wanted: _Wanted) -> Anchor:
+    """Return what the target of a request will measure its bundle by."""
+    return Anchor(
+        issuer=identity.fingerprint,
+        today=session.now_s // SECONDS_PER_DAY,
+        audience=wanted.site.fingerprint,
+        grants=frozenset({wanted.grant}),
+        revoked=withdrawn(session.keys_dir, identity.fingerprint),
+        audit=ANY_AUDIT,
+    )
 
 
 def _load_source(keys_dir: Path) -> PublicIdentity:

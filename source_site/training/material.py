@@ -26,10 +26,12 @@ from ecan_core.model.architectures import ARCHITECTURES, Architecture, build_net
 from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays, to_arrays
 from ecan_core.normalization.normalize import fit_normalizer, require_speakers
+from ecan_core.runtime.cage import bring
 from ecan_core.training.private import PrivateSettings, hide_first_weights, train_private
 from ecan_core.training.train import TrainSettings, train
 from protocol.bundle import weights
 from protocol.bundle.form import ModelForm
+from protocol.sandbox.confine import confine_to_computing
 from source_site.training.front_end import front_end_of
 
 
@@ -274,6 +276,7 @@ def _load(
     if left_out:
         counts = ", ".join(f"{count} {label}" for label, count in sorted(left_out.items()))
         narrator.say(f"{corpus.name}: left out {sum(left_out.values())} utterances of other classes ({counts})")
+    bring(confine_to_computing)
     with narrator.progress(f"features of {corpus.name}") as tick:
         table = extract_features(
             corpus.without_labels(),

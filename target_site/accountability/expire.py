@@ -14,13 +14,13 @@ from target_site.accountability.forget import remove_features, remove_prediction
 from target_site.results.segments import PREDICTIONS
 
 
-def expire(cache: Path, predictions: Iterable[Path], *, days: int, today: int) -> list[Path]:
-    """Delete a cache and predictions that are more than ``days`` old.
+def expire(caches: Iterable[Path], predictions: Iterable[Path], *, days: int, today: int) -> list[Path]:
+    """Delete caches and predictions that are more than ``days`` old.
 
     A cache counts from when it was begun, predictions from when they were written.
 
     Args:
-        cache: where features are kept; there may be none.
+        caches: where features may be kept.
         predictions: folders that `predict` wrote.
         days: how long they may be kept.
         today: days since 1970.
@@ -32,9 +32,10 @@ def expire(cache: Path, predictions: Iterable[Path], *, days: int, today: int) -
         FileError: something cannot be removed, or is in use.
     """
     removed = []
-    if cache.exists() and today - _begun_on(cache) > days:
-        remove_features(cache)
-        removed.append(cache)
+    for cache in caches:
+        if cache.exists() and today - _begun_on(cache) > days:
+            remove_features(cache)
+            removed.append(cache)
     for folder in predictions:
         written = [path.stat().st_mtime for name in PREDICTIONS if (path := folder / name).exists()]
         if written and today - int(min(written)) // SECONDS_PER_DAY > days:

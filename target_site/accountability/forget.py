@@ -9,20 +9,27 @@ signed certificate says which model replaced which.
 
 from pathlib import Path
 
-from ecan_core.data.cache import is_feature_cache
+from ecan_core.data.cache import OF_SQLITE, is_feature_cache
 from ecan_core.data.unlabeled import LeftOut
 from ecan_core.errors import UsageError
 from protocol import canonical
 from protocol.files import cannot_write, write_atomic
 from protocol.identity import signing
 from protocol.locks import writing_alone
-from target_site.model.folder import REPLAY, UNFINISHED, WEIGHTS, file_of_model, remove_tree, weights_digest
+from target_site.model.folder import (
+    EARLIER_CACHE_FILE,
+    REPLAY,
+    UNFINISHED,
+    WEIGHTS,
+    file_of_model,
+    remove_tree,
+    weights_digest,
+)
 from target_site.results.segments import JSONL, PREDICTIONS, read_segments
 from target_site.trust.keys import load_keys
 
 PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
 
-_OF_SQLITE = ("", "-wal", "-shm", "-journal")
 _WHAT = "certificate"
 _SCHEMA: canonical.Schema = {
     "v": canonical.OneOf((1,)),
@@ -60,6 +67,8 @@ def remove_traces(model: Path, cache: Path, predictions: tuple[Path, ...]) -> No
         FileError: something cannot be removed, or is in use.
     """
     remove_features(cache)
+    if is_feature_cache(model / EARLIER_CACHE_FILE):
+        remove_features(model / EARLIER_CACHE_FILE)
     for folder in predictions:
         remove_predictions(folder)
     try:
@@ -82,7 +91,7 @@ def remove_features(cache: Path) -> None:
     if (cache.exists() or cache.is_symlink()) and not is_feature_cache(cache):
         raise UsageError(f"{cache} is no feature cache, so it stays; name the --cache that `adapt` was given.")
     try:
-        for suffix in _OF_SQLITE:
+        for suffix in OF_SQLITE:
             cache.with_name(cache.name + suffix).unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(cache, error) from error

@@ -145,7 +145,7 @@ def adapt(
         )
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
-            outcome = carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
+            outcome = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
             if keys_dir is not None:
                 sign_model(out, keys_dir, passphrase)
             finish_replacement(out)
@@ -205,7 +205,7 @@ def predict(
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
-            summary = carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
+            summary = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
             noted["utterances"] = summary["utterances"]
     if form == "json":
         click.echo(json.dumps(summary))
@@ -254,7 +254,7 @@ def evaluate(
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
-            evaluation = carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
+            evaluation = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
             noted["utterances"] = evaluation["n"]
     click.echo(json.dumps(evaluation) if form == "json" else format_text(evaluation))
 
@@ -296,7 +296,9 @@ def onnx(
     with writing_alone(out):
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("onnx", out=audit_log.pseudonym(out)):
-            outcome = carry_out(OnnxOrder(model=model_dir, out=out), policy, accepted, narrator, quiet=quiet)
+            outcome = carry_out(
+                OnnxOrder(model=model_dir, out=out), policy, accepted, narrator, quiet=quiet, own=(keys_dir, config)
+            )
     if form == "json":
         click.echo(json.dumps(outcome))
     narrator.say(f"scores differ from the model's by at most {outcome['difference']:.1e}: {out / 'model.onnx'}")

@@ -167,7 +167,7 @@ def forget(
         named = [*map(audit_log.pseudonym, speakers), *map(audit_log.pseudonym, files)]
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
             remove_traces(model_dir, order.cache, predictions)
-            outcome = carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
+            outcome = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
             sign_model(model_dir, keys_dir, passphrase)
             certificate = certify(
                 model_dir,
@@ -203,7 +203,7 @@ def expire(
     from ecan_core.errors import SettingsError
     from protocol.locks import writing_alone
     from target_site.accountability.expire import expire as remove_expired
-    from target_site.model.folder import CACHE_FILE, read_facts
+    from target_site.model.folder import CACHE_FILE, EARLIER_CACHE_FILE, read_facts
     from target_site.site_policy import read_policy
 
     days = read_policy(config).retention_days
@@ -212,7 +212,8 @@ def expire(
     narrator = Narrator(quiet=quiet)
     read_facts(model_dir)
     with writing_alone(model_dir):
-        removed = remove_expired(cache or model_dir / CACHE_FILE, predictions, days=days, today=today())
+        caches = [cache] if cache else [model_dir / CACHE_FILE, model_dir / EARLIER_CACHE_FILE]
+        removed = remove_expired(caches, predictions, days=days, today=today())
         audit_log = log_of(model_dir, narrator)
         audit_log.append("expire", days=days, removed=[audit_log.pseudonym(path) for path in removed])
     if form == "json":
@@ -269,7 +270,7 @@ def replay(
             remove_tree(again)
             try:
                 with writing_alone(again):
-                    carry_out(order, policy, setup.accepted, narrator, quiet=quiet)
+                    carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
                     finish_replacement(again)
                 different, because = differing_files(model_dir, again), circumstances(model_dir, again)
                 recordings = changed_recordings(model_dir, again)

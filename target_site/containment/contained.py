@@ -13,10 +13,11 @@ import click
 
 from ecan_core.command_line.console import Narrator, run
 from ecan_core.errors import EcanError
+from ecan_core.runtime.cage import bring
 from ecan_core.settings.parse import parse_settings
 from protocol.containment.contained_process import Work, carry_out_order, reserve_channel
 from protocol.errors import ProtocolError
-from protocol.sandbox.confine import code_paths
+from protocol.sandbox.confine import code_paths, confine_to_computing
 from target_site.containment.orders import ORDERS
 
 _SYSTEM = (
@@ -51,6 +52,7 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
     """
     from ecan_core.runtime.seeding import one_thread
 
+    bring(confine_to_computing)
     order = parse_settings(ORDERS[command], values, "order")
     module, _, name = _CARRIED_OUT_BY[command].partition(":")
     carry_out = getattr(import_module(module), name)
@@ -61,5 +63,6 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
         readable=[*code_paths("target_site", "ecan_core"), *order.readable, *map(Path, _SYSTEM)],
         writable=order.writable,
         announce=narrator.say,
+        listable=getattr(order, "listable", ()),
         carry_out=partial(carry_out, order, narrator=narrator),
     )

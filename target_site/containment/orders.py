@@ -3,23 +3,34 @@
 An order also lists the files and folders that the process needs.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.command_line.console import Narrator
+from ecan_core.data.cache import OF_SQLITE
 from ecan_core.data.calls import Parties
-from ecan_core.data.unlabeled import LeftOut, roots
+from ecan_core.data.unlabeled import LeftOut, roots, searched
 from ecan_core.errors import UsageError
 from protocol.containment.launcher import Task
+from protocol.containment.layout import out_of_reach
+from protocol.identity.key_files import PRIVATE_FILES
 from target_site.model.encoders import encoder_files
+from target_site.model.folder import CACHE_FILE
 from target_site.results.handed_labels import HandedLabel
 from target_site.trust.acceptance import receipt_path
+from target_site.trust.approval import APPROVAL
+from target_site.trust.state import STATE_FILE
 
 if TYPE_CHECKING:
     from target_site.site_policy import SitePolicy
+
+RULES, LEDGER = "site.yaml", "ledger.sqlite"
+"""How a site's rules are called in the documents, and a source's ledger."""
+_PRIVATE = frozenset({*PRIVATE_FILES, STATE_FILE, RULES, LEDGER})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +75,11 @@ class AdaptOrder:
         return (self.bundle, receipt_path(self.bundle), *encoder_files(self.encoders), *roots(self.audio))
 
     @property
+    def listable(self) -> tuple[Path, ...]:
+        """Return the folders whose names the process may read."""
+        return searched(self.audio)
+
+    @property
     def writable(self) -> tuple[Path, ...]:
         """Return the folders that the process may write."""
         return (self.out, self.cache.parent)
@@ -95,6 +111,11 @@ class PredictOrder:
     def readable(self) -> tuple[Path, ...]:
         """Return the files and folders that the process may read."""
         return (self.model, *encoder_files(self.encoders), *roots(self.audio))
+
+    @property
+    def listable(self) -> tuple[Path, ...]:
+        """Return the folders whose names the process may read."""
+        return searched(self.audio)
 
     @property
     def writable(self) -> tuple[Path, ...]:
@@ -168,6 +189,11 @@ class SharedOrder:
         return self.adapt.readable
 
     @property
+    def listable(self) -> tuple[Path, ...]:
+        """Return the folders whose names the process may read."""
+        return self.adapt.listable
+
+    @property
     def writable(self) -> tuple[Path, ...]:
         """Return the folders that the process may write."""
         return self.adapt.writable
@@ -210,36 +236,72 @@ ORDERS: Mapping[str, type[Order]] = {
 
 
 def refuse_among_recordings(out: Path, cache: Path, audio: Path) -> None:
-    """Refuse to write among the recordings.
+    """Refuse to write among the recordings, or where anything else lies.
 
     What may write into their folder could change them.
 
     Raises:
-        UsageError: the output folder holds recordings, the cache lies in a folder of theirs, or there is nothing at
-            ``audio``.
+        UsageError: the output folder or that of the cache holds recordings, the cache has no folder of its own, or
+            there is nothing at ``audio``.
     """
-    folders = [root.resolve() for root in roots(audio)]
-    if any(folder.is_relative_to(out.resolve()) for folder in folders):
-        raise UsageError(f"{out} holds the recordings, which nothing here may change; choose another --out.")
-    if cache.parent.resolve() in folders:
-        raise UsageError(f"{cache} lies among the recordings, which nothing here may change; choose another --cache.")
+    places = {root.parent if root.is_file() and not root.is_symlink() else root for root in roots(audio)}
+    heard = [place.resolve() for place in places]
+    for option, folder in (("--out", out.resolve()), ("--cache", cache.parent.resolve())):
+        if any(place.is_relative_to(folder) for place in heard):
+            raise UsageError(f"{folder} holds the recordings, which nothing here may change; choose another {option}.")
+    own = {cache.name + suffix for suffix in OF_SQLITE}
+    if not cache.parent.is_dir() or cache.parent.resolve().is_relative_to(out.resolve()):
+        return
+    if any(name not in own for name in os.listdir(cache.parent)):  # noqa: PTH208 - no paths are wanted
+        raise UsageError(
+            f"{cache.parent} holds more than a cache, and what reads recordings may change all that lies there; "
+            f"choose a --cache in a folder of its own, such as {cache.parent / CACHE_FILE}."
+        )
 
 
-def task_of(order: Order) -> Task:
-    """Describe an order to the launcher of contained processes."""
-    command = next(name for name, kind in ORDERS.items() if isinstance(order, kind))
-    return Task(program="target_site.containment.contained", command=command, order=asdict(order))
+def task_of(order: Order, own: Iterable[Path | None]) -> Task:
+    """Describe an order to the launcher of contained processes.
+
+    Args:
+        order: what is to be done.
+        own: the site's own keys and rules, as files or folders; None where a command was told of none.
+
+    Raises:
+        ContainmentError: keys, rules or approvals lie where the process may read or write.
+    """
+    named = [path for path in own if path is not None]
+    return Task(
+        program="target_site.containment.contained",
+        command=next(name for name, kind in ORDERS.items() if isinstance(order, kind)),
+        order=asdict(order),
+        private=out_of_reach(named, is_private, readable=order.readable, writable=order.writable),
+    )
+
+
+def is_private(name: str) -> bool:
+    """Return whether a file of such a name must be out of reach."""
+    return name in _PRIVATE or name.endswith(APPROVAL)
 
 
 def carry_out(
-    order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
+    order: "Order",
+    policy: "SitePolicy | None",
+    accepted: str | None,
+    narrator: Narrator,
+    *,
+    quiet: bool,
+    own: Iterable[Path | None] = (),
 ) -> dict[str, Any]:
-    """Carry out an order in a contained process."""
+    """Carry out an order in a contained process.
+
+    See `task_of` for what is ``own``.
+    """
     from protocol.containment.launcher import carry_out_contained
     from protocol.containment.walls import DEFAULT_LEAST, Conditions
     from protocol.files import make_private_folder
 
+    task = task_of(order, own)
     for place in order.writable:
         make_private_folder(place)
     conditions = Conditions(least=policy.least_level if policy else DEFAULT_LEAST, accepted=accepted)
-    return carry_out_contained(task_of(order), conditions=conditions, announce=narrator.say, quiet=quiet)
+    return carry_out_contained(task, conditions=conditions, announce=narrator.say, quiet=quiet)

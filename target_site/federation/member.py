@@ -306,6 +306,7 @@ def _carried_out(
     narrator = Narrator(quiet=True)
     with writing_alone(setting.keys / LEFT), writing_alone(setting.out):
         finish_replacement(setting.out)
+        task = task_of(order, (setting.keys, setting.config))
         for place in order.writable:
             make_private_folder(place)
         (setting.out / UPDATE).unlink(missing_ok=True)
@@ -314,7 +315,7 @@ def _carried_out(
         facts = {"bundle_sha256": order.adapt.sha256, "audio": audit_log.pseudonym(setting.audio)}
         with audit_log.recorded("together", round=wanted.number, **facts) as noted:
             conditions = Conditions(least=terms.policy.least_level, accepted=setting.accepted)
-            noted |= carry_out_contained(task_of(order), conditions=conditions, announce=narrator.say, quiet=True)
+            noted |= carry_out_contained(task, conditions=conditions, announce=narrator.say, quiet=True)
             yield noted
         (setting.out / CHANGE).unlink()
 

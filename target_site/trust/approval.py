@@ -19,6 +19,7 @@ from target_site.site_policy import PURPOSES, refuse_prohibited, refuse_unknown
 from target_site.trust.keys import load_keys
 
 PAYLOAD_TYPE = "application/vnd.ecan.approval.v1+json"
+APPROVAL = ".approval"
 MAX_APPROVAL_BYTES = 4096
 MAX_NAME = 64
 
@@ -51,7 +52,7 @@ class Approval:
 
 def approval_path(bundle: Path) -> Path:
     """Return the file of a bundle's approval."""
-    return bundle.with_name(f"{bundle.name}.approval")
+    return bundle.with_name(bundle.name + APPROVAL)
 
 
 def approve(

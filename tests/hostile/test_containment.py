@@ -5,6 +5,7 @@ The attacks run as a dependency's code would: inside the contained process, whil
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from protocol.containment import launcher
 from protocol.containment.probes import WAYS_OUT
 from protocol.sandbox.landlock import landlock_abi
+from tests.hostile.infected import INFECTED, infect, said_by_attack
 from tests.support import cli
 from tests.support.models import save_untrained
 from tests.support.speech import synthesize
@@ -25,32 +27,6 @@ from tests.support.speech import synthesize
 pytestmark = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 
 COMMAND = Path(sys.executable).parent / "ecan-target"
-INFECTED = """
-import sys
-root = sys.argv[-1]
-root in sys.path or sys.path.insert(0, root)
-from protocol.sandbox import confine as sandbox
-from protocol.sandbox import probes as wall_probes
-from dataclasses import replace
-from target_site.containment import contained
-{before}
-load = contained._load
-def infected_load(command, values, quiet):
-    work = load(command, values, quiet)
-    def infected(containment):
-        import ctypes, errno, os, resource, socket, subprocess, threading
-        def outcome(attempt):
-            try:
-                attempt()
-            except OSError as error:
-                return errno.errorcode.get(error.errno, "OSError")
-            return "ok"
-{attack}
-        return work.carry_out(containment)
-    return replace(work, carry_out=infected)
-contained._load = infected_load
-"""
-
 ANOTHER_SYSTEM = "import types; sandbox.sys = types.SimpleNamespace(**vars(sys) | {'platform': 'darwin'})"
 
 
@@ -71,19 +47,8 @@ def predict(site: Path, out: Path, *more: object) -> cli.Result:
     return cli.target(*predicting(site, out), *more)
 
 
-def infect(monkeypatch, attack: str = "", before: str = "") -> None:
-    """Run code in the contained process: before its walls are built, and while recordings are open."""
-    code = INFECTED.format(before=before, attack=textwrap.indent(textwrap.dedent(attack) or "pass", " " * 8))
-    monkeypatch.setattr(launcher, "_START", f"exec({code!r})\n{launcher._START}")
-
-
 def summary_of(out: Path) -> dict:
     return json.loads((out / "summary.json").read_text())
-
-
-def said_by_attack(result: cli.Result) -> str:
-    (line,) = (line for line in result.stderr.splitlines() if line.startswith("attack: "))
-    return line.removeprefix("attack: ")
 
 
 # --- before any recording is opened --------------------------------------------------------------------------
@@ -346,21 +311,28 @@ def test_what_the_contained_process_says_is_heard_where_standard_error_is_a_sock
     assert b"contained at level" in b"".join(heard)
 
 
-def test_the_contained_process_ends_with_the_one_that_started_it(site, tmp_path):
+def slowly(site: Path, out: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start a command whose contained process takes its time, in a session of its own; also that process's number."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _slow(), *map(str, predicting(site, tmp_path))],
+        [sys.executable, "-c", _slow(), *map(str, predicting(site, out))],
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         cwd=Path(__file__).resolve().parents[2],
     )
     for line in process.stderr:
         if line.startswith("attack: "):
             break
-    contained = int(line.removeprefix("attack: "))
-    process.kill()
-    process.wait()
+    return process, int(line.removeprefix("attack: "))
+
+
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_the_contained_process_ends_with_the_one_that_started_it(site, tmp_path, end, code):
+    process, contained = slowly(site, tmp_path)
+    os.killpg(process.pid, end)
     with process.stderr:
-        process.stderr.read()  # ends when nobody holds it any more
+        said = process.stderr.read()  # ends when nobody holds it any more
+    assert process.wait(10) == code, said
     deadline = time.monotonic() + 10
     while not _has_ended(contained):
         assert time.monotonic() < deadline

@@ -30,7 +30,7 @@ from protocol.statements.revocations import PAYLOAD_TYPE as REVOCATIONS_TYPE
 from protocol.statements.succession import CONSENT_TYPE, OLD_CONSENT_TYPE, Succession, sign_succession
 from protocol.statements.succession import OLD_PAYLOAD_TYPE as OLD_SUCCESSION_TYPE
 from protocol.statements.succession import PAYLOAD_TYPE as SUCCESSION_TYPE
-from source_site.keys.folder import LEDGER_FILE, LEDGER_FOLDER, init_keys
+from source_site.keys.folder import LEDGER_FILE, LEDGER_FOLDER, init_keys, outbox_file, released_file
 from tests.hostile import bundles as b
 from tests.hostile import command_line, desks, envelopes
 from tests.hostile.bundles import MARKER, OTHER_SITE, SITE, TODAY, compact, delivered
@@ -662,6 +662,52 @@ def test_row_l_ledger_that_cannot_be_used(source, command, name):
         "revoke": lambda: source.run("revoke", "--keys", "keys", "--release", "1"),
     }[command]
     check_unchanged_refusal(source.folder, run, 16, "LEDGER")
+
+
+def released(source) -> tuple[bytes, bytes]:
+    """What may leave for the fresh request, sealed, and the same in plain."""
+    grant, keys = grant_id(FRESH_REQUEST), source.folder / "keys"
+    return outbox_file(keys, grant).read_bytes(), released_file(keys, grant).read_bytes()
+
+
+def restored_after_a_grant(source) -> tuple[bytes, bytes]:
+    """Grant the fresh request, and put the ledger of before back."""
+    source.lay("request", FRESH_REQUEST)
+    kept = shutil.copytree(source.ledger.parent, source.folder / "backup")
+    assert source.grant().code == 0
+    shutil.rmtree(source.ledger.parent)
+    shutil.move(kept, source.ledger.parent)
+    return released(source)
+
+
+@pytest.mark.row("L", "an older ledger, and the same model again")
+def test_a_restored_ledger_leads_to_the_same_file(source):
+    before = restored_after_a_grant(source)
+    ending = source.grant()
+    assert ending.code == 0, ending.stderr
+    assert "the bundle that was sealed then goes out" in ending.stderr
+    assert released(source) == before
+    assert source.run("ledger", "verify", "--keys", "keys").code == 0
+
+
+FORGOTTEN: dict[str, Callable[[Path], object]] = {
+    "another model": lambda folder: (shutil.rmtree(folder / "run"), write_run(folder / "run", seed=5)),
+    "no sealed file": lambda folder: outbox_file(folder / "keys", grant_id(FRESH_REQUEST)).unlink(),
+    "half a sealed file": lambda folder: spoil(lambda data: data[:9])(
+        outbox_file(folder / "keys", grant_id(FRESH_REQUEST))
+    ),
+    "a changed plain file": lambda folder: spoil(lambda data: data[:-1] + bytes([data[-1] ^ 1]))(
+        released_file(folder / "keys", grant_id(FRESH_REQUEST))
+    ),
+    "an empty plain file": lambda folder: spoil(lambda _: b"")(released_file(folder / "keys", grant_id(FRESH_REQUEST))),
+}
+
+
+@pytest.mark.parametrize("name", FORGOTTEN)
+def test_row_l_restored_ledger_leads_to_no_second_file(source, name):
+    restored_after_a_grant(source)
+    FORGOTTEN[name](source.folder)
+    check_unchanged_refusal(source.folder, source.grant, 11, "LEDGER")
 
 
 # K: key files.

@@ -215,7 +215,7 @@ def test_row_c20_nor_for_the_cache(model, calls, tmp_path):
         *("--cache", calls / "features.cache"),
     )
     assert result.code == 2
-    assert "lies among the recordings" in result.refusal()
+    assert "holds the recordings" in result.refusal()
     assert not (calls / "features.cache").exists()
 
 

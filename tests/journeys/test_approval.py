@@ -27,7 +27,7 @@ def bundle(crossing, tmp_path) -> Path:
 def adapt(crossing, bundle, *more) -> cli.Result:
     return cli.target(
         *("adapt", "--bundle", bundle, "--audio", crossing.target_labels, "--out", bundle.parent / "out"),
-        *("--method", "none", "--cache", crossing.work / "target.cache", *more),
+        *("--method", "none", "--cache", crossing.work / "cache" / "target", *more),
     )
 
 

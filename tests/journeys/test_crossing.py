@@ -52,7 +52,7 @@ def test_the_ledger_tells_what_was_exported(served):
 
 
 def test_adapting_predicting_and_evaluating_agree_with_each_other(crossing, adapted, tmp_path):
-    common = ("--model", adapted, "--cache", crossing.work / "target.cache")
+    common = ("--model", adapted, "--cache", crossing.work / "cache" / "target")
     predicted = cli.target("predict", *common, "--audio", crossing.target_labels, "--out", tmp_path)
     assert predicted.code == 0, predicted.stderr
     evaluated = cli.target("evaluate", *common, "--labels", crossing.target_labels, "--format", "json")
@@ -125,7 +125,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(crossing, tmp_path,
     full.mkdir()
     words = {
         "train": ["ecan-source", "train", "--corpus", f"csv={crossing.source_labels}", "--out", full / "out"],
-        "adapt": ["ecan-target", *adapt_words(crossing, full / "out", full / "cache")],
+        "adapt": ["ecan-target", *adapt_words(crossing, full / "out", full / "cache" / "features")],
         "receive": [
             *("ecan-target", "receive", "--keys", crossing.target_keys, "--from", crossing.sealed),
             *("--trust", crossing.fingerprint, "--out", full / "out"),
@@ -178,13 +178,13 @@ def test_every_kind_of_model_goes_the_whole_way(crossing, few, tmp_path, encoder
     adaptation = cli.target(
         *("adapt", "--bundle", carried.bundle, "--audio", target_labels),
         *("--config", cli.site_rules(tmp_path / "site.yaml", "epochs: 2")),
-        *("--keys", keys, "--cache", target_labels.with_name("cache"), "--out", tmp_path / "out"),
+        *("--keys", keys, "--cache", target_labels.with_name("cache") / "target", "--out", tmp_path / "out"),
     )
     assert adaptation.code in (0, 14), adaptation.stderr
     assert f"normalized by {normalization}" in adaptation.stderr
     figures = cli.target(
         *("evaluate", "--model", tmp_path / "out", "--labels", target_labels, "--format", "json"),
-        *("--cache", target_labels.with_name("cache")),
+        *("--cache", target_labels.with_name("cache") / "target"),
     ).json()
     assert figures["n"] == 20
 

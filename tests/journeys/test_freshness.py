@@ -41,7 +41,7 @@ def test_a_model_of_a_silent_source_is_not_received_adapted_or_used(crossing, ad
     config = cli.site_rules(tmp_path / "site.yaml", rules=RULES)
     (tmp_path / "ca.crt").write_text("")
     said = ("--keys", keys, "--config", config)
-    heard = (*("--audio", crossing.target_labels), "--cache", crossing.work / "target.cache")
+    heard = (*("--audio", crossing.target_labels), "--cache", crossing.work / "cache" / "target")
     commands = (
         (
             "receive",

@@ -33,7 +33,7 @@ def test_no_command_uses_a_model_with_a_changed_weight(command, crossing, adapte
     model = tmp_path / "model"
     shutil.copytree(adapted, model)
     change_last_byte(model / "weights.safetensors")
-    heard = ("--cache", tmp_path / "features.cache")
+    heard = ("--cache", tmp_path / "cache" / "features")
     words = {
         "predict": ("--audio", crossing.target_labels, "--out", tmp_path / "out", *heard),
         "evaluate": ("--labels", crossing.target_labels, *heard),
@@ -48,7 +48,7 @@ def test_with_keys_only_what_they_signed_is_used(crossing, adapted, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(adapted, model)
     words = ("predict", "--model", model, "--audio", crossing.target_labels, "--keys", crossing.target_keys)
-    rest = ("--cache", crossing.work / "target.cache", "--out", tmp_path / "out")
+    rest = ("--cache", crossing.work / "cache" / "target", "--out", tmp_path / "out")
     assert cli.target(*words, *rest).code == 0
     (model / SIGNATURE).unlink()
     refused = cli.target(*words, *rest)

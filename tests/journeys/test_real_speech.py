@@ -34,8 +34,7 @@ def test_a_model_of_german_speech_adapts_to_english_speech(tmp_path):
     adapted = cli.target("adapt", "--bundle", bundle, "--audio", listing, "--out", tmp_path / "adapted")
     assert adapted.code in (0, 14), adapted.stderr
     figures = cli.target(
-        *("evaluate", "--model", tmp_path / "adapted", "--labels", labels),
-        *("--cache", tmp_path / "adapted" / "features.cache", "--format", "json"),
+        *("evaluate", "--model", tmp_path / "adapted", "--labels", labels, "--format", "json"),
     ).json()
     assert figures["n"] == len(chosen)
     assert figures["before"]["uar"] > 0.45

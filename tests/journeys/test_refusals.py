@@ -205,7 +205,7 @@ def test_a_label_column_is_not_read_and_that_is_said(crossing, tmp_path):
         crossing,
         crossing.target_labels,
         tmp_path / "out",
-        *("--config", rules, "--cache", crossing.work / "target.cache"),
+        *("--config", rules, "--cache", crossing.work / "cache" / "target"),
     )
     assert result.code in (0, 14), result.stderr
     assert "label" in next(line for line in result.stderr.splitlines() if "not read" in line)

@@ -18,7 +18,7 @@ def model(adapted, tmp_path) -> Path:
 
 
 def replay(crossing, model: Path, audio: Path) -> cli.Result:
-    cache = ("--cache", crossing.work / "target.cache")
+    cache = ("--cache", crossing.work / "cache" / "target")
     return cli.target(
         *("replay", "--model", model, "--bundle", crossing.bundle, "--audio", audio, *cache, "--format", "json")
     )

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.journey
 
 
 def test_a_sheet_that_a_person_filled_in_is_measured(crossing, adapted, tmp_path):
-    cache = ("--cache", crossing.work / "target.cache")
+    cache = ("--cache", crossing.work / "cache" / "target")
     predicting = ("predict", "--model", adapted, "--audio", crossing.target_labels, "--out", tmp_path / "out")
     assert cli.target(*predicting, *cache).code == 0
     sheet = tmp_path / "sheet.csv"

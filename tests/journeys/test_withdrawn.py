@@ -34,7 +34,7 @@ def update(keys, statement):
 def adapt(crossing, keys, *words):
     return cli.target(
         *("adapt", "--bundle", crossing.bundle, "--audio", crossing.target_labels, "--out", keys / "out"),
-        *("--cache", crossing.work / "target.cache", "--method", "none", *words),
+        *("--cache", crossing.work / "cache" / "target", "--method", "none", *words),
     )
 
 
@@ -45,7 +45,7 @@ def test_a_withdrawn_model_is_not_adapted_or_used_with_the_sites_keys(crossing, 
     assert refused.code == 11
     assert "withdrawn" in refused.refusal()
     predict = ("predict", "--model", adapted, "--audio", crossing.target_labels, "--out", keys / "predicted")
-    used = cli.target(*predict, "--cache", crossing.work / "target.cache", *own)
+    used = cli.target(*predict, "--cache", crossing.work / "cache" / "target", *own)
     assert used.code == 11
     assert "withdrawn" in used.refusal()
     assert not (keys / "predicted").exists()
@@ -60,7 +60,7 @@ def test_a_model_that_was_not_withdrawn_is_used_with_the_sites_keys(crossing, ad
     own = ("--keys", keys / "target-keys")
     assert adapt(crossing, keys, *own).code == 0
     predict = ("predict", "--model", adapted, "--audio", crossing.target_labels, "--out", keys / "predicted")
-    assert cli.target(*predict, "--cache", crossing.work / "target.cache", *own).code == 0
+    assert cli.target(*predict, "--cache", crossing.work / "cache" / "target", *own).code == 0
 
 
 def test_an_adapted_model_that_does_not_say_where_it_is_from_is_not_used(crossing, adapted, keys):

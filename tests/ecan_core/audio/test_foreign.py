@@ -1,5 +1,6 @@
 """Compressed recordings, decoded in a process that is thrown away."""
 
+import errno
 import os
 
 import numpy as np
@@ -9,6 +10,9 @@ import soundfile
 from ecan_core.audio import foreign
 from ecan_core.audio.decode import Recording, decode
 from ecan_core.errors import UnusableAudioError
+from ecan_core.runtime.cage import bring
+from protocol.sandbox.confine import confine_to_computing
+from protocol.sandbox.landlock import landlock_abi
 from tests.ecan_core.audio.sounds import syllables
 
 RATE = 16_000
@@ -57,6 +61,61 @@ def test_what_a_decoder_prints_is_not_heard(tmp_path, capfd):
 def test_a_decoder_that_takes_too_long_costs_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr(foreign, "MAX_SECONDS", 1)
     monkeypatch.setattr(foreign._Decoder, "_facts", lambda self: [None for _ in iter(int, 1)])
+    with pytest.raises(UnusableAudioError) as caught:
+        decode(written(tmp_path, "FLAC", "PCM_16"))
+    assert caught.value.reason == "UNREADABLE"
+
+
+ATTACKS = {
+    "a file": "os.close(os.open('/etc/passwd', os.O_RDONLY))",
+    "a folder": "os.listdir('/')",
+    "its own command": "open('/proc/self/cmdline').close()",
+    "a new file": "open('/tmp/ecan-decoder', 'w').close()",
+    "a file by its recording": "os.close(os.open('/proc/self/fd/3', os.O_RDWR))",
+    "where a file is": "os.stat('/etc/passwd')",
+    "a socket": "__import__('_socket').socket(1, 1, 0).close()",
+    "a pipe": "os.pipe()",
+    "another process": "os.fork()",
+    "a program": "os.execv('/bin/true', ['true'])",
+    "a signal": "os.kill(os.getppid(), 0)",
+    "a priority": "os.nice(1)",
+    "a processor": "os.sched_setaffinity(0, {0})",
+    "a limit of its parent": "resource.prlimit(os.getppid(), resource.RLIMIT_CPU)",
+    "code of its own": "mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)",
+}
+
+
+@pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_a_decoder_that_was_taken_over_reaches_nothing(tmp_path, monkeypatch, attack):
+    path = written(tmp_path, "FLAC", "PCM_16")
+    answer = (
+        "import errno, mmap, os, resource\ntry:\n    {}\n    said = 7\nexcept OSError as error:\n    said = error.errno"
+    )
+
+    def facts(_):
+        names = {}
+        exec(answer.format(attack), names)
+        return foreign._FACTS.pack(1, RATE, names["said"])
+
+    def told():
+        with Recording(path) as recording:
+            return recording.num_frames
+
+    import mmap  # noqa: F401 - a decoder can import nothing
+    import resource  # noqa: F401
+
+    monkeypatch.setattr(foreign._Decoder, "_facts", facts)
+    bring(confine_to_computing)
+    try:
+        assert told() in (errno.EPERM, errno.EACCES)
+    finally:
+        bring(lambda _: None)
+
+
+@pytest.mark.parametrize("answer", [b"", b"x", bytes(23), bytes(25), bytes(1 << 20)])
+def test_a_decoder_that_answers_wrongly_costs_its_file(tmp_path, monkeypatch, answer):
+    monkeypatch.setattr(foreign._Decoder, "_facts", lambda _: answer)
     with pytest.raises(UnusableAudioError) as caught:
         decode(written(tmp_path, "FLAC", "PCM_16"))
     assert caught.value.reason == "UNREADABLE"

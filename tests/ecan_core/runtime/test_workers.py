@@ -116,21 +116,33 @@ def test_a_companion_keeps_what_it_has_between_questions():
         return b"".join(heard)
 
     companion = Companion(remember)
-    assert [companion.ask(b"a"), companion.ask(b"b")] == [b"a", b"ab"]
+    assert [companion.ask(b"a", 9), companion.ask(b"b", 9)] == [b"a", b"ab"]
     companion.close()
     assert not heard
-    assert companion.ask(b"c") is None
+    assert companion.ask(b"c", 9) is None
 
 
 def test_a_companion_that_dies_has_no_answer_and_one_of_two_can_be_closed():
     dead = Companion(lambda _: os._exit(3))
-    assert [dead.ask(b"a"), dead.ask(b"b")] == [None, None]
+    assert [dead.ask(b"a", 9), dead.ask(b"b", 9)] == [None, None]
     dead.close()
     first, beside = (Companion(lambda _: str(os.getpid()).encode()) for _ in range(2))
-    left = [int(companion.ask(b"") or 0) for companion in (first, beside)]
+    left = [int(companion.ask(b"", 9) or 0) for companion in (first, beside)]
     first.close()  # the other one must not hold its pipe
-    assert beside.ask(b"") == str(left[1]).encode()
+    assert beside.ask(b"", 9) == str(left[1]).encode()
     beside.close()
     for process in left:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
+
+
+def test_a_companion_that_says_more_than_was_asked_for_is_given_up():
+    loud = Companion(lambda content: content * 10)
+    assert loud.ask(b"a", 9) is None
+    assert loud.ask(b"", 9) is None
+
+
+def test_a_worker_speaks_by_its_own_pipes_alone():
+    mine = {os.fstat(place).st_ino for place in (0, 1)}
+    (said,) = shared_out([b""], lambda _: f"{os.fstat(0).st_ino} {os.fstat(1).st_ino}".encode(), 1)
+    assert mine.isdisjoint(map(int, said.split()))

@@ -54,6 +54,17 @@ FORBIDDEN = {
     "mark a file that may be read": "changed(lambda one: os.setxattr(one, 'user.mark', b'x'))",
     "make a link where it may write": "lambda: ((writable / 'l').symlink_to('x'), (writable / 'l').unlink())",
     "read another process's surroundings": "lambda: read(Path(f'/proc/{os.getppid()}/environ'))",
+    "name itself": "lambda: named('leaked')",
+    "name a thread": "in_a_thread(lambda: named('leaked'))",
+    "write its name": "lambda: Path('/proc/self/comm').write_text('leaked')",
+    "let others look in": "lambda: told('dumpable', 4, 1)",
+    "set another process's priority": "lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 0)",
+    "set its own priority": "lambda: os.nice(1)",
+    "set another process's class": "lambda: os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0))",
+    "set its own class": "lambda: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))",
+    "choose another process's processors": "lambda: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0))",
+    "choose its own processors": "lambda: os.sched_setaffinity(0, os.sched_getaffinity(0))",
+    "set another process's priority of reading": "lambda: raw('ioprio_set', 1, os.getppid(), 2 << 13)",
     "run a program": "lambda: subprocess.run(['/bin/true'])",
     "open TCP": "lambda: made(socket.AF_INET, socket.SOCK_STREAM)",
     "open TCP over IPv6": "lambda: made(socket.AF_INET6, socket.SOCK_STREAM)",
@@ -252,3 +263,36 @@ def test_the_code_paths_hold_no_more_than_code():
     assert ROOT not in paths
     assert ROOT / "source_site" in paths
     assert not any(Path.home().is_relative_to(path) or Path("/tmp").is_relative_to(path) for path in paths)
+
+
+def test_of_a_folder_that_may_be_listed_the_names_are_read_and_nothing_else(place):
+    code = """
+folders['listable'] = [outside]
+confine(network=Network.NONE, **folders)
+print(json.dumps([outcome(lambda: os.listdir(outside)), outcome(lambda: read(outside / 'secret')),
+                  outcome(lambda: make(outside / 'new'))]))
+"""
+    assert result(code, place) == ["ok", "EACCES", "EACCES"]
+
+
+def test_a_single_file_may_be_read_without_its_folder(place):
+    code = """
+folders['readable'][-1] = readable / 'file'
+confine(network=Network.NONE, **folders)
+print(json.dumps([outcome(lambda: read(readable / 'file')), outcome(lambda: read(readable / 'cut')),
+                  outcome(lambda: os.listdir(readable))]))
+"""
+    assert result(code, place) == ["ok", "EACCES", "EACCES"]
+
+
+def test_a_process_that_only_computes_has_its_memory_and_what_it_was_left(place):
+    code = """
+more = [os.dup(0) for _ in range(3)][-1]
+os.dup2(os.open(writable / "file", os.O_WRONLY), 3)
+sandbox.confine_to_computing(4)
+os.write(3, b"some")
+attempts = [lambda: os.fstat(more), lambda: os.fstat(3), lambda: bytearray(1 << 24), lambda: read(readable / "file"),
+            os.fork, lambda: os.dup(3), os.pipe]
+print(json.dumps([outcome(one) for one in attempts]))
+"""
+    assert result(code, place) == ["EBADF", "ok", "ok", "EPERM", "EPERM", "EPERM", "EPERM"]

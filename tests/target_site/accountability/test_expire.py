@@ -35,7 +35,7 @@ def predicted(folder, day):
 @pytest.mark.parametrize(("age", "is_removed"), [(0, False), (DAYS, False), (DAYS + 1, True), (TODAY, True)])
 def test_what_is_older_than_the_rules_allow_goes_and_nothing_else(tmp_path, age, is_removed):
     cache, folder = cache_begun(tmp_path / "c", TODAY - age), predicted(tmp_path / "out", TODAY - age)
-    removed = expire(cache, [folder], days=DAYS, today=TODAY)
+    removed = expire([cache], [folder], days=DAYS, today=TODAY)
     assert removed == [cache, folder] * is_removed
     assert cache.exists() != is_removed
     left = {path.name for path in folder.iterdir()} - {".lock"}
@@ -43,15 +43,15 @@ def test_what_is_older_than_the_rules_allow_goes_and_nothing_else(tmp_path, age,
 
 
 def test_where_nothing_is_there_nothing_happens(tmp_path):
-    assert expire(tmp_path / "cache", [tmp_path / "none"], days=DAYS, today=TODAY) == []
+    assert expire([tmp_path / "cache"], [tmp_path / "none"], days=DAYS, today=TODAY) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cache_knows_the_day_on_which_it_was_begun(tmp_path):
     with FeatureCache(tmp_path / "new") as cache:
         begun = cache.begun_on
-    assert expire(tmp_path / "new", [], days=1, today=begun + 1) == []
-    assert expire(tmp_path / "new", [], days=1, today=begun + 2) == [tmp_path / "new"]
+    assert expire([tmp_path / "new"], [], days=1, today=begun + 1) == []
+    assert expire([tmp_path / "new"], [], days=1, today=begun + 2) == [tmp_path / "new"]
 
 
 def rules(path, text):
