@@ -140,14 +140,15 @@ class ServerIdentity:
     online_endorsement: bytes
 
 
-def create_identity(role: Role, now: datetime) -> Identity:
+def create_identity(role: Role, now: datetime, *, signing_key: Ed25519PrivateKey | None = None) -> Identity:
     """Make a new identity with fresh keys.
 
     Args:
         role: the site's part.
         now: the present, with a time zone; the certificate is valid from a day before for ten years.
+        signing_key: the identity itself, where it is there already.
     """
-    signing_key = Ed25519PrivateKey.generate()
+    signing_key = signing_key or Ed25519PrivateKey.generate()
     tls_key = ec.generate_private_key(ec.SECP256R1())
     online_key = Ed25519PrivateKey.generate() if role is Role.SOURCE else None
     return Identity(

@@ -9,7 +9,6 @@ this refuses to overwrite the file.
 """
 
 import base64
-import functools
 import hashlib
 import json
 from pathlib import Path
@@ -18,12 +17,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.bundle import frame
-from protocol.bundle.architecture import layers, tensor_specs
 from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, label_mask
 from protocol.bundle.override import Override, sign_officer, sign_override
 from protocol.bundle.stated_audit import PASSED, AuditFields
-from protocol.bundle.weights import header
+from protocol.conformance import grown
 from protocol.identity import signing
 from protocol.identity.identities import endorse_online
 from protocol.statements.offers import CheckpointFields, OfferFields, sign_checkpoint, sign_offer
@@ -31,9 +29,10 @@ from protocol.statements.receipts import Receipt, Verdict, sign_receipt
 from protocol.statements.revocations import Revocations, sign_revocations
 from protocol.statements.succession import sign_succession
 
-FILE = Path(__file__).parent / "v2.json"
-OLD_FILE = Path(__file__).parent / "v1.json"
-STATEMENTS_FILE = Path(__file__).parent / "v2-statements.json"
+FOLDER = Path(grown.__file__).parent / "vectors"
+FILE = FOLDER / "v2.json"
+OLD_FILE = FOLDER / "v1.json"
+STATEMENTS_FILE = FOLDER / "v2-statements.json"
 TODAY = 20_500
 GRANT = bytes(range(16))
 MODELS = {
@@ -67,31 +66,10 @@ OFFICER = key("officer")
 AUDIENCE = signing.fingerprint_of(signing.raw_public_key(RECEIPT))
 
 
-@functools.cache
 def grow_weights(name: str) -> bytes:
     """The weights of a model: bytes of SHAKE-256, bent to the rules."""
     arch, classes, norm = MODELS[name]
-    ordered = {layer.name: layer.ordered for layer in layers(arch, len(classes))}
-    data = [header(tensor_specs(ModelForm(arch, len(classes), norm)))]
-    for spec in tensor_specs(ModelForm(arch, len(classes), norm)):
-        grown = hashlib.shake_256(f"{name} {spec.name}".encode()).digest(spec.num_bytes)
-        layer, _, part = spec.name.rpartition(".")
-        if part == "exponent" and layer.startswith("input"):
-            grown = b"\xec" * len(grown)  # -20, at which every value may stand
-        elif part == "exponent":
-            grown = bytes(0xF4 + byte % 8 for byte in grown)  # -12 to -5
-        elif part == "bias":
-            step = 131 if ordered[layer] else 0  # in ascending order, or all zero
-            grown = b"".join((step * (unit - 100)).to_bytes(2, "little", signed=True) for unit in range(spec.shape[0]))
-        elif spec.name == "input.scale":
-            grown = bytes(1 + byte % 127 for byte in grown)
-        else:
-            grown = grown.replace(b"\x80", b"\x7f")
-            width = spec.num_bytes // spec.shape[0]
-            if part == "weight":  # a large value per row, so that no exponent could be smaller
-                grown = b"".join(b"\x7f" + grown[start + 1 : start + width] for start in range(0, len(grown), width))
-        data.append(grown)
-    return b"".join(data)
+    return grown.grow_weights(name, ModelForm(arch, len(classes), norm))
 
 
 def make_bundle(name: str) -> bytes:
