@@ -1,4 +1,4 @@
-"""Answer the cases of `ecan-conformance` with what `ecan-target` is made of.
+"""Answer the cases of `ecan-conformance` as `ecan-target` would.
 
 `python -m target_site.conformance CASE...` is the client that the suite tests first. It calls the functions that the
 commands call, on a keys folder of its own per case; only the day is told and not looked up. See docs/conformance.md.
@@ -18,7 +18,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from protocol.announce import Announce
 from protocol.bundle.frame import MAX_BUNDLE_BYTES
 from protocol.bundle.trust import AuditTerms
 from protocol.errors import Code, PeerError, ProtocolError
@@ -85,7 +84,8 @@ class _Desk:
         return replace(site, oldest_list_days=self.site.get("oldest_revocations_days"))
 
 
-_say_nothing: Announce = str
+def _say_nothing(_: str) -> None:
+    """Tell nobody."""
 
 
 def _take_bundle(desk: _Desk, step: Told) -> None:

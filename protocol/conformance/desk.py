@@ -25,11 +25,17 @@ def desk(shop: Workshop) -> Iterator[Case]:
     yield from _checkpoints(shop)
     yield from _offers(shop)
     for name, content, ending in _requests(shop):
-        rule = "request" if ending.exit else "honest"
-        yield shop.case("request", name, rule, "who asks holds the keys", shop.given("request", content, ending))
+        step = shop.given("request", content, ending)
+        yield shop.case("request", name, _rule_of(ending, "request"), "who asks holds the keys", step)
     for name, content, ending in _receipts(shop):
-        rule = "receipt" if ending.exit else "honest"
-        yield shop.case("receipt", name, rule, "only the site acknowledges", shop.given("receipt", content, ending))
+        step = shop.given("receipt", content, ending)
+        yield shop.case("receipt", name, _rule_of(ending, "receipt"), "only the site acknowledges", step)
+
+
+def _rule_of(ending: Ending, usual: str) -> str:
+    """Return the rule that a case of the desk is about."""
+    shared = {"": "honest", Code.SIG_INVALID: "signature", Code.PAYLOAD_TYPE: "payload-type"}
+    return shared.get(ending.code, usual)
 
 
 def _ledgers(shop: Workshop) -> Iterator[Case]:
@@ -69,13 +75,18 @@ def _checkpoints(shop: Workshop) -> Iterator[Case]:
     forged = signing.raw_public_key(shop.release) + shop.release.sign(signing.raw_public_key(shop.online))
     yield case("endorsement-of-no-type", data, _INVALID, forged, rule="endorsed")
     yield case("seq-0", shop.checkpoint_of(0), malformed(Code.RANGE), rule="online-form")
-    yield case("as-an-offer", shop.record(offers.OFFER_TYPE, _fields(data), shop.online), unauthentic(Code.PAYLOAD_TYPE))
+    yield case(
+        "as-an-offer",
+        shop.record(offers.OFFER_TYPE, _fields(data), shop.online),
+        unauthentic(Code.PAYLOAD_TYPE),
+        rule="payload-type",
+    )
     for name, changes, code in (
         ("seen-head-of-nothing", {"seen_head": line_hash(1).hex()}, Code.RANGE),
         ("note", {"note": "x"}, Code.UNKNOWN_FIELD),
         ("head-short", {"head": "00"}, Code.RANGE),
     ):
-        yield case(name, shop.checkpoint_of(5, **changes), malformed(code), rule="online-form")
+        yield case(name, shop.checkpoint_of(5, 0, shop.online, **changes), malformed(code), rule="online-form")
 
 
 def _fields(data: bytes) -> dict[str, Any]:
@@ -84,7 +95,9 @@ def _fields(data: bytes) -> dict[str, Any]:
 
 def _offers(shop: Workshop) -> Iterator[Case]:
     def case(name: str, content: bytes, ending: Ending = ACCEPTED, rule: str = "offer", **beside: bytes) -> Case:
-        return shop.case("offer", name, rule, "an offer is the source's, for this site", shop.offer(content, ending, **beside))
+        return shop.case(
+            "offer", name, rule, "an offer is the source's, for this site", shop.offer(content, ending, **beside)
+        )
 
     yield case("honest", shop.offer_of(), rule="honest")
     other = peer(Code.OFFER)
@@ -95,7 +108,7 @@ def _offers(shop: Workshop) -> Iterator[Case]:
     stranger = shop.endorsement(release=shop.stranger)
     yield case("endorsed-by-a-stranger", shop.offer_of(), _IDENTITY, rule="endorser", endorsement=stranger)
     kind = shop.offer_of(kind=offers.CHECKPOINT_TYPE)
-    yield case("as-a-checkpoint", kind, unauthentic(Code.PAYLOAD_TYPE), rule="online")
+    yield case("as-a-checkpoint", kind, unauthentic(Code.PAYLOAD_TYPE), rule="payload-type")
     for name, changes, code in (
         ("size-0", {"size": 0}, Code.RANGE),
         ("release-0", {"release": 0}, Code.RANGE),
@@ -148,11 +161,12 @@ def _requests(shop: Workshop) -> Iterator[tuple[str, bytes, Ending]]:
 
 
 def _receipts(shop: Workshop) -> Iterator[tuple[str, bytes, Ending]]:
+    key = shop.identity.signing_key
     yield "honest", shop.receipt_of(), ACCEPTED
     yield "of-a-refusal", shop.receipt_of(verdict="refused"), ACCEPTED
     unknown = unauthentic(Code.KEY_UNKNOWN)
-    for name, key in (("another-site", shop.other_site.signing_key), ("the-source", shop.release)):
-        yield f"by-{name}", shop.receipt_of(key), unknown
+    for name, other in (("another-site", shop.other_site.signing_key), ("the-source", shop.release)):
+        yield f"by-{name}", shop.receipt_of(other), unknown
     forged = json.loads(shop.receipt_of()) | {"payload": json.loads(shop.receipt_of(verdict="refused"))["payload"]}
     yield "forged", canonical.encode(forged), _INVALID
     kind = shop.record(offers.OFFER_TYPE, _fields(shop.receipt_of()), shop.identity.signing_key)
@@ -162,4 +176,4 @@ def _receipts(shop: Workshop) -> Iterator[tuple[str, bytes, Ending]]:
         ("digest-short", {"digest": "00"}, Code.RANGE),
         ("note", {"note": "x"}, Code.UNKNOWN_FIELD),
     ):
-        yield name, shop.receipt_of(**changes), malformed(code)
+        yield name, shop.receipt_of(key, **changes), malformed(code)

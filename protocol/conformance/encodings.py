@@ -131,15 +131,23 @@ def _base64(shop: Workshop) -> Faults:
     for name, changed in spelt.items():
         yield f"base64-{name}", "bytes have one base64", other(signature, changed), _NOT_CANONICAL
     yield "base64-space", "bytes have one base64", other(payload, payload[:40] + " " + payload[40:]), _NOT_CANONICAL
-    yield "base64-line-feed", "bytes have one base64", other(payload, payload[:76] + r"\n" + payload[76:]), _NOT_CANONICAL
+    yield (
+        "base64-line-feed",
+        "bytes have one base64",
+        other(payload, payload[:76] + r"\n" + payload[76:]),
+        _NOT_CANONICAL,
+    )
     yield "base64-padding-inside", "bytes have one base64", other(payload, "QQ==" + payload), _NOT_CANONICAL
-    yield "base64-hexadecimal", "bytes have one base64", other(payload, base64.b64decode(payload).hex() + "0"), (
-        _NOT_CANONICAL
+    yield (
+        "base64-hexadecimal",
+        "bytes have one base64",
+        other(payload, base64.b64decode(payload).hex() + "0"),
+        (_NOT_CANONICAL),
     )
 
 
 def _with_both_letters(shop: Workshop) -> tuple[bytes, str]:
-    """Return an envelope whose signature has both letters that alphabets differ in."""
+    """Return an envelope whose signature has both letters that can differ."""
     from protocol.identity import signing
 
     for n_utt in range(32):
@@ -172,7 +180,7 @@ def _missing(shop: Workshop) -> Faults:
         yield (
             f"unknown-{name or 'empty'}",
             "no other field",
-            shop.bundle_of(shop.stated(**{name: value})),
+            shop.stating({name: value}),
             malformed(Code.UNKNOWN_FIELD),
         )
 
@@ -192,7 +200,7 @@ def _ranges(shop: Workshop) -> Faults:
 
 def _misstated(shop: Workshop, name: str, value: object, code: Code) -> tuple[str, str, bytes, Ending]:
     shown = value if isinstance(value, int) else f"{str(value)[:4] or 'empty'}-{len(str(value))}"
-    content = shop.bundle_of(shop.stated(**{name: value}))
+    content = shop.stating({name: value})
     return f"{name}-{shown}", "a value lies in its range", content, malformed(code)
 
 
@@ -203,7 +211,7 @@ def _types(shop: Workshop) -> Faults:
         *(("issuer", 0), ("grant", None), ("weights_sha256", ["00"])),
     ):
         shown = json.dumps(value).strip('"[]{}')[:8].replace('"', "").replace(": ", "-")
-        content = shop.bundle_of(shop.stated(**{name: value}))
+        content = shop.stating({name: value})
         yield f"type-of-{name}-{shown}", "a value has its type", content, malformed(Code.TYPE)
 
 
@@ -225,7 +233,7 @@ def _contradictions(shop: Workshop) -> Faults:
         ("unit-without-epsilon", audited | {"epsilon": 0}, Code.AUDIT),
         ("unit-without-delta", audited | {"delta": 0}, Code.AUDIT),
     ):
-        yield name, "fields agree with each other", shop.bundle_of(shop.stated(**changes)), malformed(code)
+        yield name, "fields agree with each other", shop.stating(changes), malformed(code)
 
 
 def _limits(shop: Workshop) -> Faults:
@@ -234,10 +242,12 @@ def _limits(shop: Workshop) -> Faults:
         ("least", {"release": 1, "n_utt": 0, "n_spk": 0, "hours": -16, "uar_src": 0, "uar_q_loss": 0}),
         ("most", {"release": 65535, "n_utt": 31, "n_spk": 31, "hours": 15, "uar_src": 200}),
         ("longest-valid", {"valid_days": 365}),
-        ("audited", {"audit": "measured", "networks": 12, "lira_auc": 200, "epsilon": 1000, "delta": 15}
-         | {"unit": "speaker"}),
+        (
+            "audited",
+            {"audit": "measured", "networks": 12, "lira_auc": 200, "epsilon": 1000, "delta": 15} | {"unit": "speaker"},
+        ),
     ):
-        yield f"limits-{name}", "the ends of the ranges count", shop.bundle_of(shop.stated(**changes)), ACCEPTED
+        yield f"limits-{name}", "the ends of the ranges count", shop.stating(changes), ACCEPTED
 
 
 def no_signature(shop: Workshop) -> tuple[bytes, Ending]:

@@ -107,7 +107,7 @@ def _trailing(shop: Workshop) -> Faults:
 
 
 def _sections(shop: Workshop) -> Faults:
-    head, envelope, weights = _parts(shop)
+    _, envelope, weights = _parts(shop)
     swapped = frame.assemble(weights[:16384], envelope + weights[16384:])
     yield "swapped", "the envelope comes first", swapped, malformed(Code.DEPTH)
     moved = _headed(shop, envelope_len=len(envelope) + 1, weights_len=len(weights) - 1)
@@ -120,12 +120,21 @@ def _sections(shop: Workshop) -> Faults:
         frame.assemble(envelope * 2, weights),
         malformed(Code.NOT_CANONICAL),
     )
-    yield "weights-longer", "weights have the signed length", frame.assemble(envelope, weights + b"\0"), unauthentic(
-        Code.DIGEST
+    yield (
+        "weights-longer",
+        "weights have the signed length",
+        frame.assemble(envelope, weights + b"\0"),
+        unauthentic(Code.DIGEST),
     )
-    yield "weights-shorter", "weights have the signed length", frame.assemble(envelope, weights[:-1]), unauthentic(
-        Code.DIGEST
+    yield (
+        "weights-shorter",
+        "weights have the signed length",
+        frame.assemble(envelope, weights[:-1]),
+        unauthentic(Code.DIGEST),
     )
-    yield "weights-empty-envelope", "an envelope is JSON", frame.assemble(b"\0" * len(envelope), weights), malformed(
-        Code.NOT_CANONICAL
+    yield (
+        "weights-empty-envelope",
+        "an envelope is JSON",
+        frame.assemble(b"\0" * len(envelope), weights),
+        malformed(Code.NOT_CANONICAL),
     )

@@ -1,4 +1,4 @@
-"""List cases about hand-overs to new release keys: chains, forks, thefts, consent."""
+"""List cases about hand-overs to new keys: chains, forks, consent."""
 
 from collections.abc import Iterator
 
@@ -99,7 +99,14 @@ def _forks(shop: Workshop) -> Iterator[Case]:
     bundle = shop.bundle(shop.issued_by(shop.heirs[0], number=0), refused(Code.REVOKED))
     yield case("heir-withdraws-itself", "revoked-key", "a key may end itself", first, withdrawn, bundle)
     old = shop.statement(shop.list_of(1, keys={shop.issuer}, key=shop.heirs[0]))
-    yield case("heir-withdraws-old", "honest", "the old key may be ended", first, old, shop.bundle(shop.issued_by(shop.heirs[0], number=0)))
+    yield case(
+        "heir-withdraws-old",
+        "honest",
+        "the old key may be ended",
+        first,
+        old,
+        shop.bundle(shop.issued_by(shop.heirs[0], number=0)),
+    )
 
 
 def _lists(shop: Workshop) -> Iterator[Case]:
@@ -114,12 +121,19 @@ def _lists(shop: Workshop) -> Iterator[Case]:
     def listing(version: int, ending: Ending = ACCEPTED, *weights: bytes) -> Step:
         return shop.statement(shop.list_of(version, weights or {GONE}, key=heir), ending)
 
-    yield case("heir-is-heard", "honest", "a theft of numbers ends with the key", *robbed, handed, listing(3), listing(4))
-    for version in (1, 2):
-        yield case(f"heir-at-{version}", "list-rollback", "the heir goes on after the stated list", *robbed, handed, listing(version, _ROLLBACK))
+    yield case(
+        "heir-is-heard", "honest", "a theft of numbers ends with the key", *robbed, handed, listing(3), listing(4)
+    )
+    for version, rule in ((1, "list-rollback"), (2, "list-floor")):
+        step = listing(version, _ROLLBACK)
+        yield case(f"heir-at-{version}", rule, "the heir goes on after the stated list", *robbed, handed, step)
+    empty = shop.statement(shop.list_of(2, key=heir), _ROLLBACK)
+    yield case("heir-at-2-with-nothing", "list-floor", "the heir goes on after the stated list", *robbed, handed, empty)
     for version in (67, TOP):
         step = listing(version, _FAST_FORWARD)
-        yield case(f"heir-at-{version}", "list-fast-forward", "the heir does not leap", *robbed, handed, step, listing(3))
+        yield case(
+            f"heir-at-{version}", "list-fast-forward", "the heir does not leap", *robbed, handed, step, listing(3)
+        )
     thief = shop.statement(shop.list_of(TOP, {GONE, KEPT}), _ROLLBACK)
     yield case("thief-afterwards", "silenced", "the old key is not heard", *robbed, handed, thief)
     kept = shop.weights()
@@ -127,8 +141,18 @@ def _lists(shop: Workshop) -> Iterator[Case]:
     stolen = (shop.statement(shop.list_of(2, {GONE})), shop.statement(shop.list_of(66, named)))
     bundle = shop.issued_by(heir, number=0)
     still = shop.bundle(bundle, refused(Code.REVOKED))
-    yield case("named-by-the-thief", "doubted-list", "what was named stays until the heir speaks", *stolen, handed, still)
-    yield case("freed-by-the-heir", "honest", "the heir's list takes its place", *stolen, handed, listing(3), shop.bundle(bundle))
+    yield case(
+        "named-by-the-thief", "doubted-list", "what was named stays until the heir speaks", *stolen, handed, still
+    )
+    yield case(
+        "freed-by-the-heir",
+        "honest",
+        "the heir's list takes its place",
+        *stolen,
+        handed,
+        listing(3),
+        shop.bundle(bundle),
+    )
     none = shop.statement(shop.succession(shop.release, heir, 1, last_list=0))
     yield case("there-was-no-list", "honest", "a source that withdrew nothing", *stolen, none, shop.bundle(bundle))
     yield case("heir-from-one", "honest", "a source that withdrew nothing", *stolen, none, listing(1))
@@ -136,11 +160,27 @@ def _lists(shop: Workshop) -> Iterator[Case]:
     rising = (shop.statement(shop.list_of(2, {GONE})), old_form)
     yield case("old-form", "honest", "the old form is read", *rising, listing(3))
     yield case("old-form-back", "list-rollback", "the heir inherits the number", *rising, listing(1, _ROLLBACK))
-    yield case("old-form-withdrawn", "revoked-model", "the heir inherits the list", shop.statement(shop.list_of(1, named)), old_form, still)
+    yield case(
+        "old-form-withdrawn",
+        "revoked-model",
+        "the heir inherits the list",
+        shop.statement(shop.list_of(1, named)),
+        old_form,
+        still,
+    )
     ahead = shop.statement(shop.succession(shop.release, heir, 1, last_list=500))
-    yield case("stated-list-ahead", "list-rollback", "the stated number is a floor", ahead, listing(500, _ROLLBACK), listing(501))
+    yield case(
+        "stated-list-ahead", "list-floor", "the stated number is a floor", ahead, listing(500, _ROLLBACK), listing(501)
+    )
     own = shop.statement(shop.list_of(2, {GONE}))
-    yield case("own-list-stays", "revoked-model", "the source's own list stays", shop.statement(shop.list_of(2, named)), handed, still)
+    yield case(
+        "own-list-stays",
+        "revoked-model",
+        "the source's own list stays",
+        shop.statement(shop.list_of(2, named)),
+        handed,
+        still,
+    )
     two = shop.statement(shop.succession(heir, shop.heirs[1], 2, last_list=3))
     last = shop.statement(shop.list_of(4, {GONE}, key=shop.heirs[1]))
     yield case("two-in-one-go", "honest", "hand-overs add up", own, handed, two, last)
@@ -162,7 +202,13 @@ def _releases(shop: Workshop) -> Iterator[Case]:
     yield case("release-of-a-thief", "honest", "a thief's release ends with the key", 5, release(1, 6))
     yield case("release-last-again", "honest", "the stated number may come again", 5, release(1, 5))
     yield case("release-below", "release-rollback", "the stated number is a floor", 5, release(1, 4, _ROLLBACK))
-    yield case("release-leap", "release-fast-forward", "no leap from the stated number", 5, release(1, 70, refused(Code.FAST_FORWARD)))
+    yield case(
+        "release-leap",
+        "release-fast-forward",
+        "no leap from the stated number",
+        5,
+        release(1, 70, refused(Code.FAST_FORWARD)),
+    )
     accepted = shop.issued_by(shop.release, number=0, release=60)
     yield case("old-model-stays", "honest", "what was accepted stays in use", 60, shop.reopen(accepted))
 
@@ -207,7 +253,13 @@ def _forms(shop: Workshop) -> Iterator[tuple[str, str, bytes, Ending]]:
         ("consent-null", {"consent": None}, Code.TYPE),
     ):
         yield f"form-{name}", "handover-form", of(**changes), malformed(code)
-    for name, value in (("number", 0), ("number", 65536), ("last_list", -1), ("last_list", TOP), ("last_release", 65536)):
+    for name, value in (
+        ("number", 0),
+        ("number", 65536),
+        ("last_list", -1),
+        ("last_list", TOP),
+        ("last_release", 65536),
+    ):
         yield f"form-{name}-{value}", "handover-form", of(**{name: value}), malformed(Code.RANGE)
     told = {"v": 2, "number": 1, "public_key": "00" * 32, "consent": "00" * 64}
     short = shop.record(succession.PAYLOAD_TYPE, told)
@@ -218,5 +270,3 @@ def _forms(shop: Workshop) -> Iterator[tuple[str, str, bytes, Ending]]:
     yield "type-of-the-future", "list-type", forged, unauthentic(Code.PAYLOAD_TYPE)
     zero = shop.succession(old, new, 1, replaced={"public_key": "00" * 32})
     yield "heir-of-small-order", "consent", zero, _INVALID
-
-

@@ -1,4 +1,4 @@
-"""List cases about weights: their digest, their layout, their values, their order."""
+"""List cases about weights: digest, layout, values, order."""
 
 import json
 import struct
@@ -47,7 +47,7 @@ def _weighing(shop: Workshop, packed: bytes) -> bytes:
 def _of_form(shop: Workshop, form: ModelForm, packed: bytes | None = None) -> bytes:
     packed = shop.weights("model", form) if packed is None else packed
     told = {"arch": form.arch, "frontend": FRONT_ENDS[form.arch], "norm": form.normalization}
-    return shop.bundle_of(shop.stated(packed, labels=_CLASSES[form.num_classes], **told), packed)
+    return shop.stating({"labels": _CLASSES[form.num_classes], **told}, packed)
 
 
 def _with_bytes(shop: Workshop, form: ModelForm, *changes: Change) -> bytes:
@@ -81,7 +81,7 @@ _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def _headers(shop: Workshop) -> Iterator[tuple[str, bytes]]:
-    """Yield weights whose header says the same in another way, or something else."""
+    """Yield weights with another header, or with the same said otherwise."""
     specs = tensor_specs(FORM)
     predicted = header(specs)
     text, data = predicted[8:].rstrip(), shop.weights()[len(predicted) :]
@@ -128,7 +128,7 @@ def _other_forms(shop: Workshop) -> Iterator[tuple[str, bytes]]:
     yield "fewer-classes", shop.bundle_of(shop.stated(packed, labels=0b11), packed)
     yield "more-classes", shop.bundle_of(shop.stated(packed, labels=0b11111), packed)
     told = {"arch": ARCHITECTURES[1], "frontend": FRONT_ENDS[ARCHITECTURES[1]]}
-    yield "other-architecture", shop.bundle_of(shop.stated(packed, **told), packed)
+    yield "other-architecture", shop.stating(told, packed)
     yield "scaling-missing", shop.bundle_of(shop.stated(packed, norm=NORMALIZATIONS[0]), packed)
     scaled = shop.weights("model", ModelForm("mlp-stats-v1", 4, "none"))
     yield "scaling-left-in", shop.bundle_of(shop.stated(scaled), scaled)
@@ -166,7 +166,7 @@ def _swapped(shop: Workshop, name: str, width: int) -> tuple[Change, ...]:
 
 
 def _equal_units(shop: Workshop, layer: str, width: int) -> tuple[Change, ...]:
-    """Return the changes that make a layer's second unit the same as its first."""
+    """Return the changes that make a layer's second unit its first."""
     places = tensor_places(FORM)
     found: list[Change] = []
     for part, size in (("weight", width), ("bias", 2), ("exponent", 1)):

@@ -37,8 +37,8 @@ def read_vectors(name: str) -> dict[str, Any]:
 
 
 def bundle_of(kept: dict[str, Any], name: str) -> bytes:
-    """Return a published bundle: its head and envelope, its weights grown again."""
-    return bytes.fromhex(kept["head"]) + kept["envelope"].encode() + grow_weights(name, FORMS[name])
+    """Return a published bundle; its weights are grown again."""
+    return bytes.fromhex(kept["head"]) + str(kept["envelope"]).encode() + grow_weights(name, FORMS[name])
 
 
 @dataclass(frozen=True, kw_only=True)

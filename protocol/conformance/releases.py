@@ -1,4 +1,4 @@
-"""List cases about releases: for whom, in which order, in which window, with which audit."""
+"""List cases about releases: for whom, in which order, until when."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def releases(shop: Workshop) -> Iterator[Case]:
 
 
 def _stating(shop: Workshop, ending: Ending, today: int = TODAY, **changes: Any) -> Step:
-    return shop.bundle(shop.bundle_of(shop.stated(**changes)), ending, today=today)
+    return shop.bundle(shop.stating(changes), ending, today=today)
 
 
 def _recipients(shop: Workshop) -> Iterator[Case]:
@@ -35,7 +35,7 @@ def _recipients(shop: Workshop) -> Iterator[Case]:
         ("grant-other", "grant", "a bundle answers this request", {"grant": shop.grant(1).hex()}, Code.GRANT),
         ("grant-unasked", "grant", "a bundle answers a request", {"grant": shop.grant(MANY).hex()}, Code.GRANT),
     ):
-        yield shop.case("recipient", name, rule, proves, _stating(shop, refused(code), **changes))
+        yield shop.case("recipient", name, rule, proves, shop.bundle(shop.stating(changes), refused(code)))
 
 
 def _release(shop: Workshop, number: int, release: int, ending: Ending = ACCEPTED, name: str = "model") -> Step:
@@ -56,9 +56,9 @@ def _numbers(shop: Workshop) -> Iterator[Case]:
     yield case("first-of-all", "honest", "the first may have any number", _release(shop, 0, 65535))
     many = (_release(shop, step, 1 + 60 * step) for step in range(20))
     yield case("long-way", "honest", "any number in many steps", *many)
-    for older in (1, 6):
-        step = _release(shop, 1, older, _ROLLBACK)
-        yield case(f"back-to-{older}", "release-rollback", "releases do not go back", first, step)
+    for number in (1, 6):
+        step = _release(shop, 1, number, _ROLLBACK)
+        yield case(f"back-to-{number}", "release-rollback", "releases do not go back", first, step)
     same = _release(shop, 1, 7, _ROLLBACK, name="another")
     yield case("same-number-other-model", "release-rollback", "a number is one model", first, same)
     back = _release(shop, 2, 7, _ROLLBACK)
@@ -93,11 +93,17 @@ def _days(shop: Workshop) -> Iterator[Case]:
     for early in (3, 400):
         step = _stating(shop, refused(Code.NOT_YET), TODAY - early)
         yield case(f"early-by-{early}", "not-yet", "two days of tolerance", step)
-    yield case("end-of-time", "not-yet", "no day of a source moves the clock", _stating(shop, refused(Code.NOT_YET), day=65535))
-    yield case("beginning", "expiry", "no day of a source moves the clock", _stating(shop, refused(Code.EXPIRED), day=0))
+    yield case(
+        "end-of-time", "not-yet", "no day of a source moves the clock", _stating(shop, refused(Code.NOT_YET), day=65535)
+    )
+    yield case(
+        "beginning", "expiry", "no day of a source moves the clock", _stating(shop, refused(Code.EXPIRED), day=0)
+    )
     ahead = shop.statement(shop.list_of(1, day=TODAY + 2))
     expired = _stating(shop, refused(Code.EXPIRED), TODAY + 91)
-    yield case("list-is-no-clock", "expiry", "another's day does not age a bundle", ahead, _stating(shop, ACCEPTED, TODAY + 90))
+    yield case(
+        "list-is-no-clock", "honest", "another's day does not age a bundle", ahead, _stating(shop, ACCEPTED, TODAY + 90)
+    )
     yield case("list-is-no-younger-clock", "expiry", "another's day keeps no bundle young", ahead, expired)
     late = shop.bundle(today=TODAY + 60)
     packed = shop.weights("another")
@@ -114,7 +120,7 @@ def _audits(shop: Workshop) -> Iterator[Case]:
     audited = dict(AUDITED)
     no = refused(Code.AUDIT)
 
-    def case(name: str, rule: str, proves: str, changes: dict[str, Any], ending: Ending, **rules: object) -> Case:
+    def case(name: str, rule: str, proves: str, changes: dict[str, Any], ending: Ending, **rules: Any) -> Case:
         return shop.case("audit", name, rule, proves, _stating(shop, ending, **changes), site=shop.site(**rules))
 
     yield case("passed-tier-2", "honest", "figures at the bars", audited, ACCEPTED, least_tier=2)

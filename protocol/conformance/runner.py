@@ -54,7 +54,9 @@ class Result:
             return "no answer that can be read"
         if len(self.answers) != len(self.case.steps):
             return f"{len(self.answers)} answers to {len(self.case.steps)} steps"
-        return "; ".join(self._fault_of(place, answer) for place, answer in enumerate(self.answers) if self._differs(place))
+        return "; ".join(
+            self._fault_of(place, answer) for place, answer in enumerate(self.answers) if self._differs(place)
+        )
 
     def _differs(self, place: int) -> bool:
         answer, ending = (self.answers or ())[place], self.case.steps[place].ending
@@ -79,14 +81,24 @@ def run_client(
         batch: how many cases a call is given.
     """
     with tempfile.TemporaryDirectory(prefix="ecan-conformance-") as workplace:
-        folders = {str(Path(workplace) / f"{place:04}"): case for place, case in enumerate(cases)}
-        for folder, case in folders.items():
-            case.write(Path(folder))
+        folders = write_cases(cases, Path(workplace))
         said = ask(command, list(folders), batch=batch)
     return [
         Result(case=case, answers=said.get(folder), are_codes_compared=are_codes_compared)
         for folder, case in folders.items()
     ]
+
+
+def write_cases(cases: Sequence[Case], workplace: Path) -> dict[str, Case]:
+    """Lay cases out for a client; their names tell nothing.
+
+    Returns:
+        The case in each folder.
+    """
+    folders = {str(workplace / f"{place:04}"): case for place, case in enumerate(cases)}
+    for folder, case in folders.items():
+        case.write(Path(folder))
+    return folders
 
 
 def ask(command: str, folders: Sequence[str], *, batch: int = BATCH) -> dict[str, Answers]:

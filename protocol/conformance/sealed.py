@@ -62,7 +62,12 @@ def _lengths(shop: Workshop) -> Faults:
     data = shop.sealed_of(plain)
     for length in (0, 7, 8, 35, 36, 36 + 1120, len(data) // 2, len(data) - 1):
         yield f"cut-to-{length}", "seal-truncated", "a file is whole", data[:length], malformed(Code.TRUNCATED)
-    for name, more in (("zero", b"\0"), ("line-feed", b"\n"), ("head-again", data[:2000]), ("part-again", data[36:40_000])):
+    for name, more in (
+        ("zero", b"\0"),
+        ("line-feed", b"\n"),
+        ("head-again", data[:2000]),
+        ("part-again", data[36:40_000]),
+    ):
         yield f"trailing-{name}", "seal-trailing", "nothing follows", data + more, malformed(Code.TRAILING)
     for length in (0, frame.MAX_BUNDLE_BYTES + 1, 1 << 63, (1 << 64) - 1):
         told = data[:28] + length.to_bytes(8, "little") + data[36:]

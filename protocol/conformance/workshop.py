@@ -1,4 +1,4 @@
-"""Make what a site is given: honest and dishonest, signed with keys made on the fly.
+"""Make what a site is given: honest and dishonest, with fresh keys.
 
 A workshop plays every part: the source and whoever has stolen from it, its heirs, other sources, and the site itself.
 """
@@ -104,9 +104,7 @@ class Workshop:
             rules=rules,
         )
 
-    def case(
-        self, group: str, name: str, rule: str, proves: str, *steps: Step, site: SiteFacts | None = None
-    ) -> Case:
+    def case(self, group: str, name: str, rule: str, proves: str, *steps: Step, site: SiteFacts | None = None) -> Case:
         """Return a case of the usual site, or of another one."""
         return Case(group=group, name=name, rule=rule, proves=proves, site=site or self.site(), steps=steps)
 
@@ -161,7 +159,7 @@ class Workshop:
         """Return weights that keep every rule; another name, another model."""
         return grow_weights(name, form)
 
-    def stated(self, packed: bytes | None = None, *, number: int = 0, **changes: object) -> dict[str, Any]:
+    def stated(self, packed: bytes | None = None, *, number: int = 0, **changes: Any) -> dict[str, Any]:
         """Return the fields of a manifest, as JSON values, some of them changed.
 
         Args:
@@ -186,21 +184,21 @@ class Workshop:
         packed: bytes | None = None,
         key: Ed25519PrivateKey | None = None,
     ) -> bytes:
-        """Return a bundle with a valid signature over any manifest, with any weights."""
+        """Return a bundle with a valid signature over any manifest and weights."""
         packed = self.weights() if packed is None else packed
         stated = self.stated(packed) if stated is None else stated
         payload = stated if isinstance(stated, bytes) else canonical.encode(stated)
         envelope = signing.sign(manifest.PAYLOAD_TYPE, payload, self.release if key is None else key)
         return frame.assemble(envelope, packed)
 
-    def issued_by(
-        self, key: Ed25519PrivateKey, *, number: int, name: str = "model", **changes: object
-    ) -> bytes:
+    def issued_by(self, key: Ed25519PrivateKey, *, number: int, name: str = "model", **changes: Any) -> bytes:
         """Return the bundle of another key of the source, for a grant."""
         packed = self.weights(name)
-        return self.bundle_of(
-            self.stated(packed, number=number, issuer=fingerprint(key).hex(), **changes), packed, key
-        )
+        return self.bundle_of(self.stated(packed, number=number, issuer=fingerprint(key).hex(), **changes), packed, key)
+
+    def stating(self, changes: Mapping[str, Any], packed: bytes | None = None) -> bytes:
+        """Return a bundle that states other values in some fields."""
+        return self.bundle_of(self.stated(packed) | dict(changes), packed)
 
     def envelope(self) -> bytes:
         """Return the envelope of the usual bundle."""
@@ -221,7 +219,7 @@ class Workshop:
         return signing.sign(kind, canonical.encode(dict(fields)), self.release if key is None else key)
 
     def list_fields(
-        self, version: int, weights: Iterable[bytes] = (), keys: Iterable[bytes] = (), **changes: object
+        self, version: int, weights: Iterable[bytes] = (), keys: Iterable[bytes] = (), **changes: Any
     ) -> dict[str, object]:
         """Return the fields of a revocation list, as JSON values."""
         fields = {"v": 1, "version": version, "day": TODAY}
@@ -235,7 +233,7 @@ class Workshop:
         *,
         keys: Collection[bytes] = (),
         key: Ed25519PrivateKey | None = None,
-        **changes: object,
+        **changes: Any,
     ) -> bytes:
         """Return a revocation list that a key has signed."""
         return self.record(revocations.PAYLOAD_TYPE, self.list_fields(version, weights, keys, **changes), key)
@@ -286,11 +284,8 @@ class Workshop:
     def chain(self, length: int, *, last_list: int = 0, last_release: int = 0) -> list[bytes]:
         """Return hand-overs from the source to its heirs, one after the other."""
         keys = (self.release, *self.heirs)
-        numbers = {"last_list": last_list, "last_release": last_release}
-        return [
-            self.succession(keys[place], keys[place + 1], place + 1, **numbers)
-            for place in range(length)
-        ]
+        numbers: dict[str, Any] = {"last_list": last_list, "last_release": last_release}
+        return [self.succession(keys[place], keys[place + 1], place + 1, **numbers) for place in range(length)]
 
     def endorsement(self, online: Ed25519PrivateKey | None = None, release: Ed25519PrivateKey | None = None) -> bytes:
         """Return a release key's word for an online key."""
@@ -298,7 +293,7 @@ class Workshop:
 
         return endorse_online(online or self.online, release or self.release)
 
-    def checkpoint_of(self, seq: int, seen: int = 0, key: Ed25519PrivateKey | None = None, **changes: object) -> bytes:
+    def checkpoint_of(self, seq: int, seen: int = 0, key: Ed25519PrivateKey | None = None, **changes: str) -> bytes:
         """Return a checkpoint of a ledger whose line n has the hash of n."""
         fields = {
             **{"v": 1, "grant": self.grant().hex(), "seq": seq, "head": line_hash(seq).hex(), "seen": seen},
@@ -306,7 +301,7 @@ class Workshop:
         }
         return self.record(offers.CHECKPOINT_TYPE, fields | changes, key or self.online)
 
-    def offer_of(self, key: Ed25519PrivateKey | None = None, kind: str = offers.OFFER_TYPE, **changes: object) -> bytes:
+    def offer_of(self, key: Ed25519PrivateKey | None = None, kind: str = offers.OFFER_TYPE, **changes: Any) -> bytes:
         """Return an offer."""
         fields = {
             **{"v": 1, "grant": self.grant().hex(), "nonce": NO_DIGEST.hex(), "size": 145_712, "release": 7},
@@ -314,7 +309,7 @@ class Workshop:
         }
         return self.record(kind, fields | changes, key or self.online)
 
-    def receipt_of(self, key: Ed25519PrivateKey | None = None, **changes: object) -> bytes:
+    def receipt_of(self, key: Ed25519PrivateKey | None = None, **changes: Any) -> bytes:
         """Return the site's receipt."""
         stated = receipts.Receipt(
             grant=self.grant(),
@@ -334,7 +329,7 @@ def vars_of(record: Any) -> dict[str, Any]:
 
 
 def line_hash(number: int) -> bytes:
-    """Return the hash that stands for a line of a ledger, or for anything else."""
+    """Return the hash that stands for a line of a ledger, or for another."""
     return hashlib.sha256(b"line %d" % number).digest()
 
 

@@ -62,8 +62,21 @@ for code in (8, 9, 10, 12, 13):
 FIELDS = {*HEX, *RANGES, *WORDS, *CHOICES}
 
 
+EXITS = {
+    10: ("SIG_MISSING", "SIG_INVALID", "KEY_UNKNOWN", "PAYLOAD_TYPE", "DIGEST", "RECIPIENT", "DECRYPT", "IDENTITY"),
+    11: ("AUDIENCE", "GRANT", "ROLLBACK", "FAST_FORWARD", "NOT_YET", "EXPIRED", "REVOKED", "POLICY"),
+    4: ("LEDGER", "OFFER"),
+}
+"""The page's exit classes; every other code is of class 12."""
+
+
 class BundleRefusedError(Exception):
     """The reader does not accept it; the argument is the code."""
+
+    def __init__(self, code: str, exit_class: int | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.exit_class = exit_class or next((ended for ended, codes in EXITS.items() if code in codes), 12)
 
 
 @dataclass(frozen=True)
@@ -81,15 +94,15 @@ class Site:
     accept_overridden: bool = False
 
 
-def refuse_unless(holds: bool, code: str) -> None:
+def refuse_unless(holds: bool, code: str, exit_class: int | None = None) -> None:
     if not holds:
-        raise BundleRefusedError(code)
+        raise BundleRefusedError(code, exit_class)
 
 
 def read(data: bytes, site: Site) -> dict[str, int | str]:
     """The manifest of a bundle that passes every rule of the page."""
     envelope, weights = cut(data)
-    payload = open_envelope(envelope, site)
+    payload = open_envelope(envelope, site.issuer, MANIFEST_TYPE)
     manifest = read_manifest(payload)
     check_policy(manifest, site)
     digest = hashlib.sha256(weights).hexdigest()
@@ -244,7 +257,21 @@ def decode64(string: str) -> bytes:
     return data
 
 
-def open_envelope(data: bytes, site: Site) -> bytes:
+@dataclass(frozen=True)
+class Envelope:
+    """What an envelope says; nothing of it is verified."""
+
+    kind: str
+    payload: bytes
+    public_key: bytes
+    signature: bytes
+
+    @property
+    def signer(self) -> bytes:
+        return hashlib.sha256(self.public_key).digest()
+
+
+def parse_envelope(data: bytes) -> Envelope:
     envelope = read_object(data, 16384)
     signatures = envelope.pop("signatures", None)
     exact_fields(envelope, {"payload", "payloadType"})
@@ -254,16 +281,36 @@ def open_envelope(data: bytes, site: Site) -> bytes:
     signature = exact_fields(signatures[0], {"keyid", "sig"})  # type: ignore[index]
     public_key = bytes.fromhex(hexadecimal(signature["keyid"], 64))
     refuse_unless(len(text(signature["sig"])) <= 88, "RANGE")
-    payload, sig = decode64(payload64), decode64(text(signature["sig"]))
+    return Envelope(kind, decode64(payload64), public_key, decode64(text(signature["sig"])))
 
-    refuse_unless(hashlib.sha256(public_key).digest() == site.issuer, "KEY_UNKNOWN")
-    refuse_unless(kind == MANIFEST_TYPE, "PAYLOAD_TYPE")
-    signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+
+def open_envelope(data: bytes, signer: bytes, kind: str) -> bytes:
+    envelope = parse_envelope(data)
+    refuse_unless(envelope.signer == signer, "KEY_UNKNOWN")
+    refuse_unless(envelope.kind == kind, "PAYLOAD_TYPE")
+    check_signature(envelope.public_key, envelope.signature, kind, envelope.payload)
+    return envelope.payload
+
+
+def check_signature(public_key: bytes, signature: bytes, kind: str, content: bytes) -> None:
+    refuse_unless(not is_of_small_order(public_key), "SIG_INVALID")
+    signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(content), content)
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(sig, signed)
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, signed)
     except (InvalidSignature, ValueError):
         raise BundleRefusedError("SIG_INVALID") from None
-    return payload
+
+
+def is_of_small_order(public_key: bytes) -> bool:
+    """Whether eight times the point is neutral: its y after three doublings is 1."""
+    prime = 2**255 - 19
+    y = int.from_bytes(public_key, "little") % 2**255 % prime
+    d = -121665 * pow(121666, -1, prime) % prime
+    for _ in range(3):  # y of 2P = (y^2 + x^2) / (2 - y^2 + x^2), where x^2 = (y^2 - 1) / (d y^2 + 1)
+        x2 = (y * y - 1) * pow(d * y * y + 1, -1, prime) % prime
+        below = (2 - y * y + x2) % prime
+        y = (y * y + x2) * pow(below, -1, prime) % prime
+    return y == 1
 
 
 # Manifest
@@ -326,7 +373,7 @@ def clears(manifest: dict[str, int | str]) -> bool:
 
 def check_policy(manifest: dict[str, int | str], site: Site) -> None:
     release, day, valid_days = (int(manifest[name]) for name in ("release", "day", "valid_days"))
-    refuse_unless(manifest["issuer"] == site.issuer.hex(), "KEY_UNKNOWN")
+    refuse_unless(manifest["issuer"] == site.issuer.hex(), "KEY_UNKNOWN", 11)
     refuse_unless(site.audience is None or manifest["audience"] == site.audience.hex(), "AUDIENCE")
     refuse_unless(site.grants is None or bytes.fromhex(str(manifest["grant"])) in site.grants, "GRANT")
     if site.last_release > 0:
@@ -338,9 +385,9 @@ def check_policy(manifest: dict[str, int | str], site: Site) -> None:
     refuse_unless(site.today <= day + valid_days, "EXPIRED")
     revoked = {entry.hex() for entry in site.revoked}
     refuse_unless(not revoked & {manifest["issuer"], manifest["weights_sha256"]}, "REVOKED")
-    refuse_unless(manifest["audit"] != "passed" or clears(manifest), "AUDIT")
-    refuse_unless(manifest["audit"] != "overridden" or site.accept_overridden, "AUDIT")
-    refuse_unless(int(manifest["tier"]) >= site.least_tier, "AUDIT")
+    refuse_unless(manifest["audit"] != "passed" or clears(manifest), "AUDIT", 11)
+    refuse_unless(manifest["audit"] != "overridden" or site.accept_overridden, "AUDIT", 11)
+    refuse_unless(int(manifest["tier"]) >= site.least_tier, "AUDIT", 11)
 
 
 # Weights
@@ -405,7 +452,12 @@ def lengths(arch: str, classes: int, norm: str) -> list[int]:
 
 
 def check_weights(data: bytes, manifest: dict[str, int | str]) -> None:
-    arch, norm, classes = str(manifest["arch"]), str(manifest["norm"]), int(manifest["labels"]).bit_count()
+    check_form(bytes(data), str(manifest["arch"]), str(manifest["norm"]), int(manifest["labels"]).bit_count())
+
+
+@functools.lru_cache(maxsize=16)
+def check_form(data: bytes, arch: str, norm: str, classes: int) -> None:
+    """Remembered, because the cases of a suite bring the same weights again and again."""
     expected = header(arch, classes, norm)
     refuse_unless(data.startswith(expected), "HEADER_MISMATCH")
     refuse_unless(len(data) == sum(lengths(arch, classes, norm)), "HEADER_MISMATCH")
