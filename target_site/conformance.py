@@ -25,6 +25,7 @@ from protocol.files import read_bounded
 from protocol.identity.identities import Identity, Role, create_identity
 from protocol.identity.key_files import write_identity
 from protocol.identity.sealing_keys import SealingKey
+from protocol.identity.signing import SUITES
 from protocol.statements.offers import open_checkpoint, open_offer
 from protocol.statements.receipts import open_receipt
 from protocol.statements.request import open_request
@@ -70,6 +71,11 @@ class _Desk:
             least_tier=self.site.get("least_tier", 0), accept_overridden=self.site.get("accept_overridden", False)
         )
 
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """Return the suites that the site accepts new bundles in."""
+        return tuple(self.site.get("signature_suites", SUITES))
+
     def path(self, step: Told, fact: str = "file") -> Path:
         """Return one of a step's files."""
         return self.case / str(step[fact])
@@ -81,7 +87,7 @@ class _Desk:
     def open_site(self, today: int) -> Site:
         """Return the site as it is by now."""
         site = open_site(self.keys, self.source, today, _say_nothing, self.audit)
-        return replace(site, oldest_list_days=self.site.get("oldest_revocations_days"))
+        return replace(site, oldest_list_days=self.site.get("oldest_revocations_days"), suites=self.suites)
 
 
 def _say_nothing(_: str) -> None:
@@ -109,6 +115,7 @@ def _take_sealed(desk: _Desk, step: Told) -> None:
         timeout_s=60,
         audit=desk.audit,
         oldest_list_days=desk.site.get("oldest_revocations_days"),
+        suites=desk.suites,
     )
 
 

@@ -266,7 +266,7 @@ def _forms(shop: Workshop) -> Iterator[tuple[str, str, bytes, Ending]]:
     yield "form-without-numbers", "handover-form", short, malformed(Code.MISSING)
     mixed = shop.record(succession.OLD_PAYLOAD_TYPE, {**told, "v": 1, "last_list": 0})
     yield "form-old-with-numbers", "handover-form", mixed, malformed(Code.UNKNOWN_FIELD)
-    forged = shop.record("application/vnd.ecan.succession.v3+json", told)
+    forged = shop.record("application/vnd.ecan.succession.v4+json", told)
     yield "type-of-the-future", "list-type", forged, unauthentic(Code.PAYLOAD_TYPE)
     zero = shop.succession(old, new, 1, replaced={"public_key": "00" * 32})
     yield "heir-of-small-order", "consent", zero, _INVALID

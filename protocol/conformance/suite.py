@@ -8,6 +8,7 @@ from protocol.conformance.desk import desk
 from protocol.conformance.encodings import encodings
 from protocol.conformance.frames import frames
 from protocol.conformance.handovers import handovers
+from protocol.conformance.hybrids import hybrids
 from protocol.conformance.models import models
 from protocol.conformance.published import published
 from protocol.conformance.releases import releases
@@ -18,7 +19,7 @@ from protocol.conformance.workshop import Workshop, open_workshop
 
 _PARTS: tuple[Callable[[Workshop], Iterator[Case]], ...] = (
     *(frames, encodings, signatures, sealed, models),
-    *(releases, withdrawals, handovers, desk),
+    *(releases, withdrawals, handovers, desk, hybrids),
 )
 
 

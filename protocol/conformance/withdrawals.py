@@ -4,13 +4,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from protocol.conformance.case import ACCEPTED, Case, Ending, Step, malformed, refused, unauthentic
 from protocol.conformance.releases import digest_of
 from protocol.conformance.workshop import TODAY, Workshop, fingerprint, line_hash
 from protocol.errors import Code
 from protocol.identity import signing
+from protocol.identity.signing import SigningKey
 from protocol.statements import revocations, succession
 
 GROUP = "revocation"
@@ -243,7 +242,7 @@ def _forms(shop: Workshop) -> Iterator[tuple[str, str, str, bytes, Ending]]:
 
 def _signers(shop: Workshop) -> Iterator[tuple[str, str, str, bytes, Ending]]:
     unknown = unauthentic(Code.KEY_UNKNOWN)
-    keys: tuple[tuple[str, Ed25519PrivateKey], ...] = (
+    keys: tuple[tuple[str, SigningKey], ...] = (
         ("stranger", shop.stranger),
         ("online", shop.online),
         ("site", shop.identity.signing_key),

@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,8 +20,10 @@ from protocol.bundle.manifest import label_mask
 from protocol.conformance.case import ACCEPTED, Case, Ending, SiteFacts, Step
 from protocol.conformance.grown import grow_weights
 from protocol.identity import signing
-from protocol.identity.identities import Identity, private_pem
+from protocol.identity.hybrid import HybridKey
+from protocol.identity.identities import Identity, Role, create_identity, endorse_online, private_pem
 from protocol.identity.sealing_keys import SealingKey
+from protocol.identity.signing import SigningKey
 from protocol.statements import offers, receipts, revocations, succession
 from protocol.statements.revocations import join_digests
 
@@ -37,13 +40,17 @@ AUDITED: dict[str, object] = {
     **{"lira_auc": 110, "lira_tpr1": 4, "file_auc": 110, "spk_auc": 120},
 }
 """What a manifest says of an audit that just clears tier 2."""
+_HAND_OVERS = {
+    signing.CLASSIC: (succession.PAYLOAD_TYPE, succession.CONSENT_TYPE, 2),
+    signing.HYBRID: (succession.HYBRID_PAYLOAD_TYPE, succession.HYBRID_CONSENT_TYPE, 3),
+}
 _UNAUDITED: dict[str, object] = {
     **dict.fromkeys(("networks", "epsilon", "delta", "lira_auc", "lira_tpr1", "file_auc", "spk_auc", "tier"), 0),
     **{"audit": "none", "unit": "none"},
 }
 
 
-def fingerprint(key: Ed25519PrivateKey) -> bytes:
+def fingerprint(key: SigningKey) -> bytes:
     """Return the fingerprint of a key, 32 bytes."""
     return signing.fingerprint_of(signing.raw_public_key(key))
 
@@ -63,6 +70,7 @@ class Workshop:
         other_site: another site.
         release: the source's release key.
         heirs: the keys that it is handed over to, one after the other.
+        hybrid: a release key of the suite hybrid-1, of another source or of an heir.
         stranger: a key that nobody trusts.
         online: the source's online key.
         salt: random, so that no two runs have the same grants.
@@ -70,9 +78,10 @@ class Workshop:
 
     identity: Identity
     other_site: Identity
-    release: Ed25519PrivateKey
-    heirs: tuple[Ed25519PrivateKey, ...]
-    stranger: Ed25519PrivateKey
+    release: SigningKey
+    heirs: tuple[SigningKey, ...]
+    hybrid: HybridKey
+    stranger: SigningKey
     online: Ed25519PrivateKey
     salt: bytes = field(default_factory=lambda: os.urandom(32))
 
@@ -131,7 +140,7 @@ class Workshop:
         """Return a revocation list or a succession that is shown to the site."""
         return Step(kind="statement", content=content, ending=ending, facts={"today": today})
 
-    def reset(self, key: Ed25519PrivateKey, release: int, newest_list: int | None = None) -> Step:
+    def reset(self, key: SigningKey, release: int, newest_list: int | None = None) -> Step:
         """Return a person's word on where a source goes on."""
         facts: dict[str, object] = {"source": fingerprint(key).hex(), "release": release, "list": newest_list}
         return Step(kind="reset", ending=ACCEPTED, facts=facts)
@@ -182,16 +191,17 @@ class Workshop:
         self,
         stated: Mapping[str, Any] | bytes | None = None,
         packed: bytes | None = None,
-        key: Ed25519PrivateKey | None = None,
+        key: SigningKey | None = None,
     ) -> bytes:
         """Return a bundle with a valid signature over any manifest and weights."""
         packed = self.weights() if packed is None else packed
         stated = self.stated(packed) if stated is None else stated
         payload = stated if isinstance(stated, bytes) else canonical.encode(stated)
-        envelope = signing.sign(manifest.PAYLOAD_TYPE, payload, self.release if key is None else key)
-        return frame.assemble(envelope, packed)
+        key = self.release if key is None else key
+        suite = signing.suite_of(signing.raw_public_key(key))
+        return frame.assemble(signing.sign(manifest.PAYLOAD_TYPE, payload, key), packed, suite)
 
-    def issued_by(self, key: Ed25519PrivateKey, *, number: int, name: str = "model", **changes: Any) -> bytes:
+    def issued_by(self, key: SigningKey, *, number: int, name: str = "model", **changes: Any) -> bytes:
         """Return the bundle of another key of the source, for a grant."""
         packed = self.weights(name)
         return self.bundle_of(self.stated(packed, number=number, issuer=fingerprint(key).hex(), **changes), packed, key)
@@ -214,7 +224,7 @@ class Workshop:
 
     # Statements.
 
-    def record(self, kind: str, fields: Mapping[str, object], key: Ed25519PrivateKey | None = None) -> bytes:
+    def record(self, kind: str, fields: Mapping[str, object], key: SigningKey | None = None) -> bytes:
         """Return any record, signed as any type."""
         return signing.sign(kind, canonical.encode(dict(fields)), self.release if key is None else key)
 
@@ -232,7 +242,7 @@ class Workshop:
         weights: Collection[bytes] = (),
         *,
         keys: Collection[bytes] = (),
-        key: Ed25519PrivateKey | None = None,
+        key: SigningKey | None = None,
         **changes: Any,
     ) -> bytes:
         """Return a revocation list that a key has signed."""
@@ -240,15 +250,15 @@ class Workshop:
 
     def succession(
         self,
-        old: Ed25519PrivateKey,
-        new: Ed25519PrivateKey,
+        old: SigningKey,
+        new: SigningKey,
         number: int,
         *,
         last_list: int = 0,
         last_release: int = 0,
-        consenting: Ed25519PrivateKey | None = None,
+        consenting: SigningKey | None = None,
         agreed: Mapping[str, object] | None = None,
-        agreed_as: str = succession.CONSENT_TYPE,
+        agreed_as: str | None = None,
         replaced: Mapping[str, object] | None = None,
     ) -> bytes:
         """Return a hand-over, or what passes for one.
@@ -261,23 +271,23 @@ class Workshop:
             last_release: the old key's last release.
             consenting: who signs the consent, if not the new key.
             agreed: what other than the truth is consented to.
-            agreed_as: the type of the consent.
+            agreed_as: the type of the consent, if not the usual one.
             replaced: other values of the record, after the consent.
         """
         numbers: dict[str, object] = {"number": number, "last_list": last_list, "last_release": last_release}
-        consent = self._consent(old, consenting or new, numbers | dict(agreed or {}), agreed_as)
-        fields = {"v": 2, **numbers, "public_key": signing.raw_public_key(new).hex(), "consent": consent}
-        return self.record(succession.PAYLOAD_TYPE, {**fields, **(replaced or {})}, old)
+        public_key = signing.raw_public_key(new)
+        kind, usual, version = _HAND_OVERS[signing.suite_of(public_key)]
+        consent = self._consent(old, consenting or new, numbers | dict(agreed or {}), agreed_as or usual)
+        fields = {"v": version, **numbers, "public_key": public_key.hex(), "consent": consent}
+        return self.record(kind, {**fields, **(replaced or {})}, old)
 
-    def old_succession(self, old: Ed25519PrivateKey, new: Ed25519PrivateKey, number: int) -> bytes:
+    def old_succession(self, old: SigningKey, new: SigningKey, number: int) -> bytes:
         """Return a hand-over in the form of version 1."""
         consent = self._consent(old, new, {"number": number}, succession.OLD_CONSENT_TYPE)
         fields = {"v": 1, "number": number, "public_key": signing.raw_public_key(new).hex(), "consent": consent}
         return self.record(succession.OLD_PAYLOAD_TYPE, fields, old)
 
-    def _consent(
-        self, old: Ed25519PrivateKey, new: Ed25519PrivateKey, agreed: Mapping[str, object], agreed_as: str
-    ) -> str:
+    def _consent(self, old: SigningKey, new: SigningKey, agreed: Mapping[str, object], agreed_as: str) -> str:
         said = canonical.encode({"old": fingerprint(old).hex(), **agreed})
         return signing.bare_signature(agreed_as, said, new).hex()
 
@@ -287,13 +297,11 @@ class Workshop:
         numbers: dict[str, Any] = {"last_list": last_list, "last_release": last_release}
         return [self.succession(keys[place], keys[place + 1], place + 1, **numbers) for place in range(length)]
 
-    def endorsement(self, online: Ed25519PrivateKey | None = None, release: Ed25519PrivateKey | None = None) -> bytes:
+    def endorsement(self, online: Ed25519PrivateKey | None = None, release: SigningKey | None = None) -> bytes:
         """Return a release key's word for an online key."""
-        from protocol.identity.identities import endorse_online
-
         return endorse_online(online or self.online, release or self.release)
 
-    def checkpoint_of(self, seq: int, seen: int = 0, key: Ed25519PrivateKey | None = None, **changes: str) -> bytes:
+    def checkpoint_of(self, seq: int, seen: int = 0, key: SigningKey | None = None, **changes: str) -> bytes:
         """Return a checkpoint of a ledger whose line n has the hash of n."""
         fields = {
             **{"v": 1, "grant": self.grant().hex(), "seq": seq, "head": line_hash(seq).hex(), "seen": seen},
@@ -301,7 +309,7 @@ class Workshop:
         }
         return self.record(offers.CHECKPOINT_TYPE, fields | changes, key or self.online)
 
-    def offer_of(self, key: Ed25519PrivateKey | None = None, kind: str = offers.OFFER_TYPE, **changes: Any) -> bytes:
+    def offer_of(self, key: SigningKey | None = None, kind: str = offers.OFFER_TYPE, **changes: Any) -> bytes:
         """Return an offer."""
         fields = {
             **{"v": 1, "grant": self.grant().hex(), "nonce": NO_DIGEST.hex(), "size": 145_712, "release": 7},
@@ -309,7 +317,7 @@ class Workshop:
         }
         return self.record(kind, fields | changes, key or self.online)
 
-    def receipt_of(self, key: Ed25519PrivateKey | None = None, **changes: Any) -> bytes:
+    def receipt_of(self, key: SigningKey | None = None, **changes: Any) -> bytes:
         """Return the site's receipt."""
         stated = receipts.Receipt(
             grant=self.grant(),
@@ -335,16 +343,13 @@ def line_hash(number: int) -> bytes:
 
 def open_workshop() -> Workshop:
     """Make all keys anew."""
-    from datetime import UTC, datetime
-
-    from protocol.identity.identities import Role, create_identity
-
     key = Ed25519PrivateKey.generate
     return Workshop(
         identity=create_identity(Role.TARGET, datetime.now(UTC)),
         other_site=create_identity(Role.TARGET, datetime.now(UTC)),
         release=key(),
         heirs=tuple(key() for _ in range(40)),
+        hybrid=HybridKey.generate(),
         stranger=key(),
         online=key(),
     )

@@ -23,20 +23,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from tests.vectors import reader
 from tests.vectors.reader import BundleRefusedError, Envelope, hexadecimal, parse_envelope, refuse_unless, text
 
-TYPES = {
-    name: f"application/vnd.ecan.{name}+json"
-    for name in [
-        "request.v1",
-        "receipt.v1",
-        "offer.v1",
-        "checkpoint.v1",
-        "revocations.v1",
-        "succession.v1",
-        "succession.v2",
-    ]
-}
 HEX = {"grant": 32, "nonce": 64, "sealed_sha256": 64, "digest": 64, "weights_sha256": 64, "head": 64, "seen_head": 64}
 HEX |= {"sealing_key": 2432, "public_key": 64, "consent": 128}
+HYBRID_HEX = {"public_key": 2 * 1984, "consent": 2 * 3373}
 BIG = 10**15 - 1
 RANGES = {"day": (0, 65535), "version": (1, 65535), "number": (1, 65535), "last_list": (0, 65534), "seq": (1, BIG)}
 RANGES |= {"last_release": (0, 65535), "seen": (0, BIG), "size": (1, BIG), "release": (1, 2**32 - 1)}
@@ -49,7 +38,10 @@ FIELDS = {
     "revocations.v1": "v version day weights keys",
     "succession.v1": "v number public_key consent",
     "succession.v2": "v number public_key consent last_list last_release",
+    "succession.v3": "v number public_key consent last_list last_release",
 }
+TYPES = {name: f"application/vnd.ecan.{name}+json" for name in FIELDS}
+NAMES = {kind: name for name, kind in TYPES.items()}
 LONGEST_BUNDLE = 24 + 16384 + max(sum(reader.lengths(arch, 12, "none")) for arch in reader.FRONT_ENDS)
 SEGMENT, OVERHEAD = 1 << 20, 1136
 NOTHING = bytes(32)
@@ -73,11 +65,12 @@ def value_of(key: str, value: Any, record: str) -> Any:
     if key in ("v", *RANGES):
         refuse_unless(type(value) is int, "TYPE")
     if key == "v":
-        refuse_unless(value == (2 if record == "succession.v2" else 1), "ENUM")
+        refuse_unless(value == (int(record[-1]) if record.startswith("succession") else 1), "ENUM")
     elif key in RANGES:
         refuse_unless(RANGES[key][0] <= value <= RANGES[key][1], "RANGE")
     elif key in HEX:
-        return bytes.fromhex(hexadecimal(value, HEX[key]))
+        digits = HYBRID_HEX.get(key, HEX[key]) if record == "succession.v3" else HEX[key]
+        return bytes.fromhex(hexadecimal(value, digits))
     elif key == "verdict":
         refuse_unless(text(value) in ("accepted", "refused"), "ENUM")
     else:
@@ -192,6 +185,8 @@ class Memory:
         known = self.of(issuer)
         floor = known.release if known.weights is not None else max(known.release - 1, 0)
         rules = {name: self.site[name] for name in ("least_tier", "accept_overridden") if name in self.site}
+        if "signature_suites" in self.site:
+            rules["suites"] = tuple(self.site["signature_suites"])
         trusting = reader.Site(
             issuer=issuer,
             today=today,
@@ -236,19 +231,19 @@ class Memory:
     # Statements.
 
     def learn(self, data: bytes, today: int) -> None:
-        refuse_unless(len(data) <= 16384, "LENGTH")
+        refuse_unless(len(data) <= 24576, "LENGTH")
         envelope = parse_envelope(data)
         signer = envelope.signer
         refuse_unless(signer in (self.sources or {self.trusted}), "KEY_UNKNOWN")
         if envelope.kind == TYPES["revocations.v1"]:
             self.hear_list(data, signer, today)
-        elif envelope.kind in (TYPES["succession.v1"], TYPES["succession.v2"]):
-            self.hand_over(*read_succession(data, envelope), old_key=signer)
+        elif (name := NAMES.get(envelope.kind, "")).startswith("succession"):
+            self.hand_over(read_succession(data, envelope, name), old_key=signer)
         else:
             raise BundleRefusedError("PAYLOAD_TYPE")
 
     def hear_list(self, data: bytes, signer: bytes, today: int) -> None:
-        fields = read_record(data, "revocations.v1", signer, 16384)
+        fields = read_record(data, "revocations.v1", signer, 24576)
         weights, keys = digests(fields["weights"]), digests(fields["keys"])
         number, day, known = fields["version"], fields["day"], self.of(signer)
         refuse_unless(day <= today + 2, "NOT_YET")
@@ -330,15 +325,19 @@ class Memory:
 # The other files
 
 
-def read_succession(data: bytes, envelope: Envelope) -> tuple[dict[str, Any]]:
-    name = "succession.v1" if envelope.kind == TYPES["succession.v1"] else "succession.v2"
-    fields = read_record(data, name, envelope.signer, 4096)
+def read_succession(data: bytes, envelope: Envelope, name: str) -> dict[str, Any]:
+    fields = read_record(data, name, envelope.signer, 16384)
     new = fields["public_key"]
     refuse_unless(new != envelope.public_key, "VALUE")
+    check_no_weaker(envelope.suite, len(new))
     numbers = {key: fields[key] for key in ("last_list", "last_release", "number") if key in fields}
     agreed = json.dumps({**numbers, "old": envelope.signer.hex()}, sort_keys=True, separators=(",", ":")).encode()
     check_consent(new, fields["consent"], f"ecan/{name.replace('.', '/')}", agreed)
-    return (fields,)
+    return fields
+
+
+def check_no_weaker(suite: str, key_bytes: int) -> None:
+    refuse_unless(key_bytes >= reader.KEYS[suite], "POLICY")
 
 
 def check_consent(key: bytes, signature: bytes, kind: str, agreed: bytes) -> None:
@@ -348,9 +347,11 @@ def check_consent(key: bytes, signature: bytes, kind: str, agreed: bytes) -> Non
 def read_online(data: bytes, endorsement: bytes, issuer: bytes, name: str) -> dict[str, Any]:
     """A record of the online key that the release key has endorsed."""
     envelope = parse_envelope(data)
-    refuse_unless(len(endorsement) == 96, "IDENTITY")
-    refuse_unless(hashlib.sha256(endorsement[:32]).digest() == issuer, "IDENTITY")
-    reader.check_signature(endorsement[:32], endorsement[32:], "ecan/online/v1", envelope.public_key)
+    refuse_unless(len(endorsement) in (32 + 64, 1984 + 3373), "IDENTITY")
+    size = 32 if len(endorsement) == 96 else 1984
+    refuse_unless(hashlib.sha256(endorsement[:size]).digest() == issuer, "IDENTITY")
+    refuse_unless(len(envelope.public_key) == 32, "IDENTITY")
+    reader.check_signature(endorsement[:size], endorsement[size:], "ecan/online/v1", envelope.public_key)
     return read_record(data, name, envelope.signer, 2048)
 
 

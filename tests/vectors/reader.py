@@ -1,7 +1,8 @@
 """A second reader of bundles, from one page: docs/bundle-format.md, and nothing of our code.
 
-Needs the standard library and an Ed25519. It is slow and plain on purpose; `tests/vectors/test_reader.py` holds it
-against `protocol.bundle.trust.verify`: what one accepts or refuses, the other must too, and for the same reason.
+Needs the standard library, an Ed25519 and an ML-DSA-65. It is slow and plain on purpose;
+`tests/vectors/test_reader.py` holds it against `protocol.bundle.trust.verify`: what one accepts or refuses, the other
+must too, and for the same reason.
 """
 
 import base64
@@ -13,11 +14,15 @@ from itertools import pairwise
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
 WIDTHS = {"stats-v1": 423, "frames-v1": 68}
 FRONT_ENDS = {"mlp-stats-v1": "stats-v1", "tdnn-frames-v1": "frames-v1"}
 NORMS = ("none", "corpus", "speaker")
 MANIFEST_TYPE = "application/vnd.ecan.manifest.v2+json"
+
+SUITES = {2: "classic-1", 3: "hybrid-1"}
+KEYS, SIGNATURES = {"classic-1": 32, "hybrid-1": 1984}, {"classic-1": 64, "hybrid-1": 3373}
 
 HEX = {"issuer": 64, "audience": 64, "grant": 32, "weights_sha256": 64}
 RANGES = {
@@ -92,6 +97,7 @@ class Site:
     revoked: frozenset[bytes] = frozenset()
     least_tier: int = 0
     accept_overridden: bool = False
+    suites: tuple[str, ...] = tuple(SUITES.values())
 
 
 def refuse_unless(holds: bool, code: str, exit_class: int | None = None) -> None:
@@ -102,13 +108,20 @@ def refuse_unless(holds: bool, code: str, exit_class: int | None = None) -> None
 def read(data: bytes, site: Site) -> dict[str, int | str]:
     """The manifest of a bundle that passes every rule of the page."""
     envelope, weights = cut(data)
+    suite = parse_envelope(envelope).suite
+    refuse_unless(SUITES[data[8]] == suite, "VERSION")
     payload = open_envelope(envelope, site.issuer, MANIFEST_TYPE)
     manifest = read_manifest(payload)
+    check_suite(suite, site)
     check_policy(manifest, site)
     digest = hashlib.sha256(weights).hexdigest()
     refuse_unless(len(weights) == manifest["weights_len"] and digest == manifest["weights_sha256"], "DIGEST")
     check_weights(weights, manifest)
     return manifest
+
+
+def check_suite(suite: str, site: Site) -> None:
+    refuse_unless(suite in site.suites, "POLICY")
 
 
 # Frame
@@ -120,7 +133,7 @@ def cut(data: bytes) -> tuple[bytes, bytes]:
     refuse_unless(data[:8] == magic, "MAGIC")
     refuse_unless(len(data) >= 24, "TRUNCATED")
     major, flags, envelope_len, weights_len = struct.unpack("<HHIQ", data[8:24])
-    refuse_unless(major == 2, "VERSION")
+    refuse_unless(major in SUITES, "VERSION")
     refuse_unless(flags == 0, "FLAGS")
     largest = max(sum(lengths(arch, 12, "none")) for arch in FRONT_ENDS)
     refuse_unless(1 <= envelope_len <= 16384 and 1 <= weights_len <= largest, "LENGTH")
@@ -267,20 +280,25 @@ class Envelope:
     signature: bytes
 
     @property
+    def suite(self) -> str:
+        return "hybrid-1" if len(self.public_key) == 1984 else "classic-1"
+
+    @property
     def signer(self) -> bytes:
         return hashlib.sha256(self.public_key).digest()
 
 
 def parse_envelope(data: bytes) -> Envelope:
-    envelope = read_object(data, 16384)
+    envelope = read_object(data, 24576)
     signatures = envelope.pop("signatures", None)
     exact_fields(envelope, {"payload", "payloadType"})
     payload64, kind = text(envelope["payload"]), text(envelope["payloadType"])
     refuse_unless(len(kind) <= 100, "RANGE")
     refuse_unless(isinstance(signatures, list) and len(signatures) == 1, "SIG_MISSING")
     signature = exact_fields(signatures[0], {"keyid", "sig"})  # type: ignore[index]
-    public_key = bytes.fromhex(hexadecimal(signature["keyid"], 64))
-    refuse_unless(len(text(signature["sig"])) <= 88, "RANGE")
+    suite = "hybrid-1" if len(text(signature["keyid"])) == 3968 else "classic-1"
+    public_key = bytes.fromhex(hexadecimal(signature["keyid"], 2 * KEYS[suite]))
+    refuse_unless(len(text(signature["sig"])) <= -(-SIGNATURES[suite] // 3) * 4, "RANGE")
     return Envelope(kind, decode64(payload64), public_key, decode64(text(signature["sig"])))
 
 
@@ -293,12 +311,21 @@ def open_envelope(data: bytes, signer: bytes, kind: str) -> bytes:
 
 
 def check_signature(public_key: bytes, signature: bytes, kind: str, content: bytes) -> None:
-    refuse_unless(not is_of_small_order(public_key), "SIG_INVALID")
+    refuse_unless(not is_of_small_order(public_key[-32:]), "SIG_INVALID")
     signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(content), content)
     try:
+        if len(public_key) == 1984:
+            label = b"COMPSIG-MLDSA65-Ed25519-SHA512"
+            signed = b"CompositeAlgorithmSignatures2025" + label + b"\0" + hashlib.sha512(signed).digest()
+            check_first_half(public_key[:1952], signature[:3309], signed, label)
+            public_key, signature = public_key[1952:], signature[3309:]
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, signed)
     except (InvalidSignature, ValueError):
         raise BundleRefusedError("SIG_INVALID") from None
+
+
+def check_first_half(public_key: bytes, signature: bytes, signed: bytes, label: bytes) -> None:
+    MLDSA65PublicKey.from_public_bytes(public_key).verify(signature, signed, label)
 
 
 def is_of_small_order(public_key: bytes) -> bool:
