@@ -1,10 +1,12 @@
-"""List cases about the suite hybrid-1: two algorithms, neither of which can be left out."""
+"""List cases about the suite hybrid-1, of which no half can be left out."""
 
 import base64
+import hashlib
 import json
 import struct
 from collections.abc import Iterator
 
+from protocol import canonical
 from protocol.bundle import frame
 from protocol.bundle.manifest import PAYLOAD_TYPE
 from protocol.conformance.case import ACCEPTED, Case, Ending, SiteFacts, Step, malformed, refused, unauthentic
@@ -31,6 +33,7 @@ def hybrids(shop: Workshop) -> Iterator[Case]:
     content = _signed(shop, _ed25519_half(shop.hybrid), _signature(shop)[_MLDSA_SIGNATURE:], frame.MAJOR)
     step = shop.bundle(content, _INVALID)
     yield shop.case(GROUP, "half-for-who-trusts-it", "signature", "a half is no signature", step, site=ed25519)
+    yield _small_order(shop)
     yield from _handovers(shop)
     yield from _online(shop, site)
 
@@ -51,10 +54,10 @@ def _ed25519_half(key: HybridKey) -> bytes:
     return signing.raw_public_key(key)[_MLDSA_KEY:]
 
 
-def _signed(shop: Workshop, key: bytes, signature: bytes, major: int = 3) -> bytes:
+def _signed(shop: Workshop, key: bytes, signature: bytes, major: int = 3, payload: bytes | None = None) -> bytes:
     """Return the usual bundle with any key and signature, in any version."""
     envelope = {
-        "payload": base64.b64encode(_payload(shop)).decode(),
+        "payload": base64.b64encode(payload or _payload(shop)).decode(),
         "payloadType": PAYLOAD_TYPE,
         "signatures": [{"keyid": key.hex(), "sig": base64.b64encode(signature).decode()}],
     }
@@ -118,6 +121,22 @@ def _halves(shop: Workshop) -> Iterator[tuple[str, str, bytes, Ending]]:
     yield "first-half-without-prefix", "hybrid-first-half", _signed(shop, key, mldsa + second), _INVALID
     yield "halves-swapped", "hybrid-second-half", _signed(shop, key, second + first), _INVALID
     yield "signature-short", "hybrid-second-half", _signed(shop, key, signature[:-1]), _INVALID
+
+
+def _small_order(shop: Workshop) -> Case:
+    """Return a key whose second half is everybody's.
+
+    It is the neutral point, which signs everything with itself.
+    """
+    neutral = b"\1" + bytes(31)
+    key = signing.raw_public_key(shop.hybrid)[:_MLDSA_KEY] + neutral
+    issuer = signing.fingerprint_of(key)
+    payload = canonical.encode(shop.stated(issuer=issuer.hex()))
+    encoded = signing.pre_authentication_encoding(PAYLOAD_TYPE, payload)
+    message = b"CompositeAlgorithmSignatures2025" + _LABEL + b"\0" + hashlib.sha512(encoded).digest()
+    signature = shop.hybrid.mldsa.sign(message, _LABEL) + neutral + bytes(32)
+    step, site = shop.bundle(_signed(shop, key, signature, payload=payload), _INVALID), shop.site(issuer)
+    return shop.case(GROUP, "second-half-of-everybody", "small-order", "a key has one owner", step, site=site)
 
 
 def _stripped(shop: Workshop) -> Iterator[tuple[str, str, bytes, Ending]]:

@@ -7,17 +7,18 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.bundle.form import ModelForm
-from protocol.conformance.case import ACCEPTED, Case, Ending, SiteFacts, Step, malformed
+from protocol.conformance.case import ACCEPTED, Case, Ending, SiteFacts, Step, malformed, peer
 from protocol.conformance.grown import grow_weights
 from protocol.conformance.workshop import TODAY, fingerprint
 from protocol.errors import Code
+from protocol.identity import signing
 from protocol.identity.identities import private_pem
 
 GROUP = "vector"
@@ -50,14 +51,15 @@ class _Vectors:
     new: dict[str, Any]
     added: dict[str, Any]
 
-    def case(self, name: str, *steps: Step, rule: str = "honest") -> Case:
-        """Return a case of the published site."""
-        return Case(group=GROUP, name=name, rule=rule, proves="what was released holds", site=self.site, steps=steps)
+    def case(self, name: str, *steps: Step, rule: str = "honest", site: SiteFacts | None = None) -> Case:
+        """Return a case of the published site, or of another one."""
+        site = site or self.site
+        return Case(group=GROUP, name=name, rule=rule, proves="what was released holds", site=site, steps=steps)
 
 
 def published() -> Iterator[Case]:
     """Yield every case about the published vectors."""
-    old, new, added = (read_vectors(name) for name in ("v1", "v2", "v2-statements"))
+    old, new, added, hybrid = (read_vectors(name) for name in ("v1", "v2", "v2-statements", "v3"))
     receipt_key = known_key("receipt")
     site = SiteFacts(
         source=fingerprint(known_key("release")),
@@ -69,6 +71,7 @@ def published() -> Iterator[Case]:
     vectors = _Vectors(site=site, old=old, new=new, added=added)
     yield from _bundles(vectors)
     yield from _statements(vectors)
+    yield from _hybrids(vectors, hybrid)
 
 
 def _bundles(vectors: _Vectors) -> Iterator[Case]:
@@ -105,8 +108,19 @@ def _statements(vectors: _Vectors) -> Iterator[Case]:
     facts: dict[str, object] = {"grant": GRANT.hex(), "nonce": "00" * 32}
     offered = Step(kind="offer", content=told["offer"], ending=ACCEPTED, facts=facts, beside=beside)
     yield vectors.case("v1-offer", offered)
-    from protocol.conformance.case import peer
-
     seen = peer(Code.LEDGER)  # it speaks of a line that the site has not seen
     step = Step(kind="checkpoint", content=told["checkpoint"], ending=seen, facts=facts, beside=beside)
     yield vectors.case("v1-checkpoint", step, rule="ledger")
+
+
+def _hybrids(vectors: _Vectors, hybrid: dict[str, Any]) -> Iterator[Case]:
+    """Yield what is signed in the suite hybrid-1."""
+    told = {name: base64.b64decode(text) for name, text in hybrid["statements"].items()}
+    handed = Step(kind="statement", content=told["succession-3"], ending=ACCEPTED, facts=_TODAY)
+    listed = Step(kind="statement", content=told["revocations"], ending=ACCEPTED, facts=_TODAY)
+    key = signing.parse_envelope(told["revocations"]).signer
+    for name in FORMS:
+        content = bundle_of(hybrid["bundles"][name], name)
+        yield vectors.case(f"v3-bundle-{name}", _bundle(content), site=replace(vectors.site, source=key))
+        yield vectors.case(f"v3-succession-and-bundle-{name}", handed, _bundle(content))
+    yield vectors.case("v3-revocations", listed, site=replace(vectors.site, source=key))

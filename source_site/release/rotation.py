@@ -88,7 +88,10 @@ def rotate_keys(
 
 
 def _new_key(old: signing.SigningKey, suite: str | None) -> signing.SigningKey:
-    """Make the key that takes over; refuse a weaker suite before anything is begun."""
+    """Make the key that takes over.
+
+    A weaker suite is refused before anything is begun.
+    """
     present = signing.suite_of(signing.raw_public_key(old))
     succession.check_no_weaker(present, suite or present)
     return signing.generate_key(suite or present)

@@ -1,7 +1,8 @@
-"""Make the golden vectors (v2-statements.json): run once, committed, and verified for ever.
+"""Make the golden vectors (v3.json): run once, committed, and verified for ever.
 
-v1.json and v2.json were made by the same file in its time. The bundles of v1.json are refused by now, its other files
-hold, though a succession of its version is not written any more.
+v1.json, v2.json and v2-statements.json were made by the same file in its time. The bundles of v1.json are refused by
+now, its other files hold, though a succession of its version is not written any more. What v3.json holds is signed in
+the suite hybrid-1, whose signatures are new every time: they are verified, and not made again.
 
 Keys are fixed and known to everybody, models are grown from a hash: nothing here was ever trained or secret. The
 weights of a bundle are not kept but grown again; their SHA-256 is. A vector that was published is never changed, so
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from protocol.bundle import frame
 from protocol.bundle.form import ModelForm
@@ -23,7 +25,9 @@ from protocol.bundle.override import Override, sign_officer, sign_override
 from protocol.bundle.stated_audit import PASSED, AuditFields
 from protocol.conformance import grown
 from protocol.identity import signing
+from protocol.identity.hybrid import HybridKey
 from protocol.identity.identities import endorse_online
+from protocol.identity.signing import SigningKey
 from protocol.statements.offers import CheckpointFields, OfferFields, sign_checkpoint, sign_offer
 from protocol.statements.receipts import Receipt, Verdict, sign_receipt
 from protocol.statements.revocations import Revocations, sign_revocations
@@ -33,6 +37,7 @@ FOLDER = Path(grown.__file__).parent / "vectors"
 FILE = FOLDER / "v2.json"
 OLD_FILE = FOLDER / "v1.json"
 STATEMENTS_FILE = FOLDER / "v2-statements.json"
+HYBRID_FILE = FOLDER / "v3.json"
 TODAY = 20_500
 GRANT = bytes(range(16))
 MODELS = {
@@ -61,6 +66,9 @@ def key(name: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"ecan test key {name}".encode()).digest())
 
 
+HYBRID = HybridKey(
+    mldsa=MLDSA65PrivateKey.from_seed_bytes(hashlib.sha256(b"ecan test key hybrid").digest()), ed25519=key("hybrid")
+)
 RELEASE, ONLINE, NEXT, RECEIPT = key("release"), key("online"), key("next release"), key("receipt")
 OFFICER = key("officer")
 AUDIENCE = signing.fingerprint_of(signing.raw_public_key(RECEIPT))
@@ -72,8 +80,8 @@ def grow_weights(name: str) -> bytes:
     return grown.grow_weights(name, ModelForm(arch, len(classes), norm))
 
 
-def make_bundle(name: str) -> bytes:
-    """A bundle whose bytes all follow from this file."""
+def make_bundle(name: str, release_key: SigningKey = RELEASE) -> bytes:
+    """A bundle whose bytes all follow from this file, if its key is of Ed25519 alone."""
     arch, classes, norm = MODELS[name]
     packed = grow_weights(name)
     stated = Manifest(
@@ -91,11 +99,12 @@ def make_bundle(name: str) -> bytes:
         uar_src=150,
         uar_q_loss=1,
         **vars(AUDITS[name]),
-        issuer=signing.fingerprint_of(signing.raw_public_key(RELEASE)),
+        issuer=signing.fingerprint_of(signing.raw_public_key(release_key)),
         weights_sha256=hashlib.sha256(packed).digest(),
         weights_len=len(packed),
     )
-    return frame.assemble(signing.sign(PAYLOAD_TYPE, stated.to_bytes(), RELEASE), packed)
+    suite = signing.suite_of(signing.raw_public_key(release_key))
+    return frame.assemble(signing.sign(PAYLOAD_TYPE, stated.to_bytes(), release_key), packed, suite)
 
 
 RECEIPT_FIELDS = Receipt(
@@ -129,8 +138,6 @@ REVOCATIONS = Revocations(
     keys=frozenset({AUDIENCE}),
 )
 OVERRIDE_FIELDS = Override(weights_sha256=hashlib.sha256(b"weights").digest(), tier=2, day=TODAY)
-NEW_STATEMENTS = ("succession-2",)
-"""Those that neither v1.json nor v2.json has."""
 
 
 def make_repeatable() -> dict[str, bytes]:
@@ -153,16 +160,38 @@ def vectors() -> dict[str, Any]:
     return {**old, **new, "statements": old["statements"] | new["statements"] | added["statements"]}
 
 
+def make_hybrid() -> dict[str, Any]:
+    """What v3.json holds."""
+    statements = {
+        "revocations": sign_revocations(REVOCATIONS, HYBRID),
+        "succession-3": sign_succession(RELEASE, HYBRID, 1, last_list=2, last_release=7),
+        "endorsement": endorse_online(ONLINE, HYBRID),
+    }
+    return {
+        "bundles": {name: _kept(make_bundle(name, HYBRID)) for name in MODELS},
+        "statements": {name: _text(data) for name, data in statements.items()},
+    }
+
+
+def _kept(bundle: bytes) -> dict[str, str]:
+    """What is kept of a bundle: all but its weights, and the digest of all."""
+    taken = frame.split(bundle)
+    return {
+        "head": bundle[: frame.HEAD.size].hex(),
+        "envelope": taken.envelope.decode(),
+        "sha256": hashlib.sha256(bundle).hexdigest(),
+    }
+
+
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
 def main() -> None:
-    vectors = {"statements": {name: _text(make_repeatable()[name]) for name in NEW_STATEMENTS}}
-    with STATEMENTS_FILE.open("x") as file:
-        json.dump(vectors, file, indent=1)
+    with HYBRID_FILE.open("x") as file:
+        json.dump(make_hybrid(), file, indent=1)
         file.write("\n")
-    print(STATEMENTS_FILE, STATEMENTS_FILE.stat().st_size, "bytes")
+    print(HYBRID_FILE, HYBRID_FILE.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":
