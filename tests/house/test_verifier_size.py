@@ -17,6 +17,7 @@ TRUSTED = (
     ),
     *(
         "protocol/identity/signing",
+        "protocol/identity/hybrid",
         "protocol/bundle/trust",
         "protocol/bundle/weights",
         "protocol/bundle/sealing",
