@@ -59,3 +59,13 @@ def test_a_case_tells_a_client_nothing_of_how_it_must_end(laid_out):
     for folder, case in laid_out.items():
         text = (Path(folder) / "case.json").read_text()
         assert not any(word in text for word in ("exit", "ending", "proves", case.proves))
+
+
+def test_the_page_counts_the_cases_and_names_every_class_and_kind(laid_out):
+    cases = list(laid_out.values())
+    steps = [step for case in cases for step in case.steps]
+    refusing = sum(any(ending.exit for ending in case.expected) for case in cases)
+    page = " ".join((Path(__file__).parents[2] / "docs" / "conformance.md").read_text().split())
+    assert f"all {len(cases)} cases ({len(steps):,} steps, {refusing} cases with something to refuse)" in page
+    assert {name for name in {case.group for case in cases} if f"`{name}`" not in page} == set()
+    assert {kind for kind in {step.kind for step in steps} if f"| `{kind}` |" not in page} == set()

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -153,3 +154,11 @@ def test_a_published_vector_cannot_be_overwritten() -> None:
 def test_the_vectors_are_small_and_hold_no_real_weights() -> None:
     assert make.FILE.stat().st_size < 24_000
     assert frame.MAGIC.hex() in VECTORS["bundles"]["mlp"]["head"]
+
+
+def test_the_decision_on_two_algorithms_states_the_true_sizes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "decisions" / "0016-two-algorithms.md").read_text()
+    bundles = golden("mlp"), make.make_bundle("mlp", make.HYBRID)
+    envelopes = [len(frame.split(data).envelope) for data in bundles]
+    assert f"| envelope of a bundle, bytes | {envelopes[0]:,} | {envelopes[1]:,} |" in page
+    assert f"| bundle of `mlp-stats-v1`, bytes | {len(bundles[0]):,} | {len(bundles[1]):,} |" in page
