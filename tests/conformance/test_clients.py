@@ -31,6 +31,7 @@ def test_a_client_ends_every_step_as_it_must_down_to_the_code_word(laid_out, cli
     assert [f"{result.case.id}: {result.fault}" for result in results if not result.has_passed] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_client_fails_where_it_should_and_nowhere_else(laid_out, name):
     results = results_of(laid_out, f"tests.conformance.broken {name}", are_codes_compared=False)
