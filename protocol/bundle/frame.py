@@ -60,6 +60,18 @@ class Bundle:
     envelope: bytes
     weights: memoryview
 
+    def check_suite(self, suite: str) -> None:
+        """Check that the envelope is signed in the suite of the version.
+
+        Raises:
+            MalformedError: it is signed in another one.
+        """
+        if suite != self.suite:
+            raise MalformedError(
+                Code.VERSION,
+                f"The bundle's version is that of {self.suite} and its key is of {suite}; ask for a new bundle.",
+            )
+
 
 def assemble(envelope: bytes, weights: bytes, suite: str = CLASSIC) -> bytes:
     """Put an envelope and weights into the frame of a suite."""

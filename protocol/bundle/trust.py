@@ -16,7 +16,7 @@ from protocol.bundle import manifest, weights
 from protocol.bundle import stated_audit as audit
 from protocol.bundle.manifest import Manifest
 from protocol.bundle.weights import Array, Arrays, Buffer
-from protocol.errors import Code, MalformedError, RefusedError, UnauthenticError
+from protocol.errors import Code, RefusedError, UnauthenticError
 from protocol.identity import signing
 
 CLOCK_TOLERANCE_DAYS = 2
@@ -139,7 +139,7 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
     """
     frame = bundle.split(data)
     envelope = signing.parse_envelope(frame.envelope)
-    _check_version(frame.suite, envelope.suite)
+    frame.check_suite(envelope.suite)
     payload = signing.verify_envelope(envelope, payload_type=manifest.PAYLOAD_TYPE, signer=anchor.issuer)
     stated = Manifest.from_bytes(payload)
     _check_suite(envelope.suite, anchor.suites)
@@ -154,13 +154,6 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
         encoded=_check_weights(stated, frame.weights),
         proof=_PROOF,
     )
-
-
-def _check_version(stated: str, suite: str) -> None:
-    if stated != suite:
-        raise MalformedError(
-            Code.VERSION, f"The bundle's version is that of {stated} and its key is of {suite}; ask for a new bundle."
-        )
 
 
 def _check_suite(suite: str, accepted: tuple[str, ...]) -> None:

@@ -112,6 +112,7 @@ def describe(data: Buffer) -> Description:
     """
     frame = bundle.split(data)
     envelope = signing.parse_envelope(frame.envelope)
+    frame.check_suite(envelope.suite)
     if envelope.payload_type != manifest.PAYLOAD_TYPE:
         raise UnauthenticError(Code.PAYLOAD_TYPE, "The bundle's envelope holds no manifest; ask for a new bundle.")
     stated = Manifest.from_bytes(envelope.payload)

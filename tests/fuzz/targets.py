@@ -137,7 +137,7 @@ def _two_readers(data: bytes) -> None:
 
 def _opened_by_the_other(data: bytes, site: reader.Site) -> bytes | None:
     try:
-        return reader.open_envelope(data, site)
+        return reader.open_envelope(data, site.issuer, reader.MANIFEST_TYPE)
     except reader.BundleRefusedError:
         return None
 
