@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 from protocol.bundle.manifest import PAYLOAD_TYPE, SCHEMA
 from protocol.canonical import Hex, Int, OneOf
-from protocol.conformance.case import ACCEPTED, Case, Ending, malformed, unauthentic
-from protocol.conformance.workshop import Workshop
+from protocol.conformance.case import ACCEPTED, Case, Ending, malformed
+from protocol.conformance.workshop import AUDITED, Workshop
 from protocol.errors import Code
+from protocol.identity import signing
 
 Faults = Iterator[tuple[str, str, bytes, Ending]]
 _NOT_CANONICAL = malformed(Code.NOT_CANONICAL)
@@ -21,7 +22,7 @@ def encodings(shop: Workshop) -> Iterator[Case]:
         ("envelope", "envelope-json", _spellings(shop.envelope(), shop.enveloped, b'"payload":', b'"payloadType":')),
         ("envelope", "envelope-fields", _envelope_fields(shop)),
         ("envelope", "base64", _base64(shop)),
-        ("manifest", "manifest-json", _spellings(shop_payload(shop), shop.bundle_of, b'"n_utt":', b'"norm":')),
+        ("manifest", "manifest-json", _spellings(_payload_of(shop), shop.bundle_of, b'"n_utt":', b'"norm":')),
         ("manifest", "manifest-json", _numbers(shop)),
         ("manifest", "manifest-fields", _missing(shop)),
         ("manifest", "manifest-ranges", _ranges(shop)),
@@ -33,7 +34,7 @@ def encodings(shop: Workshop) -> Iterator[Case]:
             yield shop.case(group, name, rule, proves, shop.bundle(content, ending))
 
 
-def shop_payload(shop: Workshop) -> bytes:
+def _payload_of(shop: Workshop) -> bytes:
     """Return the bytes of the usual manifest."""
     return _compact(shop.stated())
 
@@ -60,16 +61,14 @@ def _spellings(text: bytes, within: Callable[[bytes], bytes], name: bytes, later
         "nul-after": text + b"\0",
         "tab-between": text.replace(b"," + later, b",\t" + later, 1),
         "keys-backwards": backwards,
-        "escaped-letter": text.replace(later, b'"\\u006' + b"%x" % (later[1] & 0xF) + later[2:], 1)
-        if later[1] >> 4 == 6
-        else text.replace(later, b'"\\u007' + b"%x" % (later[1] & 0xF) + later[2:], 1),
+        "escaped-letter": text.replace(later, b'"\\u%04x' % later[1] + later[2:], 1),
         "byte-order-mark": b"\xef\xbb\xbf" + text,
         "utf-16": text.decode().encode("utf-16-le"),
         "comment": text + b"/* */",
         "comma-at-the-end": text[:-1] + b",}",
         "single-quotes": text.replace(b'"', b"'"),
         "two-records": text + text,
-        "empty": b"" if within.__name__ == "bundle_of" else b" ",
+        "empty": b" ",
         "unclosed": text[:-1],
     }
     for what, changed in spelt.items():
@@ -148,8 +147,6 @@ def _base64(shop: Workshop) -> Faults:
 
 def _with_both_letters(shop: Workshop) -> tuple[bytes, str]:
     """Return an envelope whose signature has both letters that can differ."""
-    from protocol.identity import signing
-
     for n_utt in range(32):
         for n_spk in range(32):
             payload = _compact(shop.stated(n_utt=n_utt, n_spk=n_spk))
@@ -161,7 +158,7 @@ def _with_both_letters(shop: Workshop) -> tuple[bytes, str]:
 
 
 def _numbers(shop: Workshop) -> Faults:
-    text = shop_payload(shop)
+    text = _payload_of(shop)
     for number in ("9.0", "9e0", "9E0", "-0", "NaN", "Infinity", "0x9", "09", "+9", "9_0", "9.", ""):
         changed = text.replace(b'"n_utt":9', b'"n_utt":' + number.encode())
         yield f"number-{number or 'none'}", "a number is a plain integer", shop.bundle_of(changed), _NOT_CANONICAL
@@ -216,8 +213,6 @@ def _types(shop: Workshop) -> Faults:
 
 
 def _contradictions(shop: Workshop) -> Faults:
-    from protocol.conformance.workshop import AUDITED
-
     audited = dict(AUDITED)
     for name, changes, code in (
         ("other-front-end", {"frontend": "frames-v1"}, Code.ENUM),
@@ -248,9 +243,3 @@ def _limits(shop: Workshop) -> Faults:
         ),
     ):
         yield f"limits-{name}", "the ends of the ranges count", shop.stating(changes), ACCEPTED
-
-
-def no_signature(shop: Workshop) -> tuple[bytes, Ending]:
-    """Return a bundle without any signature and how it ends."""
-    fields = json.loads(shop.envelope()) | {"signatures": []}
-    return shop.enveloped(_compact(fields)), unauthentic(Code.SIG_MISSING)
