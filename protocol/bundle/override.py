@@ -16,7 +16,7 @@ from protocol.identity import signing
 
 OFFICER_TYPE = "application/vnd.ecan.officer.v1+json"
 OVERRIDE_TYPE = "application/vnd.ecan.override.v1+json"
-MAX_STATEMENT_BYTES = 1024
+MAX_STATEMENT_BYTES = 12 * 1024
 
 _OFFICER: canonical.Schema = {"v": canonical.OneOf((1,)), "officer": canonical.Hex(32)}
 _OVERRIDE: canonical.Schema = {
