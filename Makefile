@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz clean
+.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz conformance clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -76,6 +76,10 @@ bench-protocol: $(READY) ## verification, transfer, floods, flipped bits, kills 
 
 fuzz: $(READY) ## every parser of foreign bytes, FUZZ_SECONDS each (60); guided if .[fuzz] is installed
 	$(BIN)/python -m tests.fuzz
+
+conformance: $(READY) ## the cases for other implementations, against our client and the second reader
+	for client in target_site.conformance tests.conformance.second; do \
+		$(BIN)/python -m protocol.conformance.cli run --codes --client "$(BIN)/python -m $$client" || exit 1; done
 
 docs: $(READY) ## build the documentation and its reference into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -20,6 +20,7 @@ from protocol.bundle.stated_audit import TIERS
 from protocol.bundle.trust import USUAL_AUDIT, AuditTerms
 from protocol.containment.walls import DEFAULT_LEAST, Level
 from protocol.errors import Code, RefusedError
+from protocol.identity.signing import SUITES
 
 LEAST_CONFIDENCE = 0.5
 """Below it a model is more likely wrong than right."""
@@ -64,6 +65,7 @@ class SitePolicy:
         least_level: The lowest level of containment at which recordings are read.
         least_tier: The lowest tier that a model may have left its source at; docs/leakage.md.
         accept_overridden: Whether a model is taken whose audit failed, if its source has overridden that.
+        signature_suites: The suites that a source may sign a new model in; `hybrid-1` alone asks for two algorithms.
         oldest_revocations_days: How old the newest revocation list of a source may be for its models to be received and
             used; None for any age.
         retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
@@ -80,6 +82,7 @@ class SitePolicy:
     least_level: int = int(DEFAULT_LEAST)
     least_tier: int = 0
     accept_overridden: bool = False
+    signature_suites: tuple[str, ...] = SUITES
     oldest_revocations_days: int | None = None
     retention_days: int | None = None
     least_confidence: float = LEAST_CONFIDENCE
@@ -91,6 +94,8 @@ class SitePolicy:
             raise SettingsError(f"least_level is {self.least_level}, but must be 0, 1, 2 or 3")
         if self.least_tier not in TIERS:
             raise SettingsError(f"least_tier is {self.least_tier}, but must be 0, 1 or 2")
+        if not self.signature_suites or not set(self.signature_suites) <= set(SUITES):
+            raise SettingsError(f"signature_suites must name {' or '.join(SUITES)}, or both.")
         for days in ("oldest_revocations_days", "retention_days"):
             if getattr(self, days) is not None:
                 at_least(self, days, 1)

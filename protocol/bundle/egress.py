@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.bundle import frame, stated_audit, trust, weights
 from protocol.bundle.architecture import model_shapes
@@ -62,7 +61,7 @@ def violations(tensors: Mapping[str, Array], form: ModelForm) -> tuple[Violation
 def sign_bundle(
     tensors: Mapping[str, Array],
     fields: ManifestFields,
-    release_key: Ed25519PrivateKey,
+    release_key: signing.SigningKey,
     *,
     override: Override | None = None,
 ) -> bytes:
@@ -86,12 +85,15 @@ def sign_bundle(
     if broken:
         raise EgressError(broken)
     packed = weights.pack(tensors, fields.form)
-    issuer = signing.fingerprint_of(signing.raw_public_key(release_key))
+    public_key = signing.raw_public_key(release_key)
+    issuer = signing.fingerprint_of(public_key)
     digest = hashlib.sha256(packed).digest()
     if fields.audit == stated_audit.OVERRIDDEN:
         _require_override(override, digest, fields.tier)
     manifest = Manifest(**dataclasses.asdict(fields), issuer=issuer, weights_sha256=digest, weights_len=len(packed))
-    sealed = frame.assemble(signing.sign(PAYLOAD_TYPE, manifest.to_bytes(), release_key), packed)
+    sealed = frame.assemble(
+        signing.sign(PAYLOAD_TYPE, manifest.to_bytes(), release_key), packed, signing.suite_of(public_key)
+    )
     trust.verify(
         sealed,
         Anchor(

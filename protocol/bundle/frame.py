@@ -5,7 +5,7 @@ Not one byte more is allowed.
 ::
 
      0   8  magic, catches text-mode damage like PNG's
-     8   2  major version
+     8   2  major version: 2, or 3 where the envelope is signed in the suite hybrid-1
     10   2  flags, 0
     12   4  length E of the envelope
     16   8  length W of the weights
@@ -22,10 +22,13 @@ from protocol.bundle.architecture import ARCHITECTURES, MAX_CLASSES, tensor_spec
 from protocol.bundle.form import ModelForm
 from protocol.bundle.weights import Buffer, encoded_bytes
 from protocol.errors import Code, MalformedError
-from protocol.identity.signing import MAX_ENVELOPE_BYTES
+from protocol.identity.signing import CLASSIC, HYBRID
 
 MAGIC = b"ECAN\r\n\x1a\n"
 MAJOR = 2
+MAJORS = {CLASSIC: MAJOR, HYBRID: 3}
+"""The version of a bundle by the suite that it is signed in."""
+MAX_ENVELOPE_BYTES = 16 * 1024
 HEAD = struct.Struct("<8sHHIQ")
 
 MAX_WEIGHTS_BYTES = max(encoded_bytes(tensor_specs(ModelForm(arch, MAX_CLASSES, "none"))) for arch in ARCHITECTURES)
@@ -48,17 +51,31 @@ class Bundle:
     """Hold the two parts of a frame, nothing of which is verified.
 
     Attributes:
+        suite: the suite that the version stands for.
         envelope: a copy, at most `MAX_ENVELOPE_BYTES`.
         weights: a read-only view of the frame.
     """
 
+    suite: str
     envelope: bytes
     weights: memoryview
 
+    def check_suite(self, suite: str) -> None:
+        """Check that the envelope is signed in the suite of the version.
 
-def assemble(envelope: bytes, weights: bytes) -> bytes:
-    """Put an envelope and weights into a frame."""
-    return HEAD.pack(MAGIC, MAJOR, 0, len(envelope), len(weights)) + envelope + weights
+        Raises:
+            MalformedError: it is signed in another one.
+        """
+        if suite != self.suite:
+            raise MalformedError(
+                Code.VERSION,
+                f"The bundle's version is that of {self.suite} and its key is of {suite}; ask for a new bundle.",
+            )
+
+
+def assemble(envelope: bytes, weights: bytes, suite: str = CLASSIC) -> bytes:
+    """Put an envelope and weights into the frame of a suite."""
+    return HEAD.pack(MAGIC, MAJORS[suite], 0, len(envelope), len(weights)) + envelope + weights
 
 
 def split(data: Buffer) -> Bundle:
@@ -74,9 +91,10 @@ def split(data: Buffer) -> Bundle:
     if len(view) < HEAD.size:
         raise MalformedError(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
     _, major, flags, envelope_len, weights_len = HEAD.unpack_from(view)
-    if major != MAJOR:
+    suites = [suite for suite, known in MAJORS.items() if known == major]
+    if not suites:
         remedy = "ask for a new bundle" if major < MAJOR else "update ecan-ser"
-        raise MalformedError(Code.VERSION, f"The bundle has format version {major}, known is {MAJOR}; {remedy}.")
+        raise MalformedError(Code.VERSION, f"The bundle has format version {major}, known are 2 and 3; {remedy}.")
     if flags != 0:
         raise MalformedError(Code.FLAGS, "The bundle has flags that this version does not know; update ecan-ser.")
     if not 0 < envelope_len <= MAX_ENVELOPE_BYTES or not 0 < weights_len <= MAX_WEIGHTS_BYTES:
@@ -87,7 +105,7 @@ def split(data: Buffer) -> Bundle:
         raise MalformedError(Code.TRUNCATED, "The bundle is cut short; transfer it again.")
     if len(view) > end:
         raise MalformedError(Code.TRAILING, "The bundle has bytes after its end; transfer it again.")
-    return Bundle(envelope=bytes(view[HEAD.size : weights_start]), weights=view[weights_start:])
+    return Bundle(suite=suites[0], envelope=bytes(view[HEAD.size : weights_start]), weights=view[weights_start:])
 
 
 def _check_magic(head: bytes) -> None:

@@ -9,8 +9,6 @@ may leave; the gate signs no manifest that says ``overridden`` without such a wo
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from protocol import canonical
 from protocol.bundle.stated_audit import TIERS
 from protocol.errors import Code, RefusedError
@@ -18,7 +16,7 @@ from protocol.identity import signing
 
 OFFICER_TYPE = "application/vnd.ecan.officer.v1+json"
 OVERRIDE_TYPE = "application/vnd.ecan.override.v1+json"
-MAX_STATEMENT_BYTES = 1024
+MAX_STATEMENT_BYTES = 12 * 1024
 
 _OFFICER: canonical.Schema = {"v": canonical.OneOf((1,)), "officer": canonical.Hex(32)}
 _OVERRIDE: canonical.Schema = {
@@ -44,7 +42,7 @@ class Override:
     day: int
 
 
-def sign_officer(officer: bytes, release_key: Ed25519PrivateKey) -> bytes:
+def sign_officer(officer: bytes, release_key: signing.SigningKey) -> bytes:
     """Sign the fingerprint of the officer's key, 32 bytes.
 
     This is how the release key names the officer.
@@ -73,7 +71,7 @@ def open_officer(data: bytes, issuer: bytes) -> bytes:
     return bytes(_open(OFFICER_TYPE, data, _OFFICER, "officer", issuer)["officer"])
 
 
-def sign_override(override: Override, officer_key: Ed25519PrivateKey) -> bytes:
+def sign_override(override: Override, officer_key: signing.SigningKey) -> bytes:
     """Sign that these weights may leave."""
     fields = {"v": 1, **asdict(override)}
     return signing.sign(OVERRIDE_TYPE, canonical.write_record(fields, _OVERRIDE, what="override"), officer_key)

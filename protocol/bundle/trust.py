@@ -61,6 +61,7 @@ class Anchor:
         last_weights: SHA-256 of that release's weights.
         revoked: what the issuer has withdrawn: SHA-256 of weights, fingerprints of keys.
         audit: what is asked of the audit.
+        suites: the suites that a bundle may be signed in.
     """
 
     issuer: bytes
@@ -71,6 +72,7 @@ class Anchor:
     last_weights: bytes = b""
     revoked: frozenset[bytes] = frozenset()
     audit: AuditTerms = USUAL_AUDIT
+    suites: tuple[str, ...] = signing.SUITES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,9 +117,9 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
     The order of the checks is fixed:
 
     1. The frame: magic, version, lengths, nothing after the end.
-    2. The envelope: its only encoding, the trusted signer, the payload's type, the signature.
+    2. The envelope: its only encoding, the version's suite, the trusted signer, the payload's type, the signature.
     3. The manifest: its only encoding, known fields within their ranges.
-    4. The recipient: the issuer, this site, one of its requests.
+    4. The suite, and the recipient: the issuer, this site, one of its requests.
     5. The release number: not older than the last one and not too far ahead.
     6. The days: neither from the future nor expired.
     7. The revocations: neither the key nor the model is withdrawn.
@@ -136,10 +138,11 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
             ahead of it, expired, from the future, or with less of an audit than is asked for.
     """
     frame = bundle.split(data)
-    payload = signing.verify_envelope(
-        signing.parse_envelope(frame.envelope), payload_type=manifest.PAYLOAD_TYPE, signer=anchor.issuer
-    )
+    envelope = signing.parse_envelope(frame.envelope)
+    frame.check_suite(envelope.suite)
+    payload = signing.verify_envelope(envelope, payload_type=manifest.PAYLOAD_TYPE, signer=anchor.issuer)
     stated = Manifest.from_bytes(payload)
+    _check_suite(envelope.suite, anchor.suites)
     _check_recipient(stated, anchor)
     _check_release(stated, anchor)
     _check_days(stated, anchor.today)
@@ -151,6 +154,15 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
         encoded=_check_weights(stated, frame.weights),
         proof=_PROOF,
     )
+
+
+def _check_suite(suite: str, accepted: tuple[str, ...]) -> None:
+    if suite not in accepted:
+        raise RefusedError(
+            Code.POLICY,
+            f"The bundle is signed in the suite {suite} and this site accepts {' and '.join(accepted)}; ask its source "
+            "to rotate its keys, or add the suite to `signature_suites` in the site's settings.",
+        )
 
 
 def _check_recipient(stated: Manifest, anchor: Anchor) -> None:

@@ -29,14 +29,17 @@ from cryptography.x509.oid import NameOID
 
 from protocol.errors import Code, UnauthenticError
 from protocol.identity import signing
+from protocol.identity.hybrid import HybridKey
 from protocol.identity.locked_keys import lock
 from protocol.identity.sealing_keys import SealingKey
 
-MAX_CERTIFICATE_BYTES = 4096
+MAX_CERTIFICATE_BYTES = 12 * 1024
+"""A certificate of the suite hybrid-1 has 8 KiB as PEM; so has the largest key file."""
 ENDORSEMENT_OID = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
 ENDORSEMENT_TYPE = "ecan/tls/v1"
 ONLINE_TYPE = "ecan/online/v1"
-ONLINE_ENDORSEMENT_BYTES = 32 + 64
+ONLINE_ENDORSEMENT_BYTES = signing.KEY_BYTES[signing.HYBRID] + signing.SIGNATURE_BYTES[signing.HYBRID]
+"""The longest endorsement; one of the suite classic-1 has 96 bytes."""
 
 _PUBLIC_KEY_BYTES = 32
 _LIFETIME = timedelta(days=3652)
@@ -76,7 +79,7 @@ class Identity:
     """
 
     role: Role
-    signing_key: Ed25519PrivateKey
+    signing_key: signing.SigningKey
     tls_key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
     online_key: Ed25519PrivateKey | None = None
@@ -140,14 +143,15 @@ class ServerIdentity:
     online_endorsement: bytes
 
 
-def create_identity(role: Role, now: datetime) -> Identity:
+def create_identity(role: Role, now: datetime, *, signing_key: signing.SigningKey | None = None) -> Identity:
     """Make a new identity with fresh keys.
 
     Args:
         role: the site's part.
         now: the present, with a time zone; the certificate is valid from a day before for ten years.
+        signing_key: the identity itself, where it is there already; a new one is of the suite classic-1.
     """
-    signing_key = Ed25519PrivateKey.generate()
+    signing_key = signing_key or Ed25519PrivateKey.generate()
     tls_key = ec.generate_private_key(ec.SECP256R1())
     online_key = Ed25519PrivateKey.generate() if role is Role.SOURCE else None
     return Identity(
@@ -161,10 +165,10 @@ def create_identity(role: Role, now: datetime) -> Identity:
     )
 
 
-def endorse_online(online_key: Ed25519PrivateKey, release_key: Ed25519PrivateKey) -> bytes:
-    """Return the release key's word for an online key, 96 bytes.
+def endorse_online(online_key: Ed25519PrivateKey, release_key: signing.SigningKey) -> bytes:
+    """Return the release key's word for an online key.
 
-    It consists of the release key's raw public key and its signature.
+    It consists of the release key's raw public key and its signature, 96 or 5357 bytes.
     """
     signature = signing.bare_signature(ONLINE_TYPE, signing.raw_public_key(online_key), release_key)
     return signing.raw_public_key(release_key) + signature
@@ -181,12 +185,23 @@ def check_online(endorsement: bytes, public_key: bytes, issuer: bytes) -> None:
     Raises:
         UnauthenticError: it is endorsed by another key, or the endorsement does not hold.
     """
-    if len(endorsement) != ONLINE_ENDORSEMENT_BYTES or len(public_key) != _PUBLIC_KEY_BYTES:
+    if not is_endorsement(endorsement) or len(public_key) != _PUBLIC_KEY_BYTES:
         raise _not_online()
-    release_key, signature = endorsement[:_PUBLIC_KEY_BYTES], endorsement[_PUBLIC_KEY_BYTES:]
+    release_key, signature = _split_endorsement(endorsement)
     if signing.fingerprint_of(release_key) != issuer:
         raise _not_online()
     signing.verify_signature(release_key, signature, ONLINE_TYPE, public_key)
+
+
+def is_endorsement(data: bytes) -> bool:
+    """Return whether bytes are as long as an endorsement of any suite."""
+    return len(data) in (signing.KEY_BYTES[suite] + signing.SIGNATURE_BYTES[suite] for suite in signing.SUITES)
+
+
+def _split_endorsement(endorsement: bytes) -> tuple[bytes, bytes]:
+    """Return the public key and the signature; the length tells the suite."""
+    suite = signing.HYBRID if len(endorsement) == ONLINE_ENDORSEMENT_BYTES else signing.CLASSIC
+    return endorsement[: signing.KEY_BYTES[suite]], endorsement[signing.KEY_BYTES[suite] :]
 
 
 def check_endorsement(certificate: bytes) -> Endorsement:
@@ -220,9 +235,13 @@ def endorsed_fingerprint(certificate: bytes) -> bytes:
     return check_endorsement(certificate).fingerprint
 
 
-def private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
+def private_pem(key: signing.SigningKey | ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
     """Return a private key as PEM, encrypted if there is a passphrase."""
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = (
+        key.pem()
+        if isinstance(key, HybridKey)
+        else key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     return pem if passphrase is None else lock(pem, passphrase)
 
 
@@ -235,7 +254,7 @@ def server_name(fingerprint: bytes) -> str:
 
 
 def _endorsed_certificate(
-    role: Role, signing_key: Ed25519PrivateKey, tls_key: ec.EllipticCurvePrivateKey, now: datetime
+    role: Role, signing_key: signing.SigningKey, tls_key: ec.EllipticCurvePrivateKey, now: datetime
 ) -> x509.Certificate:
     public_key = signing.raw_public_key(signing_key)
     fingerprint = signing.fingerprint_of(public_key)
@@ -264,7 +283,7 @@ def _check_endorsement(certificate: x509.Certificate) -> Endorsement:
         raise _not_endorsed() from error
     if not _is_endorsement(carried) or not _is_p256(tls_key):
         raise _not_endorsed()
-    public_key, signature = carried.value[:_PUBLIC_KEY_BYTES], carried.value[_PUBLIC_KEY_BYTES:]
+    public_key, signature = _split_endorsement(carried.value)
     signing.verify_signature(public_key, signature, ENDORSEMENT_TYPE, _public_key_info(tls_key))
     fingerprint = signing.fingerprint_of(public_key)
     for role in Role:

@@ -20,19 +20,21 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from protocol.errors import Code, FileError, KeyFileError, MalformedError, UnauthenticError
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity import signing
+from protocol.identity.hybrid import HybridKey, is_pair
 from protocol.identity.identities import (
     MAX_CERTIFICATE_BYTES,
-    ONLINE_ENDORSEMENT_BYTES,
     Identity,
     PublicIdentity,
     Role,
     ServerIdentity,
     check_online,
+    is_endorsement,
     private_pem,
     read_public,
 )
 from protocol.identity.locked_keys import BEGINS, unlock
 from protocol.identity.sealing_keys import SealingKey
+from protocol.identity.signing import SigningKey
 
 SIGNING_KEY_FILE = "signing.key"
 TLS_KEY_FILE = "tls.key"
@@ -119,7 +121,7 @@ def load_identity(folder: Path, passphrase: bytes | None = None) -> Identity:
     Raises:
         KeyFileError: a file is missing, damaged, locked, readable by others, or not of the same identity.
     """
-    signing_key = load_ed25519_key(folder / SIGNING_KEY_FILE, passphrase)
+    signing_key = load_signing_key(folder / SIGNING_KEY_FILE, passphrase)
     public, tls_key = _load_certified_key(folder, passphrase)
     if signing.fingerprint_of(signing.raw_public_key(signing_key)) != public.fingerprint:
         raise mixed_keys(folder)
@@ -187,6 +189,19 @@ def load_ed25519_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise _damaged(path)
     return key
+
+
+def load_signing_key(path: Path, passphrase: bytes | None) -> SigningKey:
+    """Read a key file of either suite; see `load_ed25519_key`."""
+    key = load_private_key(path, passphrase, _read_signing_pem)
+    if not isinstance(key, SigningKey):
+        raise _damaged(path)
+    return key
+
+
+def _read_signing_pem(data: bytes, passphrase: bytes | None) -> PrivateKeyTypes | HybridKey:
+    pem = unlock(data, passphrase) if data.startswith(BEGINS) else data
+    return HybridKey.from_pem(pem) if is_pair(pem) else read_pem(data, passphrase)
 
 
 def load_private_key(path: Path, passphrase: bytes | None, read: Callable[[bytes, bytes | None], _Key]) -> _Key:
@@ -270,7 +285,7 @@ def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> t
     """Load a source's online key with its endorsement."""
     online_key = load_ed25519_key(folder / ONLINE_KEY_FILE, passphrase)
     endorsement = _read_key_file(folder / ONLINE_ENDORSEMENT_FILE)
-    if len(endorsement) != ONLINE_ENDORSEMENT_BYTES:
+    if not is_endorsement(endorsement):
         raise _damaged(folder / ONLINE_ENDORSEMENT_FILE)
     try:
         check_online(endorsement, signing.raw_public_key(online_key), issuer)

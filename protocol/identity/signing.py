@@ -1,6 +1,8 @@
-"""Sign with Ed25519 in a DSSE envelope with exactly one encoding.
+"""Sign in a DSSE envelope with exactly one encoding.
 
-There is one signature.
+There is one signature, in one of two suites: ``classic-1`` is Ed25519, ``hybrid-1`` is Ed25519 beside ML-DSA-65
+(`protocol.identity.hybrid`). The file does not choose: the suite follows from the length of the key, and who trusts a
+fingerprint has fixed the key.
 
 Source: DSSE 1.0.2. Differs: stricter on purpose. An unknown field is refused instead of ignored, there is one
 signature, ``keyid`` is the signer's raw public key, and base64 has one form. So an envelope holds nothing
@@ -16,8 +18,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from protocol import canonical
 from protocol.errors import Code, MalformedError, UnauthenticError
+from protocol.identity import hybrid
+from protocol.identity.hybrid import HybridKey
 
-MAX_ENVELOPE_BYTES = 16 * 1024
+MAX_ENVELOPE_BYTES = 24 * 1024
+CLASSIC, HYBRID = SUITES = ("classic-1", "hybrid-1")
+"""How something can be signed, the weaker one first."""
+KEY_BYTES = {CLASSIC: 32, HYBRID: hybrid.PUBLIC_KEY_BYTES}
+SIGNATURE_BYTES = {CLASSIC: 64, HYBRID: hybrid.SIGNATURE_BYTES}
+
+SigningKey = Ed25519PrivateKey | HybridKey
 
 _SMALL_ORDER = frozenset(
     bytes.fromhex(point)
@@ -37,7 +47,10 @@ _ENVELOPE: canonical.Schema = {
     "payload": canonical.Text(MAX_ENVELOPE_BYTES),
     "payloadType": canonical.Text(100),
 }
-_SIGNATURE: canonical.Schema = {"keyid": canonical.Hex(32), "sig": canonical.Text(88)}
+_SIGNATURES: dict[str, canonical.Schema] = {
+    suite: {"keyid": canonical.Hex(KEY_BYTES[suite]), "sig": canonical.Text(-(-SIGNATURE_BYTES[suite] // 3) * 4)}
+    for suite in SUITES
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +62,19 @@ class Envelope:
     Attributes:
         payload_type: what the payload says it is.
         payload: the signed bytes.
-        public_key: the signer's raw public key, 32 bytes.
-        signature: 64 bytes.
+        public_key: the signer's raw public key, 32 or 1984 bytes.
+        signature: 64 or 3373 bytes.
     """
 
     payload_type: str
     payload: bytes
     public_key: bytes
     signature: bytes
+
+    @property
+    def suite(self) -> str:
+        """Return the suite of the key that the envelope names."""
+        return suite_of(self.public_key)
 
     @property
     def signer(self) -> bytes:
@@ -69,9 +87,19 @@ def fingerprint_of(public_key: bytes) -> bytes:
     return hashlib.sha256(public_key).digest()
 
 
-def raw_public_key(key: Ed25519PrivateKey) -> bytes:
-    """Return the raw public half of a private key, 32 bytes."""
-    return key.public_key().public_bytes_raw()
+def suite_of(public_key: bytes) -> str:
+    """Return the suite of a raw public key."""
+    return HYBRID if len(public_key) == KEY_BYTES[HYBRID] else CLASSIC
+
+
+def generate_key(suite: str) -> SigningKey:
+    """Make a new key of a suite."""
+    return HybridKey.generate() if suite == HYBRID else Ed25519PrivateKey.generate()
+
+
+def raw_public_key(key: SigningKey) -> bytes:
+    """Return the raw public half of a private key, 32 or 1984 bytes."""
+    return key.raw_public_key() if isinstance(key, HybridKey) else key.public_key().public_bytes_raw()
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
@@ -83,7 +111,7 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-def sign(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> bytes:
+def sign(payload_type: str, payload: bytes, key: SigningKey) -> bytes:
     """Sign a payload and return the envelope."""
     return _render(
         Envelope(
@@ -95,8 +123,8 @@ def sign(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> bytes:
     )
 
 
-def bare_signature(payload_type: str, payload: bytes, key: Ed25519PrivateKey) -> bytes:
-    """Sign a typed payload without an envelope; the signature has 64 bytes.
+def bare_signature(payload_type: str, payload: bytes, key: SigningKey) -> bytes:
+    """Sign a typed payload without an envelope, in 64 or 3373 bytes.
 
     See `verify_signature`.
     """
@@ -115,7 +143,7 @@ def parse_envelope(data: bytes) -> Envelope:
     fields = canonical.load_fields(value, _ENVELOPE, what="envelope")
     if not isinstance(signatures, list) or len(signatures) != 1:
         raise UnauthenticError(Code.SIG_MISSING, "The envelope must carry one signature; ask for a signed file.")
-    signature = canonical.load_fields(signatures[0], _SIGNATURE, what="signature")
+    signature = canonical.load_fields(signatures[0], _SIGNATURES[_stated_suite(signatures[0])], what="signature")
     envelope = Envelope(
         payload_type=fields["payloadType"],
         payload=_decode64(fields["payload"]),
@@ -125,6 +153,12 @@ def parse_envelope(data: bytes) -> Envelope:
     if _render(envelope) != data:
         raise MalformedError(Code.NOT_CANONICAL, "The envelope is not in its canonical form; ask for a new file.")
     return envelope
+
+
+def _stated_suite(signature: object) -> str:
+    """Return the suite whose keys are as long as the stated one."""
+    keyid = signature.get("keyid") if isinstance(signature, dict) else None
+    return HYBRID if isinstance(keyid, str) and len(keyid) == 2 * KEY_BYTES[HYBRID] else CLASSIC
 
 
 def verify_envelope(envelope: Envelope, *, payload_type: str, signer: bytes) -> bytes:
@@ -155,14 +189,16 @@ def verify_signature(public_key: bytes, signature: bytes, payload_type: str, pay
     Raises:
         UnauthenticError: it does not hold, or the key is one under which everything is signed.
     """
-    if _without_sign(public_key) in _SMALL_ORDER:
+    content = pre_authentication_encoding(payload_type, payload)
+    if _without_sign(public_key[-32:]) in _SMALL_ORDER:
         raise UnauthenticError(
             Code.SIG_INVALID, "The key is none that anybody alone can sign with; ask for a new file."
         )
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(
-            signature, pre_authentication_encoding(payload_type, payload)
-        )
+        if suite_of(public_key) == HYBRID:
+            hybrid.verify(public_key, signature, content)
+        else:
+            Ed25519PublicKey.from_public_bytes(public_key).verify(signature, content)
     except (InvalidSignature, ValueError) as error:
         raise UnauthenticError(
             Code.SIG_INVALID, "The signature does not hold: the content was changed; ask for a new file."

@@ -67,6 +67,7 @@ class Description:
         rows: every byte, in order.
         fields: the manifest, field by field.
         stated: the manifest.
+        suite: what it is signed in.
         signer: fingerprint of the key it carries, 32 bytes.
         signature_holds: whether it is signed by that key, which is not to say by whom.
         weights_hold: whether the weights are those that the manifest names.
@@ -77,6 +78,7 @@ class Description:
     rows: tuple[Row, ...]
     fields: tuple[StatedField, ...]
     stated: Manifest
+    suite: str
     signer: bytes
     signature_holds: bool
     weights_hold: bool
@@ -110,6 +112,7 @@ def describe(data: Buffer) -> Description:
     """
     frame = bundle.split(data)
     envelope = signing.parse_envelope(frame.envelope)
+    frame.check_suite(envelope.suite)
     if envelope.payload_type != manifest.PAYLOAD_TYPE:
         raise UnauthenticError(Code.PAYLOAD_TYPE, "The bundle's envelope holds no manifest; ask for a new bundle.")
     stated = Manifest.from_bytes(envelope.payload)
@@ -124,6 +127,7 @@ def describe(data: Buffer) -> Description:
             for name, kind in manifest.SCHEMA.items()
         ),
         stated=stated,
+        suite=envelope.suite,
         signer=envelope.signer,
         signature_holds=_signature_holds(envelope),
         weights_hold=hashlib.sha256(frame.weights).digest() == stated.weights_sha256,

@@ -15,12 +15,16 @@ from protocol.bundle.frame import MAX_BUNDLE_BYTES
 from protocol.bundle.sealing import MAX_SEALED_BYTES, SealingKey
 from protocol.bundle.weights import Buffer
 from protocol.files import read_bounded
+from protocol.identity import signing
 from protocol.inspection import leakage
 from protocol.inspection.capacity import largest_share
 from protocol.inspection.description import Description, Row, describe, describe_sealed
 
-SIGNATURE_RANDOM_BITS = 252
-"""What a signer who breaks the rules of Ed25519 could hide in the random half of a signature."""
+SIGNATURE_RANDOM_BITS = {signing.CLASSIC: 252, signing.HYBRID: 252 + 8 * 3309}
+"""What a signer who breaks the rules could hide in a signature, by its suite.
+
+In one of Ed25519 that is its random half. Of one of ML-DSA-65 nobody has counted it, so all of it stands here.
+"""
 SEGMENT_RANDOM_BITS = 508
 """The same of whoever seals, per segment: 256 bits of ML-KEM and 252 of X25519."""
 
@@ -83,7 +87,8 @@ def _bundle_listing(path: Path, data: Buffer) -> dict[str, Any]:
             for field in description.fields
         ],
         "free_bits": round(sum(field.bits for field in description.fields), 2),
-        "signature_random_bits": SIGNATURE_RANDOM_BITS,
+        "signature_suite": description.suite,
+        "signature_random_bits": SIGNATURE_RANDOM_BITS[description.suite],
         "capacity": _capacity(description),
     }
 
@@ -161,7 +166,7 @@ def signature_sentence(listing: dict[str, Any]) -> str:
         return f"DOES NOT HOLD, by {listing['signer']}"
     if not listing["weights_hold"]:
         return f"holds for the manifest alone: THE WEIGHTS ARE OTHERS, by {listing['signer']}"
-    return f"holds, by {listing['signer']}"
+    return f"holds in the suite {listing['signature_suite']}, by {listing['signer']}"
 
 
 def _bundle_lines(listing: dict[str, Any]) -> Iterator[str]:

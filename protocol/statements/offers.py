@@ -10,8 +10,6 @@ each other can show them to anybody.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from protocol import canonical
 from protocol.errors import Code, MalformedError
 from protocol.identity import signing
@@ -100,7 +98,7 @@ class CheckpointFields:
         return (*seen, (self.seq, self.head))
 
 
-def sign_offer(offer: OfferFields, online_key: Ed25519PrivateKey) -> bytes:
+def sign_offer(offer: OfferFields, online_key: signing.SigningKey) -> bytes:
     """Write an offer and sign it."""
     return _sign(OFFER_TYPE, asdict(offer), _OFFER, "offer", online_key)
 
@@ -120,7 +118,7 @@ def open_offer(data: bytes, endorsement: bytes, issuer: bytes) -> OfferFields:
     return OfferFields(**_open(OFFER_TYPE, data, _OFFER, "offer", endorsement, issuer))
 
 
-def sign_checkpoint(checkpoint: CheckpointFields, online_key: Ed25519PrivateKey) -> bytes:
+def sign_checkpoint(checkpoint: CheckpointFields, online_key: signing.SigningKey) -> bytes:
     """Write a checkpoint and sign it."""
     _check_seen(checkpoint)
     return _sign(CHECKPOINT_TYPE, asdict(checkpoint), _CHECKPOINT, "checkpoint", online_key)
@@ -142,7 +140,7 @@ def _check_seen(checkpoint: CheckpointFields) -> None:
 
 
 def _sign(
-    kind: str, fields: dict[str, Any], schema: canonical.Schema, what: str, online_key: Ed25519PrivateKey
+    kind: str, fields: dict[str, Any], schema: canonical.Schema, what: str, online_key: signing.SigningKey
 ) -> bytes:
     return signing.sign(kind, canonical.write_record({"v": 1, **fields}, schema, what=what), online_key)
 

@@ -6,8 +6,6 @@ A receipt also says whether the bundle was accepted.
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from protocol import canonical
 from protocol.identity import signing
 
@@ -56,7 +54,7 @@ class Receipt:
     day: int
 
 
-def sign_receipt(receipt: Receipt, key: Ed25519PrivateKey) -> bytes:
+def sign_receipt(receipt: Receipt, key: signing.SigningKey) -> bytes:
     """Write a receipt and sign it with the target's receipt key."""
     return signing.sign(PAYLOAD_TYPE, canonical.write_record({"v": 1, **asdict(receipt)}, _SCHEMA, what=_WHAT), key)
 

@@ -9,14 +9,12 @@ import re
 from collections.abc import Set
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from protocol import canonical
 from protocol.errors import Code, MalformedError
 from protocol.identity import signing
 
 PAYLOAD_TYPE = "application/vnd.ecan.revocations.v1+json"
-MAX_REVOCATIONS_BYTES = 16 * 1024
+MAX_REVOCATIONS_BYTES = signing.MAX_ENVELOPE_BYTES
 MAX_REVOKED = 64
 """How many weights, and how many keys, one list can name."""
 MAX_VERSION = 0xFFFF
@@ -59,7 +57,7 @@ class Revocations:
         return self.weights | self.keys
 
 
-def sign_revocations(revocations: Revocations, release_key: Ed25519PrivateKey) -> bytes:
+def sign_revocations(revocations: Revocations, release_key: signing.SigningKey) -> bytes:
     """Write a list and sign it with the source's release key.
 
     Raises:

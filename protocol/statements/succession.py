@@ -11,10 +11,8 @@ the statement trusts the new one from then on. See docs/decisions/0006-trust-sta
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from protocol import canonical
-from protocol.errors import Code, MalformedError
+from protocol.errors import Code, MalformedError, RefusedError
 from protocol.identity import signing
 from protocol.statements.revocations import MAX_VERSION
 
@@ -23,7 +21,10 @@ CONSENT_TYPE = "ecan/succession/v2"
 OLD_PAYLOAD_TYPE = "application/vnd.ecan.succession.v1+json"
 """Of version 1, which is still read: it does not say how far the old key came."""
 OLD_CONSENT_TYPE = "ecan/succession/v1"
-MAX_SUCCESSION_BYTES = 4096
+HYBRID_PAYLOAD_TYPE = "application/vnd.ecan.succession.v3+json"
+"""Of version 3, whose heir signs in the suite hybrid-1; it says the same as version 2."""
+HYBRID_CONSENT_TYPE = "ecan/succession/v3"
+MAX_SUCCESSION_BYTES = 16 * 1024
 MAX_NUMBER = 0xFFFF
 
 _WHAT = "succession statement"
@@ -40,6 +41,18 @@ _SCHEMA: canonical.Schema = {
     "last_list": canonical.Int(0, MAX_VERSION - 1),
     "last_release": canonical.Int(0, 0xFFFF),
 }
+_HYBRID_SCHEMA: canonical.Schema = {
+    **_SCHEMA,
+    "v": canonical.OneOf((3,)),
+    "public_key": canonical.Hex(signing.KEY_BYTES[signing.HYBRID]),
+    "consent": canonical.Hex(signing.SIGNATURE_BYTES[signing.HYBRID]),
+}
+_FORMS = {
+    OLD_PAYLOAD_TYPE: (_OLD_SCHEMA, OLD_CONSENT_TYPE),
+    PAYLOAD_TYPE: (_SCHEMA, CONSENT_TYPE),
+    HYBRID_PAYLOAD_TYPE: (_HYBRID_SCHEMA, HYBRID_CONSENT_TYPE),
+}
+"""What each form holds, and as what its heir agrees to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +76,7 @@ class Succession:
 
 
 def sign_succession(
-    old_key: Ed25519PrivateKey, new_key: Ed25519PrivateKey, number: int, *, last_list: int, last_release: int
+    old_key: signing.SigningKey, new_key: signing.SigningKey, number: int, *, last_list: int, last_release: int
 ) -> bytes:
     """Hand over from one release key to another.
 
@@ -76,14 +89,19 @@ def sign_succession(
 
     Raises:
         MalformedError: the keys are the same, or a number is out of range.
+        RefusedError: the new key is of a weaker suite.
     """
-    old = signing.fingerprint_of(signing.raw_public_key(old_key))
-    public_key = signing.raw_public_key(new_key)
+    old_public, public_key = signing.raw_public_key(old_key), signing.raw_public_key(new_key)
+    old = signing.fingerprint_of(old_public)
     _check_distinct(old, signing.fingerprint_of(public_key))
+    check_no_weaker(signing.suite_of(old_public), signing.suite_of(public_key))
+    is_hybrid = signing.suite_of(public_key) == signing.HYBRID
+    kind, version = (HYBRID_PAYLOAD_TYPE, 3) if is_hybrid else (PAYLOAD_TYPE, 2)
+    schema, agreed_as = _FORMS[kind]
     numbers = {"number": number, "last_list": last_list, "last_release": last_release}
-    consent = signing.bare_signature(CONSENT_TYPE, _agreed(old, numbers), new_key)
-    values = {"v": 2, **numbers, "public_key": public_key, "consent": consent}
-    return signing.sign(PAYLOAD_TYPE, canonical.write_record(values, _SCHEMA, what=_WHAT), old_key)
+    consent = signing.bare_signature(agreed_as, _agreed(old, numbers), new_key)
+    values = {"v": version, **numbers, "public_key": public_key, "consent": consent}
+    return signing.sign(kind, canonical.write_record(values, schema, what=_WHAT), old_key)
 
 
 def open_succession(data: bytes, issuer: bytes) -> Succession:
@@ -96,16 +114,17 @@ def open_succession(data: bytes, issuer: bytes) -> Succession:
     Raises:
         MalformedError: it is not the only encoding of a statement, or a key is to succeed itself.
         UnauthenticError: signed by another key, something else, or one of the two signatures does not hold.
+        RefusedError: the new key is of a weaker suite.
     """
     envelope = signing.parse_envelope(data)
-    is_old = envelope.payload_type == OLD_PAYLOAD_TYPE
-    schema, kind = (_OLD_SCHEMA, OLD_PAYLOAD_TYPE) if is_old else (_SCHEMA, PAYLOAD_TYPE)
+    kind = envelope.payload_type if envelope.payload_type in _FORMS else PAYLOAD_TYPE
+    schema, agreed_as = _FORMS[kind]
     payload = signing.verify_envelope(envelope, payload_type=kind, signer=issuer)
     fields = canonical.read_record(payload, schema, what=_WHAT, max_bytes=MAX_SUCCESSION_BYTES)
     public_key, numbers = fields["public_key"], {name: fields[name] for name in _NUMBERS if name in fields}
     new = signing.fingerprint_of(public_key)
     _check_distinct(issuer, new)
-    agreed_as = OLD_CONSENT_TYPE if is_old else CONSENT_TYPE
+    check_no_weaker(envelope.suite, signing.suite_of(public_key))
     signing.verify_signature(public_key, fields["consent"], agreed_as, _agreed(issuer, numbers))
     return Succession(old=issuer, new=new, **numbers)
 
@@ -121,3 +140,9 @@ def _agreed(old: bytes, numbers: Mapping[str, int]) -> bytes:
 def _check_distinct(old: bytes, new: bytes) -> None:
     if old == new:
         raise MalformedError(Code.VALUE, "A key cannot succeed itself; name another new key.")
+
+
+def check_no_weaker(old: str, new: str) -> None:
+    """Refuse to go back from two algorithms to one."""
+    if signing.SUITES.index(new) < signing.SUITES.index(old):
+        raise RefusedError(Code.POLICY, f"A key of {old} is not handed over to one of {new}; name a new key of {old}.")

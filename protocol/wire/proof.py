@@ -8,8 +8,6 @@ another grant, another source or another connection's nonce.
 
 import hashlib
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from protocol.errors import Code, UnauthenticError
 from protocol.identity import signing
 
@@ -21,7 +19,7 @@ _PUBLIC_KEY_BYTES = 32
 
 
 def prove(
-    key: Ed25519PrivateKey,
+    key: signing.SigningKey,
     *,
     grant: bytes,
     nonce: bytes,

@@ -8,6 +8,7 @@ import click
 
 from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.options import existing_folder, folder, format_option, quiet_option
+from protocol.identity.signing import SUITES
 from source_site.commands.options import keys_option, quoted, unix_time_s
 
 
@@ -19,7 +20,14 @@ def keys() -> None:
 @keys.command("init", short_help="Create this site's keys.", epilog="Example: ecan-source keys init --out keys")
 @click.option("--out", type=folder, required=True, help="Folder for the keys; must not hold any yet.")
 @click.option("--passphrase", "encrypt", is_flag=True, help="Encrypt the keys; asks, or reads $ECAN_PASSPHRASE_FILE.")
-def keys_init(out: Path, encrypt: bool) -> None:
+@click.option(
+    "--suite",
+    type=click.Choice(SUITES),
+    default=SUITES[0],
+    show_default=True,
+    help="What the release key signs in: Ed25519 alone, or beside ML-DSA-65.",
+)
+def keys_init(out: Path, encrypt: bool, suite: str) -> None:
     """Create this site's release, TLS and online keys and its ledger.
 
     Prints the fingerprint that target sites need. Read it to them over another channel, such as the telephone.
@@ -27,7 +35,7 @@ def keys_init(out: Path, encrypt: bool) -> None:
     from protocol.identity.passphrase import new_passphrase
     from source_site.keys.folder import init_keys
 
-    click.echo(init_keys(out, passphrase=new_passphrase() if encrypt else None))
+    click.echo(init_keys(out, suite=suite, passphrase=new_passphrase() if encrypt else None))
 
 
 @keys.command("show", epilog="Example: ecan-source keys show --keys keys")
@@ -65,8 +73,9 @@ def keys_show(keys_dir: Path, is_all: bool, form: str) -> None:
     "rotate", short_help="Replace the keys by new ones.", epilog="Example: ecan-source keys rotate --keys keys"
 )
 @keys_option
+@click.option("--suite", type=click.Choice(SUITES), help="Sign in another suite from now on; never in a weaker one.")
 @quiet_option
-def keys_rotate(keys_dir: Path, quiet: bool) -> None:
+def keys_rotate(keys_dir: Path, suite: str | None, quiet: bool) -> None:
     """Replace this site's keys by new ones.
 
     The old keys sign a statement that names the new ones, and are kept. Prints the new fingerprint. Run the command
@@ -79,7 +88,7 @@ def keys_rotate(keys_dir: Path, quiet: bool) -> None:
     from source_site.keys.folder import succession_file
     from source_site.release.rotation import rotate_keys
 
-    rotation = rotate_keys(keys_dir, now=datetime.now(UTC), passphrase=passphrase_for(keys_dir))
+    rotation = rotate_keys(keys_dir, now=datetime.now(UTC), suite=suite, passphrase=passphrase_for(keys_dir))
     click.echo(rotation.fingerprint.hex())
     narrator = Narrator(quiet=quiet)
     for record in rotation.denied:

@@ -66,11 +66,12 @@ class KeySet:
     retired: int | None = None
 
 
-def init_keys(out: Path, *, passphrase: bytes | None = None) -> str:
+def init_keys(out: Path, *, suite: str = signing.CLASSIC, passphrase: bytes | None = None) -> str:
     """Create a source's keys and its empty ledger.
 
     Args:
         out: folder for them, made if need be.
+        suite: what the release key signs in.
         passphrase: encrypts the private keys.
 
     Returns:
@@ -86,7 +87,7 @@ def init_keys(out: Path, *, passphrase: bytes | None = None) -> str:
         make_private_folder(folder)
     # Before the keys: whoever has keys has a ledger, even if this run is killed here.
     Ledger.create(_ledger_file(out))
-    identity = create_identity(Role.SOURCE, datetime.now(UTC))
+    identity = create_identity(Role.SOURCE, datetime.now(UTC), signing_key=signing.generate_key(suite))
     write_identity(identity, out, passphrase)
     return identity.fingerprint.hex()
 

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
@@ -53,7 +52,7 @@ from protocol.errors import (
     Violation,
 )
 from protocol.identity import signing
-from protocol.identity.key_files import load_ed25519_key, mixed_keys
+from protocol.identity.key_files import load_signing_key, mixed_keys
 from protocol.identity.sealing_keys import PUBLIC_KEY_BYTES
 from protocol.sandbox import confine, network, probes
 
@@ -261,8 +260,8 @@ def _wall_off(task: Task) -> None:
         probes.probe_denied((task.key_path, *task.out_of_reach), network=network.Network.NONE)
 
 
-def _load_release_key(task: Task) -> Ed25519PrivateKey:
-    key = load_ed25519_key(task.key_path, task.passphrase)
+def _load_release_key(task: Task) -> signing.SigningKey:
+    key = load_signing_key(task.key_path, task.passphrase)
     if signing.fingerprint_of(signing.raw_public_key(key)) != task.issuer:
         raise mixed_keys(task.key_path.parent)
     return key

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from protocol.errors import Code, KeyFileError
 from protocol.files import cannot_write, make_private_folder, write_atomic
+from protocol.identity import signing
 from protocol.identity.identities import Identity, Role, create_identity
 from protocol.identity.key_files import SIGNING_KEY_FILE, has_identity, write_identity
 from protocol.ledger.grants import GrantRecord
 from protocol.locks import locked
+from protocol.statements import succession
 from source_site.keys.folder import (
     KEY_FILES,
     PUBLIC,
@@ -38,7 +40,9 @@ class Rotation:
     denied: tuple[GrantRecord, ...]
 
 
-def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = None) -> Rotation:
+def rotate_keys(
+    keys_dir: Path, *, now: datetime, suite: str | None = None, passphrase: bytes | None = None
+) -> Rotation:
     """Replace the identity by a new one.
 
     The old one vouches for it and is kept.
@@ -53,10 +57,12 @@ def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = Non
     Args:
         keys_dir: the source's keys.
         now: the present, with a time zone.
+        suite: what the new release key signs in; None for the suite of the old one.
         passphrase: opens the old private keys, and encrypts the new ones.
 
     Raises:
         KeyFileError: the keys are missing, damaged or locked.
+        RefusedError: the new suite is weaker than the old one.
         FileError: the ledger cannot be used, a file cannot be written, or another run is at it; run it again.
     """
     from source_site.release.outbox import clear_ended
@@ -65,10 +71,11 @@ def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = Non
         staged = keys_dir / STAGED
         if not _is_committed(keys_dir, staged):
             if not has_identity(staged):
-                load_keys(keys_dir, passphrase)  # nothing is begun with keys that could not be retired
+                old = load_keys(keys_dir, passphrase)  # nothing is begun with keys that could not be retired
+                new_key = _new_key(old.signing_key, suite)
                 open_ledger(keys_dir).head()
                 _discard(staged)
-                write_identity(create_identity(Role.SOURCE, now), staged, passphrase)
+                write_identity(create_identity(Role.SOURCE, now, signing_key=new_key), staged, passphrase)
             new = load_keys(staged, passphrase)
             retired = _retire(keys_dir)
             _hand_over(keys_dir, load_keys(retired, passphrase), new, retired, now)
@@ -78,6 +85,16 @@ def rotate_keys(keys_dir: Path, *, now: datetime, passphrase: bytes | None = Non
         clear_ended(keys_dir, ledger.records())
         _discard(staged)
         return Rotation(fingerprint=load_keys(keys_dir, passphrase).fingerprint, denied=denied)
+
+
+def _new_key(old: signing.SigningKey, suite: str | None) -> signing.SigningKey:
+    """Make the key that takes over.
+
+    A weaker suite is refused before anything is begun.
+    """
+    present = signing.suite_of(signing.raw_public_key(old))
+    succession.check_no_weaker(present, suite or present)
+    return signing.generate_key(suite or present)
 
 
 def _is_committed(keys_dir: Path, staged: Path) -> bool:
@@ -107,10 +124,9 @@ def _hand_over(keys_dir: Path, old: Identity, new: Identity, retired: Path, now:
 
     Who trusts the new key alone must still learn what the old one has withdrawn.
     """
-    from protocol.statements.succession import sign_succession
     from source_site.release.revoke import last_list, renew_revocations
 
-    statement = sign_succession(
+    statement = succession.sign_succession(
         old.signing_key,
         new.signing_key,
         int(retired.name),

@@ -82,6 +82,7 @@ def receive(
     from protocol.bundle.trust import USUAL_AUDIT
     from protocol.errors import RefusedError
     from protocol.identity.passphrase import passphrase_for
+    from protocol.identity.signing import SUITES
     from target_site.model.encoders import folder_for
     from target_site.receiving.receive import receive as receive_bundle
     from target_site.site_policy import read_policy
@@ -99,6 +100,7 @@ def receive(
         replace=replace,
         audit=policy.audit if policy else USUAL_AUDIT,
         oldest_list_days=policy.oldest_revocations_days if policy else None,
+        suites=policy.signature_suites if policy else SUITES,
         passphrase=passphrase_for(keys_dir),
     )
     log_of(keys_dir, narrator).append(

@@ -37,7 +37,7 @@ def folder_of_model(model: Path, encoders: Path | None) -> Path:
         RefusedError: an encoder is missing, or its file is another one.
     """
     folder = folder_for(arch_of(model), encoders)
-    if read_facts(model)["receipt"].get("voices") == HEARD:
+    if read_facts(model)["provenance"].get("voices") == HEARD:
         require_encoder(folder, CAMPPLUS, PROGRAM)
     return folder
 

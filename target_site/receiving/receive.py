@@ -22,6 +22,7 @@ from protocol.bundle.trust import USUAL_AUDIT, AuditTerms, VerifiedBundle
 from protocol.bundle.weights import Buffer
 from protocol.errors import Code, PeerError, ProtocolError, RefusedError, TimedOutError, UnauthenticError
 from protocol.files import lies_within, read_blocks, read_bounded
+from protocol.identity.signing import SUITES
 from protocol.wire.address import Address, parse_address
 from protocol.wire.codec import decoder
 from protocol.wire.ecan.v1.release_pb2 import Offer
@@ -62,6 +63,7 @@ def receive(
     replace: bool = False,
     audit: AuditTerms = USUAL_AUDIT,
     oldest_list_days: int | None = None,
+    suites: tuple[str, ...] = SUITES,
     passphrase: bytes | None = None,
 ) -> VerifiedBundle:
     """Receive a sealed bundle, unseal it, verify it and write it.
@@ -79,6 +81,7 @@ def receive(
         replace: whether something else at ``out`` may be overwritten.
         audit: what this site asks of the audit of a model.
         oldest_list_days: how old the source's newest revocation list may be; None for any age.
+        suites: the suites that a new bundle may be signed in.
         passphrase: opens the keys if they are encrypted.
 
     Raises:
@@ -91,7 +94,7 @@ def receive(
         FileError: a file cannot be written, or another run is downloading to ``out``.
     """
     site = open_site(keys_dir, trust, today, announce, audit, passphrase)
-    site = dataclasses.replace(site, oldest_list_days=oldest_list_days)
+    site = dataclasses.replace(site, oldest_list_days=oldest_list_days, suites=suites)
     deadline = Deadline(timeout_s)
     by_hand = Path(source).exists()
     address = None if by_hand else _address(source)

@@ -61,6 +61,7 @@ class Site:
         today: days since 1970.
         audit: what it asks of the audit of a model.
         oldest_list_days: how old the source's newest revocation list may be; None for any age.
+        suites: the suites that it accepts new bundles in.
     """
 
     keys_dir: Path
@@ -70,6 +71,7 @@ class Site:
     today: int
     audit: AuditTerms
     oldest_list_days: int | None = None
+    suites: tuple[str, ...] = signing.SUITES
 
     def refuse_stale(self) -> None:
         """Refuse a source whose newest revocation list here is too old.
@@ -123,7 +125,7 @@ class Site:
         if kept is None:
             self._refuse_older_key(plain, state)
             anchor = state.anchor(self.source, today=self.today, audience=audience, grants=grants)
-            return verify(plain, replace(anchor, audit=self.audit))
+            return verify(plain, replace(anchor, audit=self.audit, suites=self.suites))
         signer = read_stated(plain).issuer
         issuer = signer if state.is_same_source(signer, self.source) else self.source
         anchor = state.anchor_of_accepted(issuer, today=kept.receipt.day, audience=audience, grants=grants)

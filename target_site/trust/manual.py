@@ -140,6 +140,7 @@ _READERS = {
     revocations.PAYLOAD_TYPE: _learn_revocations,
     succession.PAYLOAD_TYPE: _learn_succession,
     succession.OLD_PAYLOAD_TYPE: _learn_succession,
+    succession.HYBRID_PAYLOAD_TYPE: _learn_succession,
 }
 
 

@@ -441,6 +441,8 @@ def _handed_lists(old: KnownSource, heir: KnownSource, last_list: int | None) ->
     if old.version > last_list:
         is_settled = last_list == 0 or heir.version > last_list
         old = old.without_list() if is_settled else old.goes_on_after(last_list)
+    if heir.version == 0 and last_list:
+        return old, heir.goes_on_after(last_list)  # not even an empty list of that number is the heir's
     return old, heir if heir.version > last_list else replace(heir, version=last_list)
 
 

@@ -54,6 +54,7 @@ def tiny_network() -> Iterator[None]:
 
 
 VECTORS = make.vectors()
+HYBRID_VECTORS = json.loads(make.HYBRID_FILE.read_text())
 ENVELOPE = VECTORS["bundles"]["mlp"]["envelope"].encode()
 PAYLOAD = VECTORS["bundles"]["mlp"]["manifest"].encode()
 ISSUER = signing.fingerprint_of(signing.raw_public_key(make.RELEASE))
@@ -63,13 +64,18 @@ def _statement(name: str) -> bytes:
     return base64.b64decode(VECTORS["statements"][name])
 
 
+def _hybrid(name: str) -> bytes:
+    """A statement of the suite hybrid-1."""
+    return base64.b64decode(HYBRID_VECTORS["statements"][name])
+
+
 def _payload_of(envelope: bytes) -> bytes:
     return signing.parse_envelope(envelope).payload
 
 
 def _frame(data: bytes) -> None:
     parts = frame.split(data)
-    assert frame.assemble(parts.envelope, bytes(parts.weights)) == data
+    assert frame.assemble(parts.envelope, bytes(parts.weights), parts.suite) == data
 
 
 def _envelope(data: bytes) -> None:
@@ -137,7 +143,7 @@ def _two_readers(data: bytes) -> None:
 
 def _opened_by_the_other(data: bytes, site: reader.Site) -> bytes | None:
     try:
-        return reader.open_envelope(data, site)
+        return reader.open_envelope(data, site.issuer, reader.MANIFEST_TYPE)
     except reader.BundleRefusedError:
         return None
 
@@ -219,6 +225,7 @@ def _succession(data: bytes) -> None:
     from protocol.statements import succession
 
     kind = succession.PAYLOAD_TYPE if b"last_list" in data else succession.OLD_PAYLOAD_TYPE
+    kind = succession.HYBRID_PAYLOAD_TYPE if b'"v":3' in data else kind
     succession.open_succession(signing.sign(kind, data, make.RELEASE), ISSUER)
 
 
@@ -306,7 +313,9 @@ def _message_seeds() -> list[bytes]:
 
 TARGETS = {
     "frame": Target(check=_frame, seeds=lambda: [frame.assemble(b"envelope", b"weights")]),
-    "envelope": Target(check=_envelope, seeds=lambda: [ENVELOPE]),
+    "envelope": Target(
+        check=_envelope, seeds=lambda: [ENVELOPE, HYBRID_VECTORS["bundles"]["mlp"]["envelope"].encode()]
+    ),
     "manifest": Target(check=_manifest, seeds=lambda: [PAYLOAD]),
     "weights_header": Target(check=_weights_header, seeds=lambda: _tiny_weights()[1:]),
     "weights_values": Target(check=_weights_values, seeds=lambda: _tiny_weights()[:1]),
@@ -321,7 +330,7 @@ TARGETS = {
     "checkpoint": Target(check=_checkpoint, seeds=lambda: [_payload_of(_statement("checkpoint"))]),
     "revocations": Target(check=_revocations, seeds=lambda: [_payload_of(_statement("revocations"))]),
     "succession": Target(
-        check=_succession, seeds=lambda: [_payload_of(_statement(name)) for name in ("succession", "succession-2")]
+        check=_succession, seeds=lambda: [*map(_payload_of, (*map(_statement, _SUCCESSIONS), _hybrid("succession-3")))]
     ),
     "officer": Target(check=_officer, seeds=lambda: [_payload_of(_statement("officer"))]),
     "override": Target(check=_override, seeds=lambda: [_payload_of(_statement("override"))]),

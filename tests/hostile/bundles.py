@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from protocol.bundle import frame as bundle
 from protocol.bundle import weights
@@ -21,6 +22,7 @@ from protocol.bundle.manifest import PAYLOAD_TYPE
 from protocol.bundle.sealing import HEAD, MAGIC, MAJOR, SUITE, seal
 from protocol.bundle.weights import Arrays
 from protocol.identity import signing
+from protocol.identity.hybrid import HybridKey
 from protocol.statements.request import grant_id, sign_request
 from tests.protocol import samples
 from tests.protocol.samples import FORM, RELEASE_KEY
@@ -97,6 +99,22 @@ def frame(
 
 def true_weights_len() -> int:
     return len(packed())
+
+
+@functools.cache
+def hybrid_key() -> HybridKey:
+    return HybridKey(mldsa=MLDSA65PrivateKey.from_seed_bytes(bytes(32)), ed25519=RELEASE_KEY)
+
+
+def two_algorithms_as_one() -> bytes:
+    """A bundle of two algorithms in the version of one."""
+    return bundle.assemble(signing.sign(PAYLOAD_TYPE, payload(), hybrid_key()), packed())
+
+
+def one_of_two_algorithms() -> bytes:
+    """A bundle of a pair that holds the trusted key: who trusts a half of it does not trust the pair."""
+    envelope = signing.sign(PAYLOAD_TYPE, payload(), hybrid_key())
+    return bundle.assemble(envelope, packed(), signing.HYBRID)
 
 
 # The envelope.

@@ -373,7 +373,7 @@ NOT_CANONICAL = {
     "G18y-an-offer-with-two-statements": ("Open", lambda offer: offer[: len(offer) - 98] + offer, "OFFER"),
     "G18z-a-list-with-an-unknown-field": ("Trust", lambda offer: b"\x12\x01x", "PROTOCOL"),
     "G18za-a-list-given-as-empty": ("Trust", lambda offer: b"\x0a\x00", "PROTOCOL"),
-    "G18zb-a-list-that-is-too-long": ("Trust", lambda offer: b"\x0a\xa0\x9c\x01" + bytes(20_000), "PROTOCOL"),
+    "G18zb-a-list-that-is-too-long": ("Trust", lambda offer: b"\x0a\xb0\xea\x01" + bytes(30_000), "PROTOCOL"),
     "G18zc-a-list-of-200-kib": ("Trust", lambda offer: bytes(200 * 1024), "PROTOCOL"),
     "G18zd-noise": ("Open", lambda offer: b"\xff" * 100, "OFFER"),
 }

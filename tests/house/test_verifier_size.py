@@ -18,6 +18,7 @@ TRUSTED = (
     ),
     *(
         "protocol/identity/signing",
+        "protocol/identity/hybrid",
         "protocol/bundle/trust",
         "protocol/bundle/weights",
         "protocol/bundle/sealing",

@@ -1,39 +1,44 @@
-"""Make the golden vectors (v2-whisper.json): run once, committed, and verified for ever.
+"""Make the golden vectors (v3.json): run once, committed, and verified for ever.
 
 v1.json, v2.json and v2-statements.json were made by the same file in its time. The bundles of v1.json are refused by
-now, its other files hold, though a succession of its version is not written any more.
+now, its other files hold, though a succession of its version is not written any more. What v3.json holds is signed in
+the suite hybrid-1, whose signatures are new every time: they are verified, and not made again.
 
 Keys are fixed and known to everybody, models are grown from a hash: nothing here was ever trained or secret. The
 weights of a bundle are not kept but grown again; their SHA-256 is. A vector that was published is never changed, so
 this refuses to overwrite the file.
 """
 
-import functools
+import base64
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from protocol.bundle import frame
-from protocol.bundle.architecture import layers, tensor_specs
 from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, label_mask
 from protocol.bundle.override import Override, sign_officer, sign_override
 from protocol.bundle.stated_audit import PASSED, AuditFields
-from protocol.bundle.weights import header
+from protocol.conformance import grown
 from protocol.identity import signing
+from protocol.identity.hybrid import HybridKey
 from protocol.identity.identities import endorse_online
+from protocol.identity.signing import SigningKey
 from protocol.statements.offers import CheckpointFields, OfferFields, sign_checkpoint, sign_offer
 from protocol.statements.receipts import Receipt, Verdict, sign_receipt
 from protocol.statements.revocations import Revocations, sign_revocations
 from protocol.statements.succession import sign_succession
 
-FILE = Path(__file__).parent / "v2.json"
-OLD_FILE = Path(__file__).parent / "v1.json"
-STATEMENTS_FILE = Path(__file__).parent / "v2-statements.json"
-WHISPER_FILE = Path(__file__).parent / "v2-whisper.json"
+FOLDER = Path(grown.__file__).parent / "vectors"
+FILE = FOLDER / "v2.json"
+OLD_FILE = FOLDER / "v1.json"
+STATEMENTS_FILE = FOLDER / "v2-statements.json"
+WHISPER_FILE = FOLDER / "v2-whisper.json"
+HYBRID_FILE = FOLDER / "v3.json"
 TODAY = 20_500
 GRANT = bytes(range(16))
 MODELS = {
@@ -64,40 +69,22 @@ def key(name: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"ecan test key {name}".encode()).digest())
 
 
+HYBRID = HybridKey(
+    mldsa=MLDSA65PrivateKey.from_seed_bytes(hashlib.sha256(b"ecan test key hybrid").digest()), ed25519=key("hybrid")
+)
 RELEASE, ONLINE, NEXT, RECEIPT = key("release"), key("online"), key("next release"), key("receipt")
 OFFICER = key("officer")
 AUDIENCE = signing.fingerprint_of(signing.raw_public_key(RECEIPT))
 
 
-@functools.cache
 def grow_weights(name: str) -> bytes:
     """The weights of a model: bytes of SHAKE-256, bent to the rules."""
     arch, classes, norm = MODELS[name]
-    ordered = {layer.name: layer.ordered for layer in layers(arch, len(classes))}
-    data = [header(tensor_specs(ModelForm(arch, len(classes), norm)))]
-    for spec in tensor_specs(ModelForm(arch, len(classes), norm)):
-        grown = hashlib.shake_256(f"{name} {spec.name}".encode()).digest(spec.num_bytes)
-        layer, _, part = spec.name.rpartition(".")
-        if part == "exponent" and layer.startswith("input"):
-            grown = b"\xec" * len(grown)  # -20, at which every value may stand
-        elif part == "exponent":
-            grown = bytes(0xF4 + byte % 8 for byte in grown)  # -12 to -5
-        elif part == "bias":
-            step = 131 if ordered[layer] else 0  # in ascending order, or all zero
-            grown = b"".join((step * (unit - 100)).to_bytes(2, "little", signed=True) for unit in range(spec.shape[0]))
-        elif spec.name == "input.scale":
-            grown = bytes(1 + byte % 127 for byte in grown)
-        else:
-            grown = grown.replace(b"\x80", b"\x7f")
-            width = spec.num_bytes // spec.shape[0]
-            if part == "weight":  # a large value per row, so that no exponent could be smaller
-                grown = b"".join(b"\x7f" + grown[start + 1 : start + width] for start in range(0, len(grown), width))
-        data.append(grown)
-    return b"".join(data)
+    return grown.grow_weights(name, ModelForm(arch, len(classes), norm))
 
 
-def make_bundle(name: str) -> bytes:
-    """A bundle whose bytes all follow from this file."""
+def make_bundle(name: str, release_key: SigningKey = RELEASE) -> bytes:
+    """A bundle whose bytes all follow from this file, if its key is of Ed25519 alone."""
     arch, classes, norm = MODELS[name]
     packed = grow_weights(name)
     stated = Manifest(
@@ -115,11 +102,12 @@ def make_bundle(name: str) -> bytes:
         uar_src=150,
         uar_q_loss=1,
         **vars(AUDITS[name]),
-        issuer=signing.fingerprint_of(signing.raw_public_key(RELEASE)),
+        issuer=signing.fingerprint_of(signing.raw_public_key(release_key)),
         weights_sha256=hashlib.sha256(packed).digest(),
         weights_len=len(packed),
     )
-    return frame.assemble(signing.sign(PAYLOAD_TYPE, stated.to_bytes(), RELEASE), packed)
+    suite = signing.suite_of(signing.raw_public_key(release_key))
+    return frame.assemble(signing.sign(PAYLOAD_TYPE, stated.to_bytes(), release_key), packed, suite)
 
 
 RECEIPT_FIELDS = Receipt(
@@ -177,26 +165,38 @@ def vectors() -> dict[str, Any]:
     return {**old, **new, "bundles": bundles, "statements": statements}
 
 
-def keep_bundle(name: str) -> dict[str, str]:
-    """A bundle without its weights, which are grown again, and what it says."""
-    data = make_bundle(name)
-    parts = frame.split(data)
-    envelope = bytes(parts.envelope)
+def make_hybrid() -> dict[str, Any]:
+    """What v3.json holds."""
+    statements = {
+        "revocations": sign_revocations(REVOCATIONS, HYBRID),
+        "succession-3": sign_succession(RELEASE, HYBRID, 1, last_list=2, last_release=7),
+        "endorsement": endorse_online(ONLINE, HYBRID),
+    }
     return {
-        "head": data[: data.index(envelope)].hex(),
-        "envelope": envelope.decode(),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "weights_sha256": hashlib.sha256(grow_weights(name)).hexdigest(),
-        "manifest": signing.parse_envelope(envelope).payload.decode(),
+        "bundles": {name: _kept(make_bundle(name, HYBRID)) for name in MODELS},
+        "statements": {name: _text(data) for name, data in statements.items()},
     }
 
 
+def _kept(bundle: bytes) -> dict[str, str]:
+    """What is kept of a bundle: all but its weights, and the digest of all."""
+    taken = frame.split(bundle)
+    return {
+        "head": bundle[: frame.HEAD.size].hex(),
+        "envelope": taken.envelope.decode(),
+        "sha256": hashlib.sha256(bundle).hexdigest(),
+    }
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
 def main() -> None:
-    vectors = {"bundles": {"whisper": keep_bundle("whisper")}}
-    with WHISPER_FILE.open("x") as file:
-        json.dump(vectors, file, indent=1)
+    with HYBRID_FILE.open("x") as file:
+        json.dump(make_hybrid(), file, indent=1)
         file.write("\n")
-    print(WHISPER_FILE, WHISPER_FILE.stat().st_size, "bytes")
+    print(HYBRID_FILE, HYBRID_FILE.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":

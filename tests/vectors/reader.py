@@ -1,7 +1,8 @@
 """A second reader of bundles, from one page: docs/bundle-format.md, and nothing of our code.
 
-Needs the standard library and an Ed25519. It is slow and plain on purpose; `tests/vectors/test_reader.py` holds it
-against `protocol.bundle.trust.verify`: what one accepts or refuses, the other must too, and for the same reason.
+Needs the standard library, an Ed25519 and an ML-DSA-65. It is slow and plain on purpose;
+`tests/vectors/test_reader.py` holds it against `protocol.bundle.trust.verify`: what one accepts or refuses, the other
+must too, and for the same reason.
 """
 
 import base64
@@ -13,6 +14,7 @@ from itertools import pairwise
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
 WIDTHS = {"stats-v1": 423, "frames-v1": 68, "stats-whisper-v1": 1191}
 FRONT_ENDS = {
@@ -23,6 +25,9 @@ FRONT_ENDS = {
 UNITS = {"mlp-stats-v1": 256, "mlp-stats-whisper-v1": 96}
 NORMS = ("none", "corpus", "speaker")
 MANIFEST_TYPE = "application/vnd.ecan.manifest.v2+json"
+
+SUITES = {2: "classic-1", 3: "hybrid-1"}
+KEYS, SIGNATURES = {"classic-1": 32, "hybrid-1": 1984}, {"classic-1": 64, "hybrid-1": 3373}
 
 HEX = {"issuer": 64, "audience": 64, "grant": 32, "weights_sha256": 64}
 RANGES = {
@@ -67,8 +72,21 @@ for code in (8, 9, 10, 12, 13):
 FIELDS = {*HEX, *RANGES, *WORDS, *CHOICES}
 
 
+EXITS = {
+    10: ("SIG_MISSING", "SIG_INVALID", "KEY_UNKNOWN", "PAYLOAD_TYPE", "DIGEST", "RECIPIENT", "DECRYPT", "IDENTITY"),
+    11: ("AUDIENCE", "GRANT", "ROLLBACK", "FAST_FORWARD", "NOT_YET", "EXPIRED", "REVOKED", "POLICY"),
+    4: ("LEDGER", "OFFER"),
+}
+"""The page's exit classes; every other code is of class 12."""
+
+
 class BundleRefusedError(Exception):
     """The reader does not accept it; the argument is the code."""
+
+    def __init__(self, code: str, exit_class: int | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.exit_class = exit_class or next((ended for ended, codes in EXITS.items() if code in codes), 12)
 
 
 @dataclass(frozen=True)
@@ -84,23 +102,31 @@ class Site:
     revoked: frozenset[bytes] = frozenset()
     least_tier: int = 0
     accept_overridden: bool = False
+    suites: tuple[str, ...] = tuple(SUITES.values())
 
 
-def refuse_unless(holds: bool, code: str) -> None:
+def refuse_unless(holds: bool, code: str, exit_class: int | None = None) -> None:
     if not holds:
-        raise BundleRefusedError(code)
+        raise BundleRefusedError(code, exit_class)
 
 
 def read(data: bytes, site: Site) -> dict[str, int | str]:
     """The manifest of a bundle that passes every rule of the page."""
     envelope, weights = cut(data)
-    payload = open_envelope(envelope, site)
+    suite = parse_envelope(envelope).suite
+    refuse_unless(SUITES[data[8]] == suite, "VERSION")
+    payload = open_envelope(envelope, site.issuer, MANIFEST_TYPE)
     manifest = read_manifest(payload)
+    check_suite(suite, site)
     check_policy(manifest, site)
     digest = hashlib.sha256(weights).hexdigest()
     refuse_unless(len(weights) == manifest["weights_len"] and digest == manifest["weights_sha256"], "DIGEST")
     check_weights(weights, manifest)
     return manifest
+
+
+def check_suite(suite: str, site: Site) -> None:
+    refuse_unless(suite in site.suites, "POLICY")
 
 
 # Frame
@@ -112,7 +138,7 @@ def cut(data: bytes) -> tuple[bytes, bytes]:
     refuse_unless(data[:8] == magic, "MAGIC")
     refuse_unless(len(data) >= 24, "TRUNCATED")
     major, flags, envelope_len, weights_len = struct.unpack("<HHIQ", data[8:24])
-    refuse_unless(major == 2, "VERSION")
+    refuse_unless(major in SUITES, "VERSION")
     refuse_unless(flags == 0, "FLAGS")
     largest = max(sum(lengths(arch, 12, "none")) for arch in FRONT_ENDS)
     refuse_unless(1 <= envelope_len <= 16384 and 1 <= weights_len <= largest, "LENGTH")
@@ -249,26 +275,74 @@ def decode64(string: str) -> bytes:
     return data
 
 
-def open_envelope(data: bytes, site: Site) -> bytes:
-    envelope = read_object(data, 16384)
+@dataclass(frozen=True)
+class Envelope:
+    """What an envelope says; nothing of it is verified."""
+
+    kind: str
+    payload: bytes
+    public_key: bytes
+    signature: bytes
+
+    @property
+    def suite(self) -> str:
+        return "hybrid-1" if len(self.public_key) == 1984 else "classic-1"
+
+    @property
+    def signer(self) -> bytes:
+        return hashlib.sha256(self.public_key).digest()
+
+
+def parse_envelope(data: bytes) -> Envelope:
+    envelope = read_object(data, 24576)
     signatures = envelope.pop("signatures", None)
     exact_fields(envelope, {"payload", "payloadType"})
     payload64, kind = text(envelope["payload"]), text(envelope["payloadType"])
     refuse_unless(len(kind) <= 100, "RANGE")
     refuse_unless(isinstance(signatures, list) and len(signatures) == 1, "SIG_MISSING")
     signature = exact_fields(signatures[0], {"keyid", "sig"})  # type: ignore[index]
-    public_key = bytes.fromhex(hexadecimal(signature["keyid"], 64))
-    refuse_unless(len(text(signature["sig"])) <= 88, "RANGE")
-    payload, sig = decode64(payload64), decode64(text(signature["sig"]))
+    suite = "hybrid-1" if len(text(signature["keyid"])) == 3968 else "classic-1"
+    public_key = bytes.fromhex(hexadecimal(signature["keyid"], 2 * KEYS[suite]))
+    refuse_unless(len(text(signature["sig"])) <= -(-SIGNATURES[suite] // 3) * 4, "RANGE")
+    return Envelope(kind, decode64(payload64), public_key, decode64(text(signature["sig"])))
 
-    refuse_unless(hashlib.sha256(public_key).digest() == site.issuer, "KEY_UNKNOWN")
-    refuse_unless(kind == MANIFEST_TYPE, "PAYLOAD_TYPE")
-    signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+
+def open_envelope(data: bytes, signer: bytes, kind: str) -> bytes:
+    envelope = parse_envelope(data)
+    refuse_unless(envelope.signer == signer, "KEY_UNKNOWN")
+    refuse_unless(envelope.kind == kind, "PAYLOAD_TYPE")
+    check_signature(envelope.public_key, envelope.signature, kind, envelope.payload)
+    return envelope.payload
+
+
+def check_signature(public_key: bytes, signature: bytes, kind: str, content: bytes) -> None:
+    refuse_unless(not is_of_small_order(public_key[-32:]), "SIG_INVALID")
+    signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(content), content)
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(sig, signed)
+        if len(public_key) == 1984:
+            label = b"COMPSIG-MLDSA65-Ed25519-SHA512"
+            signed = b"CompositeAlgorithmSignatures2025" + label + b"\0" + hashlib.sha512(signed).digest()
+            check_first_half(public_key[:1952], signature[:3309], signed, label)
+            public_key, signature = public_key[1952:], signature[3309:]
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, signed)
     except (InvalidSignature, ValueError):
         raise BundleRefusedError("SIG_INVALID") from None
-    return payload
+
+
+def check_first_half(public_key: bytes, signature: bytes, signed: bytes, label: bytes) -> None:
+    MLDSA65PublicKey.from_public_bytes(public_key).verify(signature, signed, label)
+
+
+def is_of_small_order(public_key: bytes) -> bool:
+    """Whether eight times the point is neutral: its y after three doublings is 1."""
+    prime = 2**255 - 19
+    y = int.from_bytes(public_key, "little") % 2**255 % prime
+    d = -121665 * pow(121666, -1, prime) % prime
+    for _ in range(3):  # y of 2P = (y^2 + x^2) / (2 - y^2 + x^2), where x^2 = (y^2 - 1) / (d y^2 + 1)
+        x2 = (y * y - 1) * pow(d * y * y + 1, -1, prime) % prime
+        below = (2 - y * y + x2) % prime
+        y = (y * y + x2) * pow(below, -1, prime) % prime
+    return y == 1
 
 
 # Manifest
@@ -331,7 +405,7 @@ def clears(manifest: dict[str, int | str]) -> bool:
 
 def check_policy(manifest: dict[str, int | str], site: Site) -> None:
     release, day, valid_days = (int(manifest[name]) for name in ("release", "day", "valid_days"))
-    refuse_unless(manifest["issuer"] == site.issuer.hex(), "KEY_UNKNOWN")
+    refuse_unless(manifest["issuer"] == site.issuer.hex(), "KEY_UNKNOWN", 11)
     refuse_unless(site.audience is None or manifest["audience"] == site.audience.hex(), "AUDIENCE")
     refuse_unless(site.grants is None or bytes.fromhex(str(manifest["grant"])) in site.grants, "GRANT")
     if site.last_release > 0:
@@ -343,9 +417,9 @@ def check_policy(manifest: dict[str, int | str], site: Site) -> None:
     refuse_unless(site.today <= day + valid_days, "EXPIRED")
     revoked = {entry.hex() for entry in site.revoked}
     refuse_unless(not revoked & {manifest["issuer"], manifest["weights_sha256"]}, "REVOKED")
-    refuse_unless(manifest["audit"] != "passed" or clears(manifest), "AUDIT")
-    refuse_unless(manifest["audit"] != "overridden" or site.accept_overridden, "AUDIT")
-    refuse_unless(int(manifest["tier"]) >= site.least_tier, "AUDIT")
+    refuse_unless(manifest["audit"] != "passed" or clears(manifest), "AUDIT", 11)
+    refuse_unless(manifest["audit"] != "overridden" or site.accept_overridden, "AUDIT", 11)
+    refuse_unless(int(manifest["tier"]) >= site.least_tier, "AUDIT", 11)
 
 
 # Weights
@@ -410,7 +484,12 @@ def lengths(arch: str, classes: int, norm: str) -> list[int]:
 
 
 def check_weights(data: bytes, manifest: dict[str, int | str]) -> None:
-    arch, norm, classes = str(manifest["arch"]), str(manifest["norm"]), int(manifest["labels"]).bit_count()
+    check_form(bytes(data), str(manifest["arch"]), str(manifest["norm"]), int(manifest["labels"]).bit_count())
+
+
+@functools.lru_cache(maxsize=16)
+def check_form(data: bytes, arch: str, norm: str, classes: int) -> None:
+    """Remembered, because the cases of a suite bring the same weights again and again."""
     expected = header(arch, classes, norm)
     refuse_unless(data.startswith(expected), "HEADER_MISMATCH")
     refuse_unless(len(data) == sum(lengths(arch, classes, norm)), "HEADER_MISMATCH")

@@ -4,6 +4,8 @@ import base64
 import functools
 import hashlib
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from protocol.bundle.manifest import PAYLOAD_TYPE, Manifest, ManifestFields
 from protocol.bundle.override import open_officer, open_override
 from protocol.bundle.sealing import SealingKey
 from protocol.bundle.trust import Anchor
-from protocol.errors import Code, MalformedError
+from protocol.errors import Code, MalformedError, UnauthenticError
 from protocol.identity import signing
 from protocol.identity.identities import check_online
 from protocol.statements import request
@@ -28,6 +30,8 @@ ISSUER = signing.fingerprint_of(signing.raw_public_key(make.RELEASE))
 ANCHOR = Anchor(issuer=ISSUER, audience=make.AUDIENCE, grants=frozenset({make.GRANT}), today=make.TODAY)
 SITE = reader.Site(issuer=ISSUER, audience=make.AUDIENCE, grants=frozenset({make.GRANT}), today=make.TODAY)
 NAMES = sorted(make.MODELS)
+HYBRID_VECTORS = json.loads(make.HYBRID_FILE.read_text())
+HYBRID_ISSUER = signing.fingerprint_of(signing.raw_public_key(make.HYBRID))
 
 
 @functools.cache
@@ -102,6 +106,29 @@ def test_a_statement_has_the_bytes_that_it_had(name: str) -> None:
     assert make.make_repeatable()[name] == statement(name)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_bundle_of_two_algorithms_is_verified(name: str) -> None:
+    kept = HYBRID_VECTORS["bundles"][name]
+    data = bytes.fromhex(kept["head"]) + kept["envelope"].encode() + make.grow_weights(name)
+    assert hashlib.sha256(data).hexdigest() == kept["sha256"]
+    verified = trust.verify(data, replace(ANCHOR, issuer=HYBRID_ISSUER, suites=("hybrid-1",)))
+    assert verified.manifest == replace(trust.verify(golden(name), ANCHOR).manifest, issuer=HYBRID_ISSUER)
+    assert reader.read(data, replace(SITE, issuer=HYBRID_ISSUER))["issuer"] == HYBRID_ISSUER.hex()
+    for site in (ANCHOR, SITE):
+        judge = trust.verify if site is ANCHOR else reader.read
+        with pytest.raises((UnauthenticError, reader.BundleRefusedError)):
+            judge(data, site)  # type: ignore[operator]
+
+
+def test_the_golden_statements_of_two_algorithms_are_verified() -> None:
+    told = {name: base64.b64decode(text) for name, text in HYBRID_VECTORS["statements"].items()}
+    assert open_revocations(told["revocations"], HYBRID_ISSUER) == make.REVOCATIONS
+    assert open_succession(told["succession-3"], ISSUER) == Succession(
+        old=ISSUER, new=HYBRID_ISSUER, number=1, last_list=2, last_release=7
+    )
+    check_online(told["endorsement"], signing.raw_public_key(make.ONLINE), HYBRID_ISSUER)
+
+
 def test_the_golden_request_is_verified() -> None:
     asked = base64.b64decode(VECTORS["request"]["bytes"])
     site = request.open_request(asked)
@@ -127,3 +154,11 @@ def test_a_published_vector_cannot_be_overwritten() -> None:
 def test_the_vectors_are_small_and_hold_no_real_weights() -> None:
     assert make.FILE.stat().st_size < 24_000
     assert frame.MAGIC.hex() in VECTORS["bundles"]["mlp"]["head"]
+
+
+def test_the_decision_on_two_algorithms_states_the_true_sizes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "decisions" / "0016-two-algorithms.md").read_text()
+    bundles = golden("mlp"), make.make_bundle("mlp", make.HYBRID)
+    envelopes = [len(frame.split(data).envelope) for data in bundles]
+    assert f"| envelope of a bundle, bytes | {envelopes[0]:,} | {envelopes[1]:,} |" in page
+    assert f"| bundle of `mlp-stats-v1`, bytes | {len(bundles[0]):,} | {len(bundles[1]):,} |" in page

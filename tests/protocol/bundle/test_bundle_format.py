@@ -59,6 +59,7 @@ def test_the_heads_of_both_files_are_those_of_the_code() -> None:
         (offers.CHECKPOINT_TYPE, offers._CHECKPOINT),
         (revocations.PAYLOAD_TYPE, revocations._SCHEMA),
         (succession.PAYLOAD_TYPE, succession._SCHEMA),
+        (succession.HYBRID_PAYLOAD_TYPE, succession._HYBRID_SCHEMA),
         (override.OFFICER_TYPE, override._OFFICER),
         (override.OVERRIDE_TYPE, override._OVERRIDE),
     ],

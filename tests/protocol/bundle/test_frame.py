@@ -62,7 +62,7 @@ def test_no_bundle_is_longer_than_is_said() -> None:
         pytest.param(FRAME + FRAME, "TRAILING", id="two-bundles"),
         pytest.param(head(major=0), "VERSION", id="version-0"),
         pytest.param(head(major=1), "VERSION", id="version-1"),
-        pytest.param(head(major=3), "VERSION", id="version-3"),
+        pytest.param(head(major=4), "VERSION", id="version-4"),
         pytest.param(head(major=65535), "VERSION", id="version-65535"),
         pytest.param(head(flags=1), "FLAGS", id="a-flag"),
         pytest.param(head(flags=0x8000), "FLAGS", id="the-last-flag"),
@@ -82,7 +82,7 @@ def test_a_frame_that_does_not_add_up_is_refused(data: bytes, code: str) -> None
     assert says_what_to_do(caught)
 
 
-@pytest.mark.parametrize(("major", "remedy"), [(1, "ask for a new bundle"), (3, "update ecan-ser")])
+@pytest.mark.parametrize(("major", "remedy"), [(1, "ask for a new bundle"), (4, "update ecan-ser")])
 def test_who_has_the_older_format_is_told_to_get_a_newer_one(major: int, remedy: str) -> None:
     with pytest.raises(MalformedError, match=remedy):
         frame.split(head(major=major))

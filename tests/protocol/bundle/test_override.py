@@ -5,6 +5,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import canonical
 from protocol.bundle.override import (
+    MAX_STATEMENT_BYTES,
     OFFICER_TYPE,
     OVERRIDE_TYPE,
     Override,
@@ -15,6 +16,7 @@ from protocol.bundle.override import (
 )
 from protocol.errors import MalformedError, RefusedError, UnauthenticError
 from protocol.identity import signing
+from protocol.identity.hybrid import HybridKey
 from tests.protocol.samples import ISSUER, OTHER_KEY, RELEASE_KEY, TODAY, flipped, says_what_to_do
 
 OFFICER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(2, 34)))
@@ -82,3 +84,12 @@ def test_what_could_not_be_read_is_not_signed() -> None:
     for change in ({"tier": 0}, {"weights_sha256": b""}):
         with pytest.raises(MalformedError):
             sign_override(dataclasses.replace(WORD, **change), OFFICER_KEY)
+
+
+def test_a_release_key_of_two_algorithms_names_an_officer_too() -> None:
+    key = HybridKey.generate()
+    named = sign_officer(OFFICER, key)
+    assert len(named) <= MAX_STATEMENT_BYTES
+    issuer = signing.fingerprint_of(signing.raw_public_key(key))
+    assert open_officer(named, issuer) == OFFICER
+    assert open_override(SIGNED, named, issuer) == WORD

@@ -100,7 +100,7 @@ ENDORSEMENT = signing.raw_public_key(IDENTITY.signing_key) + bytes(64)
         pytest.param(b"", id="empty"),
         pytest.param(b"not a certificate", id="not-a-certificate"),
         pytest.param(b"-----BEGIN CERTIFICATE-----\n", id="cut-pem"),
-        pytest.param(IDENTITY.certificate_pem * 10, id="too-long"),
+        pytest.param(IDENTITY.certificate_pem * 20, id="too-long"),
         pytest.param(forged()[:-1], id="cut-der"),
         pytest.param(forged(tls_key=OTHER.tls_key, endorsement=ENDORSEMENT), id="no-signature"),
         pytest.param(forged(endorsement=ENDORSEMENT + b"\0"), id="long-endorsement"),

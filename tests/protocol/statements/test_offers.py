@@ -5,7 +5,7 @@ import pytest
 from protocol import canonical
 from protocol.errors import Code, MalformedError, ProtocolError, UnauthenticError
 from protocol.identity import signing
-from protocol.identity.identities import ONLINE_ENDORSEMENT_BYTES, Role
+from protocol.identity.identities import Role, is_endorsement
 from protocol.statements.offers import (
     _CHECKPOINT,
     CHECKPOINT_TYPE,
@@ -35,7 +35,7 @@ def test_an_offer_comes_back_as_it_was_signed(offer):
     signed = sign_offer(offer, SOURCE.online_key)
     assert open_offer(signed, ENDORSEMENT, ISSUER) == offer
     assert len(signed) <= MAX_STATEMENT_BYTES
-    assert len(ENDORSEMENT) == ONLINE_ENDORSEMENT_BYTES
+    assert is_endorsement(ENDORSEMENT)
 
 
 @pytest.mark.parametrize(

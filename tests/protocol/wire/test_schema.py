@@ -73,7 +73,7 @@ def test_the_only_field_to_the_target_of_more_than_some_kilobytes_is_the_data():
     large = {
         name
         for name, limit in FIELD_LIMITS.items()
-        if name.split(".")[0] in replies and limit > 4096 and not name.endswith("offset")
+        if name.split(".")[0] in replies and limit > 8192 and not name.endswith("offset")
     }
     assert large == {"Chunk.data", "TrustReply.revocations"}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.bundle.override import open_officer
 from protocol.errors import Code, FileError, KeyFileError
 from protocol.identity import signing
 from protocol.identity.identities import Role, endorsed_fingerprint
@@ -22,6 +23,7 @@ from source_site.keys.folder import (
     revocations_file,
     succession_file,
 )
+from source_site.keys.officer import officer_statement, register_officer
 from source_site.release.rotation import rotate_keys
 from tests.support import cli
 from tests.support.sites import new_identity
@@ -149,3 +151,11 @@ def test_a_backup_of_the_keys_is_as_good_as_the_keys(tmp_path):
     fingerprint = init_keys(tmp_path / "keys")
     shutil.copytree(tmp_path / "keys", tmp_path / "restored")
     assert load_keys(tmp_path / "restored").fingerprint.hex() == fingerprint
+
+
+@pytest.mark.parametrize("suite", signing.SUITES)
+def test_a_source_of_either_suite_names_an_officer(tmp_path, suite):
+    issuer = bytes.fromhex(init_keys(tmp_path / "keys", suite=suite))
+    assert signing.suite_of(signing.raw_public_key(load_keys(tmp_path / "keys").signing_key)) == suite
+    register_officer(tmp_path / "keys", bytes(range(32)))
+    assert open_officer(officer_statement(tmp_path / "keys"), issuer) == bytes(range(32))

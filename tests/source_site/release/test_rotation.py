@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import Code, FileError, KeyFileError
+from protocol.errors import Code, FileError, KeyFileError, RefusedError
+from protocol.identity import signing
 from protocol.identity.identities import Role
 from protocol.identity.key_files import is_locked, load_server_identity, write_identity
 from protocol.ledger.grants import GrantState, SealedFacts
@@ -44,6 +45,29 @@ def issue(keys: Path) -> None:
 
 def modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("passphrase", [None, WORDS])
+def test_a_source_goes_over_to_two_algorithms_and_stays_with_them(tmp_path, passphrase):
+    keys = tmp_path / "keys"
+    first = bytes.fromhex(init_keys(keys, passphrase=passphrase))
+    second = rotate_keys(keys, now=NOW, suite="hybrid-1", passphrase=passphrase).fingerprint
+    assert open_succession(succession_file(keys).read_bytes(), first).new == second
+    third = rotate_keys(keys, now=NOW, passphrase=passphrase).fingerprint
+    assert open_succession(succession_file(keys).read_bytes(), second).new == third
+    assert signing.suite_of(signing.raw_public_key(load_keys(keys, passphrase).signing_key)) == "hybrid-1"
+    assert load_server_identity(keys, passphrase).fingerprint == third
+    assert is_locked(keys) == (passphrase is not None)
+
+
+def test_a_source_does_not_go_back_to_one_algorithm(tmp_path):
+    keys = tmp_path / "keys"
+    first = init_keys(keys, suite="hybrid-1")
+    with pytest.raises(RefusedError, match="name a new key of hybrid-1") as refusal:
+        rotate_keys(keys, now=NOW, suite="classic-1")
+    assert refusal.value.code is Code.POLICY
+    assert load_keys(keys).fingerprint.hex() == first
+    assert not (keys / ".next").exists()
 
 
 @pytest.mark.parametrize("passphrase", [None, WORDS])

@@ -400,7 +400,7 @@ def test_a_fault_with_metadata_is_refused_as_well():
         server.stop(0).wait()
 
 
-@pytest.mark.parametrize("reply", [TrustReply(revocations=bytes(20_000)).SerializeToString(), b"noise"])
+@pytest.mark.parametrize("reply", [TrustReply(revocations=bytes(30_000)).SerializeToString(), b"noise"])
 def test_a_list_that_is_too_long_or_none_at_all_is_refused(reply):
     server, address = raw_server(lambda data, context: reply)
     try:

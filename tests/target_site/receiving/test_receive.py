@@ -1,6 +1,7 @@
 import contextlib
 import hashlib
 import os
+from datetime import UTC, datetime
 
 import pytest
 
@@ -9,7 +10,7 @@ from protocol.bundle.frame import split
 from protocol.bundle.trust import VerifiedBundle
 from protocol.errors import Code, FileError, KeyFileError, MalformedError, PeerError, RefusedError, UnauthenticError
 from protocol.identity import signing
-from protocol.identity.identities import Role
+from protocol.identity.identities import Role, create_identity
 from protocol.identity.key_files import write_identity
 from protocol.statements.offers import NO_HEAD, CheckpointFields, open_checkpoint, sign_checkpoint
 from protocol.statements.receipts import Verdict, open_receipt
@@ -63,6 +64,25 @@ def source():
 
 
 RECEIVED = ["model.ecan", "model.ecan.receipt"]
+
+
+def test_a_source_of_two_algorithms_is_believed_on_the_wire(desk):
+    hybrid = create_identity(Role.SOURCE, datetime.now(UTC), signing_key=signing.generate_key("hybrid-1"))
+    data = delivered_for(SITE, hybrid, plain=sealed_for(SITE, hybrid))
+    with SimulatedSource(hybrid, SITE.request, data).listening() as address:
+        with pytest.raises(RefusedError, match="signed in the suite hybrid-1 and this site accepts classic-1") as no:
+            desk.receive(address, hybrid.fingerprint.hex(), suites=("classic-1",))
+        verified = desk.receive(address, hybrid.fingerprint.hex(), suites=("hybrid-1",))
+    assert no.value.code is Code.POLICY
+    assert verified.manifest.issuer == hybrid.fingerprint
+    assert verified.data[8] == 3
+
+
+def test_a_site_that_asks_for_two_algorithms_does_not_take_one(desk, source):
+    with source.listening() as address, pytest.raises(RefusedError, match="rotate its keys") as refusal:
+        desk.receive(address, suites=("hybrid-1",))
+    assert refusal.value.code is Code.POLICY
+    assert not desk.out.exists()
 
 
 def test_a_bundle_is_received_verified_and_receipted(desk, source):
