@@ -25,6 +25,7 @@ PADDING_S = 0.1  # kept before and after
 PAUSE_S = 0.5  # longer pauses end an utterance
 MIN_UTTERANCE_S, MAX_UTTERANCE_S = 0.8, 15.0
 SAME_VOICE = 0.8  # correlation of the amplitudes of two channels from which they carry the same voice
+ECHO_S = 0.5  # an echo comes within so much time
 BLEED_DB = 6.0  # so much louder on another channel: the voice is another person's; with less, nobody can tell whose
 _FLOOR_DB = -120.0
 
@@ -73,11 +74,24 @@ def _levels(recording: Recording, frame: int, start: int, end: int) -> Iterator[
         yield (10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))).astype(np.float32)
 
 
-def utterances_in(levels: Levels) -> list[Stretch]:
+class Heard(NamedTuple):
+    """Describe how a voice is heard on another channel.
+
+    Attributes:
+        louder_db: How much louder than on its own, in dB.
+        late_s: How much later, in seconds; below zero it comes earlier there.
+    """
+
+    louder_db: float
+    late_s: float
+
+
+def utterances_in(levels: Levels, without: Sequence[Stretch] = ()) -> list[Stretch]:
     """Find the utterances of one channel.
 
     Args:
         levels: Its level in frames of 10 ms, in dB of full scale, [F].
+        without: Where what is heard is not this channel's own voice.
 
     Returns:
         Stretches of `MIN_UTTERANCE_S` to `MAX_UTTERANCE_S`, in order; none where there is only noise.
@@ -85,7 +99,10 @@ def utterances_in(levels: Levels) -> list[Stretch]:
     if not len(levels):
         return []
     smooth = np.convolve(levels, np.ones(5) / 5, mode="same")
-    stretches = _spoken(smooth >= _threshold(levels))
+    is_speech = smooth >= _threshold(levels)
+    for stretch in without:
+        is_speech[_frames(stretch.start_s) : _frames(stretch.end_s)] = False
+    stretches = _spoken(is_speech)
     return [
         Stretch(start * FRAME_S, end * FRAME_S)
         for first, last in _joined(stretches, _frames(PAUSE_S))
@@ -94,11 +111,11 @@ def utterances_in(levels: Levels) -> list[Stretch]:
     ]
 
 
-def heard_elsewhere(stretch: Stretch, channel: int, levels: Levels) -> dict[int, float]:
+def heard_elsewhere(stretch: Stretch, channel: int, levels: Levels) -> dict[int, Heard]:
     """Find the other channels on which the voice of a stretch is heard.
 
-    It is heard there if both channels grow louder and softer together. Loudness alone is not enough: that may be a
-    noisy line.
+    It is heard there if both channels grow louder and softer together, at once or one of them up to `ECHO_S` later: the
+    echo of a line or of a loudspeaker takes its time. Loudness alone is not enough: that may be a noisy line.
 
     Args:
         stretch: A stretch of speech on that channel.
@@ -106,17 +123,58 @@ def heard_elsewhere(stretch: Stretch, channel: int, levels: Levels) -> dict[int,
         levels: Of all channels, [F, channels].
 
     Returns:
-        How many dB louder it is there than here, by channel.
+        How it is heard there, by channel.
     """
-    power = 10 ** (levels[_frames(stretch.start_s) : _frames(stretch.end_s)].astype(np.float64) / 10)
-    if len(power) < 2:
+    start, end = _frames(stretch.start_s), min(_frames(stretch.end_s), len(levels))
+    if end - start < 2:
         return {}
-    swing = np.sqrt(power) - np.sqrt(power).mean(axis=0)
-    size = np.sqrt(np.square(swing).sum(axis=0)) + 1e-12
-    likeness = swing[:, channel] @ swing / (size[channel] * size)
-    louder_db = 10 * np.log10(power.mean(axis=0) / power[:, channel].mean())
-    others = (other for other in range(levels.shape[1]) if other != channel)
-    return {other: float(louder_db[other]) for other in others if likeness[other] >= SAME_VOICE}
+    amplitudes = _around(levels, start, end)
+    most = _frames(ECHO_S)
+    own = amplitudes[most:-most, channel]
+    found = {}
+    for other in range(levels.shape[1]):
+        likeness, power = _likeness(own, amplitudes[:, other])
+        best = int(likeness.argmax())
+        if other != channel and likeness[best] >= SAME_VOICE:
+            louder_db = float(10 * np.log10(power[best] / np.square(own).sum()))
+            found[other] = Heard(louder_db, (best - most) * FRAME_S)
+    return found
+
+
+def _around(levels: Levels, start: int, end: int) -> Levels:
+    """Return the amplitudes of some frames and of `ECHO_S` on both sides.
+
+    Beyond the recording is silence. [end - start + 2 * `ECHO_S` in frames, channels].
+    """
+    most = _frames(ECHO_S)
+    first, last = max(start - most, 0), min(end + most, len(levels))
+    amplitudes = 10 ** (levels[first:last].astype(np.float64) / 20)
+    around: Levels = np.pad(amplitudes, ((first - start + most, end + most - last), (0, 0)))
+    return around
+
+
+def _likeness(own: Levels, other: Levels) -> tuple[Levels, Levels]:
+    """Compare a stretch with every equally long part of another channel.
+
+    Args:
+        own: Amplitudes of the stretch, [F].
+        other: Amplitudes of the other channel, longer on both sides by as much as its voice may be late.
+
+    Returns:
+        Correlation with each part, and the sum of the squares of each part.
+    """
+    swing = own - own.mean()
+    sums, squares = (_running(values, len(own)) for values in (other, np.square(other)))
+    spread = np.maximum(squares - np.square(sums) / len(own), 0)
+    size = np.sqrt(np.square(swing).sum() * spread) + 1e-12
+    return np.correlate(other, swing, "valid") / size, np.maximum(squares, 1e-12)
+
+
+def _running(values: Levels, length: int) -> Levels:
+    """Return the sum of every run of so many values."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    sums: Levels = total[length:] - total[:-length]
+    return sums
 
 
 def _threshold(levels: Levels) -> float:

@@ -105,6 +105,13 @@ class _Look:
         """Leave out a piece, for a reason."""
         self.refused.append((piece, reason, message))
 
+    def take(self, piece: _Piece, reason: "_Reason | None") -> None:
+        """Take a piece, unless there is a reason to leave it out."""
+        if reason is None:
+            self.pieces.append(piece)
+        else:
+            self.refuse(piece, *reason)
+
     def to_bytes(self) -> bytes:
         """Return it as bytes, for the way back from a worker."""
         return json.dumps([self.pieces, self.refused, self.num_discarded]).encode()
@@ -166,13 +173,15 @@ def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -
     if not is_long or is_cut:
         levels = levels_of(recording, utterance.start_s, utterance.end_s) if owners.unheard else None
         for channel, role in channels:
-            piece = _Piece(channel, role, None, None)
-            if levels is None or not owners.leave_out(Stretch(0.0, len(levels) * FRAME_S), piece, levels, found):
-                found.pieces.append(piece)
+            reason = None
+            if levels is not None:
+                reason = owners.foreign(channel, Stretch(0.0, len(levels) * FRAME_S), levels)
+            found.take(_Piece(channel, role, None, None), reason)
         return found
     levels = levels_of(recording)
+    voices = [utterances_in(levels[:, channel]) for channel in range(recording.num_channels)]
     for channel, role in channels:
-        _cut_channel(recording, _Piece(channel or 0, role, None, None), levels, owners, found)
+        _cut_channel(_Piece(channel or 0, role, None, None), levels, voices, owners, found)
     found.pieces.sort(key=lambda piece: (piece.start_s, piece.channel))
     return found
 
@@ -187,6 +196,10 @@ def _unheard(parties: Parties | None) -> frozenset[int]:
     return frozenset(channel for channel, role in enumerate(parties.roles) if role in parties.discarded)
 
 
+_Reason = tuple[str, str]
+"""Why something is left out: one of `ecan_core.audio.decode.REASONS`, and a sentence with the remedy."""
+
+
 class _Owners(NamedTuple):
     """Describe which channels may be listened to and which may not.
 
@@ -198,31 +211,49 @@ class _Owners(NamedTuple):
     kept: frozenset[int | None]
     unheard: frozenset[int]
 
-    def leave_out(self, stretch: Stretch, piece: _Piece, levels: Levels, found: _Look) -> bool:
-        """Refuse a piece whose voice belongs to another channel, or might.
-
-        Returns whether it was refused.
+    def foreign(self, channel: int | None, stretch: Stretch, levels: Levels) -> _Reason | None:
+        """Say why a stretch of a channel counts elsewhere, or for nobody.
 
         Args:
-            stretch: Where it lies in the levels.
-            piece: The piece as it is reported.
+            channel: The channel; None is the loudest one.
+            stretch: Where the voice is in the levels.
             levels: Of all channels, [F, channels].
-            found: Notes the refusal.
         """
-        channel = piece.channel
         if channel is None or not 0 <= channel < levels.shape[1]:
-            return False
-        for other, louder_db in heard_elsewhere(stretch, channel, levels).items():
-            if louder_db < -BLEED_DB:
-                continue
-            if louder_db > BLEED_DB or (other in self.kept and other < channel):
-                found.refuse(piece, "BLEED", "This voice is heard on another channel; it counts there.")
-                return True
-            if other in self.unheard:
-                message = "This voice is as loud on a channel that nobody may listen to; record the parties apart."
-                found.refuse(piece, "MIXED", message)
-                return True
-        return False
+            return None
+        heard = heard_elsewhere(stretch, channel, levels).items()
+        reasons = (self._reason(channel, other, there.louder_db) for other, there in heard)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def echoes(self, channel: int, voices: Sequence[Sequence[Stretch]], levels: Levels) -> dict[Stretch, _Reason]:
+        """Find where a channel carries the voices of other channels.
+
+        Args:
+            channel: The channel.
+            voices: Where somebody speaks, by channel.
+            levels: Of all channels, [F, channels].
+        """
+        found = {}
+        for other, stretch in ((other, stretch) for other, several in enumerate(voices) for stretch in several):
+            here = None if other == channel else heard_elsewhere(stretch, other, levels).get(channel)
+            reason = None if here is None else self._reason(channel, other, -here.louder_db)
+            if here is not None and reason is not None:
+                start_s, end_s = (round(time_s + here.late_s, 2) for time_s in stretch)
+                found[Stretch(max(start_s, 0.0), end_s)] = reason
+        return found
+
+    def _reason(self, channel: int, other: int, louder_db: float) -> _Reason | None:
+        """Say why a voice that is also heard on another channel counts there.
+
+        ``louder_db`` is how much louder it is there.
+        """
+        if louder_db < -BLEED_DB:
+            return None
+        if louder_db > BLEED_DB or (other in self.kept and other < channel):
+            return "BLEED", "This voice is heard on another channel; it counts there."
+        if other in self.unheard:
+            return "MIXED", "This voice is as loud on a channel that nobody may listen to; record the parties apart."
+        return None
 
 
 def _channels(
@@ -258,20 +289,34 @@ def _channels(
     return [*kept] if roles else [(utterance.channel, None)]
 
 
-def _cut_channel(recording: Recording, whole: _Piece, levels: Levels, owners: _Owners, found: _Look) -> None:
-    """Find the utterances of one channel."""
+def _cut_channel(
+    whole: _Piece, levels: Levels, voices: Sequence[Sequence[Stretch]], owners: _Owners, found: _Look
+) -> None:
+    """Find the utterances of one channel.
+
+    Args:
+        whole: The channel with its role.
+        levels: Of all channels, [F, channels].
+        voices: Where somebody speaks, by channel.
+        owners: Which channels may be listened to.
+        found: Takes the utterances, and what is left out.
+    """
     channel = whole.channel
-    if channel is None or not 0 <= channel < recording.num_channels:
+    if channel is None or not 0 <= channel < levels.shape[1]:
         found.pieces.append(whole)  # it is refused with its reason when it is read
         return
-    stretches = utterances_in(levels[:, channel])
-    if not stretches:
+    if not voices[channel]:
         found.refuse(whole, "NO_SPEECH", "Nobody speaks in this channel; check the microphone.")
-    for stretch in stretches:
-        start_s, end_s = (round(time_s, 2) for time_s in stretch)
-        piece = whole._replace(start_s=start_s, end_s=end_s)
-        if not owners.leave_out(stretch, piece, levels, found):
-            found.pieces.append(piece)
+    echoes = owners.echoes(channel, voices, levels)
+    for stretch, reason in echoes.items():
+        found.refuse(_between(whole, stretch), *reason)
+    for stretch in utterances_in(levels[:, channel], without=[*echoes]):
+        found.take(_between(whole, stretch), owners.foreign(channel, stretch, levels))
+
+
+def _between(whole: _Piece, stretch: Stretch) -> _Piece:
+    start_s, end_s = (round(time_s, 2) for time_s in stretch)
+    return whole._replace(start_s=start_s, end_s=end_s)
 
 
 def _placed(utterance: Utterance, piece: _Piece) -> Utterance:

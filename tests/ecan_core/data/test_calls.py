@@ -134,6 +134,68 @@ def test_two_microphones_before_one_voice_are_heard_once(tmp_path):
     assert [refusal.reason for refusal in cut.refusals] == ["BLEED", "BLEED"]
 
 
+def conversation(num_turns: int = 18) -> tuple[np.ndarray, np.ndarray]:
+    """An agent and a customer in turns of 3 s, so many each, on clean channels; every turn has its own rhythm."""
+    random = np.random.default_rng(0)
+    channels = 8e-4 * random.normal(size=(2, num_turns * 6 * RATE)).astype(np.float32)
+    for turn in range(2 * num_turns):
+        seconds = random.uniform(1.5, 2.2)
+        rhythm = np.interp(np.arange(int(seconds * RATE)), np.arange(0, 3 * RATE, 1600), random.uniform(0.1, 1, 30))
+        start = (3 * turn) * RATE
+        channels[turn % 2, start : start + len(rhythm)] += 2 * syllables(150 + 9 * turn, seconds) * rhythm
+    return channels[0], channels[1]
+
+
+def late(sound: np.ndarray, delay_s: float, db: float, color: tuple[float, ...] = (1.0,)) -> np.ndarray:
+    """The sound as a line or a loudspeaker returns it."""
+    echo = np.concatenate([np.zeros(round(delay_s * RATE)), sound])[: len(sound)]
+    return 10 ** (db / 20) * np.convolve(echo, color, mode="same").astype(np.float32)
+
+
+DULL = tuple(np.hanning(20) / np.hanning(20).sum())
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "db", "color"),
+    [
+        (0.0, -12, (1.0,)),
+        (0.02, -12, (1.0,)),
+        (0.05, -12, (1.0,)),
+        (0.15, -12, (1.0,)),
+        (0.3, -20, (1.0,)),
+        (0.4, -12, (1.0,)),
+        (0.4, -4, (1.0,)),
+        (0.2, -9, DULL),
+    ],
+)
+def test_the_late_echo_of_eighteen_agent_turns_is_nobody_elses_voice(tmp_path, delay_s, db, color):
+    agent, customer = conversation()
+    call = write(tmp_path / "call.wav", agent, customer + late(agent, delay_s, db, color))
+    cut = cut_recordings([call], PARTIES)
+    assert len(cut.utterances) == 18
+    assert all(item.start_s % 6 + 0.2 >= 3 for item in cut.utterances)
+    assert {refusal.reason for refusal in cut.refusals} <= {"BLEED", "MIXED"}
+    assert len(cut.refusals) == 18
+
+
+def test_the_customers_echo_on_the_agents_line_takes_no_turn_from_the_customer(tmp_path):
+    agent, customer = conversation()
+    call = write(tmp_path / "call.wav", agent + late(customer, 0.2, -12), customer)
+    cut = cut_recordings([call], PARTIES)
+    assert len(cut.utterances) == 18
+    assert cut.refusals == ()
+
+
+def test_an_echo_in_a_short_or_listed_recording_is_found_as_well(tmp_path):
+    agent, customer = conversation(4)
+    call = write(tmp_path / "call.wav", agent, customer + late(agent, 0.25, -12))
+    turns = [Utterance(id=str(start), path=call.path, start_s=start, end_s=start + 2.4) for start in (6.0, 9.0)]
+    short = write(tmp_path / "short.wav", agent[: 3 * RATE], late(agent, 0.25, -12)[: 3 * RATE])
+    cut = cut_recordings([*turns, short], PARTIES)
+    assert [item.start_s for item in cut.utterances] == [9.0]
+    assert [refusal.reason for refusal in cut.refusals] == ["BLEED", "BLEED"]
+
+
 def test_what_cannot_be_looked_into_is_refused_and_never_read_as_it_was_listed(tmp_path, call, monkeypatch):
     (tmp_path / "letter.wav").write_text("no sound" * 10_000)
     letter = Utterance(id="letter", path=tmp_path / "letter.wav")
