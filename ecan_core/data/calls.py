@@ -11,17 +11,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from ecan_core.audio.decode import Recording
-from ecan_core.audio.speech import BLEED_DB, FRAME_S, Levels, Stretch, heard_elsewhere, levels_of, utterances_in
+import numpy as np
+
+from ecan_core.audio.decode import SILENCE_PEAK, Recording
+from ecan_core.audio.listening import listen
+from ecan_core.audio.not_speech import KINDS
+from ecan_core.audio.speech import (
+    BLEED_DB,
+    FRAME_S,
+    Heard,
+    Levels,
+    Stretch,
+    heard_elsewhere,
+    holds_speech,
+    levels_of,
+    most_of,
+    others_in,
+    utterances_in,
+)
+from ecan_core.audio.voice_network import load_network
 from ecan_core.data.features import OnProgress, Refusal, lost
 from ecan_core.errors import UnusableAudioError
+from ecan_core.runtime.seeding import one_thread
 from ecan_core.runtime.workers import cores, shared_out
 from ecan_core.utterance import Utterance
 
 LONG_S = 30.0
 """A recording that is longer is cut into utterances, unless the list says where they are."""
-_SHORT_BYTES = 20_000
-"""No file of this size holds so much, in any format that is read."""
+_NOBODY = "NO_SPEECH", "Nobody speaks here; check the microphone, or leave the recording out."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +83,10 @@ def cut_recordings(
             channel of a long one.
         on_progress: Told the number of recordings done and their total.
     """
-    needs_a_look = [_needs_a_look(utterance, parties) for utterance in listed]
-    results = _looks([item for item, needs in zip(listed, needs_a_look, strict=True) if needs], parties)
     utterances: list[Utterance] = []
     refusals: list[Refusal] = []
     num_discarded = 0
-    for number, (utterance, needs) in enumerate(zip(listed, needs_a_look, strict=True), 1):
-        look = next(results) if needs else _Look([_AS_LISTED])
+    for number, (utterance, look) in enumerate(zip(listed, _looks(listed, parties), strict=True), 1):
         utterances += (_placed(utterance, piece) for piece in look.pieces)
         refusals += (
             Refusal(utterance=_placed(utterance, piece), reason=reason, message=message)
@@ -135,28 +149,20 @@ class _Look:
 _AS_LISTED = _Piece(None, None, None, None)
 
 
-def _needs_a_look(utterance: Utterance, parties: Parties | None) -> bool:
-    if parties is not None:
-        return True
-    if utterance.start_s is not None or utterance.end_s is not None:
-        return False
-    try:
-        return utterance.path.stat().st_size > _SHORT_BYTES
-    except (OSError, ValueError):
-        return False  # it is refused with its reason when it is read
-
-
 def _looks(listed: Sequence[Utterance], parties: Parties | None) -> Iterator[_Look]:
     """Examine recordings in forked processes."""
 
     def look(order: bytes) -> bytes:
         utterance = listed[int(order)]
+        one_thread()  # those of the process that was forked are not here
         try:
             with Recording(utterance.path) as recording:
                 return _look(recording, utterance, parties).to_bytes()
         except UnusableAudioError as refusal:
             return _Look.of_refusal(refusal).to_bytes()
 
+    if listed:
+        load_network()  # once, and not in every worker
     orders = (str(index).encode() for index in range(len(listed)))
     results = shared_out(orders, look, min(cores(), len(listed) or 1))
     for utterance, result in zip(listed, results, strict=True):
@@ -166,24 +172,48 @@ def _looks(listed: Sequence[Utterance], parties: Parties | None) -> Iterator[_Lo
 
 def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -> _Look:
     found = _Look()
-    is_long = recording.num_frames / recording.sample_rate > LONG_S
     is_cut = utterance.start_s is not None or utterance.end_s is not None
-    channels = _channels(recording, utterance, parties, found, apart=is_long and not is_cut)
+    is_whole = is_cut or recording.num_frames / recording.sample_rate <= LONG_S
+    channels = _channels(recording, utterance, parties, found, apart=not is_whole)
+    if not channels:
+        return found
     owners = _Owners(frozenset(channel for channel, _ in channels), _unheard(parties))
-    if not is_long or is_cut:
-        levels = levels_of(recording, utterance.start_s, utterance.end_s) if owners.unheard else None
+    levels = levels_of(recording, utterance.start_s, utterance.end_s)
+    heard = listen(recording, levels, utterance.start_s)
+    if is_whole:
         for channel, role in channels:
-            reason = None
-            if levels is not None:
+            reason = _nobody(channel, levels, heard)
+            if reason is None and owners.unheard:
                 reason = owners.foreign(channel, Stretch(0.0, len(levels) * FRAME_S), levels)
             found.take(_Piece(channel, role, None, None), reason)
         return found
-    levels = levels_of(recording)
-    voices = [utterances_in(levels[:, channel]) for channel in range(recording.num_channels)]
+    voices = [utterances_in(levels[:, channel], heard[:, channel]) for channel in range(recording.num_channels)]
     for channel, role in channels:
-        _cut_channel(_Piece(channel or 0, role, None, None), levels, voices, owners, found)
+        _cut_channel(_Piece(channel or 0, role, None, None), levels, heard, voices, owners, found)
     found.pieces.sort(key=lambda piece: (piece.start_s, piece.channel))
     return found
+
+
+def _nobody(channel: int | None, levels: Levels, heard: Heard) -> "_Reason | None":
+    """Say why a recording that is taken whole holds no speech; None if it does.
+
+    What is silent, or has no such channel, is refused for that when it is read.
+    """
+    chosen = slice(None) if channel is None else slice(channel, channel + 1)
+    loudest = levels[:, chosen].max(initial=-np.inf)
+    if (channel is not None and channel < 0) or loudest < 20 * np.log10(SILENCE_PEAK):
+        return None
+    if any(holds_speech(one) for one in heard[:, chosen].T):
+        return None
+    return _no_speech(most_of(heard[:, chosen].ravel()))
+
+
+def _no_speech(kind: int) -> "_Reason":
+    """Say what a stretch is that is no speech; 0 is nothing."""
+    if kind not in KINDS:
+        return _NOBODY
+    reason, what = KINDS[kind]
+    return reason, f"This is {what} and no speech; nothing needs to be done."
 
 
 def _unheard(parties: Parties | None) -> frozenset[int]:
@@ -290,13 +320,14 @@ def _channels(
 
 
 def _cut_channel(
-    whole: _Piece, levels: Levels, voices: Sequence[Sequence[Stretch]], owners: _Owners, found: _Look
+    whole: _Piece, levels: Levels, heard: Heard, voices: Sequence[Sequence[Stretch]], owners: _Owners, found: _Look
 ) -> None:
     """Find the utterances of one channel.
 
     Args:
         whole: The channel with its role.
         levels: Of all channels, [F, channels].
+        heard: What their frames hold, [F, channels].
         voices: Where somebody speaks, by channel.
         owners: Which channels may be listened to.
         found: Takes the utterances, and what is left out.
@@ -305,12 +336,13 @@ def _cut_channel(
     if channel is None or not 0 <= channel < levels.shape[1]:
         found.pieces.append(whole)  # it is refused with its reason when it is read
         return
-    if not voices[channel]:
-        found.refuse(whole, "NO_SPEECH", "Nobody speaks in this channel; check the microphone.")
+    others = others_in(levels[:, channel], heard[:, channel], voices[channel])
+    if not voices[channel] and not others:
+        found.refuse(whole, *_NOBODY)
     echoes = owners.echoes(channel, voices, levels)
-    for stretch, reason in echoes.items():
+    for stretch, reason in [*echoes.items(), *((stretch, _no_speech(kind)) for stretch, kind in others)]:
         found.refuse(_between(whole, stretch), *reason)
-    for stretch in utterances_in(levels[:, channel], without=[*echoes]):
+    for stretch in utterances_in(levels[:, channel], heard[:, channel], without=[*echoes]):
         found.take(_between(whole, stretch), owners.foreign(channel, stretch, levels))
 
 

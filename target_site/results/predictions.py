@@ -9,10 +9,14 @@ import numpy as np
 
 from ecan_core.adaptation.calibrate import soften
 from ecan_core.adaptation.site import Preparation
+from ecan_core.audio.not_speech import KINDS
 from ecan_core.data.features import FeatureTable
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores
 from target_site.results.segments import segments_of, write_segments
+
+NOT_SPEECH = frozenset(reason for reason, _ in KINDS.values())
+"""Reasons for which a stretch is left out that holds no speech."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,4 +75,19 @@ def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, o
         "predicted": dict(zip(classes, predicted.tolist(), strict=True)),
         "refused": [{"file": str(r.utterance.path), "reason": r.reason} for r in predictions.table.refusals],
         "refused_by_reason": dict(Counter(r.reason for r in predictions.table.refusals)),
+        "not_speech": not_speech(predictions.table),
     }
+
+
+def not_speech(table: FeatureTable) -> dict[str, float]:
+    """Return the share of each kind of sound that is no speech in all that was loud enough to be.
+
+    Recordings that are left out for other reasons do not count.
+    """
+    seconds: Counter[str] = Counter()
+    for refusal in table.refusals:
+        place = refusal.utterance
+        if refusal.reason in NOT_SPEECH and place.start_s is not None and place.end_s is not None:
+            seconds[refusal.reason] += round(1000 * (place.end_s - place.start_s))
+    total = sum(seconds.values()) + 1000 * sum(table.durations_s)
+    return {reason: round(count / total, 4) for reason, count in seconds.most_common()}

@@ -12,6 +12,7 @@ from ecan_core.adaptation.loop import EpochRecord
 from ecan_core.adaptation.settings import AdaptSettings, members_of
 from ecan_core.adaptation.site import Preparation, SiteAdaptation
 from ecan_core.adaptation.verdict import Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
+from ecan_core.data.features import FeatureTable
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores, run
 from ecan_core.model.weights import to_arrays
@@ -25,7 +26,7 @@ from target_site.model.adapted import AdaptedModel, save_adapted
 from target_site.model.folder import new_model
 from target_site.report.content import ReportContent, class_shares, shares_by_group
 from target_site.report.files import save_report
-from target_site.results.predictions import Predictions
+from target_site.results.predictions import Predictions, not_speech
 from target_site.tasks.resume import forget_unfinished, versions
 from target_site.tasks.task import Task
 
@@ -218,11 +219,11 @@ def _content(
         crossed=listed_rows(bundle.data),
         leakage=list(in_words(bundle.manifest)),
         containment=provenance["containment"],
-        facts=_facts(bundle, provenance, len(kept.predictions.table.clipped)),
+        facts=_facts(bundle, provenance, kept.predictions.table),
     )
 
 
-def _facts(bundle: VerifiedBundle, provenance: dict[str, Any], clipped: int) -> dict[str, str]:
+def _facts(bundle: VerifiedBundle, provenance: dict[str, Any], table: FeatureTable) -> dict[str, str]:
     stated = bundle.manifest
     changed = {key: value for key, value in provenance["settings"].items() if value != DEFAULTS[key]}
     return {
@@ -233,7 +234,11 @@ def _facts(bundle: VerifiedBundle, provenance: dict[str, Any], clipped: int) -> 
         if stated.uar_src
         else "not estimated",
         "utterances": str(provenance["utterances"]),
-        "recorded too loud (clipped)": str(clipped),
+        "recorded too loud (clipped)": str(len(table.clipped)),
+        "no speech, share of what was loud": ", ".join(
+            f"{reason} {100 * share:.1f} %" for reason, share in not_speech(table).items()
+        )
+        or "nothing",
         "normalized by": provenance["normalization"],
         "method": provenance["method"],
         "committee": ", ".join(members_of(provenance["method"])) if "together" not in provenance else "one network",
