@@ -1,4 +1,7 @@
-"""Hear what a recording holds, frame by frame: a voice, or what else there is."""
+"""Hear what a recording holds, frame by frame.
+
+That is a voice, or what else there is.
+"""
 
 from collections.abc import Iterator
 
@@ -7,7 +10,7 @@ import numpy.typing as npt
 
 from ecan_core.audio.decode import MAX_PEAK, Recording, resample
 from ecan_core.audio.not_speech import VOICE, kinds_at
-from ecan_core.audio.speech import FRAME_S, VOICE_REACH_S, Heard, Levels, first_sample, is_loud, runs_of, widened
+from ecan_core.audio.speech import FRAME_S, VOICE_REACH_S, Heard, Levels, is_loud, runs_of, start_of, widened
 from ecan_core.audio.voice_network import HOP, RATE, voice_scores
 from ecan_core.audio.waveform import Waveform
 
@@ -39,7 +42,7 @@ def listen(recording: Recording, levels: Levels, start_s: float | None = None) -
     loud = np.stack([is_loud(channel) for channel in levels.T], axis=1)
     offset = 0 if start_s is None else round(max(start_s, 0) / FRAME_S)
     for start, end in _pieces(np.any(loud, axis=1, keepdims=True)[:, 0]):
-        places = (first_sample(offset + frame, recording.sample_rate) for frame in (start, end))
+        places = (start_of(offset + frame, recording.sample_rate) for frame in (start, end))
         samples = recording.frames(*places)
         for channel in np.flatnonzero(loud[start:end].any(axis=0)):
             piece = Waveform(samples=samples[:, channel].copy(), sample_rate=recording.sample_rate)

@@ -1,4 +1,6 @@
-"""Tell what a sound that is no speech is: a tone of the line, keys, a fax, hum, music or noise.
+"""Tell what a sound is that is no speech.
+
+A tone of the line, keys, a fax, hum, music or noise.
 
 A spectrum of an eighth of a second tells them apart by where its power lies: in one or two lines, in the overtones of
 the mains, in many lines, or everywhere.
@@ -89,7 +91,10 @@ def _near(frequency: float, known: npt.NDArray[np.integer], share: float) -> boo
 
 
 def _hum(power: npt.NDArray[np.floating]) -> float:
-    """Return the power in the first overtones of the mains, whose lowest two carry a part."""
+    """Return the power in the first overtones of the mains.
+
+    It is 0 unless one of the lowest three is the strongest.
+    """
     found = []
     for mains in (50, 60):
         places = [round(mains * k / _BIN_HZ) for k in range(1, 7)]

@@ -65,18 +65,24 @@ def levels_of(recording: Recording, start_s: float | None = None, end_s: float |
     return np.concatenate([silence, *_levels(recording, start, end)])
 
 
-def first_sample(frame: int, sample_rate: int) -> int:
-    """Return where a frame begins; frames differ by a sample where the rate asks for it."""
+def start_of(frame: int, sample_rate: int) -> int:
+    """Return where a frame begins, in samples.
+
+    Frames differ by a sample where the rate asks for it.
+    """
     return frame * sample_rate // round(1 / FRAME_S)
 
 
 def _levels(recording: Recording, start: int, end: int) -> Iterator[Levels]:
-    """Yield the levels of the frames from ``start`` to before ``end``, block by block."""
+    """Yield the levels of some frames block by block.
+
+    They go from ``start`` to before ``end``.
+    """
     rate = recording.sample_rate
     per_block = max(BLOCK_SAMPLES * round(1 / FRAME_S) // (rate * recording.num_channels), 1)
     for first in range(start, end, per_block):
         last = min(first + per_block, end)
-        places = [first_sample(frame, rate) for frame in range(first, last + 1)]
+        places = [start_of(frame, rate) for frame in range(first, last + 1)]
         samples = recording.frames(places[0], places[-1])
         with np.errstate(invalid="ignore", over="ignore"):
             # What is not finite counts as loud, so that it is read, and refused for what it is.
@@ -85,7 +91,9 @@ def _levels(recording: Recording, start: int, end: int) -> Iterator[Levels]:
 
 
 def _variances(samples: Levels, places: npt.NDArray[np.integer[Any]]) -> Levels:
-    """Return the variance of each frame, [F, channels]; a constant offset is not sound.
+    """Return the variance of each frame, [F, channels].
+
+    A constant offset is not sound.
 
     ``places`` are the frames' first samples and the end of the last, [F + 1].
     """
@@ -114,7 +122,7 @@ class Elsewhere(NamedTuple):
 
 
 def is_loud(levels: Levels) -> npt.NDArray[np.bool_]:
-    """Mark the frames of a channel that may hold speech by their level, [F]."""
+    """Mark the frames of a channel that are loud enough for speech, [F]."""
     sounding = _sounding(levels)
     if not len(sounding):
         return np.zeros(len(levels), bool)
@@ -169,23 +177,32 @@ def others_in(levels: Levels, heard: Heard, utterances: Sequence[Stretch]) -> li
 
 
 def most_of(heard: Heard) -> int:
-    """Return what most of some frames without speech hold; 0 if it is nothing."""
+    """Return what most of some frames without speech hold.
+
+    0 is nothing.
+    """
     return int(np.bincount(heard[heard > VOICE]).argmax()) if (heard > VOICE).any() else 0
 
 
 def holds_speech(heard: Heard) -> bool:
-    """Return whether somebody speaks in these frames, if only for a moment."""
+    """Return whether somebody speaks in these frames, however briefly."""
     num_voice = int((heard == VOICE).sum())
     return num_voice >= max(_frames(LEAST_VOICE_S), LEAST_VOICE * int((heard > 0).sum()))
 
 
 def _is_voice(levels: Levels, heard: Heard | None) -> npt.NDArray[np.bool_]:
-    """Mark the frames with a voice or close to one, [F]; all of them where nobody has listened."""
+    """Mark the frames with a voice or close to one, [F].
+
+    All of them where nobody has listened.
+    """
     return np.ones(len(levels), bool) if heard is None else widened(heard == VOICE, VOICE_REACH_S)
 
 
 def _stands_out(levels: Levels, heard: Heard | None) -> npt.NDArray[np.bool_]:
-    """Mark the frames that are well above the noise and not too far below the speech, [F]."""
+    """Mark the frames that stand out of the noise, [F].
+
+    They are not too far below the speech.
+    """
     if heard is None:
         heard = np.zeros(len(levels), np.int8)
     voices = levels[heard == VOICE] if (heard == VOICE).any() else _sounding(levels)

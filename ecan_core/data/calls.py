@@ -195,9 +195,9 @@ def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -
 
 
 def _nobody(channel: int | None, levels: Levels, heard: Heard) -> "_Reason | None":
-    """Say why a recording that is taken whole holds no speech; None if it does.
+    """Say why a recording that is taken whole holds no speech.
 
-    What is silent, or has no such channel, is refused for that when it is read.
+    None if it does.     What is silent, or has no such channel, is refused for that when it is read.
     """
     chosen = slice(None) if channel is None else slice(channel, channel + 1)
     loudest = levels[:, chosen].max(initial=-np.inf)

@@ -80,9 +80,9 @@ def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, o
 
 
 def not_speech(table: FeatureTable) -> dict[str, float]:
-    """Return the share of each kind of sound that is no speech in all that was loud enough to be.
+    """Return how much was no speech: the share of each kind.
 
-    Recordings that are left out for other reasons do not count.
+    It is the share in all that was loud enough to be speech. What is left out for other reasons does not count.
     """
     seconds: Counter[str] = Counter()
     for refusal in table.refusals:
