@@ -23,6 +23,8 @@ from protocol.errors import Code, RefusedError
 
 LEAST_CONFIDENCE = 0.5
 """Below it a model is more likely wrong than right."""
+MOST_LOST = 0.1
+"""The share of recordings that may be lost, where a site sets none."""
 
 
 PURPOSES = ("care", "research", "service")
@@ -68,6 +70,7 @@ class SitePolicy:
             used; None for any age.
         retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
         least_confidence: The model abstains where it is less sure.
+        most_lost: The share of recordings that may be lost before `adapt` and `predict` end with exit 13.
         adaptation: How to adapt.
         together: What may leave for a model that several sites adapt together; None lets nothing leave.
     """
@@ -83,6 +86,7 @@ class SitePolicy:
     oldest_revocations_days: int | None = None
     retention_days: int | None = None
     least_confidence: float = LEAST_CONFIDENCE
+    most_lost: float = MOST_LOST
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
     together: Together | None = None
 
@@ -95,6 +99,7 @@ class SitePolicy:
             if getattr(self, days) is not None:
                 at_least(self, days, 1)
         fraction(self, "least_confidence")
+        fraction(self, "most_lost")
         fraction(self.adaptation, "learning_rate")
         for role in self.channels:
             if role not in (*SUBJECTS, *AT_WORK):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecan_core.audio.decode import SILENCE_PEAK, Recording
+from ecan_core.audio.decode import MIN_DURATION_S, SILENCE_PEAK, Recording
 from ecan_core.audio.listening import listen
 from ecan_core.audio.not_speech import KINDS
 from ecan_core.audio.speech import (
@@ -197,11 +197,12 @@ def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -
 def _nobody(channel: int | None, levels: Levels, heard: Heard) -> "_Reason | None":
     """Say why a recording that is taken whole holds no speech.
 
-    None if it does.     What is silent, or has no such channel, is refused for that when it is read.
+    None if it does.     What is silent or too short, or has no such channel, is refused for that when it is read.
     """
     chosen = slice(None) if channel is None else slice(channel, channel + 1)
     loudest = levels[:, chosen].max(initial=-np.inf)
-    if (channel is not None and channel < 0) or loudest < 20 * np.log10(SILENCE_PEAK):
+    is_too_short = len(levels) * FRAME_S < MIN_DURATION_S
+    if is_too_short or (channel is not None and channel < 0) or loudest < 20 * np.log10(SILENCE_PEAK):
         return None
     if any(holds_speech(one) for one in heard[:, chosen].T):
         return None

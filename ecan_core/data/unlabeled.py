@@ -2,10 +2,11 @@
 
 import glob
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, printable
+from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, linked_folders, printable
 from ecan_core.data.tables import TABLE_SUFFIXES, read_table
 from ecan_core.errors import AudioError, UsageError
 from ecan_core.utterance import Utterance
@@ -73,7 +74,7 @@ def list_utterances(path: Path, left_out: LeftOut = LeftOut()) -> Listing:
 def roots(path: Path) -> tuple[Path, ...]:
     """Return the files and folders that must be readable for a path.
 
-    They are needed to list the path and to read what it lists.
+    They are needed to list the path and to read what it lists. Where a link leads to is among them.
 
     Args:
         path: As for `list_utterances`.
@@ -82,15 +83,25 @@ def roots(path: Path) -> tuple[Path, ...]:
         UsageError: As for `list_utterances`.
     """
     if path.is_dir():
-        return (path,)
+        return _with_links([path, *linked_folders(path)], find_files(path, _SUFFIXES))
     if path.suffix.lower() in TABLE_SUFFIXES:
-        listed = (row.utterance.path.parent for row in read_table(path).rows)
-        return tuple(dict.fromkeys([path, *listed]))
+        listed = [row.utterance.path for row in read_table(path).rows]
+        return _with_links([path, *(file.parent for file in listed)], listed)
     if path.exists():
         return (path,)
     if glob.has_magic(str(path)):
-        return (_fixed(path),)
+        fixed = _fixed(path)
+        return _with_links([fixed, *linked_folders(fixed)], (item.path for item in _from_pattern(path).utterances))
     raise _nothing_at(path)
+
+
+def _with_links(folders: Iterable[Path], files: Iterable[Path]) -> tuple[Path, ...]:
+    """Return folders, and the files outside them that links lead to."""
+    inside = tuple(dict.fromkeys(folders))
+    places = {Path(os.path.realpath(folder)) for folder in inside}
+    targets = (Path(os.path.realpath(file)) for file in files)
+    outside = (target for target in targets if not places.intersection(target.parents) and target.is_file())
+    return tuple(dict.fromkeys([*inside, *outside]))
 
 
 def _list(path: Path) -> Listing:

@@ -5,7 +5,7 @@ Heavy imports happen inside them.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,8 @@ from target_site.commands.options import (
 from target_site.containment.orders import carry_out
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from target_site.site_policy import SitePolicy
 
 own_keys_option = click.option(
@@ -147,6 +149,7 @@ def adapt(
             f"the adaptation was undone ({reason}): {out} holds the model as received; "
             "try more recordings or another --method"
         )
+    _refuse_lost(outcome, policy, out / "report.html")
 
 
 @click.command(epilog="Example: ecan-target predict --model adapted --audio recordings/ --out predictions")
@@ -198,6 +201,7 @@ def predict(
         f"predicted {summary['utterances']} utterances, {summary['abstained']} of them too uncertain to tell: "
         f"{out / 'segments.csv'}"
     )
+    _refuse_lost(summary, policy, out / "summary.json")
 
 
 @click.command(epilog="Example: ecan-target evaluate --model adapted --labels labels.csv --format json")
@@ -305,6 +309,23 @@ def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, 
     audit_log = log_of(model_dir, narrator)
     audit_log.append("sheet", out=audit_log.pseudonym(out), utterances=len(drawn))
     narrator.say(f"fill in the column label of {out}, then run `ecan-target evaluate --labels {out}`")
+
+
+def _refuse_lost(counts: "Mapping[str, Any]", policy: "SitePolicy | None", where: Path) -> None:
+    """Refuse to end well where more recordings were lost than the rules allow.
+
+    What was made of the others is there.
+    """
+    from ecan_core.errors import AudioError
+    from target_site.site_policy import MOST_LOST
+
+    most = policy.most_lost if policy else MOST_LOST
+    lost, recordings = counts["lost"], counts["recordings"]
+    if lost > most * recordings:
+        raise AudioError(
+            f"{lost} of {recordings} recordings were lost, more than {100 * most:g} %; the others are done: mend or "
+            f"remove those that {where} names, or set most_lost in the site's rules."
+        )
 
 
 def _require_usable(model_dir: Path, policy: "SitePolicy | None", keys_dir: Path | None) -> None:

@@ -60,7 +60,7 @@ def conclude(
         told: what the provenance says besides.
 
     Returns:
-        The ``verdict`` and its ``reason``.
+        The ``verdict`` and its ``reason``, and how many recordings were listed and lost.
     """
     received = _look((task.build(),), site.unadapted, task)
     adapted = _look(site.networks, site.preparation, task)
@@ -85,7 +85,7 @@ def conclude(
             ),
         )
     forget_unfinished(order.out)
-    return {"verdict": judgement.verdict.value, "reason": judgement.reason}
+    return {"verdict": judgement.verdict.value, "reason": judgement.reason, **task.counts}
 
 
 class View(NamedTuple):

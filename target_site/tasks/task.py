@@ -15,7 +15,7 @@ from protocol.bundle.trust import VerifiedBundle
 from protocol.errors import Code, UnauthenticError
 from target_site.containment.orders import AdaptOrder
 from target_site.model.load import ModelCard, choose_normalization, model_card
-from target_site.tasks.recordings import read_utterances, say_ignored
+from target_site.tasks.recordings import count_lost, read_utterances, say_ignored, say_left_out
 from target_site.trust.acceptance import open_accepted
 
 MIN_UTTERANCES = 8
@@ -32,6 +32,7 @@ class Task(NamedTuple):
         table: the target corpus as front-end outputs.
         inputs: digest of that table.
         mode: what its features are to be normalized by.
+        counts: how many recordings were listed and how many were lost.
     """
 
     bundle: bytes
@@ -40,6 +41,7 @@ class Task(NamedTuple):
     table: FeatureTable
     inputs: bytes
     mode: str
+    counts: dict[str, int]
 
     def build(self) -> Network:
         """Build a fresh copy of the received network."""
@@ -74,8 +76,7 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
     with FeatureCache(order.cache) as cache:
         table = read_utterances(listing.utterances, card.front_end(), cache, parties=order.parties, narrator=narrator)
     table = table.without_copies()
-    if table.refusals:
-        narrator.say(f"skipped unusable utterances: {table.skipped}")
+    say_left_out(table.refusals, narrator)
     num_utterances = len(table.utterances)
     if order.method != "none" and num_utterances < MIN_UTTERANCES:
         raise AudioError(
@@ -86,4 +87,12 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
     if mode != wanted:
         narrator.say(f"fewer than {MIN_GUESSES} utterances tell no voices apart: normalizing by {mode}")
     narrator.say(f"{num_utterances} utterances, method {order.method}")
-    return Task(bundle=bundle.digest, card=card, weights=weights, table=table, inputs=table.digest(), mode=mode)
+    return Task(
+        bundle=bundle.digest,
+        card=card,
+        weights=weights,
+        table=table,
+        inputs=table.digest(),
+        mode=mode,
+        counts=count_lost(listing.utterances, table),
+    )
