@@ -61,7 +61,8 @@ class SitePolicy:
         purpose: What the recordings are listened to for, one of `PURPOSES`.
         subjects: Whose voices are looked at, one of `SUBJECTS`.
         channels: Who speaks on which channel of every recording, in order; empty where channels mean nothing.
-        mixed_because: Why recordings that mix all of them in one channel may be used; None refuses them.
+        mixed_because: Why recordings that mix all of them in one channel may be used, or, without `channels`, why every
+            channel may be listened to; None refuses them.
         approval: Whether a bundle needs somebody's name before it is adapted.
         least_level: The lowest level of containment at which recordings are read.
         least_tier: The lowest tier that a model may have left its source at; docs/leakage.md.
@@ -106,16 +107,16 @@ class SitePolicy:
                 raise SettingsError(f"channels must name {', '.join((*SUBJECTS, *AT_WORK))}, not {role!r}.")
         if self.mixed_because is not None and not 0 < len(self.mixed_because.strip()) <= MAX_REASON:
             raise SettingsError(f"mixed_because must give a reason of at most {MAX_REASON} characters.")
-        if self.mixed_because is not None and len(self.channels) < 2:
-            raise SettingsError("mixed_because has no effect without two channels; leave it out.")
+        if self.mixed_because is not None and len(self.channels) == 1:
+            raise SettingsError("mixed_because has no effect with one channel; leave it out.")
 
     @property
     def parties(self) -> Parties | None:
         """Return who speaks where, and who is left out.
 
-        None where channels mean nothing.
+        None where nobody said.
         """
-        if not self.channels:
+        if not self.channels and self.mixed_because is None:
             return None
         return Parties(roles=self.channels, discarded=AT_WORK, mixed_because=self.mixed_because)
 

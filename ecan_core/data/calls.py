@@ -32,7 +32,6 @@ from ecan_core.audio.speech import (
 from ecan_core.audio.voice_network import load_network
 from ecan_core.data.features import OnProgress, Refusal, lost
 from ecan_core.errors import UnusableAudioError
-from ecan_core.runtime.seeding import one_thread
 from ecan_core.runtime.workers import cores, shared_out
 from ecan_core.utterance import Utterance
 
@@ -48,7 +47,8 @@ class Parties:
     Attributes:
         roles: Role of each channel, in order.
         discarded: Roles that nobody may listen to.
-        mixed_because: Reason why a recording with one channel for all of them may be used; None refuses it.
+        mixed_because: Reason why a recording with one channel for all of them may be used, or, where there are no
+            roles, why every channel may be listened to; None refuses it.
     """
 
     roles: tuple[str, ...]
@@ -79,8 +79,9 @@ def cut_recordings(
 
     Args:
         listed: Recordings, or utterances that are cut already.
-        parties: Who speaks on which channel; None takes the loudest channel of a short recording, and each
-            channel of a long one.
+        parties: Who speaks on which channel. Without roles, the loudest channel of a short recording counts, and each
+            channel of a long one. None says nothing: then a recording of several channels is refused, unless the list
+            names one of them.
         on_progress: Told the number of recordings done and their total.
     """
     utterances: list[Utterance] = []
@@ -151,6 +152,7 @@ _AS_LISTED = _Piece(None, None, None, None)
 
 def _looks(listed: Sequence[Utterance], parties: Parties | None) -> Iterator[_Look]:
     """Examine recordings in forked processes."""
+    from ecan_core.runtime.seeding import one_thread  # with torch, which no other user of this file needs
 
     def look(order: bytes) -> bytes:
         utterance = listed[int(order)]
@@ -294,11 +296,16 @@ def _channels(
 
     A channel that is None is the loudest one.
     """
-    if parties is None:
+    name = utterance.path
+    if parties is None and utterance.channel is None and recording.num_channels > 1:
+        what = f"{name} has {recording.num_channels} channels, and nothing says who speaks on which"
+        remedy = "name their roles in the site's rules (channels), or give a reason with --all-channels"
+        found.refuse(_AS_LISTED, "NO_ROLE", f"{what}; {remedy}.")
+        return []
+    if parties is None or not parties.roles:
         if utterance.channel is not None or not apart:
             return [(utterance.channel, None)]
         return [(channel, None) for channel in range(recording.num_channels)]
-    name = utterance.path
     if recording.num_channels == 1 < len(parties.roles):
         if parties.mixed_because is not None:
             return [(0, None)]

@@ -8,15 +8,30 @@ from typing import NoReturn
 from ecan_core.errors import AudioError
 
 AUDIO_SUFFIXES = frozenset({".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
-"""Files that the decoder reads."""
+"""Files that are always read."""
 
 OTHER_SUFFIXES = frozenset(
     {
-        *(".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".avi", ".caf", ".flv", ".m4a", ".m4v", ".mkv"),
+        *(
+            ".3gp",
+            ".aac",
+            ".aif",
+            ".aifc",
+            ".aiff",
+            ".amr",
+            ".au",
+            ".avi",
+            ".caf",
+            ".flv",
+            ".m4a",
+            ".m4v",
+            ".mka",
+            ".mkv",
+        ),
         *(".mov", ".mp4", ".rf64", ".snd", ".w64", ".webm", ".wma"),
     }
 )
-"""Files that hold sound as well, in formats that the decoder refuses by name."""
+"""Files that hold sound as well, in formats that need another decoder or are refused by name."""
 
 
 def find_files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:

@@ -74,6 +74,7 @@ def receive(
     from protocol.identity.passphrase import passphrase_for
     from target_site.receiving.receive import receive as receive_bundle
     from target_site.site_policy import read_policy
+    from target_site.trust.remembered import note_keys
 
     narrator = Narrator(quiet=quiet)
     policy = None if config is None else read_policy(config)
@@ -90,6 +91,7 @@ def receive(
         oldest_list_days=policy.oldest_revocations_days if policy else None,
         passphrase=passphrase_for(keys_dir),
     )
+    note_keys(out, keys_dir)
     log_of(keys_dir, narrator).append(
         "receive",
         bundle_sha256=verified.digest.hex(),

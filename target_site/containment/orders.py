@@ -6,7 +6,7 @@ An order also lists the files and folders that the process needs.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.command_line.console import Narrator
@@ -14,10 +14,21 @@ from ecan_core.data.calls import Parties
 from ecan_core.data.unlabeled import LeftOut, roots
 from ecan_core.errors import UsageError
 from protocol.containment.launcher import Task
+from target_site.site_policy import SitePolicy
 from target_site.trust.acceptance import receipt_path
 
-if TYPE_CHECKING:
-    from target_site.site_policy import SitePolicy
+
+@dataclass(frozen=True, kw_only=True)
+class RememberedSite:
+    """Hold what a model remembers of the site that it was adapted at.
+
+    Attributes:
+        rules: the site's rules; None if it has none.
+        keys: folder of its keys; None if they were not named.
+    """
+
+    rules: SitePolicy | None = None
+    keys: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +48,7 @@ class AdaptOrder:
         cache: where features are kept.
         left_out: whose recordings are not looked at.
         least_confidence: the model abstains where it is less sure.
+        site: the rules and the keys that the model shall remember (`target_site.trust.remembered`).
     """
 
     bundle: Path
@@ -51,6 +63,7 @@ class AdaptOrder:
     cache: Path
     left_out: LeftOut
     least_confidence: float
+    site: RememberedSite = RememberedSite()
 
     @property
     def readable(self) -> tuple[Path, ...]:
@@ -222,7 +235,7 @@ def task_of(order: Order) -> Task:
 
 
 def carry_out(
-    order: "Order", policy: "SitePolicy | None", accepted: str | None, narrator: Narrator, *, quiet: bool
+    order: "Order", policy: SitePolicy | None, accepted: str | None, narrator: Narrator, *, quiet: bool
 ) -> dict[str, Any]:
     """Carry out an order in a contained process."""
     from protocol.containment.launcher import carry_out_contained

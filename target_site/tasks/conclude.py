@@ -29,6 +29,7 @@ from target_site.report.files import save_report
 from target_site.results.predictions import Predictions, not_speech
 from target_site.tasks.resume import forget_unfinished, versions
 from target_site.tasks.task import Task
+from target_site.trust.remembered import as_plain
 
 DEFAULTS = asdict(AdaptSettings())
 NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
@@ -55,7 +56,7 @@ def conclude(
         bundle: the received model.
         task: what it was adapted to.
         site: what became of it.
-        panel: what judges that; None where nothing was adapted.
+        panel: what judges that, and tells how sure it may be; None where nothing was adapted, which judges itself.
         containment: how this process is contained.
         told: what the provenance says besides.
 
@@ -66,7 +67,7 @@ def conclude(
     adapted = _look(site.networks, site.preparation, task)
     judgement = _judge(site, panel, received, adapted)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
-    temperature = 1.0 if panel is None else temperature_of(kept.scores, panel.scores)
+    temperature = temperature_of(kept.scores, kept.scores if panel is None else panel.scores)
     answers = kept.predictions.at(temperature, order.least_confidence)
     provenance = _provenance(bundle, order, task, kept, judgement, containment) | dict(told or {})
     with new_model(order.out) as folder:
@@ -151,6 +152,7 @@ def _provenance(
             "normalization": order.normalization,
             "parties": None if order.parties is None else asdict(order.parties),
         },
+        "site": as_plain(order.site.rules, order.site.keys),
         "members": len(kept.networks),
         "threads": torch.get_num_threads(),
         "utterances": len(kept.scores),
@@ -172,6 +174,7 @@ def principal_plane(features: np.ndarray) -> np.ndarray:
         return np.zeros((len(features), 2))
     centered = features - features.mean(axis=0)
     _, _, axes = np.linalg.svd(centered, full_matrices=False)
+    axes = np.pad(axes, ((0, max(2 - len(axes), 0)), (0, 0)))  # one utterance has no second axis
     # The sign of a component is arbitrary: fix it, so that a repetition draws the same picture.
     axes = axes[:2] * np.sign(axes[:2].sum(axis=1, keepdims=True))
     return np.asarray(centered @ axes.T)

@@ -59,9 +59,10 @@ def say_left_out(refusals: Sequence[Refusal], narrator: Narrator) -> None:
 
 
 def count_lost(listed: Sequence[Utterance], table: FeatureTable) -> dict[str, int]:
-    """Count the recordings that were listed, and those of which nothing was heard that should have been.
+    """Count the recordings that were listed and those that were lost.
 
-    What holds no speech, or the voice of somebody else, or is listed twice is not lost.
+    Nothing was heard of a lost one that should have been. What holds no speech or another party's voice, or is listed
+    twice, is not lost.
     """
     faults = (refusal for refusal in table.refusals if refusal.reason not in NOT_LOST)
     lost = {refusal.utterance.path for refusal in faults} - {utterance.path for utterance in table.utterances}

@@ -16,6 +16,7 @@ from tests.ecan_core.audio.test_speech import scene
 
 RATE = 16_000
 PARTIES = Parties(roles=("agent", "customer"), discarded=("agent",))
+ALL = Parties(roles=(), mixed_because="a test")
 
 
 def write(path: Path, *channels: np.ndarray) -> Utterance:
@@ -34,7 +35,7 @@ def places(cut) -> list[tuple[int | None, str | None, int]]:
 
 
 def test_a_call_becomes_utterances_in_the_order_of_time(call):
-    cut = cut_recordings([call])
+    cut = cut_recordings([call], ALL)
     assert places(cut) == [(0, None, 1), (1, None, 5), (0, None, 20), (1, None, 30)]
     assert {item.path for item in cut.utterances} == {call.path}
     assert {item.speaker for item in cut.utterances} == {"anna"}
@@ -77,7 +78,7 @@ def test_more_channels_than_roles_are_refused(tmp_path):
 
 def test_a_channel_in_which_nobody_speaks_is_said(tmp_path):
     call = write(tmp_path / "call.wav", scene((1, 4), total_s=40), np.zeros(40 * RATE, np.float32))
-    cut = cut_recordings([call])
+    cut = cut_recordings([call], ALL)
     assert places(cut) == [(0, None, 1)]
     assert [(refusal.utterance.channel, refusal.reason) for refusal in cut.refusals] == [(1, "NO_SPEECH")]
 
@@ -86,7 +87,7 @@ def test_short_recordings_and_listed_utterances_stay_as_they_are(tmp_path, call)
     short = write(tmp_path / "short.wav", syllables(), 0.1 * syllables())
     listed = Utterance(id="b", path=call.path, start_s=1.0, end_s=4.0)
     absent = Utterance(id="c", path=tmp_path / "absent.wav")
-    cut = cut_recordings([short, listed, absent])
+    cut = cut_recordings([short, listed, absent], ALL)
     assert cut.utterances == (short, listed)
     assert [refusal.reason for refusal in cut.refusals] == ["NOT_FOUND"]
 
@@ -131,7 +132,7 @@ def test_a_short_call_of_two_voices_keeps_the_one_that_may_be_heard(tmp_path):
 
 def test_two_microphones_before_one_voice_are_heard_once(tmp_path):
     both = scene((1, 4), (20, 23), total_s=40)
-    cut = cut_recordings([write(tmp_path / "talk.wav", both, 0.7 * both)])
+    cut = cut_recordings([write(tmp_path / "talk.wav", both, 0.7 * both)], ALL)
     assert places(cut) == [(0, None, 1), (0, None, 20)]
     assert [refusal.reason for refusal in cut.refusals] == ["BLEED", "BLEED"]
 
@@ -221,5 +222,5 @@ def test_progress_is_told_for_every_recording(tmp_path, call):
 def test_the_cuts_lie_within_the_recording(call):
     with Recording(call.path) as recording:
         length_s = recording.num_frames / recording.sample_rate
-    for item in cut_recordings([call]).utterances:
+    for item in cut_recordings([call], ALL).utterances:
         assert 0 <= item.start_s < item.end_s <= length_s
