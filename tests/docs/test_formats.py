@@ -2,15 +2,52 @@
 
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import soundfile
 
 from ecan_core.audio.decode import Recording
-from ecan_core.audio.formats import FFMPEG, FORMATS, OURS, table
 from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES
 from tests.ecan_core.audio.sounds import syllables
 from tests.ecan_core.audio.test_streams import MP3, in_wav
+
+
+class Format(NamedTuple):
+    """A format of recordings: its name, how such files are usually named, and what decodes it."""
+
+    name: str
+    suffixes: str
+    read_by: str
+
+
+OURS, LIBSNDFILE, FFMPEG = "a parser of our own", "libsndfile", "FFmpeg, with `ecan-ser[calls]`"
+FORMATS = (
+    Format("WAV, PCM of 8, 16, 24, 32 bits", ".wav", OURS),
+    Format("WAV, floats of 32, 64 bits", ".wav", OURS),
+    Format("WAV, A-law, mu-law (G.711)", ".wav", OURS),
+    Format("WAV, GSM 6.10", ".wav", LIBSNDFILE),
+    Format("WAV, IMA and Microsoft ADPCM", ".wav", LIBSNDFILE),
+    Format("WAV, MP3", ".wav", LIBSNDFILE),
+    Format("FLAC", ".flac", LIBSNDFILE),
+    Format("Ogg Vorbis, Ogg Opus", ".ogg .oga .opus", LIBSNDFILE),
+    Format("MP3", ".mp3", LIBSNDFILE),
+    Format("MP4 with AAC", ".m4a .mp4 .3gp", FFMPEG),
+    Format("AAC (ADTS)", ".aac", FFMPEG),
+    Format("Matroska, WebM", ".mka .webm .mkv", FFMPEG),
+    Format("AMR", ".amr", FFMPEG),
+    Format("Windows Media", ".wma", FFMPEG),
+)
+REFUSED = "AIFF, AU, CAF, RF64, Wave64, G.726 and everything else"
+
+
+def table() -> str:
+    """The table of the documents, in Markdown."""
+    rows = [f"| {one.name} | `{one.suffixes}` | {one.read_by} |" for one in FORMATS]
+    return "\n".join(
+        ["| format | usual names | decoded by |", "|---|---|---|", *rows, f"| {REFUSED} | | refused by name |"]
+    )
+
 
 ROOT = Path(__file__).resolve().parents[2]
 VOICE = syllables(seconds=2.0)
