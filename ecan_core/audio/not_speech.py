@@ -23,8 +23,11 @@ KINDS = {
     MUSIC: ("MUSIC", "music, or another sound of many pitches"),
 }
 """The reason for which each is left out, and its name."""
+
+Power = npt.NDArray[np.floating]
 _WINDOW = 2048  # samples, 128 ms
 _BIN_HZ = RATE / _WINDOW
+_TAPER = np.hanning(_WINDOW).astype(np.float32)
 _AROUND = 3  # bins on either side of a line that belong to it
 _IN_LINES, _IN_HUM = 0.8, 0.8  # shares of the power
 _ROWS, _COLUMNS = np.array([697, 770, 852, 941]), np.array([1209, 1336, 1477, 1633])  # Hz, ITU-T Q.23
@@ -45,35 +48,42 @@ def kinds_at(samples: npt.NDArray[np.float32], places: npt.NDArray[np.integer]) 
     Returns:
         One of `KINDS` for every place, [P].
     """
-    padded = np.pad(samples, _WINDOW // 2)
+    from scipy.fft import rfft  # of single precision
+
+    padded = np.pad(samples.astype(np.float32, copy=False), _WINDOW // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[np.minimum(places, len(samples))]
-    tapered = windows * np.hanning(_WINDOW).astype(np.float32)
-    return np.array([_kind(power) for power in np.square(np.abs(np.fft.rfft(tapered)))], np.int8)
+    power = np.square(np.abs(rfft(windows * _TAPER))) + np.float32(1e-20)
+    total = power.sum(axis=1)
+    kinds = np.where(_flatness(power) > _FLAT, NOISE, MUSIC)
+    kinds[power[:, _MODEM].sum(axis=1) > _IN_LINES * total] = FAX
+    first, second, share = _two_lines(power)
+    for row in np.flatnonzero(share > _IN_LINES * total):
+        kinds[row] = _line(first[row], second[row])
+    kinds[_hum(power) > _IN_HUM * total] = HUM
+    return kinds.astype(np.int8)
 
 
-def _kind(power: npt.NDArray[np.floating]) -> int:
-    total = power.sum() + 1e-20
-    (first, share), (second, rest) = _two_lines(power)
-    if _hum(power) > _IN_HUM * total:
-        return HUM
-    if share + rest > _IN_LINES * total:
-        return _line(first, second if rest > 0.1 * share else first)
-    if power[_MODEM].sum() > _IN_LINES * total:
-        return FAX
-    band = power[_BAND] + 1e-20
-    flatness = np.exp(np.log(band).mean()) / band.mean()
-    return NOISE if flatness > _FLAT else MUSIC
+def _flatness(power: Power) -> Power:
+    """Return the geometric over the arithmetic mean of the band, [P]."""
+    band = power[:, _BAND]
+    flatness: Power = np.exp(np.log(band).mean(axis=1)) / band.mean(axis=1)
+    return flatness
 
 
-def _two_lines(power: npt.NDArray[np.floating]) -> list[tuple[float, float]]:
-    """Return the frequencies of the two strongest lines, and their power."""
-    left, lines = power.copy(), []
+def _two_lines(power: Power) -> tuple[Power, Power, Power]:
+    """Return the frequencies of the two strongest lines, and their power, [P].
+
+    The second equals the first where it is much weaker.
+    """
+    left, found = power.copy(), []
+    around = np.arange(-_AROUND, _AROUND + 1)
     for _ in range(2):
-        peak = int(left.argmax())
-        near = slice(max(peak - _AROUND, 0), peak + _AROUND + 1)
-        lines.append((peak * _BIN_HZ, float(left[near].sum())))
-        left[near] = 0
-    return lines
+        peak = left.argmax(axis=1)
+        near = np.clip(peak, _AROUND, power.shape[1] - 1 - _AROUND)[:, None] + around
+        found.append((peak * _BIN_HZ, np.take_along_axis(left, near, axis=1).sum(axis=1)))
+        np.put_along_axis(left, near, 0, axis=1)
+    (first, share), (second, rest) = found
+    return first, np.where(rest > 0.1 * share, second, first), share + rest
 
 
 def _line(first: float, second: float) -> int:
@@ -90,14 +100,15 @@ def _near(frequency: float, known: npt.NDArray[np.integer], share: float) -> boo
     return bool(np.any(np.abs(frequency - known) < share * known))
 
 
-def _hum(power: npt.NDArray[np.floating]) -> float:
-    """Return the power in the first overtones of the mains.
+def _hum(power: Power) -> Power:
+    """Return the power in the first overtones of the mains, [P].
 
     It is 0 unless one of the lowest three is the strongest.
     """
     found = []
     for mains in (50, 60):
-        places = [round(mains * k / _BIN_HZ) for k in range(1, 7)]
-        parts = [float(power[place - 1 : place + 2].sum()) for place in places]
-        found.append(sum(parts) if max(parts) in parts[:3] else 0.0)
-    return max(found)
+        places = np.round(mains * np.arange(1, 7) / _BIN_HZ).astype(int)
+        parts = power[:, places - 1] + power[:, places] + power[:, places + 1]
+        found.append(np.where(parts.argmax(axis=1) < 3, parts.sum(axis=1), 0))
+    strongest: Power = np.maximum(*found)
+    return strongest

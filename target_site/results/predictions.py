@@ -10,7 +10,7 @@ import numpy as np
 from ecan_core.adaptation.calibrate import soften
 from ecan_core.adaptation.site import Preparation
 from ecan_core.audio.not_speech import KINDS
-from ecan_core.data.features import FeatureTable
+from ecan_core.data.features import FeatureTable, Refusal
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores
 from target_site.results.segments import segments_of, write_segments
@@ -73,9 +73,22 @@ def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, o
         "abstained": predictions.abstained,
         "clipped": [str(predictions.table.utterances[row].path) for row in predictions.table.clipped],
         "predicted": dict(zip(classes, predicted.tolist(), strict=True)),
-        "refused": [{"file": str(r.utterance.path), "reason": r.reason} for r in predictions.table.refusals],
+        "refused": [_refused(refusal) for refusal in predictions.table.refusals],
         "refused_by_reason": dict(Counter(r.reason for r in predictions.table.refusals)),
         "not_speech": not_speech(predictions.table),
+    }
+
+
+def _refused(refusal: Refusal) -> dict[str, object]:
+    """Describe what was left out; times are in milliseconds within the file."""
+    place = refusal.utterance
+    times = {"begin_ms": place.start_s, "end_ms": place.end_s}
+    return {
+        "file": str(place.path),
+        "channel": place.channel,
+        **{name: None if time_s is None else round(1000 * time_s) for name, time_s in times.items()},
+        "reason": refusal.reason,
+        "message": refusal.message,
     }
 
 

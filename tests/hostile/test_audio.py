@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from benchmarks.call_sounds import at_level, line_tones, music
 from protocol.containment import launcher
 from protocol.sandbox.landlock import landlock_abi
 from tests.ecan_core.audio.sounds import syllables
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no 
 RATE = 16_000
 VOICE = syllables(seconds=1.2)
 PATIENT = "Erika Mustermann"
+TONES = {name: at_level(sound, -20) for name, sound in line_tones(np.random.default_rng(0)).items()}
 COMMAND = Path(sys.executable).parent / "ecan-target"
 
 
@@ -75,6 +77,13 @@ BAD = {
     "A14-cut.flac": (wav(VOICE, container="FLAC")[:60], "UNREADABLE"),
     "A14-noise.mp3": (b"\xff\xfb" + bytes(range(256)) * 20, ""),
     "A15-opus-of-silence.ogg": (wav(np.zeros(48_000 * 20, np.float32), "OPUS", "OGG", 48_000), ""),
+    "A26-ring-back.wav": (wav(TONES["ring-back, Europe"], rate=8_000), "LINE_TONE"),
+    "A26-keys.wav": (wav(TONES["digits"], rate=8_000), "KEYS"),
+    "A26-hum.wav": (wav(TONES["hum of 50 Hz"], rate=8_000), "HUM"),
+    "A26-fax.wav": (wav(TONES["fax, called"], rate=8_000), "FAX"),
+    "A26-beep.wav": (wav(TONES["beep"], rate=8_000), "TONE"),
+    "A26-noise.wav": (wav(TONES["white noise"], rate=8_000), "NOISE"),
+    "A26-hold-music.wav": (wav(at_level(music(12, np.random.default_rng(0)), -20), rate=8_000), "MUSIC"),
     "A17-silence.wav": (wav(np.zeros(RATE)), "SILENT"),
     "A17-constant.wav": (wav(np.full(RATE, 0.3)), "SILENT"),
     "A17-short.wav": (wav(VOICE[:800]), "TOO_SHORT"),
