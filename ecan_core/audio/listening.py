@@ -14,15 +14,15 @@ from ecan_core.audio.speech import FRAME_S, VOICE_REACH_S, Heard, Levels, is_lou
 from ecan_core.audio.voice_network import HOP, RATE, voice_scores
 from ecan_core.audio.waveform import Waveform
 
-SURE = 0.5
-"""The score from which a voice is heard, as its authors have it."""
+SURE, MAYBE = 0.5, 0.1
+"""Scores from which a voice is heard: as its authors have it, and where the question is whether there is any at all."""
 _AROUND_S = 1.0  # heard before and after what is loud, so that few long pieces are heard and not many short ones
 _LONGEST = 6_000  # frames heard at once
 _EVERY = 10  # frames for which the kind of a sound is told once
 _FRAME = round(FRAME_S * RATE)
 
 
-def listen(recording: Recording, levels: Levels, start_s: float | None = None) -> Heard:
+def listen(recording: Recording, levels: Levels, start_s: float | None = None, *, sure: float = SURE) -> Heard:
     """Hear what the loud frames of a recording hold.
 
     The recording is read piece by piece, and only where it is loud.
@@ -31,6 +31,7 @@ def listen(recording: Recording, levels: Levels, start_s: float | None = None) -
         recording: The recording, of any length.
         levels: Of all its channels, [F, channels].
         start_s: Where they begin, in seconds; None is the beginning.
+        sure: The score from which a voice is heard.
 
     Returns:
         `VOICE`, or one of `ecan_core.audio.not_speech.KINDS`, or 0 where it is quiet, [F, channels].
@@ -46,7 +47,7 @@ def listen(recording: Recording, levels: Levels, start_s: float | None = None) -
         samples = recording.frames(*places)
         for channel in np.flatnonzero(loud[start:end].any(axis=0)):
             piece = Waveform(samples=samples[:, channel].copy(), sample_rate=recording.sample_rate)
-            heard[start:end, channel] = _hear(piece, loud[start:end, channel])
+            heard[start:end, channel] = _hear(piece, loud[start:end, channel], sure)
     return heard
 
 
@@ -57,15 +58,15 @@ def _pieces(is_wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
             yield first, min(first + _LONGEST, end)
 
 
-def _hear(piece: Waveform, loud: npt.NDArray[np.bool_]) -> Heard:
+def _hear(piece: Waveform, loud: npt.NDArray[np.bool_], sure: float) -> Heard:
     """Return what the loud frames of a piece hold, [F]."""
     if not np.abs(piece.samples).max() < MAX_PEAK:
         return np.where(loud, VOICE, 0).astype(np.int8)  # it is no sound, and refused for that when it is read
     samples = resample(piece, RATE).samples
     frames = np.arange(len(loud))
     scores = voice_scores(samples)[np.minimum((frames * _FRAME + _FRAME // 2) // HOP, (len(samples) - 1) // HOP)]
-    is_voice = scores >= SURE
-    is_other = loud & ~widened(is_voice, VOICE_REACH_S)
+    is_voice = scores >= sure
+    is_other = loud & ~widened(is_voice, VOICE_REACH_S if sure == SURE else 0.0)
     others = np.unique(frames[is_other] // _EVERY * _EVERY)
     kinds = np.zeros(len(loud) + _EVERY, np.int8)
     kinds[others] = kinds_at(samples, (others + _EVERY // 2) * _FRAME)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ecan_core.audio.decode import MIN_DURATION_S, SILENCE_PEAK, Recording
-from ecan_core.audio.listening import listen
+from ecan_core.audio.listening import MAYBE, SURE, listen
 from ecan_core.audio.not_speech import KINDS
 from ecan_core.audio.speech import (
     BLEED_DB,
@@ -181,7 +181,7 @@ def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -
         return found
     owners = _Owners(frozenset(channel for channel, _ in channels), _unheard(parties))
     levels = levels_of(recording, utterance.start_s, utterance.end_s)
-    heard = listen(recording, levels, utterance.start_s)
+    heard = listen(recording, levels, utterance.start_s, sure=MAYBE if is_whole else SURE)
     if is_whole:
         for channel, role in channels:
             reason = _nobody(channel, levels, heard)
