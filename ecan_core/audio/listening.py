@@ -16,7 +16,7 @@ from ecan_core.audio.waveform import Waveform
 
 SURE, MAYBE = 0.5, 0.1
 """Scores from which a voice is heard: as its authors have it, and where the question is whether there is any at all."""
-_AROUND_S = 0.5  # heard before and after what is loud; after a longer pause the network begins anew, which music asks for
+_AROUND_S = 0.5  # heard before and after what is loud; behind a longer pause, as after music, the network begins anew
 _LONGEST = 6_000  # frames heard at once
 _EVERY = 10  # frames for which the kind of a sound is told once
 _FRAME = round(FRAME_S * RATE)
