@@ -24,6 +24,8 @@ from protocol.identity.signing import SUITES
 
 LEAST_CONFIDENCE = 0.5
 """Below it a model is more likely wrong than right."""
+MOST_LOST = 0.1
+"""The share of recordings that may be lost, where a site sets none."""
 
 
 PURPOSES = ("care", "research", "service")
@@ -60,7 +62,8 @@ class SitePolicy:
         purpose: What the recordings are listened to for, one of `PURPOSES`.
         subjects: Whose voices are looked at, one of `SUBJECTS`.
         channels: Who speaks on which channel of every recording, in order; empty where channels mean nothing.
-        mixed_because: Why recordings that mix all of them in one channel may be used; None refuses them.
+        mixed_because: Why recordings that mix all of them in one channel may be used, or, without `channels`, why every
+            channel may be listened to; None refuses them.
         approval: Whether a bundle needs somebody's name before it is adapted.
         least_level: The lowest level of containment at which recordings are read.
         least_tier: The lowest tier that a model may have left its source at; docs/leakage.md.
@@ -70,6 +73,7 @@ class SitePolicy:
             used; None for any age.
         retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
         least_confidence: The model abstains where it is less sure.
+        most_lost: The share of recordings that may be lost before `adapt` and `predict` end with exit 13.
         adaptation: How to adapt.
         together: What may leave for a model that several sites adapt together; None lets nothing leave.
     """
@@ -86,6 +90,7 @@ class SitePolicy:
     oldest_revocations_days: int | None = None
     retention_days: int | None = None
     least_confidence: float = LEAST_CONFIDENCE
+    most_lost: float = MOST_LOST
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
     together: Together | None = None
 
@@ -100,22 +105,23 @@ class SitePolicy:
             if getattr(self, days) is not None:
                 at_least(self, days, 1)
         fraction(self, "least_confidence")
+        fraction(self, "most_lost")
         fraction(self.adaptation, "learning_rate")
         for role in self.channels:
             if role not in (*SUBJECTS, *AT_WORK):
                 raise SettingsError(f"channels must name {', '.join((*SUBJECTS, *AT_WORK))}, not {role!r}.")
         if self.mixed_because is not None and not 0 < len(self.mixed_because.strip()) <= MAX_REASON:
             raise SettingsError(f"mixed_because must give a reason of at most {MAX_REASON} characters.")
-        if self.mixed_because is not None and len(self.channels) < 2:
-            raise SettingsError("mixed_because has no effect without two channels; leave it out.")
+        if self.mixed_because is not None and len(self.channels) == 1:
+            raise SettingsError("mixed_because has no effect with one channel; leave it out.")
 
     @property
     def parties(self) -> Parties | None:
         """Return who speaks where, and who is left out.
 
-        None where channels mean nothing.
+        None where nobody said.
         """
-        if not self.channels:
+        if not self.channels and self.mixed_because is None:
             return None
         return Parties(roles=self.channels, discarded=AT_WORK, mixed_because=self.mixed_because)
 

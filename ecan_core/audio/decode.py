@@ -3,8 +3,8 @@
 A recording with two channels is never averaged: two spaced microphones lose level and comb each other's
 spectrum, and the two channels of a call are two people. One channel is taken: the named one, or else the loudest.
 
-WAV files are read by `ecan_core.audio.wav`, piece by piece, however long they are. FLAC, Ogg and MP3 files are
-decoded by libsndfile in a process that is thrown away (`ecan_core.audio.foreign`). Everything else is refused by name.
+WAV files are read by `ecan_core.audio.wav`, piece by piece, however long they are. What is compressed is decoded in a
+process that is thrown away (`ecan_core.audio.foreign`). Everything else is refused by name.
 """
 
 import errno
@@ -43,6 +43,7 @@ REASONS = (
     "NON_FINITE",
     "SILENT",
     "NO_SPEECH",
+    *("LINE_TONE", "KEYS", "FAX", "TONE", "HUM", "NOISE", "MUSIC"),  # `ecan_core.audio.not_speech`
     "MIXED",
     "NO_ROLE",
     "BLEED",
@@ -234,8 +235,17 @@ class Recording(Closing):
         head = self._read_at(0, _HEAD_BYTES)
         if wav.is_wav(head):
             header = wav.read_header(self._read_at, self.identity.size, self._name)
+            if isinstance(header, wav.Compressed):
+                return self._open_compressed(header)
             return _WavContent(header, self._descriptor)
-        return foreign.open_content(head, self._descriptor, self.identity.size, self._name)
+        return foreign.open_content(head, self._read_at, self.identity.size, self._name)
+
+    def _open_compressed(self, header: wav.Compressed) -> Content:
+        if header.num_bytes > foreign.MAX_BYTES:
+            raise UnusableAudioError("TOO_LONG", f"{self._name} is larger than 1 GiB; export it as PCM.")
+        sound = self._read_at(header.start, header.num_bytes)
+        is_mp3 = header.codec == wav.MP3
+        return foreign.of_wav(sound if is_mp3 else header.closed(sound), self._name, is_mp3=is_mp3)
 
     def _read_at(self, place: int, length: int) -> bytes:
         try:

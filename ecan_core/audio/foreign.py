@@ -1,20 +1,34 @@
-"""Decode FLAC, Ogg (Vorbis, Opus) and MP3 in a disposable process.
+"""Decode compressed recordings in a disposable process.
 
-Every file gets a new process with a limit of memory, of time and of what it may return. It has pipes and the file,
-which is open already, and can open no other: it builds the walls that a site has brought (`ecan_core.runtime.cage`).
-A file that makes it crash, hang or swell costs that one file alone.
+FLAC, Ogg (Vorbis, Opus), MP3, and what WAV files hold beside plain samples (GSM 6.10, ADPCM, MP3) by libsndfile; MP4,
+AAC, AMR, WMA and Matroska by FFmpeg, if PyAV is installed. Every file gets a new process with a limit of memory, of
+time and of what it may return. It has two pipes and the bytes of the file, and opens none: it builds the walls that a
+site has brought (`ecan_core.runtime.cage`). A file that makes it crash, hang or swell costs that one file alone. A
+recording lasts as long as it can be decoded, whatever its header says.
 """
 
+import io
 import os
 import struct
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ecan_core.audio.wav import MAX_CHANNELS
+from ecan_core.audio.streams import (
+    MOST_FLAC,
+    flac_length,
+    flac_streams,
+    mp3_without_lengths,
+    ogg_streams,
+    with_flac_length,
+)
+from ecan_core.audio.wav import MAX_CHANNELS, ReadAt
 from ecan_core.errors import UnusableAudioError
 from ecan_core.runtime import cage
 from ecan_core.runtime.workers import Companion
@@ -23,13 +37,20 @@ MAX_BYTES = 1 << 30
 MAX_FRAMES = 1 << 34
 MAX_MEMORY = 4 << 30  # bytes of address space, most of it the libraries that are there already
 MAX_SECONDS, MAX_SECONDS_IN_ALL = 30, 1200  # of computing, for one answer and for one file
+MAX_IN_MEMORY = 1 << 30  # bytes of samples that are kept decoded
 
 _FACTS = struct.Struct("<qqq")  # channels, frames per second, frames
+_PIPES = 3  # descriptors that the decoder keeps: what it is asked and answers by, and an unread pipe
 _PLACE = struct.Struct("<qq")  # first frame, and the one after the last
-_SOUND = 3  # the descriptor of the file in the decoder, behind its pipes
-_RUN_UP, _PASSED = 1 << 13, 1 << 18  # frames before those that are wanted, and so many at once
+_RUN_UP, _PASSED, _LAST = 1 << 13, 1 << 18, 1 << 12  # frames before those that are wanted, and so many at once
+_ONE_WAY = ("VORBIS", "GSM610")  # libsndfile finds no places in GSM, and misses them by 128 frames in Vorbis
+_MOST_PARTS = 64  # streams of one file that are open at the same time
+_TAIL = 1 << 16  # frames that are decoded at the end, to know where it is
+_TRUNCATED, _UNEQUAL = b"!", b"?"  # answers
 
-_DECODED = (b"fLaC", b"OggS", b"ID3")
+_FFMPEG = {b"\x1aE\xdf\xa3": "matroska", b"#!AMR": "amr", b"0&\xb2u\x8ef\xcf\x11": "asf"}
+"""What PyAV decodes: by the first bytes, FFmpeg's name."""
+_CALLED = {"matroska": "Matroska", "amr": "AMR", "asf": "Windows Media", "mov": "MP4", "aac": "AAC"}
 _NAMED = {
     b"RF64": "RF64",
     b"BW64": "BW64",
@@ -46,8 +67,6 @@ _NAMED = {
     b"MZ": "program",
     b"PK\x03\x04": "ZIP",
     b"%PDF": "PDF",
-    b"\x1aE\xdf\xa3": "Matroska",
-    b"#!AMR": "AMR",
     b"<": "HTML or XML",
 }
 
@@ -61,16 +80,16 @@ class ForeignContent:
         num_frames: Frames, T.
 
     Args:
-        descriptor: The file, open to read; it stays open.
+        parts: What is decoded, one after the other.
         name: Its name in messages.
 
     Raises:
-        UnusableAudioError: UNREADABLE, EMPTY or MALFORMED.
+        UnusableAudioError: UNREADABLE, EMPTY, TRUNCATED, CODEC or MALFORMED.
     """
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, parts: "Sequence[_Part]", name: str) -> None:
         self._name = name
-        self._decoder = Companion(_Decoder(descriptor))
+        self._decoder = Companion(_Decoder(parts))
         try:
             facts = self._ask(b"", _FACTS.size)
             if len(facts) != _FACTS.size:
@@ -98,6 +117,11 @@ class ForeignContent:
 
     def _ask(self, question: bytes, most: int) -> bytes:
         said = self._decoder.ask(question, most)
+        if said == _TRUNCATED:
+            raise UnusableAudioError("TRUNCATED", f"{self._name} ends before its header says so; copy it again.")
+        if said == _UNEQUAL:
+            message = f"{self._name} changes its rate or its channels midway; export it again, or cut it there."
+            raise UnusableAudioError("CODEC", message)
         if not said:
             raise self._unreadable()
         return said
@@ -108,35 +132,245 @@ class ForeignContent:
         )
 
 
-def open_content(head: bytes, descriptor: int, size: int, name: str) -> ForeignContent:
+def open_content(head: bytes, read_at: ReadAt, size: int, name: str) -> ForeignContent:
     """Read the header facts of a compressed file.
 
     Args:
         head: Its first bytes.
-        descriptor: The file, open to read.
+        read_at: Reads the file.
         size: Its length in bytes.
         name: What messages call it.
 
     Raises:
-        UnusableAudioError: CONTAINER, UNREADABLE, EMPTY, MALFORMED or TOO_LONG.
+        UnusableAudioError: CONTAINER, UNREADABLE, EMPTY, TRUNCATED, CODEC, MALFORMED or TOO_LONG.
     """
-    _require_known(head, name)
+    taken_apart = _way_to_decode(head, name)
     if size > MAX_BYTES:
         raise UnusableAudioError("TOO_LONG", f"{name} is larger than 1 GiB; convert it to WAV.")
-    import soundfile  # noqa: F401 - once here, so that not every process that is thrown away loads it
-
-    return ForeignContent(descriptor, name)
+    return ForeignContent(taken_apart(read_at(0, size)), name)
 
 
-def _require_known(head: bytes, name: str) -> None:
-    is_mp3 = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    if is_mp3 or head.startswith(_DECODED):
-        return
-    kind = next((kind for mark, kind in _NAMED.items() if head.lstrip().startswith(mark)), None)
-    if head[4:8] == b"ftyp":
-        kind = "MP4"
-    what = f"is {kind}" if kind else "is not audio that can be decoded"
+def of_wav(data: bytes, name: str, *, is_mp3: bool) -> ForeignContent:
+    """Decode compressed sound of a WAV file.
+
+    That is MP3, or a whole WAV file of another codec.
+
+    Raises:
+        UnusableAudioError: UNREADABLE, EMPTY or MALFORMED.
+    """
+    return ForeignContent(_mp3_parts(data) if is_mp3 else [_Sound(data)], name)
+
+
+def _way_to_decode(head: bytes, name: str) -> "Callable[[bytes], list[_Part]]":
+    """Return what takes a file of this beginning apart.
+
+    Raises:
+        UnusableAudioError: CONTAINER.
+    """
+    ways = {b"fLaC": _flac_parts, b"OggS": _ogg_parts, b"ID3": _mp3_parts}
+    for mark, way in ways.items():
+        if head.startswith(mark):
+            return way
+    is_mpeg = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
+    if is_mpeg and head[1] & 0x06:
+        return _mp3_parts
+    kind = "aac" if is_mpeg else "mov" if head[4:8] == b"ftyp" else None
+    kind = kind or next((kind for mark, kind in _FFMPEG.items() if head.startswith(mark)), None)
+    if kind is not None:
+        return _ffmpeg_way(kind, name)
+    other = next((what for mark, what in _NAMED.items() if head.lstrip().startswith(mark)), None)
+    what = f"is {other}" if other else "is not audio that can be decoded"
     raise UnusableAudioError("CONTAINER", f"{name} {what}; convert it to WAV or FLAC.")
+
+
+def _ffmpeg_way(kind: str, name: str) -> "Callable[[bytes], list[_Part]]":
+    if find_spec("av") is None:
+        message = f"{name} is {_CALLED[kind]}; run `pip install 'ecan-ser[calls]'`, or convert it to WAV or FLAC."
+        raise UnusableAudioError("CONTAINER", message)
+    import av  # noqa: F401 - once here, so that not every process that is thrown away loads it
+
+    return lambda data: [_Ffmpeg(data, kind)]
+
+
+def _flac_parts(data: bytes) -> "list[_Part]":
+    return [_Sound(with_flac_length(one, MOST_FLAC), flac_length(one), flac_length(one)) for one in flac_streams(data)]
+
+
+def _ogg_parts(data: bytes) -> "list[_Part]":
+    return [_Sound(one) for one in ogg_streams(data)]
+
+
+def _mp3_parts(data: bytes) -> "list[_Part]":
+    mp3 = mp3_without_lengths(data)
+    return [_Sound(mp3.data, mp3.num_samples, is_endless=True)]
+
+
+class _Part(Protocol):
+    """Decode one stream; it is opened in the disposable process."""
+
+    def open(self) -> tuple[int, int, int]:
+        """Return its channels, frames per second and frames."""
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Decode frames, [stop - start, channels]; fewer at its end."""
+
+
+class _TruncatedError(Exception):
+    """Report that a stream ends before its header says so."""
+
+
+class _Sound:
+    """Decode a stream by libsndfile.
+
+    Args:
+        data: The stream.
+        guess: About how many frames it holds; None where libsndfile counts them itself, from the end.
+        stated: How many it says that it holds, at least; 0 if it does not say.
+        is_endless: Tell libsndfile that the file is longer than it is, so that it guesses no end before the end.
+    """
+
+    def __init__(self, data: bytes, guess: int | None = None, stated: int = 0, *, is_endless: bool = False) -> None:
+        _load_libsndfile()
+        self._data, self._guess, self._stated, self._is_endless = data, guess, stated, is_endless
+        self._sound: Any = None
+        self._place = 0
+
+    def open(self) -> tuple[int, int, int]:
+        """Return its channels, frames per second and frames."""
+        self._reopen()
+        num_frames = int(self._sound.frames) if self._guess is None else self._count(self._guess)
+        if num_frames < self._stated:
+            raise _TruncatedError
+        if self._stated or self._guess == 0:
+            self._data = with_flac_length(self._data, num_frames)  # libFLAC looks for places by it
+            self._reopen()
+        return self._sound.channels, self._sound.samplerate, num_frames
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Decode frames, [stop - start, channels]; fewer at its end."""
+        self._move(start)
+        samples = self._sound.read(stop - start, dtype="float32", always_2d=True)
+        self._place += len(samples)
+        return np.asarray(samples)
+
+    def _reopen(self) -> None:
+        import soundfile
+
+        file = _Endless(self._data) if self._is_endless else io.BytesIO(self._data)
+        self._sound, self._place = soundfile.SoundFile(file), 0
+        self._sound.seekable = lambda: False  # or else it looks for its place after every block, and fails at an end
+
+    def _count(self, guess: int) -> int:
+        """Count the frames to the end of the stream.
+
+        Only those from shortly before where it should be are decoded.
+        """
+        for place in (max(guess - _TAIL, 0), 0):
+            try:
+                self._move(place)
+            except RuntimeError:  # there is no such place
+                self._reopen()
+                continue
+            if self._place == place:
+                return self._end()
+        return 0
+
+    def _end(self) -> int:
+        """Go to the end of the stream, or to where it is cut off.
+
+        Returns the place.
+        """
+        for block in (_PASSED, _LAST):
+            try:
+                self._pass(MAX_FRAMES, block)
+            except RuntimeError:  # it is cut within a block, whose beginning is lost by this
+                place = self._place
+                self._reopen()
+                self._pass(place)
+        return self._place
+
+    def _move(self, start: int) -> None:
+        """Go to a frame as if everything before it had been decoded."""
+        if self._sound.subtype in _ONE_WAY:
+            if start < self._place:
+                self._reopen()
+        elif start != self._place:
+            # A decoder that begins in the middle is wrong for some hundred frames.
+            self._place = max(start - _RUN_UP, 0)
+            self._sound.seek(self._place)
+        self._pass(start)
+
+    def _pass(self, start: int, block: int = _PASSED) -> None:
+        """Decode to a frame, or to the end."""
+        while self._place < start:
+            passed = len(self._sound.read(min(start - self._place, block), dtype="float32"))
+            if not passed:
+                break
+            self._place += passed
+
+
+@cache
+def _load_libsndfile() -> None:
+    """Load libsndfile once, so that not every process that is thrown away does.
+
+    It also gets the memory by which it calls back into Python for bytes. That has to be executable, and behind the
+    walls no memory becomes so: what is freed here is used again there.
+    """
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(8), 8000, format="WAV", subtype="PCM_16")
+    together = [soundfile.SoundFile(io.BytesIO(file.getvalue())) for _ in range(_MOST_PARTS)]
+    for sound in together:
+        sound.close()
+
+
+class _Endless(io.BytesIO):
+    """Hold a file that claims to be a thousand times as long as it is."""
+
+    _is_at_end = False
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place."""
+        self._is_at_end = whence == os.SEEK_END and offset == 0
+        return super().seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place; at the end, one far behind it."""
+        return super().tell() * (1000 if self._is_at_end else 1)
+
+
+class _Ffmpeg:
+    """Decode a stream by FFmpeg, at once and into memory.
+
+    Args:
+        data: The file.
+        kind: FFmpeg's name of its container; no other is tried.
+    """
+
+    def __init__(self, data: bytes, kind: str) -> None:
+        self._data, self._kind = data, kind
+        self._samples = np.empty((0, 1), np.int16)
+
+    def open(self) -> tuple[int, int, int]:
+        """Return its channels, frames per second and frames."""
+        import av
+
+        with av.open(io.BytesIO(self._data), "r", format=self._kind, metadata_errors="ignore") as container:
+            stream = container.streams.audio[0]
+            rate, num_channels = stream.rate, stream.channels
+            resampler = av.AudioResampler(format="s16", layout=stream.layout.name, rate=rate)
+            blocks: list[Any] = []
+            for frame in (part for whole in container.decode(stream) for part in resampler.resample(whole)):
+                blocks.append(frame.to_ndarray().reshape(-1, num_channels))
+                if len(blocks) * blocks[0].nbytes > MAX_IN_MEMORY:
+                    raise MemoryError
+        self._samples = np.concatenate(blocks)
+        return num_channels, rate, len(self._samples)
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Return frames, [stop - start, channels]; fewer at its end."""
+        return self._samples[start:stop].astype(np.float32) / np.float32(32768)
 
 
 class _Decoder:
@@ -147,56 +381,37 @@ class _Decoder:
     Where the decoder fails the answer is empty: a decoder's message about hostile bytes is of no use.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._sound: Any = None
-        self._place = 0
+    def __init__(self, parts: Sequence[_Part]) -> None:
+        self._parts = parts
+        self._ends: list[int] = []
 
     def __call__(self, question: bytes) -> bytes:
         try:
-            if self._sound is None:
-                self._shut_in()
-                self._sound = self._open()
+            if not self._ends:
+                _mute()
+                _limit()
+                cage.build(_PIPES)
             _limit_time()
             return self._samples(*_PLACE.unpack(question)) if question else self._facts()
+        except _TruncatedError:
+            return _TRUNCATED
         except Exception:
             return b""
 
-    def _shut_in(self) -> None:
-        _mute()
-        _limit()
-        os.dup2(self._descriptor, _SOUND)
-        cage.build(_SOUND + 1)
-
-    def _open(self) -> Any:
-        import soundfile
-
-        os.lseek(_SOUND, 0, os.SEEK_SET)
-        return soundfile.SoundFile(_SOUND, closefd=False)
-
     def _facts(self) -> bytes:
-        return _FACTS.pack(self._sound.channels, self._sound.samplerate, self._sound.frames)
+        facts = [part.open() for part in self._parts]
+        if len({(channels, rate) for channels, rate, _ in facts}) > 1:
+            return _UNEQUAL
+        self._ends = np.cumsum([num_frames for *_, num_frames in facts]).tolist()
+        return _FACTS.pack(facts[0][0], facts[0][1], self._ends[-1])
 
     def _samples(self, start: int, stop: int) -> bytes:
-        self._move(start)
-        samples = self._sound.read(stop - start, dtype="float32", always_2d=True)
-        self._place += len(samples)
-        return b"." + bytes(samples.tobytes())
-
-    def _move(self, start: int) -> None:
-        """Go to a frame as if everything before it had been decoded."""
-        if self._sound.subtype == "VORBIS":  # libsndfile finds its places, but for 128 frames now and then
-            if start < self._place:
-                self._sound, self._place = self._open(), 0
-        elif start != self._place:
-            # A decoder that begins in the middle is wrong for some hundred frames.
-            self._place = max(start - _RUN_UP, 0)
-            self._sound.seek(self._place)
-        while self._place < start:
-            passed = len(self._sound.read(min(start - self._place, _PASSED), dtype="float32"))
-            if not passed:
-                break
-            self._place += passed
+        blocks, begin = [], 0
+        for part, end in zip(self._parts, self._ends, strict=True):
+            if start < end and stop > begin:
+                blocks.append(part.read(max(start - begin, 0), min(stop, end) - begin))
+            begin = end
+        return b"." + b"".join(block.tobytes() for block in blocks)
 
 
 def _mute() -> None:

@@ -4,7 +4,8 @@ A general decoder would read thirty other formats as well.
 
 It reads integers of 8, 16, 24 and 32 bits, floats of 32 and 64 bits, A-law and mu-law, with up to `MAX_CHANNELS`
 channels. The samples equal those of libsndfile bit for bit. A header is believed only if it agrees with itself and
-with the length of the file.
+with the length of the file; a header that was written before the samples and never closed lets the file itself say
+where they end. What is compressed (GSM 6.10, ADPCM, MP3) is found here and decoded by `ecan_core.audio.foreign`.
 """
 
 import functools
@@ -27,11 +28,15 @@ MAX_CHUNKS = 64
 
 _PCM, _FLOAT, _A_LAW, _MU_LAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 _WIDTHS = {_PCM: (1, 2, 3, 4), _FLOAT: (4, 8), _A_LAW: (1,), _MU_LAW: (1,)}  # bytes per sample
-_OTHER_CODECS = {2: "Microsoft ADPCM", 0x11: "IMA ADPCM", 0x31: "GSM 6.10", 0x55: "MP3", 0x161: "Windows Media"}
+_ADPCM, _IMA_ADPCM, _GSM, MP3 = 2, 0x11, 0x31, 0x55
+_OTHER_CODECS = {0x161: "Windows Media", 0x45: "G.726", 0x64: "G.726", 0x22: "TrueSpeech", 0xA1: "G.722"}
+_BLOCK_BYTES = {_ADPCM: range(16, 1 << 15), _IMA_ADPCM: range(16, 1 << 15), _GSM: range(65, 66)}  # of one block
+_MOST_COMPRESSED = {_ADPCM: 2, _IMA_ADPCM: 2, _GSM: 1, MP3: 2}  # channels
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _LONGEST_FMT = 1024
+_KNOWN_PARTS = frozenset({b"LIST", b"id3 ", b"ID3 ", b"bext", b"fact", b"cue ", b"smpl", b"iXML", b"JUNK", b"junk"})
 _STREAMED = 0x7FFF0000
-"""A writer that cannot go back to its header puts sizes from here on, or 0, in both places."""
+"""A writer that cannot go back to its header puts a size from here on, or 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +69,34 @@ class WavFormat:
         return _decoded(data, self.codec, self.width).reshape(-1, self.num_channels)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """Describe compressed sound in a WAV file.
+
+    Attributes:
+        codec: Number of the codec.
+        fmt: The description of its samples.
+        start: Where they begin, in bytes.
+        num_bytes: How many there are.
+    """
+
+    codec: int
+    fmt: bytes
+    start: int
+    num_bytes: int
+
+    def closed(self, sound: bytes) -> bytes:
+        """Return a WAV file that holds this sound and says so."""
+        parts = b"fmt " + struct.pack("<I", len(self.fmt)) + self.fmt + b"data" + struct.pack("<I", len(sound)) + sound
+        return b"RIFF" + struct.pack("<I", 4 + len(parts)) + b"WAVE" + parts
+
+
 def is_wav(head: bytes) -> bool:
     """Return whether the first 12 bytes of a file are those of a WAV file."""
     return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
 
 
-def read_header(read_at: ReadAt, size: int, name: str) -> WavFormat:
+def read_header(read_at: ReadAt, size: int, name: str) -> WavFormat | Compressed:
     """Read the header of a WAV file.
 
     Args:
@@ -94,7 +121,7 @@ def read_header(read_at: ReadAt, size: int, name: str) -> WavFormat:
                 raise _malformed(name, "does not say what its samples are before they come")
             if sound is not None:
                 raise _malformed(name, "has samples in two places")
-            length = _data_bytes(length, riff_size, size - place, name)
+            length = _data_bytes(length, riff_size, place, size, read_at, name)
             sound = place, length
         if kind == b"fmt ":
             if fmt is not None:
@@ -110,25 +137,48 @@ def read_header(read_at: ReadAt, size: int, name: str) -> WavFormat:
     return _format(fmt, *sound, name)
 
 
-def _data_bytes(length: int, riff_size: int, there: int, name: str) -> int:
+def _data_bytes(length: int, riff_size: int, place: int, size: int, read_at: ReadAt, name: str) -> int:
     """Return the number of bytes of samples.
 
-    A header that was written before the samples may leave it open.
+    A header that was written before the samples may leave it open, or say how many there were at that time.
+
+    Args:
+        length: What the header says.
+        riff_size: What it says of the whole file.
+        place: Where the samples begin.
+        size: Length of the file.
+        read_at: Reads the file.
+        name: What messages call it.
     """
-    is_streamed = (length >= _STREAMED and riff_size >= _STREAMED) or length == riff_size == 0
-    if length <= there and not is_streamed:
-        return length
-    if is_streamed:
+    there = size - place
+    is_open = length >= _STREAMED or (length == 0 and riff_size + 8 <= place)
+    if is_open or (length < there and not _is_followed(read_at, place + length + length % 2, size)):
         return there
+    if length <= there:
+        return length
     raise UnusableAudioError("TRUNCATED", f"{name} ends before its header says so; copy it again.")
 
 
-def _format(fmt: bytes, start: int, num_bytes: int, name: str) -> WavFormat:
+def _is_followed(read_at: ReadAt, place: int, size: int) -> bool:
+    """Return whether another part of a WAV file, or the end, is at a place.
+
+    Otherwise the samples go on there.
+    """
+    head = read_at(place, 8)
+    if len(head) < 8 or head[:4] in _KNOWN_PARTS:
+        return True
+    is_name = head[:4].isascii() and head[:4].decode().isprintable()
+    return is_name and place + 8 + int.from_bytes(head[4:], "little") <= size
+
+
+def _format(fmt: bytes, start: int, num_bytes: int, name: str) -> WavFormat | Compressed:
     codec, num_channels, sample_rate, _, frame_bytes, bits = struct.unpack("<HHIIHH", fmt[:16])
     if codec == _EXTENSIBLE:
         if len(fmt) < 40 or fmt[26:40] != _SUBFORMAT_TAIL:
             raise UnusableAudioError("CODEC", f"{name} holds samples of an unknown kind; export it as PCM.")
         codec = struct.unpack("<H", fmt[24:26])[0]
+    if codec in _MOST_COMPRESSED:
+        return _compressed(codec, fmt, start, num_bytes, name)
     if codec not in _WIDTHS:
         what = _OTHER_CODECS.get(codec, f"codec {codec}")
         raise UnusableAudioError("CODEC", f"{name} is compressed by {what}, which is not decoded; export it as PCM.")
@@ -150,6 +200,20 @@ def _format(fmt: bytes, start: int, num_bytes: int, name: str) -> WavFormat:
         start=start,
         num_frames=num_frames,
     )
+
+
+def _compressed(codec: int, fmt: bytes, start: int, num_bytes: int, name: str) -> Compressed:
+    """Check the description of compressed sound before a decoder sees it."""
+    _, num_channels, sample_rate, _, block_bytes, _ = struct.unpack("<HHIIHH", fmt[:16])
+    if not 1 <= num_channels <= _MOST_COMPRESSED[codec]:
+        raise _malformed(name, f"has {num_channels} channels")
+    if not 1 <= sample_rate <= MAX_SAMPLE_RATE:
+        raise _malformed(name, f"has {sample_rate} samples per second")
+    if codec in _BLOCK_BYTES and block_bytes not in _BLOCK_BYTES[codec]:
+        raise _malformed(name, f"has blocks of {block_bytes} bytes")
+    if num_bytes == 0:
+        raise UnusableAudioError("EMPTY", f"{name} holds no sound; record or copy it again.")
+    return Compressed(codec=codec, fmt=fmt, start=start, num_bytes=num_bytes)
 
 
 def _malformed(name: str, what: str) -> UnusableAudioError:

@@ -11,8 +11,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from ecan_core.audio.decode import Recording
-from ecan_core.audio.speech import BLEED_DB, FRAME_S, Levels, Stretch, heard_elsewhere, levels_of, utterances_in
+import numpy as np
+
+from ecan_core.audio.decode import MIN_DURATION_S, SILENCE_PEAK, Recording
+from ecan_core.audio.listening import MAYBE, SURE, listen
+from ecan_core.audio.not_speech import KINDS
+from ecan_core.audio.speech import (
+    BLEED_DB,
+    FRAME_S,
+    Heard,
+    Levels,
+    Stretch,
+    heard_elsewhere,
+    holds_speech,
+    levels_of,
+    most_of,
+    others_in,
+    utterances_in,
+)
+from ecan_core.audio.voice_network import load_network
 from ecan_core.data.features import OnProgress, Refusal, lost
 from ecan_core.errors import UnusableAudioError
 from ecan_core.runtime.workers import cores, shared_out
@@ -20,8 +37,7 @@ from ecan_core.utterance import Utterance
 
 LONG_S = 30.0
 """A recording that is longer is cut into utterances, unless the list says where they are."""
-_SHORT_BYTES = 20_000
-"""No file of this size holds so much, in any format that is read."""
+_NOBODY = "NO_SPEECH", "Nobody speaks here; check the microphone, or leave the recording out."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +47,8 @@ class Parties:
     Attributes:
         roles: Role of each channel, in order.
         discarded: Roles that nobody may listen to.
-        mixed_because: Reason why a recording with one channel for all of them may be used; None refuses it.
+        mixed_because: Reason why a recording with one channel for all of them may be used, or, where there are no
+            roles, why every channel may be listened to; None refuses it.
     """
 
     roles: tuple[str, ...]
@@ -62,17 +79,15 @@ def cut_recordings(
 
     Args:
         listed: Recordings, or utterances that are cut already.
-        parties: Who speaks on which channel; None takes the loudest channel of a short recording, and each
-            channel of a long one.
+        parties: Who speaks on which channel. Without roles, the loudest channel of a short recording counts, and each
+            channel of a long one. None says nothing: then a recording of several channels is refused, unless the list
+            names one of them.
         on_progress: Told the number of recordings done and their total.
     """
-    needs_a_look = [_needs_a_look(utterance, parties) for utterance in listed]
-    results = _looks([item for item, needs in zip(listed, needs_a_look, strict=True) if needs], parties)
     utterances: list[Utterance] = []
     refusals: list[Refusal] = []
     num_discarded = 0
-    for number, (utterance, needs) in enumerate(zip(listed, needs_a_look, strict=True), 1):
-        look = next(results) if needs else _Look([_AS_LISTED])
+    for number, (utterance, look) in enumerate(zip(listed, _looks(listed, parties), strict=True), 1):
         utterances += (_placed(utterance, piece) for piece in look.pieces)
         refusals += (
             Refusal(utterance=_placed(utterance, piece), reason=reason, message=message)
@@ -105,6 +120,13 @@ class _Look:
         """Leave out a piece, for a reason."""
         self.refused.append((piece, reason, message))
 
+    def take(self, piece: _Piece, reason: "_Reason | None") -> None:
+        """Take a piece, unless there is a reason to leave it out."""
+        if reason is None:
+            self.pieces.append(piece)
+        else:
+            self.refuse(piece, *reason)
+
     def to_bytes(self) -> bytes:
         """Return it as bytes, for the way back from a worker."""
         return json.dumps([self.pieces, self.refused, self.num_discarded]).encode()
@@ -128,28 +150,21 @@ class _Look:
 _AS_LISTED = _Piece(None, None, None, None)
 
 
-def _needs_a_look(utterance: Utterance, parties: Parties | None) -> bool:
-    if parties is not None:
-        return True
-    if utterance.start_s is not None or utterance.end_s is not None:
-        return False
-    try:
-        return utterance.path.stat().st_size > _SHORT_BYTES
-    except (OSError, ValueError):
-        return False  # it is refused with its reason when it is read
-
-
 def _looks(listed: Sequence[Utterance], parties: Parties | None) -> Iterator[_Look]:
     """Examine recordings in forked processes."""
+    from ecan_core.runtime.seeding import one_thread  # with torch, which no other user of this file needs
 
     def look(order: bytes) -> bytes:
         utterance = listed[int(order)]
+        one_thread()  # those of the process that was forked are not here
         try:
             with Recording(utterance.path) as recording:
                 return _look(recording, utterance, parties).to_bytes()
         except UnusableAudioError as refusal:
             return _Look.of_refusal(refusal).to_bytes()
 
+    if listed:
+        load_network()  # once, and not in every worker
     orders = (str(index).encode() for index in range(len(listed)))
     results = shared_out(orders, look, min(cores(), len(listed) or 1))
     for utterance, result in zip(listed, results, strict=True):
@@ -159,22 +174,49 @@ def _looks(listed: Sequence[Utterance], parties: Parties | None) -> Iterator[_Lo
 
 def _look(recording: Recording, utterance: Utterance, parties: Parties | None) -> _Look:
     found = _Look()
-    is_long = recording.num_frames / recording.sample_rate > LONG_S
     is_cut = utterance.start_s is not None or utterance.end_s is not None
-    channels = _channels(recording, utterance, parties, found, apart=is_long and not is_cut)
-    owners = _Owners(frozenset(channel for channel, _ in channels), _unheard(parties))
-    if not is_long or is_cut:
-        levels = levels_of(recording, utterance.start_s, utterance.end_s) if owners.unheard else None
-        for channel, role in channels:
-            piece = _Piece(channel, role, None, None)
-            if levels is None or not owners.leave_out(Stretch(0.0, len(levels) * FRAME_S), piece, levels, found):
-                found.pieces.append(piece)
+    is_whole = is_cut or recording.num_frames / recording.sample_rate <= LONG_S
+    channels = _channels(recording, utterance, parties, found, apart=not is_whole)
+    if not channels:
         return found
-    levels = levels_of(recording)
+    owners = _Owners(frozenset(channel for channel, _ in channels), _unheard(parties))
+    levels = levels_of(recording, utterance.start_s, utterance.end_s)
+    heard = listen(recording, levels, utterance.start_s, sure=MAYBE if is_whole else SURE)
+    if is_whole:
+        for channel, role in channels:
+            reason = _nobody(channel, levels, heard)
+            if reason is None and owners.unheard:
+                reason = owners.foreign(channel, Stretch(0.0, len(levels) * FRAME_S), levels)
+            found.take(_Piece(channel, role, None, None), reason)
+        return found
+    voices = [utterances_in(levels[:, channel], heard[:, channel]) for channel in range(recording.num_channels)]
     for channel, role in channels:
-        _cut_channel(recording, _Piece(channel or 0, role, None, None), levels, owners, found)
+        _cut_channel(_Piece(channel or 0, role, None, None), levels, heard, voices, owners, found)
     found.pieces.sort(key=lambda piece: (piece.start_s, piece.channel))
     return found
+
+
+def _nobody(channel: int | None, levels: Levels, heard: Heard) -> "_Reason | None":
+    """Say why a recording that is taken whole holds no speech.
+
+    None if it does.     What is silent or too short, or has no such channel, is refused for that when it is read.
+    """
+    chosen = slice(None) if channel is None else slice(channel, channel + 1)
+    loudest = levels[:, chosen].max(initial=-np.inf)
+    is_too_short = len(levels) * FRAME_S < MIN_DURATION_S
+    if is_too_short or (channel is not None and channel < 0) or loudest < 20 * np.log10(SILENCE_PEAK):
+        return None
+    if any(holds_speech(one) for one in heard[:, chosen].T):
+        return None
+    return _no_speech(most_of(heard[:, chosen].ravel()))
+
+
+def _no_speech(kind: int) -> "_Reason":
+    """Say what a stretch is that is no speech; 0 is nothing."""
+    if kind not in KINDS:
+        return _NOBODY
+    reason, what = KINDS[kind]
+    return reason, f"This is {what} and no speech; nothing needs to be done."
 
 
 def _unheard(parties: Parties | None) -> frozenset[int]:
@@ -185,6 +227,10 @@ def _unheard(parties: Parties | None) -> frozenset[int]:
     if parties is None or parties.mixed_because is not None:
         return frozenset()
     return frozenset(channel for channel, role in enumerate(parties.roles) if role in parties.discarded)
+
+
+_Reason = tuple[str, str]
+"""Why something is left out: one of `ecan_core.audio.decode.REASONS`, and a sentence with the remedy."""
 
 
 class _Owners(NamedTuple):
@@ -198,31 +244,49 @@ class _Owners(NamedTuple):
     kept: frozenset[int | None]
     unheard: frozenset[int]
 
-    def leave_out(self, stretch: Stretch, piece: _Piece, levels: Levels, found: _Look) -> bool:
-        """Refuse a piece whose voice belongs to another channel, or might.
-
-        Returns whether it was refused.
+    def foreign(self, channel: int | None, stretch: Stretch, levels: Levels) -> _Reason | None:
+        """Say why a stretch of a channel counts elsewhere, or for nobody.
 
         Args:
-            stretch: Where it lies in the levels.
-            piece: The piece as it is reported.
+            channel: The channel; None is the loudest one.
+            stretch: Where the voice is in the levels.
             levels: Of all channels, [F, channels].
-            found: Notes the refusal.
         """
-        channel = piece.channel
         if channel is None or not 0 <= channel < levels.shape[1]:
-            return False
-        for other, louder_db in heard_elsewhere(stretch, channel, levels).items():
-            if louder_db < -BLEED_DB:
-                continue
-            if louder_db > BLEED_DB or (other in self.kept and other < channel):
-                found.refuse(piece, "BLEED", "This voice is heard on another channel; it counts there.")
-                return True
-            if other in self.unheard:
-                message = "This voice is as loud on a channel that nobody may listen to; record the parties apart."
-                found.refuse(piece, "MIXED", message)
-                return True
-        return False
+            return None
+        heard = heard_elsewhere(stretch, channel, levels).items()
+        reasons = (self._reason(channel, other, there.louder_db) for other, there in heard)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def echoes(self, channel: int, voices: Sequence[Sequence[Stretch]], levels: Levels) -> dict[Stretch, _Reason]:
+        """Find where a channel carries the voices of other channels.
+
+        Args:
+            channel: The channel.
+            voices: Where somebody speaks, by channel.
+            levels: Of all channels, [F, channels].
+        """
+        found = {}
+        for other, stretch in ((other, stretch) for other, several in enumerate(voices) for stretch in several):
+            here = None if other == channel else heard_elsewhere(stretch, other, levels).get(channel)
+            reason = None if here is None else self._reason(channel, other, -here.louder_db)
+            if here is not None and reason is not None:
+                start_s, end_s = (round(time_s + here.late_s, 2) for time_s in stretch)
+                found[Stretch(max(start_s, 0.0), end_s)] = reason
+        return found
+
+    def _reason(self, channel: int, other: int, louder_db: float) -> _Reason | None:
+        """Say why a voice that is also heard on another channel counts there.
+
+        ``louder_db`` is how much louder it is there.
+        """
+        if louder_db < -BLEED_DB:
+            return None
+        if louder_db > BLEED_DB or (other in self.kept and other < channel):
+            return "BLEED", "This voice is heard on another channel; it counts there."
+        if other in self.unheard:
+            return "MIXED", "This voice is as loud on a channel that nobody may listen to; record the parties apart."
+        return None
 
 
 def _channels(
@@ -232,11 +296,16 @@ def _channels(
 
     A channel that is None is the loudest one.
     """
-    if parties is None:
+    name = utterance.path
+    if parties is None and utterance.channel is None and recording.num_channels > 1:
+        what = f"{name} has {recording.num_channels} channels, and nothing says who speaks on which"
+        remedy = "name their roles in the site's rules (channels), or give a reason with --all-channels"
+        found.refuse(_AS_LISTED, "NO_ROLE", f"{what}; {remedy}.")
+        return []
+    if parties is None or not parties.roles:
         if utterance.channel is not None or not apart:
             return [(utterance.channel, None)]
         return [(channel, None) for channel in range(recording.num_channels)]
-    name = utterance.path
     if recording.num_channels == 1 < len(parties.roles):
         if parties.mixed_because is not None:
             return [(0, None)]
@@ -258,20 +327,36 @@ def _channels(
     return [*kept] if roles else [(utterance.channel, None)]
 
 
-def _cut_channel(recording: Recording, whole: _Piece, levels: Levels, owners: _Owners, found: _Look) -> None:
-    """Find the utterances of one channel."""
+def _cut_channel(
+    whole: _Piece, levels: Levels, heard: Heard, voices: Sequence[Sequence[Stretch]], owners: _Owners, found: _Look
+) -> None:
+    """Find the utterances of one channel.
+
+    Args:
+        whole: The channel with its role.
+        levels: Of all channels, [F, channels].
+        heard: What their frames hold, [F, channels].
+        voices: Where somebody speaks, by channel.
+        owners: Which channels may be listened to.
+        found: Takes the utterances, and what is left out.
+    """
     channel = whole.channel
-    if channel is None or not 0 <= channel < recording.num_channels:
+    if channel is None or not 0 <= channel < levels.shape[1]:
         found.pieces.append(whole)  # it is refused with its reason when it is read
         return
-    stretches = utterances_in(levels[:, channel])
-    if not stretches:
-        found.refuse(whole, "NO_SPEECH", "Nobody speaks in this channel; check the microphone.")
-    for stretch in stretches:
-        start_s, end_s = (round(time_s, 2) for time_s in stretch)
-        piece = whole._replace(start_s=start_s, end_s=end_s)
-        if not owners.leave_out(stretch, piece, levels, found):
-            found.pieces.append(piece)
+    others = others_in(levels[:, channel], heard[:, channel], voices[channel])
+    if not voices[channel] and not others:
+        found.refuse(whole, *_NOBODY)
+    echoes = owners.echoes(channel, voices, levels)
+    for stretch, reason in [*echoes.items(), *((stretch, _no_speech(kind)) for stretch, kind in others)]:
+        found.refuse(_between(whole, stretch), *reason)
+    for stretch in utterances_in(levels[:, channel], heard[:, channel], without=[*echoes]):
+        found.take(_between(whole, stretch), owners.foreign(channel, stretch, levels))
+
+
+def _between(whole: _Piece, stretch: Stretch) -> _Piece:
+    start_s, end_s = (round(time_s, 2) for time_s in stretch)
+    return whole._replace(start_s=start_s, end_s=end_s)
 
 
 def _placed(utterance: Utterance, piece: _Piece) -> Utterance:

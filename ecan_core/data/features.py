@@ -124,6 +124,7 @@ def extract_features(
     cache: FeatureCache | None = None,
     on_progress: OnProgress | None = None,
     workers: int | None = None,
+    refused: Sequence[Refusal] = (),
 ) -> FeatureTable:
     """Compute the features of every utterance, or take them from the cache.
 
@@ -136,6 +137,7 @@ def extract_features(
         cache: Where earlier results are; None computes everything.
         on_progress: Told the number of utterances done and their total.
         workers: Processes that compute; 0 computes here, None decides by `num_workers`.
+        refused: What was left out before; it is among the table's refusals.
 
     Returns:
         Features and refusals in the order of the listing, whatever the number of workers.
@@ -152,7 +154,7 @@ def extract_features(
         outcomes.append(outcome)
         if on_progress is not None:
             on_progress(len(outcomes), len(utterances))
-    return _table(utterances, outcomes)
+    return _table(utterances, outcomes, refused)
 
 
 def num_workers(num_utterances: int) -> int:
@@ -343,9 +345,11 @@ def _from_bytes(result: bytes) -> list[Outcome]:
     return outcomes
 
 
-def _table(utterances: Sequence[Utterance], outcomes: Sequence[tuple[str, Outcome]]) -> FeatureTable:
+def _table(
+    utterances: Sequence[Utterance], outcomes: Sequence[tuple[str, Outcome]], refused: Sequence[Refusal]
+) -> FeatureTable:
     used: list[tuple[Utterance, Extracted]] = []
-    refusals, copies = [], []
+    refusals, copies = [*refused], []
     heard: set[str] = set()
     for utterance, (key, outcome) in zip(utterances, outcomes, strict=True):
         if isinstance(outcome, UnusableAudioError):

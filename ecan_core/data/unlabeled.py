@@ -2,10 +2,11 @@
 
 import glob
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, printable
+from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, linked_folders, printable
 from ecan_core.data.tables import TABLE_SUFFIXES, read_table
 from ecan_core.errors import AudioError, UsageError
 from ecan_core.utterance import Utterance
@@ -74,6 +75,7 @@ def roots(path: Path) -> tuple[Path, ...]:
     """Return the files and folders that must be readable for a path.
 
     They are needed to list the path and to read what it lists: a folder, or the very files and nothing beside them.
+    Where a link leads to is among them.
 
     Args:
         path: As for `list_utterances`.
@@ -82,7 +84,7 @@ def roots(path: Path) -> tuple[Path, ...]:
         UsageError: As for `list_utterances`.
     """
     if path.is_dir():
-        return (path,)
+        return _with_links([path, *linked_folders(path)], find_files(path, _SUFFIXES))
     if path.suffix.lower() in TABLE_SUFFIXES:
         listed = dict.fromkeys(row.utterance.path for row in read_table(path).rows)
         return (path, *(file for file in listed if file.is_file()))
@@ -96,10 +98,19 @@ def roots(path: Path) -> tuple[Path, ...]:
 def searched(path: Path) -> tuple[Path, ...]:
     """Return the folders whose names must be readable to list a path.
 
-    Only a pattern needs one: what lies in it is no part of that.
+    Only a pattern needs one, and the folders that links in it lead to: what lies in them is no part of that.
     """
     is_pattern = not path.exists() and glob.has_magic(str(path))
-    return (_fixed(path),) if is_pattern else ()
+    return (_fixed(path), *linked_folders(_fixed(path))) if is_pattern else ()
+
+
+def _with_links(folders: Iterable[Path], files: Iterable[Path]) -> tuple[Path, ...]:
+    """Return folders, and the files outside them that links lead to."""
+    inside = tuple(dict.fromkeys(folders))
+    places = {Path(os.path.realpath(folder)) for folder in inside}
+    targets = (Path(os.path.realpath(file)) for file in files)
+    outside = (target for target in targets if not places.intersection(target.parents) and target.is_file())
+    return tuple(dict.fromkeys([*inside, *outside]))
 
 
 def _list(path: Path) -> Listing:

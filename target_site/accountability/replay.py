@@ -15,7 +15,7 @@ from ecan_core.settings.parse import parse_settings
 from protocol.bundle.trust import VerifiedBundle
 from protocol.errors import Code, FileError
 from protocol.files import read_bounded
-from target_site.containment.orders import AdaptOrder
+from target_site.containment.orders import AdaptOrder, RememberedSite
 from target_site.model.encoders import folder_for
 from target_site.model.folder import FACTS, MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
 from target_site.results.handed_labels import learned_labels
@@ -121,6 +121,7 @@ def order_again(
             )
         asked = provenance["asked"]
         parties = asked["parties"]
+        site = provenance.get("site") or {}
         return AdaptOrder(
             bundle=bundle,
             sha256=verified.digest.hex(),
@@ -136,6 +137,7 @@ def order_again(
             left_out=left_out or LeftOut(),
             encoders=folder_for(verified.manifest.arch, encoders),
             labels=learned_labels(provenance, left_out),
+            site=parse_settings(RememberedSite, site, "the provenance"),
         )
     except (KeyError, TypeError, SettingsError) as fault:
         raise ModelError("the adapted model does not say how it was made: adapt again from the bundle") from fault

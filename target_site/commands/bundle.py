@@ -86,6 +86,7 @@ def receive(
     from target_site.model.encoders import folder_for
     from target_site.receiving.receive import receive as receive_bundle
     from target_site.site_policy import read_policy
+    from target_site.trust.remembered import note_keys
 
     narrator = Narrator(quiet=quiet)
     policy = None if config is None else read_policy(config)
@@ -103,6 +104,7 @@ def receive(
         suites=policy.signature_suites if policy else SUITES,
         passphrase=passphrase_for(keys_dir),
     )
+    note_keys(out, keys_dir)
     log_of(keys_dir, narrator).append(
         "receive",
         bundle_sha256=verified.digest.hex(),

@@ -6,7 +6,7 @@ Heavy imports happen inside them.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,7 @@ from target_site.accountability.audit_log import log_of, today
 from target_site.commands.options import (
     SITE_NORMALIZATIONS,
     Setup,
+    all_channels_option,
     any_path,
     config_option,
     model_option,
@@ -27,8 +28,12 @@ from target_site.commands.options import (
 from target_site.containment.orders import carry_out
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ecan_core.data.calls import Parties
     from target_site.results.handed_labels import HandedLabel
     from target_site.site_policy import SitePolicy
+    from target_site.trust.remembered import Remembered
 
 own_keys_option = click.option(
     "--keys", "keys_dir", type=existing_folder, help="Check that these keys signed it and it is not withdrawn."
@@ -65,6 +70,7 @@ own_keys_option = click.option(
     help="Sheet from `sheet`, filled in, to learn from; one label in five is held back for `evaluate`.",
 )
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
+@all_channels_option
 @setup_options
 @format_option
 @quiet_option
@@ -78,6 +84,7 @@ def adapt(
     keys_dir: Path | None,
     labels: Path | None,
     out: Path,
+    all_channels: str | None,
     setup: Setup,
     form: str,
     quiet: bool,
@@ -96,13 +103,14 @@ def adapt(
     from protocol.bundle.trust import USUAL_AUDIT
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
-    from target_site.containment.orders import AdaptOrder, refuse_among_recordings
+    from target_site.containment.orders import AdaptOrder, RememberedSite, refuse_among_recordings
     from target_site.model.encoders import folder_for
     from target_site.model.folder import finish_replacement
     from target_site.site_policy import LEAST_CONFIDENCE
     from target_site.trust.acceptance import open_accepted
     from target_site.trust.approval import require_approval
     from target_site.trust.own_model import sign_model
+    from target_site.trust.remembered import noted_keys
 
     narrator = Narrator(quiet=quiet)
     policy = setup.policy
@@ -110,12 +118,13 @@ def adapt(
     if not research:
         refuse_relative(method)
     check_settings(method, settings)
-    verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
-    _refuse_stale(policy, keys_dir, verified.manifest.issuer.hex())
+    known_keys = keys_dir or noted_keys(bundle)
+    verified = open_accepted(bundle, keys_dir=known_keys, audit=policy.audit if policy else USUAL_AUDIT)
+    _refuse_stale(policy, known_keys, verified.manifest.issuer.hex())
     if policy is None or policy.approval == "required":
         approval = require_approval(bundle, verified, purpose=policy.purpose if policy else None)
         narrator.say(f"approved by {approval.by} for {approval.purpose}")
-    if keys_dir is None:
+    if known_keys is None:
         narrator.say(
             f"received by site {verified.manifest.audience.hex()[:16]}..., signed by "
             f"{verified.manifest.issuer.hex()[:16]}...; give --keys to check that this site is yours "
@@ -131,7 +140,7 @@ def adapt(
             bundle=bundle,
             sha256=verified.digest.hex(),
             audio=audio,
-            parties=policy.parties if policy else None,
+            parties=_parties(policy, all_channels),
             out=out,
             normalization=normalize,
             method=method,
@@ -142,6 +151,7 @@ def adapt(
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
             encoders=at_hand,
             labels=handed_over,
+            site=RememberedSite(rules=policy, keys=known_keys and known_keys.absolute()),
         )
         audit_log = log_of(out, narrator)
         with audit_log.recorded("adapt", bundle_sha256=order.sha256, audio=audit_log.pseudonym(audio)) as noted:
@@ -160,6 +170,7 @@ def adapt(
             f"the adaptation was undone ({reason}): {out} holds the model as received; "
             "try more recordings or another --method"
         )
+    _refuse_lost(outcome, policy, out / "report.html")
 
 
 @click.command(epilog="Example: ecan-target predict --model adapted --audio recordings/ --out predictions")
@@ -168,6 +179,7 @@ def adapt(
 @own_keys_option
 @setup_options
 @click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
+@all_channels_option
 @format_option
 @quiet_option
 def predict(
@@ -175,6 +187,7 @@ def predict(
     audio: Path,
     keys_dir: Path | None,
     out: Path,
+    all_channels: str | None,
     setup: Setup,
     form: str,
     quiet: bool,
@@ -190,14 +203,14 @@ def predict(
     from target_site.site_policy import LEAST_CONFIDENCE
 
     narrator = Narrator(quiet=quiet)
-    policy = setup.policy
-    _require_usable(model_dir, policy, keys_dir)
+    site = _usable(model_dir, setup.policy, _parties(setup.policy, all_channels), keys_dir, narrator)
+    policy = site.rules
     refuse_among_recordings(out, setup.cache_of(model_dir), audio)
     with writing_alone(out):
         order = PredictOrder(
             model=model_dir,
             audio=audio,
-            parties=policy.parties if policy else None,
+            parties=site.parties,
             out=out,
             cache=setup.cache_of(model_dir),
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
@@ -213,6 +226,7 @@ def predict(
         f"predicted {summary['utterances']} utterances, {summary['abstained']} of them too uncertain to tell: "
         f"{out / 'segments.csv'}"
     )
+    _refuse_lost(summary, policy, out / "summary.json")
 
 
 @click.command(epilog="Example: ecan-target evaluate --model adapted --labels labels.csv --format json")
@@ -241,8 +255,7 @@ def evaluate(
     from target_site.report.evaluation import format_text
 
     narrator = Narrator(quiet=quiet)
-    policy = setup.policy
-    _require_usable(model_dir, policy, keys_dir)
+    policy = _usable(model_dir, setup.policy, None, keys_dir, narrator).rules
     refuse_among_recordings(model_dir, setup.cache_of(model_dir), labels)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
@@ -291,8 +304,7 @@ def onnx(
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
         raise UsageError(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
     narrator = Narrator(quiet=quiet)
-    policy = policy_of(config)
-    _require_usable(model_dir, policy, keys_dir)
+    policy = _usable(model_dir, policy_of(config), None, keys_dir, narrator).rules
     with writing_alone(out):
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("onnx", out=audit_log.pseudonym(out)):
@@ -343,17 +355,65 @@ def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, 
     narrator.say(f"fill in the column label of {out}, then run `ecan-target evaluate --labels {out}`")
 
 
-def _require_usable(model_dir: Path, policy: "SitePolicy | None", keys_dir: Path | None) -> None:
-    """Refuse a model that is not this site's own, or not to be used now."""
+def _refuse_lost(counts: "Mapping[str, Any]", policy: "SitePolicy | None", where: Path) -> None:
+    """Refuse to end well where too many recordings were lost.
+
+    The rules say how many. What was made of the others is there.
+    """
+    from ecan_core.errors import AudioError
+    from target_site.site_policy import MOST_LOST
+
+    most = policy.most_lost if policy else MOST_LOST
+    lost, recordings = counts["lost"], counts["recordings"]
+    if lost > most * recordings:
+        raise AudioError(
+            f"{lost} of {recordings} recordings were lost, more than {100 * most:g} %; the others are done: mend or "
+            f"remove those that {where} names, or set most_lost in the site's rules."
+        )
+
+
+def _parties(policy: "SitePolicy | None", all_channels: str | None) -> "Parties | None":
+    """Return who speaks on which channel.
+
+    The rules say it, or a person does without them.
+    """
+    from ecan_core.data.calls import Parties
+    from ecan_core.errors import UsageError
+
+    if policy is not None and all_channels is not None:
+        raise UsageError("--all-channels has no effect beside rules; write mixed_because into them instead.")
+    if policy is not None:
+        return policy.parties
+    return None if all_channels is None else Parties(roles=(), mixed_because=all_channels)
+
+
+def _usable(
+    model_dir: Path,
+    policy: "SitePolicy | None",
+    parties: "Parties | None",
+    keys_dir: Path | None,
+    narrator: Narrator,
+) -> "Remembered":
+    """Return what a model remembers, unless it must not be used.
+
+    It must not if it is not this site's own or was withdrawn. That is checked with the keys that it was adapted with,
+    also where nobody names them.
+    """
     from target_site.model.folder import read_facts
     from target_site.trust.acceptance import refuse_withdrawn
     from target_site.trust.own_model import require_own_model
+    from target_site.trust.remembered import remembered
 
     provenance = read_facts(model_dir)["provenance"]
     if keys_dir is not None:
         require_own_model(model_dir, keys_dir)
-        refuse_withdrawn(keys_dir, provenance)
-    _refuse_stale(policy, keys_dir, str(provenance.get("issuer", "")))
+    site = remembered(provenance, policy, parties, keys_dir)
+    if site.keys is None:
+        narrator.say("the keys that the model was received with are not here; give --keys to check its withdrawal")
+    else:
+        refuse_withdrawn(site.keys, provenance)
+    _refuse_stale(site.rules, site.keys, str(provenance.get("issuer", "")))
+    return site
 
 
 def _refuse_stale(policy: "SitePolicy | None", keys_dir: Path | None, issuer: str) -> None:

@@ -35,6 +35,12 @@ model_option = click.option(
     "--model", "model_dir", type=existing_folder, required=True, help="Folder that `adapt` made."
 )
 
+all_channels_option = click.option(
+    "--all-channels",
+    metavar="REASON",
+    help="Listen to every channel of a recording although no rules say who speaks on which; the reason is kept.",
+)
+
 cache_option = click.option(
     "--cache", type=any_path, help="File that keeps features between runs; default: inside the model's folder."
 )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.command_line.console import Narrator
@@ -21,12 +21,24 @@ from protocol.identity.key_files import PRIVATE_FILES
 from target_site.model.encoders import encoder_files
 from target_site.model.folder import CACHE_FILE
 from target_site.results.handed_labels import HandedLabel
+from target_site.site_policy import SitePolicy
 from target_site.trust.acceptance import receipt_path
 from target_site.trust.approval import APPROVAL
 from target_site.trust.state import STATE_FILE
 
-if TYPE_CHECKING:
-    from target_site.site_policy import SitePolicy
+
+@dataclass(frozen=True, kw_only=True)
+class RememberedSite:
+    """Hold what a model remembers of the site that it was adapted at.
+
+    Attributes:
+        rules: the site's rules; None if it has none.
+        keys: folder of its keys; None if they were not named.
+    """
+
+    rules: SitePolicy | None = None
+    keys: Path | None = None
+
 
 RULES, LEDGER = "site.yaml", "ledger.sqlite"
 """How a site's rules are called in the documents, and a source's ledger."""
@@ -52,6 +64,7 @@ class AdaptOrder:
         least_confidence: the model abstains where it is less sure.
         encoders: folder of public encoders.
         labels: what the operator hands over to learn from.
+        site: the rules and the keys that the model shall remember (`target_site.trust.remembered`).
     """
 
     bundle: Path
@@ -68,6 +81,7 @@ class AdaptOrder:
     least_confidence: float
     encoders: Path
     labels: tuple[HandedLabel, ...] = ()
+    site: RememberedSite = RememberedSite()
 
     @property
     def readable(self) -> tuple[Path, ...]:
@@ -285,7 +299,7 @@ def is_private(name: str) -> bool:
 
 def carry_out(
     order: "Order",
-    policy: "SitePolicy | None",
+    policy: SitePolicy | None,
     accepted: str | None,
     narrator: Narrator,
     *,

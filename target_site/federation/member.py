@@ -32,7 +32,14 @@ from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity.key_files import is_locked
 from protocol.locks import writing_alone
 from target_site.accountability.audit_log import log_of, today
-from target_site.containment.orders import AdaptOrder, ConcludeOrder, RoundOrder, refuse_among_recordings, task_of
+from target_site.containment.orders import (
+    AdaptOrder,
+    ConcludeOrder,
+    RememberedSite,
+    RoundOrder,
+    refuse_among_recordings,
+    task_of,
+)
 from target_site.model.encoders import folder_for
 from target_site.model.folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
 from target_site.site_policy import SitePolicy, Together, read_policy
@@ -335,4 +342,5 @@ def _order(setting: Setting, terms: Terms, wanted: Round) -> AdaptOrder:
         cache=setting.out / CACHE_FILE,
         left_out=LeftOut(),
         encoders=folder_for(terms.bundle.manifest.arch, None),
+        site=RememberedSite(rules=terms.policy, keys=setting.keys),
     )

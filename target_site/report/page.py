@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ecan_core.audio.not_speech import KINDS
 from target_site.report import figures
 from target_site.report.content import MAX_GROUPS, ReportContent
 from target_site.report.evaluation import with_abstention
@@ -34,6 +35,7 @@ REASONS = {
     "NON_FINITE": "holds values that are not numbers",
     "SILENT": "holds no sound: check the microphone or the channel",
     "NO_SPEECH": "nobody speaks in it, or not louder than the noise",
+    **{reason: f"{what}, and no speech" for reason, what in KINDS.values()},
     "MIXED": "the same sound for several parties, one of whom may not be listened to",
     "NO_ROLE": "has more channels than the site's policy names roles for",
     "BLEED": "heard on another channel, where it is louder or counts already",

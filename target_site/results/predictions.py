@@ -9,10 +9,14 @@ import numpy as np
 
 from ecan_core.adaptation.calibrate import soften
 from ecan_core.adaptation.site import Preparation
-from ecan_core.data.features import FeatureTable
+from ecan_core.audio.not_speech import KINDS
+from ecan_core.data.features import FeatureTable, Refusal
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores
 from target_site.results.segments import segments_of, write_segments
+
+NOT_SPEECH = frozenset(reason for reason, _ in KINDS.values())
+"""Reasons for which a stretch is left out that holds no speech."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,34 @@ def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, o
         "abstained": predictions.abstained,
         "clipped": [str(predictions.table.utterances[row].path) for row in predictions.table.clipped],
         "predicted": dict(zip(classes, predicted.tolist(), strict=True)),
-        "refused": [{"file": str(r.utterance.path), "reason": r.reason} for r in predictions.table.refusals],
+        "refused": [_refused(refusal) for refusal in predictions.table.refusals],
         "refused_by_reason": dict(Counter(r.reason for r in predictions.table.refusals)),
+        "not_speech": not_speech(predictions.table),
     }
+
+
+def _refused(refusal: Refusal) -> dict[str, object]:
+    """Describe what was left out; times are in milliseconds within the file."""
+    place = refusal.utterance
+    times = {"begin_ms": place.start_s, "end_ms": place.end_s}
+    return {
+        "file": str(place.path),
+        "channel": place.channel,
+        **{name: None if time_s is None else round(1000 * time_s) for name, time_s in times.items()},
+        "reason": refusal.reason,
+        "message": refusal.message,
+    }
+
+
+def not_speech(table: FeatureTable) -> dict[str, float]:
+    """Return how much was no speech: the share of each kind.
+
+    It is the share in all that was loud enough to be speech. What is left out for other reasons does not count.
+    """
+    seconds: Counter[str] = Counter()
+    for refusal in table.refusals:
+        place = refusal.utterance
+        if refusal.reason in NOT_SPEECH and place.start_s is not None and place.end_s is not None:
+            seconds[refusal.reason] += round(1000 * (place.end_s - place.start_s))
+    total = sum(seconds.values()) + 1000 * sum(table.durations_s)
+    return {reason: round(count / total, 4) for reason, count in seconds.most_common()}

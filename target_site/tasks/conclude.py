@@ -13,6 +13,7 @@ from ecan_core.adaptation.settings import AdaptSettings, members_of
 from ecan_core.adaptation.site import Preparation, SiteAdaptation
 from ecan_core.adaptation.verdict import Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.adaptation.views import agreement_of_views, encoder_columns
+from ecan_core.data.features import FeatureTable
 from ecan_core.data.inputs import matrix_of
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores, run
@@ -29,9 +30,10 @@ from target_site.model.folder import new_model
 from target_site.report.content import ReportContent, class_shares, shares_by_group
 from target_site.report.files import save_report
 from target_site.results.handed_labels import LEARNED
-from target_site.results.predictions import Predictions
+from target_site.results.predictions import Predictions, not_speech
 from target_site.tasks.resume import forget_unfinished, versions
 from target_site.tasks.task import Task
+from target_site.trust.remembered import as_plain
 
 Rows = slice | np.ndarray
 """Some rows of a table."""
@@ -60,22 +62,21 @@ def conclude(
         bundle: the received model.
         task: what it was adapted to.
         site: what became of it.
-        panel: what judges that; None where nothing was adapted.
+        panel: what judges that, and tells how sure it may be; None where nothing was adapted, which judges itself.
         containment: how this process is contained.
         told: what the provenance says besides.
 
     Returns:
-        The ``verdict`` and its ``reason``.
+        The ``verdict`` and its ``reason``, and how many recordings were listed and lost.
     """
     received = _look((task.build(),), site.unadapted, task)
     adapted = _look(site.networks, site.preparation, task)
     others = slice(None) if task.given is None else task.given.others(len(task.table))
     judgement = _judge(site, panel, received.scores[others], adapted.scores[others], others)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
-    temperature = 1.0
-    if panel is not None:
-        views = _views(task, panel)
-        temperature = temperature_of(kept.scores[others], panel.scores[others], views)
+    trusted = kept.scores if panel is None else panel.scores
+    views = None if panel is None else _views(task, panel)
+    temperature = temperature_of(kept.scores[others], trusted[others], views)
     answers = kept.predictions.at(temperature, order.least_confidence)
     provenance = _provenance(bundle, order, task, kept, judgement, containment) | dict(told or {})
     with new_model(order.out) as folder:
@@ -94,7 +95,7 @@ def conclude(
             ),
         )
     forget_unfinished(order.out)
-    return {"verdict": judgement.verdict.value, "reason": judgement.reason}
+    return {"verdict": judgement.verdict.value, "reason": judgement.reason, **task.counts}
 
 
 def _views(task: Task, panel: SiteAdaptation) -> float | None:
@@ -172,6 +173,7 @@ def _provenance(
             "normalization": order.normalization,
             "parties": None if order.parties is None else asdict(order.parties),
         },
+        "site": as_plain(order.site.rules, order.site.keys),
         "members": len(kept.networks),
         "threads": torch.get_num_threads(),
         "utterances": len(kept.scores),
@@ -195,6 +197,7 @@ def principal_plane(features: np.ndarray) -> np.ndarray:
         return np.zeros((len(features), 2))
     centered = features - features.mean(axis=0)
     _, _, axes = np.linalg.svd(centered, full_matrices=False)
+    axes = np.pad(axes, ((0, max(2 - len(axes), 0)), (0, 0)))  # one utterance has no second axis
     # The sign of a component is arbitrary: fix it, so that a repetition draws the same picture.
     axes = axes[:2] * np.sign(axes[:2].sum(axis=1, keepdims=True))
     return np.asarray(centered @ axes.T)
@@ -242,11 +245,11 @@ def _content(
         crossed=listed_rows(bundle.data),
         leakage=list(in_words(bundle.manifest)),
         containment=provenance["containment"],
-        facts=_facts(bundle, provenance, len(kept.predictions.table.clipped)),
+        facts=_facts(bundle, provenance, kept.predictions.table),
     )
 
 
-def _facts(bundle: VerifiedBundle, provenance: dict[str, Any], clipped: int) -> dict[str, str]:
+def _facts(bundle: VerifiedBundle, provenance: dict[str, Any], table: FeatureTable) -> dict[str, str]:
     stated = bundle.manifest
     changed = {key: value for key, value in provenance["settings"].items() if value != DEFAULTS[key]}
     return {
@@ -257,7 +260,11 @@ def _facts(bundle: VerifiedBundle, provenance: dict[str, Any], clipped: int) -> 
         if stated.uar_src
         else "not estimated",
         "utterances": str(provenance["utterances"]),
-        "recorded too loud (clipped)": str(clipped),
+        "recorded too loud (clipped)": str(len(table.clipped)),
+        "no speech, share of what was loud": ", ".join(
+            f"{reason} {100 * share:.1f} %" for reason, share in not_speech(table).items()
+        )
+        or "nothing",
         "normalized by": provenance["normalization"],
         "method": provenance["method"],
         "committee": ", ".join(members_of(provenance["method"])) if "together" not in provenance else "one network",

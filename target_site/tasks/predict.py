@@ -12,7 +12,7 @@ from target_site.model.adapted import load_adapted
 from target_site.model.folder import weights_digest
 from target_site.results.predictions import Predictions, score_table, summarize
 from target_site.results.segments import SUMMARY
-from target_site.tasks.recordings import hear_voices, read_utterances, say_ignored
+from target_site.tasks.recordings import count_lost, hear_voices, read_utterances, say_ignored, say_left_out
 
 
 def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator) -> dict[str, object]:
@@ -35,10 +35,12 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
         table = read_utterances(
             listing.utterances, model.card.front_end(order.encoders), cache, parties=order.parties, narrator=narrator
         )
+    say_left_out(table.refusals, narrator)
     voices = hear_voices(table.utterances, order.encoders, narrator) if model.preparation.guessing else None
     scores = score_table(model.networks(), model.preparation, table, voices)
     predictions = Predictions(table=table, scores=scores).at(model.temperature, order.least_confidence)
     summary = summarize(predictions, model.card.classes)
+    summary |= count_lost(listing.utterances, table)
     summary |= {"model_sha256": weights_digest(order.model).hex(), "containment": containment.as_plain()}
     predictions.write(order.out, model.card.classes)
     write_atomic(order.out / SUMMARY, json.dumps(summary, indent=2).encode())

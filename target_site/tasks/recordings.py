@@ -1,19 +1,23 @@
 """Read the recordings of a task and say which were left out."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ecan_core.audio.frontend import FrontEnd
+from ecan_core.audio.not_speech import KINDS
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.calls import Parties, cut_recordings
-from ecan_core.data.features import FeatureTable, extract_features, nothing_usable
+from ecan_core.data.features import FeatureTable, Refusal, extract_features, nothing_usable
 from ecan_core.encoders.voices import VoiceFrontEnd, group_voices
 from ecan_core.errors import AudioError
 from ecan_core.utterance import Utterance
 from protocol.encoders.registry import CAMPPLUS
 from protocol.encoders.store import place_of
+
+NOT_LOST = frozenset({"NO_SPEECH", "SILENT", "TOO_SHORT", "BLEED", "COPY", *(reason for reason, _ in KINDS.values())})
+"""Reasons for which something is left out that is no loss."""
 
 
 def read_utterances(
@@ -38,12 +42,35 @@ def read_utterances(
     if not cut.utterances and (cut.refusals or cut.num_discarded):
         raise AudioError(nothing_usable(cut.refusals, num_discarded=cut.num_discarded))
     with narrator.progress("features") as tick:
-        table = extract_features(cut.utterances, front_end, cache, on_progress=tick)
+        table = extract_features(cut.utterances, front_end, cache, on_progress=tick, refused=cut.refusals)
     if table.copies:
         narrator.say(f"{len(table.copies)} utterances are copies of others, to the byte")
     if table.clipped:
         narrator.say(f"recorded too loud (clipped), so that their scores are worth less: {len(table.clipped)}")
-    return replace(table, refusals=(*cut.refusals, *table.refusals))
+    return table
+
+
+def say_left_out(refusals: Sequence[Refusal], narrator: Narrator) -> None:
+    """Tell what was left out: one line per reason, with an example.
+
+    The example's sentence says what can be done.
+    """
+    for reason, count in Counter(refusal.reason for refusal in refusals).most_common():
+        first = next(refusal for refusal in refusals if refusal.reason == reason)
+        place = "" if first.utterance.start_s is None else f" at {first.utterance.start_s:.1f} s"
+        named = "" if str(first.utterance.path) in first.message else f"{first.utterance.path}{place}: "
+        narrator.say(f"left out {count} ({reason}), such as {named}{first.message}")
+
+
+def count_lost(listed: Sequence[Utterance], table: FeatureTable) -> dict[str, int]:
+    """Count the recordings that were listed and those that were lost.
+
+    Nothing was heard of a lost one that should have been. What holds no speech or another party's voice, or is listed
+    twice, is not lost.
+    """
+    faults = (refusal for refusal in table.refusals if refusal.reason not in NOT_LOST)
+    lost = {refusal.utterance.path for refusal in faults} - {utterance.path for utterance in table.utterances}
+    return {"recordings": len({utterance.path for utterance in listed}), "lost": len(lost)}
 
 
 def hear_voices(utterances: Sequence[Utterance], encoders: Path, narrator: Narrator) -> list[str | None]:

@@ -19,7 +19,7 @@ from protocol.errors import Code, UnauthenticError
 from target_site.containment.orders import AdaptOrder
 from target_site.model.load import ModelCard, choose_normalization, model_card
 from target_site.results.handed_labels import given_to
-from target_site.tasks.recordings import hear_voices, read_utterances, say_ignored
+from target_site.tasks.recordings import count_lost, hear_voices, read_utterances, say_ignored, say_left_out
 from target_site.trust.acceptance import open_accepted
 
 MIN_UTTERANCES = 8
@@ -36,6 +36,7 @@ class Task(NamedTuple):
         table: the target corpus as front-end outputs.
         inputs: digest of that table.
         mode: what its features are to be normalized by.
+        counts: how many recordings were listed and how many were lost.
         heard: the voice of each utterance as the speaker encoder hears it; None where it is not here or not asked.
         given: classes of some utterances, where the operator handed labels over.
     """
@@ -46,6 +47,7 @@ class Task(NamedTuple):
     table: FeatureTable
     inputs: bytes
     mode: str
+    counts: dict[str, int]
     heard: list[str | None] | None = None
     given: GivenLabels | None = None
 
@@ -88,8 +90,7 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
     with FeatureCache(order.cache) as cache:
         table = read_utterances(listing.utterances, front_end, cache, parties=order.parties, narrator=narrator)
     table = table.without_copies()
-    if table.refusals:
-        narrator.say(f"skipped unusable utterances: {table.skipped}")
+    say_left_out(table.refusals, narrator)
     num_utterances = len(table.utterances)
     if order.method != "none" and num_utterances < MIN_UTTERANCES:
         raise AudioError(
@@ -108,6 +109,7 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
         table=table,
         inputs=table.digest(),
         mode=mode,
+        counts=count_lost(listing.utterances, table),
         heard=hear_voices(table.utterances, order.encoders, narrator) if is_heard else None,
         given=given_to(table.utterances, order.labels, card.classes),
     )

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from target_site.trust.remembered import note_keys
 from tests.support import cli
 from tests.support.crossing import carry
 
@@ -49,10 +50,27 @@ def test_a_withdrawn_model_is_not_adapted_or_used_with_the_sites_keys(crossing, 
     assert used.code == 11
     assert "withdrawn" in used.refusal()
     assert not (keys / "predicted").exists()
-    looked_at = adapt(crossing, keys)
-    assert looked_at.code == 0
-    assert "give --keys to check" in looked_at.stderr
-    assert "withdrawn" in looked_at.stderr
+
+
+def test_withdrawal_is_checked_with_the_keys_of_before_where_nobody_names_them(crossing, adapted, keys):
+    bundle, model = keys / "model.ecan", keys / "adapted"
+    for name in ("", ".receipt", ".approval"):
+        shutil.copy(f"{crossing.bundle}{name}", f"{bundle}{name}")
+    shutil.copytree(adapted, model)
+    facts = json.loads((model / "adapted.json").read_text())
+    facts["provenance"]["site"]["keys"] = str(keys / "target-keys")
+    (model / "adapted.json").write_text(json.dumps(facts))
+    update(keys, revoke(keys, "--release", 1))
+    predict = ("predict", "--model", model, "--audio", crossing.target_labels, "--out", keys / "predicted")
+    again = ("adapt", "--bundle", bundle, "--audio", crossing.target_labels, "--out", keys / "out", "--method", "none")
+    unasked = cli.target(*again)
+    assert unasked.code == 0
+    assert "give --keys to check" in unasked.stderr
+    note_keys(bundle, keys / "target-keys")
+    for words in (predict, again):
+        refused = cli.target(*words)
+        assert refused.code == 11
+        assert "withdrawn" in refused.refusal()
 
 
 def test_a_model_that_was_not_withdrawn_is_used_with_the_sites_keys(crossing, adapted, keys):

@@ -72,7 +72,7 @@ def test_people_at_work_or_in_education_are_no_subjects(written, subjects):
         ("purpose: care\nsubjects: patient\nleast_level: yes\n", "least_level must be a whole number"),
         ("purpose: care\nsubjects: patient\napproval: never\n", "approval must be one of required, not-needed"),
         ("purpose: care\nsubjects: patient\nchannels: [robot, caller]\n", "not 'robot'"),
-        ("purpose: care\nsubjects: patient\nmixed_because: x\n", "has no effect without two channels"),
+        ("purpose: care\nsubjects: patient\nchannels: [patient]\nmixed_because: x\n", "has no effect with one channel"),
         (CALL_CENTRE + "mixed_because: ''\n", "must give a reason"),
         (CALL_CENTRE + f"mixed_because: {'x' * 201}\n", "at most 200"),
         (CALL_CENTRE + "adaptation:\n  epochs: 0\n", "adaptation.epochs is 0"),

@@ -24,7 +24,7 @@ def pulse_train(f0_hz: float, seconds: float = 1.0) -> np.ndarray:
     return (np.cos(phases).sum(axis=1) / count).astype(np.float32)
 
 
-def syllables(f0_hz: float = 180.0, seconds: float = 2.0, seed: int = 0) -> np.ndarray:
+def syllables(f0_hz: float = 120.0, seconds: float = 2.0, seed: int = 0) -> np.ndarray:
     """A buzz with a moving pitch and four syllables per second over faint noise."""
     t = times(seconds)
     f0 = f0_hz * 2 ** (0.25 * np.sin(2 * np.pi * 0.7 * t))

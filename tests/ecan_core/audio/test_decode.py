@@ -157,7 +157,7 @@ def test_a_streamed_wav_of_unknown_length_is_whole(tmp_path):
     content = bytearray(path.read_bytes())
     content[40:44] = b"\xff\xff\xff\xff"
     path.write_bytes(content)
-    assert refusal(path).reason == "TRUNCATED"  # the other size says how long the file is
+    assert decode(path).duration_s == 1.0
     content[4:8] = b"\xff\xff\xff\xff"
     path.write_bytes(content)
     assert decode(path).duration_s == 1.0

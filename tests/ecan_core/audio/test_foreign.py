@@ -53,8 +53,7 @@ def test_what_a_decoder_prints_is_not_heard(tmp_path, capfd):
     (tmp_path / "damaged.mp3").write_bytes(data)
     soundfile.read(tmp_path / "damaged.mp3")
     assert capfd.readouterr().err
-    with pytest.raises(UnusableAudioError):
-        decode(tmp_path / "damaged.mp3")
+    assert decode(tmp_path / "damaged.mp3").duration_s > 39
     assert capfd.readouterr().err == ""
 
 

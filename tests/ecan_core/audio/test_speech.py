@@ -105,8 +105,8 @@ def test_a_voice_that_is_louder_on_the_other_channel_is_heard_there(tmp_path):
     for channel, (own, foreign) in enumerate([(1, 5), (5, 1)]):
         by_start = dict(heard[channel])
         assert by_start.keys() == {own, foreign}
-        assert by_start[own][1 - channel] == pytest.approx(-20, abs=1)
-        assert by_start[foreign][1 - channel] == pytest.approx(20, abs=1)
+        assert by_start[own][1 - channel].louder_db == pytest.approx(-20, abs=1)
+        assert by_start[foreign][1 - channel].louder_db == pytest.approx(20, abs=1)
 
 
 def test_equal_channels_are_as_loud(tmp_path):
@@ -114,7 +114,7 @@ def test_equal_channels_are_as_loud(tmp_path):
     for channel, heard in enumerate(elsewhere(tmp_path, both, both)):
         assert [start for start, _ in heard] == [1, 5]
         for _, others in heard:
-            assert abs(others[1 - channel]) < 0.1 < BLEED_DB
+            assert abs(others[1 - channel].louder_db) < 0.1 < BLEED_DB
 
 
 def test_a_loud_and_noisy_line_is_nobodys_voice(tmp_path):

@@ -16,6 +16,7 @@ from tests.ecan_core.audio.test_speech import scene
 
 RATE = 16_000
 PARTIES = Parties(roles=("agent", "customer"), discarded=("agent",))
+ALL = Parties(roles=(), mixed_because="a test")
 
 
 def write(path: Path, *channels: np.ndarray) -> Utterance:
@@ -34,7 +35,7 @@ def places(cut) -> list[tuple[int | None, str | None, int]]:
 
 
 def test_a_call_becomes_utterances_in_the_order_of_time(call):
-    cut = cut_recordings([call])
+    cut = cut_recordings([call], ALL)
     assert places(cut) == [(0, None, 1), (1, None, 5), (0, None, 20), (1, None, 30)]
     assert {item.path for item in cut.utterances} == {call.path}
     assert {item.speaker for item in cut.utterances} == {"anna"}
@@ -77,7 +78,7 @@ def test_more_channels_than_roles_are_refused(tmp_path):
 
 def test_a_channel_in_which_nobody_speaks_is_said(tmp_path):
     call = write(tmp_path / "call.wav", scene((1, 4), total_s=40), np.zeros(40 * RATE, np.float32))
-    cut = cut_recordings([call])
+    cut = cut_recordings([call], ALL)
     assert places(cut) == [(0, None, 1)]
     assert [(refusal.utterance.channel, refusal.reason) for refusal in cut.refusals] == [(1, "NO_SPEECH")]
 
@@ -86,7 +87,9 @@ def test_short_recordings_and_listed_utterances_stay_as_they_are(tmp_path, call)
     short = write(tmp_path / "short.wav", syllables(), 0.1 * syllables())
     listed = Utterance(id="b", path=call.path, start_s=1.0, end_s=4.0)
     absent = Utterance(id="c", path=tmp_path / "absent.wav")
-    assert cut_recordings([short, listed, absent]).utterances == (short, listed, absent)
+    cut = cut_recordings([short, listed, absent], ALL)
+    assert cut.utterances == (short, listed)
+    assert [refusal.reason for refusal in cut.refusals] == ["NOT_FOUND"]
 
 
 def test_short_recordings_of_a_call_are_one_utterance_per_channel_that_is_kept(tmp_path):
@@ -129,8 +132,70 @@ def test_a_short_call_of_two_voices_keeps_the_one_that_may_be_heard(tmp_path):
 
 def test_two_microphones_before_one_voice_are_heard_once(tmp_path):
     both = scene((1, 4), (20, 23), total_s=40)
-    cut = cut_recordings([write(tmp_path / "talk.wav", both, 0.7 * both)])
+    cut = cut_recordings([write(tmp_path / "talk.wav", both, 0.7 * both)], ALL)
     assert places(cut) == [(0, None, 1), (0, None, 20)]
+    assert [refusal.reason for refusal in cut.refusals] == ["BLEED", "BLEED"]
+
+
+def conversation(num_turns: int = 18) -> tuple[np.ndarray, np.ndarray]:
+    """An agent and a customer in turns of 3 s, so many each, on clean channels; every turn has its own rhythm."""
+    random = np.random.default_rng(0)
+    channels = 8e-4 * random.normal(size=(2, num_turns * 6 * RATE)).astype(np.float32)
+    for turn in range(2 * num_turns):
+        seconds = random.uniform(1.5, 2.2)
+        rhythm = np.interp(np.arange(int(seconds * RATE)), np.arange(0, 3 * RATE, 1600), random.uniform(0.1, 1, 30))
+        start = (3 * turn) * RATE
+        channels[turn % 2, start : start + len(rhythm)] += 2 * syllables(100 + turn / 2, seconds) * rhythm
+    return channels[0], channels[1]
+
+
+def late(sound: np.ndarray, delay_s: float, db: float, color: tuple[float, ...] = (1.0,)) -> np.ndarray:
+    """The sound as a line or a loudspeaker returns it."""
+    echo = np.concatenate([np.zeros(round(delay_s * RATE)), sound])[: len(sound)]
+    return 10 ** (db / 20) * np.convolve(echo, color, mode="same").astype(np.float32)
+
+
+DULL = tuple(np.hanning(20) / np.hanning(20).sum())
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "db", "color"),
+    [
+        (0.0, -12, (1.0,)),
+        (0.02, -12, (1.0,)),
+        (0.05, -12, (1.0,)),
+        (0.15, -12, (1.0,)),
+        (0.3, -20, (1.0,)),
+        (0.4, -12, (1.0,)),
+        (0.4, -4, (1.0,)),
+        (0.2, -9, DULL),
+    ],
+)
+def test_the_late_echo_of_eighteen_agent_turns_is_nobody_elses_voice(tmp_path, delay_s, db, color):
+    agent, customer = conversation()
+    call = write(tmp_path / "call.wav", agent, customer + late(agent, delay_s, db, color))
+    cut = cut_recordings([call], PARTIES)
+    assert len(cut.utterances) == 18
+    assert all(item.start_s % 6 + 0.2 >= 3 for item in cut.utterances)
+    assert {refusal.reason for refusal in cut.refusals} <= {"BLEED", "MIXED"}
+    assert len(cut.refusals) == 18
+
+
+def test_the_customers_echo_on_the_agents_line_takes_no_turn_from_the_customer(tmp_path):
+    agent, customer = conversation()
+    call = write(tmp_path / "call.wav", agent + late(customer, 0.2, -12), customer)
+    cut = cut_recordings([call], PARTIES)
+    assert len(cut.utterances) == 18
+    assert cut.refusals == ()
+
+
+def test_an_echo_in_a_short_or_listed_recording_is_found_as_well(tmp_path):
+    agent, customer = conversation(4)
+    call = write(tmp_path / "call.wav", agent, customer + late(agent, 0.25, -12))
+    turns = [Utterance(id=str(start), path=call.path, start_s=start, end_s=start + 2.4) for start in (6.0, 9.0)]
+    short = write(tmp_path / "short.wav", agent[: 3 * RATE], late(agent, 0.25, -12)[: 3 * RATE])
+    cut = cut_recordings([*turns, short], PARTIES)
+    assert [item.start_s for item in cut.utterances] == [9.0]
     assert [refusal.reason for refusal in cut.refusals] == ["BLEED", "BLEED"]
 
 
@@ -154,14 +219,8 @@ def test_progress_is_told_for_every_recording(tmp_path, call):
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_what_counts_as_long_fits_the_smallest_file_that_is_looked_into():
-    """Half a minute at the lowest rate of speech in the densest format is larger than what is passed over."""
-    bits_per_second = 6_000  # Opus at its lowest
-    assert calls.LONG_S * bits_per_second / 8 > calls._SHORT_BYTES
-
-
 def test_the_cuts_lie_within_the_recording(call):
     with Recording(call.path) as recording:
         length_s = recording.num_frames / recording.sample_rate
-    for item in cut_recordings([call]).utterances:
+    for item in cut_recordings([call], ALL).utterances:
         assert 0 <= item.start_s < item.end_s <= length_s
