@@ -244,7 +244,7 @@ class _Committee(NamedTuple):
 
     @property
     def guesses(self) -> np.ndarray:
-        """Return what is known of the emotions: its scores, and the labels that were given."""
+        """Return what is known of the emotions: scores and given labels."""
         return self.scores if self.given is None else self.given.known(self.scores)
 
     def at_site(self, preparation: Preparation, unadapted: Preparation) -> SiteAdaptation:

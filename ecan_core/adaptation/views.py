@@ -1,4 +1,4 @@
-"""Ask two views of the same utterances whether they tell the guessed emotions alike.
+"""Ask two views of the same utterances whether they tell alike.
 
 One view is the statistics, the other what a public encoder hears beside them. From each alone a linear model learns the
 guesses on four fifths of the utterances and tells the rest. Where guesses follow emotions, both views can tell them;
@@ -22,7 +22,10 @@ MOST = 4096
 
 
 def encoder_columns(feature_names: Sequence[str]) -> np.ndarray | None:
-    """Mark the numbers that an encoder heard, bool ``[S]``; None if there are none."""
+    """Mark the numbers that an encoder heard, bool ``[S]``.
+
+    None if there are none.
+    """
     heard = np.array([name.startswith(ENCODER) for name in feature_names])
     return heard if heard.any() else None
 
@@ -49,7 +52,7 @@ def agreement_of_views(rows: np.ndarray, columns: np.ndarray, guesses: np.ndarra
 
 
 def _told(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Tell the class of each utterance by a model that has not seen it ``[N]``."""
+    """Tell the class of each by a model that has not seen it ``[N]``."""
     told = np.empty(len(rows), dtype=np.int64)
     for fold in range(FOLDS):
         held = np.arange(len(rows)) % FOLDS == fold

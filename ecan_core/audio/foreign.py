@@ -311,7 +311,7 @@ class _Sound:
 
 @cache
 def _load_libsndfile() -> None:
-    """Load libsndfile once, so that not every process that is thrown away does.
+    """Load libsndfile once, for all processes that are thrown away.
 
     It also gets the memory by which it calls back into Python for bytes. That has to be executable, and behind the
     walls no memory becomes so: what is freed here is used again there.

@@ -31,7 +31,9 @@ def telephone(sound: Waveform) -> Waveform:
 
 
 def companded(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Round samples ``[T]`` to the steps of mu-law; what is louder than full scale is scaled down first.
+    """Round samples ``[T]`` to the steps of mu-law.
+
+    What is louder than full scale is scaled down first.
 
     Source: ITU-T G.711, in its continuous form.
     """

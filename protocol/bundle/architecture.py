@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 
 from protocol.bundle.form import ModelForm
-from protocol.encoders.registry import WHISPER, PublicEncoder
 from protocol.errors import Code, MalformedError
 
 STATISTICS_DIM = 423
@@ -26,8 +25,6 @@ FRONT_ENDS = {
     "tdnn-frames-v1": "frames-v1",
     "mlp-stats-whisper-v1": "stats-whisper-v1",
 }
-PUBLIC_ENCODERS: dict[str, PublicEncoder] = {"mlp-stats-whisper-v1": WHISPER}
-"""By architecture, the encoder that its front end reads by. The id fixes which: a manifest has nothing to say of it."""
 NORMALIZATIONS = ("none", "corpus", "speaker")
 MIN_CLASSES, MAX_CLASSES = 2, 12
 

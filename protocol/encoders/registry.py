@@ -111,6 +111,8 @@ CAMPPLUS = PublicEncoder(
 )
 ENCODERS = {encoder.id: encoder for encoder in (WHISPER, CAMPPLUS)}
 """Every known encoder by its id."""
+PUBLIC_ENCODERS = {"mlp-stats-whisper-v1": WHISPER}
+"""By architecture, the encoder that its front end reads by. The id fixes which: a manifest has nothing to say of it."""
 
 
 def known_encoder(name: str) -> PublicEncoder:

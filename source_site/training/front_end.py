@@ -6,8 +6,7 @@ from ecan_core.audio.frontend import FrontEnd
 from ecan_core.encoders.front_end import front_end_named
 from ecan_core.errors import UsageError
 from ecan_core.model.architectures import Architecture
-from protocol.bundle.architecture import PUBLIC_ENCODERS
-from protocol.encoders.registry import WHISPER
+from protocol.encoders.registry import PUBLIC_ENCODERS, WHISPER
 from protocol.encoders.store import default_folder, require_encoder, state_of
 
 PROGRAM = "ecan-source"

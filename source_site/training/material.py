@@ -293,7 +293,7 @@ def _load(
 def _over_telephone(
     part: _LabeledTable, front_end: FrontEnd, cache: FeatureCache, mode: str, narrator: Narrator
 ) -> list[np.ndarray | None]:
-    """Return each utterance as a telephone gives it; None where nothing of it is left."""
+    """Return each utterance as a telephone gives it; None if it is gone."""
     with narrator.progress("the same over the telephone") as tick:
         heard = extract_features(part.table.utterances, TelephoneFrontEnd(front_end), cache, on_progress=tick)
     copy_of = dict(zip(heard.utterances, _normalized(heard, mode), strict=True))

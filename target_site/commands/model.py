@@ -89,7 +89,7 @@ def adapt(
     form: str,
     quiet: bool,
 ) -> None:
-    """Adapt the model to this site's own recordings, without labels or with a few.
+    """Adapt the model to this site's own recordings, with few labels or none.
 
     Voices are estimated if there are at least 100 utterances and the model reads utterance statistics; otherwise the
     features are normalized by corpus.

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from protocol.bundle.architecture import PUBLIC_ENCODERS
-from protocol.encoders.registry import CAMPPLUS, ENCODERS
+from protocol.encoders.registry import CAMPPLUS, ENCODERS, PUBLIC_ENCODERS
 from protocol.encoders.store import default_folder, place_of, require_encoder, state_of
 from target_site.model.folder import arch_of, read_facts
 

@@ -16,8 +16,8 @@ from ecan_core.model.architectures import architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays
 from ecan_core.normalization.voices import tells_voices_apart, voice_columns
-from protocol.bundle.architecture import PUBLIC_ENCODERS
 from protocol.bundle.trust import VerifiedBundle
+from protocol.encoders.registry import PUBLIC_ENCODERS
 from protocol.encoders.store import place_of
 
 

@@ -99,7 +99,10 @@ def conclude(
 
 
 def _views(task: Task, panel: SiteAdaptation) -> float | None:
-    """Measure how often two views tell the panel's answers alike; None where there is one view."""
+    """Measure how often two views tell the panel's answers alike.
+
+    None where there is one view.
+    """
     columns = encoder_columns(task.card.front_end().feature_names)
     if columns is None or not np.isfinite(panel.scores).all():
         return None

@@ -14,6 +14,7 @@ from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import to_arrays
 from protocol.bundle import architecture, manifest, weights
 from protocol.bundle.form import ModelForm
+from protocol.encoders.registry import PUBLIC_ENCODERS
 from source_site.training.front_end import NETWORKS
 from target_site.model.load import ModelCard
 from tests.ecan_core.blobs import random_inputs
@@ -27,7 +28,7 @@ def test_both_know_the_same_architectures_and_front_ends():
     assert {arch.name: arch.front_end for arch in ARCHITECTURES.values()} == architecture.FRONT_ENDS
     for arch, name in architecture.FRONT_ENDS.items():
         assert front_end_named(name).name == name
-        assert (arch in architecture.PUBLIC_ENCODERS) == isinstance(front_end_named(name), WhisperFrontEnd)
+        assert (arch in PUBLIC_ENCODERS) == isinstance(front_end_named(name), WhisperFrontEnd)
 
 
 def test_the_command_lines_offer_exactly_what_there_is():

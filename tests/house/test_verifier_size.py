@@ -10,7 +10,6 @@ TRUSTED = (
     *(
         "protocol/bundle/architecture",
         "protocol/bundle/form",
-        "protocol/encoders/registry",
         "protocol/bundle/frame",
         "protocol/canonical",
         "protocol/bundle/egress",

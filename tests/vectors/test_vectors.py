@@ -106,7 +106,7 @@ def test_a_statement_has_the_bytes_that_it_had(name: str) -> None:
     assert make.make_repeatable()[name] == statement(name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(HYBRID_VECTORS["bundles"]))
 def test_a_golden_bundle_of_two_algorithms_is_verified(name: str) -> None:
     kept = HYBRID_VECTORS["bundles"][name]
     data = bytes.fromhex(kept["head"]) + kept["envelope"].encode() + make.grow_weights(name)

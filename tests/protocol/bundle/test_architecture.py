@@ -7,7 +7,6 @@ from protocol.bundle.architecture import (
     FRAME_DIM,
     FRONT_ENDS,
     NORMALIZATIONS,
-    PUBLIC_ENCODERS,
     STATISTICS_DIM,
     WHISPER_DIM,
     layers,
@@ -15,7 +14,7 @@ from protocol.bundle.architecture import (
     tensor_specs,
 )
 from protocol.bundle.form import ModelForm
-from protocol.encoders.registry import ENCODERS, WHISPER
+from protocol.encoders.registry import ENCODERS, PUBLIC_ENCODERS, WHISPER
 from protocol.errors import MalformedError
 from tests.protocol.samples import says_what_to_do
 

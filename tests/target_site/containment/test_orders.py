@@ -7,6 +7,7 @@ import pytest
 from ecan_core.errors import UsageError
 from protocol.errors import ContainmentError
 from target_site.containment.orders import PredictOrder, is_private, refuse_among_recordings, task_of
+from target_site.model.encoders import encoder_files
 from target_site.model.folder import CACHE_FILE
 
 
@@ -25,6 +26,7 @@ def order(site: Path, audio: str, *, out: str = "out") -> PredictOrder:
     return PredictOrder(
         model=site / "model",
         audio=site / audio,
+        encoders=site / "encoders",
         parties=None,
         out=site / out,
         cache=site / "model" / CACHE_FILE,
@@ -43,7 +45,9 @@ def order(site: Path, audio: str, *, out: str = "out") -> PredictOrder:
 )
 def test_the_very_files_of_a_list_or_a_pattern_are_within_reach(site, audio, readable, listable):
     asked = order(site, audio)
-    assert list(asked.readable) == [site / name for name in readable]
+    encoders = set(encoder_files(site / "encoders"))
+    assert [path for path in asked.readable if path not in encoders] == [site / name for name in readable]
+    assert encoders <= set(asked.readable)
     assert list(asked.listable) == [site / name for name in listable]
 
 
