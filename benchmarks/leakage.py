@@ -22,11 +22,13 @@ from benchmarks.tables import distinct, interval, markdown, pick, read_lines
 from ecan_core.command_line.console import Narrator
 from ecan_core.runtime.seeding import one_thread
 from ecan_core.training.train import TrainSettings
+from protocol.encoders.store import default_folder
 from source_site.audit.bounds import LEVEL, Estimate
 from source_site.audit.report import Attack, AuditReport
 from source_site.audit.run import attack_procedure, audit_run
 from source_site.audit.shadows import random_halves, train_shadows
 from source_site.audit.tiers import ASKED, findings, highest_tier
+from source_site.training.front_end import NETWORKS, choose_network
 from source_site.training.material import Material, Recipe, read_material
 from source_site.training.record import load_record
 from source_site.training.run_folder import load_run
@@ -71,10 +73,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--corpora", type=Path, default=ROOT.parent / "shared" / "corpora")
     parser.add_argument("--corpus", nargs="+", default=list(NAMES), choices=list(NAMES))
     parser.add_argument("--training", nargs="+", choices=list(TRAININGS), help="all of them by default")
+    parser.add_argument("--front-end", choices=("auto", *NETWORKS), default="auto")
+    parser.add_argument("--encoders", type=Path, default=default_folder(), help="folder of public encoders")
     parser.add_argument("--models", type=int, default=64, help="networks on halves of the utterances, K")
     parser.add_argument("--cache", type=Path, required=False, default=Path("features.cache"))
     parser.add_argument("--out", type=Path, default=OUT)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.network, _ = choose_network("mlp", arguments.front_end, arguments.encoders)
+    return arguments
 
 
 def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
@@ -89,17 +95,26 @@ def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
             run,
             classes=CLASSES.get(corpus),
             normalization="speaker",
-            encoder="mlp",
+            encoder=arguments.network,
             settings=settings,
             seed=0,
             cache_path=arguments.cache,
             narrator=quiet,
             epsilon=epsilon,
+            encoders=arguments.encoders,
         )
         started = time.monotonic()
-        report = audit_run(run, given, num_models=arguments.models, seed=0, cache_path=arguments.cache, narrator=quiet)
+        report = audit_run(
+            run,
+            given,
+            num_models=arguments.models,
+            seed=0,
+            cache_path=arguments.cache,
+            narrator=quiet,
+            encoders=arguments.encoders,
+        )
         seconds = time.monotonic() - started
-        trained = load_record(run, load_run(run))
+        trained, trained_front_end = load_record(run, load_run(run)), load_run(run).facts.frontend
     material = read(arguments, corpus)
     rates = [
         hold_out(material, held_out_rows(material.speakers, material.labels, seed), trained.recipe, seed=seed).uar
@@ -110,6 +125,7 @@ def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
         "kind": "audit",
         "corpus": corpus,
         "training": training,
+        "front_end": trained_front_end,
         "uar": round(float(np.mean(rates)), 4),
         "uars": [round(rate, 4) for rate in rates],
         "recipe": dataclasses.asdict(trained.recipe),
@@ -146,9 +162,10 @@ def read(arguments: argparse.Namespace, corpus: str) -> Material:
         [("csv", arguments.corpora / corpus)],
         classes=CLASSES.get(corpus),
         normalization="speaker",
-        encoder="mlp",
+        encoder=arguments.network,
         cache_path=arguments.cache,
         narrator=Narrator(quiet=True),
+        encoders=arguments.encoders,
     )
 
 
@@ -195,7 +212,8 @@ def write_tables(lines: list[Row]) -> None:
     models = {NAMES[line["corpus"]]: line["report"]["num_models"] for line in latest.values()}
     networks = ", ".join(f"{count} ({name})" for name, count in models.items())
     parts.append(
-        f"K = {networks}; UAR on held-out speakers over {SEEDS} seeds; 95 % intervals in brackets. "
+        f"Front end {', '.join(distinct(audits, 'front_end'))}. K = {networks}; UAR on held-out speakers over {SEEDS} "
+        "seeds; 95 % intervals in brackets. "
         f"Commit {commits}, {last['day']}, {last['machine']}."
     )
     write_section(ROOT / "docs" / "leakage.md", "leakage", "\n\n".join(parts))
@@ -213,6 +231,7 @@ def by_training(corpus: str, latest: dict[tuple[str, str], Row]) -> str:
         "cost",
         "LiRA AUC",
         "LiRA TPR at 1 % FPR",
+        "confidence AUC",
         "RMIA AUC",
         "file AUC",
         "threshold TPR",
@@ -233,6 +252,7 @@ def by_training(corpus: str, latest: dict[tuple[str, str], Row]) -> str:
                 "" if usual is None else f"{100 * (usual['uar'] - line['uar']):+.1f}",
                 area(lira["auc"]),
                 percent(lira["tpr1"]),
+                area(found(line, "confidence")["measured"]["auc"]),
                 area(rmia["auc"]),
                 area(file["auc"]),
                 percent(loss["tpr1"]),

@@ -71,6 +71,22 @@ def lira_scores_of(target: np.ndarray, logits: np.ndarray, labels: np.ndarray, m
     return scores
 
 
+def confidence_scores(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return how far a confidence lies above the mean of the others.
+
+    In deviations of a model's own distances. It needs no models with and without an utterance, so nothing is lost where
+    the two differ by less than their spread is known by: with noise in the training it finds more than LiRA does.
+
+    Source: our own trials on private trainings; Sablayrolles et al., "White-box vs black-box: Bayes optimal strategies
+        for membership inference", 2019, judge by a loss less a threshold of each utterance's own (MATT).
+    Differs: log odds take the place of the loss, and the mean over the other models that of the threshold.
+    """
+    odds = confidences(logits, labels)
+    above = odds - _others(odds) / (len(odds) - 2)
+    scores: np.ndarray = above / np.maximum(above.std(axis=1, keepdims=True), MIN_DEVIATION)
+    return scores
+
+
 def rmia_scores(logits: np.ndarray, labels: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Return the share of outside utterances that a model has raised less.
 

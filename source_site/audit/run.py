@@ -20,6 +20,7 @@ from source_site.audit.bounds import Roc, separation
 from source_site.audit.canaries import look_at_canaries, plan_canaries
 from source_site.audit.membership import (
     atypical,
+    confidence_scores,
     confidences,
     label_only_scores,
     lira_scores,
@@ -32,8 +33,8 @@ from source_site.audit.reconstruction import try_reconstruction
 from source_site.audit.report import PROCEDURE, RELEASED, Attack, AuditReport, Capacity, Exposed, save_report
 from source_site.audit.shadows import Shadows, left_out_parts, random_halves, train_shadows
 from source_site.audit.speakers import attack_speakers, halves_of_speakers, no_speakers
-from source_site.training.material import Material, read_material
-from source_site.training.record import TrainingRecord, load_record
+from source_site.training.material import FirstWeights, Material, read_material
+from source_site.training.record import TrainingRecord, load_noise_key, load_record
 from source_site.training.reproduce import released_network
 from source_site.training.run_folder import RunFacts, load_run
 
@@ -82,6 +83,7 @@ def audit_run(
         run_dir, run.facts, record, corpora, cache_path=cache_path, narrator=narrator, encoders=encoders
     )
     refuse_copies(material)
+    first = FirstWeights(seed=record.seed, noise_key=load_noise_key(run_dir, record))
     network, packed = released_network(run, material)
     members = random_halves(num_models, len(material), seed=seed)
     knows, trained = halves_of_speakers(material.speakers, num_models, seed=seed)
@@ -95,6 +97,7 @@ def audit_run(
                 record.recipe,
                 seed=seed,
                 folder=run_dir / SHADOWS_FOLDER,
+                first=first,
                 on_progress=tick,
                 workers=workers,
             )
@@ -209,6 +212,7 @@ def attack_procedure(shadows: Shadows, material: Material) -> list[Attack]:
     tried = {
         "loss threshold": (loss_scores(logits, labels), members, "an alarm, never a gate"),
         "LiRA": (ratios, members, ""),
+        "confidence": (confidence_scores(logits, labels), members, "how far above the mean of the others"),
         "RMIA": (rmia_scores(logits, labels, members), members, ""),
         "quantile regression": (quantile_scores(logits, labels, members, material.vectors), members, ""),
         "labels alone": (label_only_scores(shadows.hits, members, shadows.num_copies), members, ""),

@@ -2,9 +2,10 @@
 
 They are trained as the released one was. Their answers are kept.
 
-Each is trained by the function that trains the released network, then quantized and put in canonical order as a
-bundle would hold it. What is kept of one is its answers alone, one file per network, so an audit that was killed goes
-on where it was.
+Each is trained by the function that trains the released network, from the weights that it began with: an attacker who
+has the file finds the seed by trying, and reads what a private training leaves as it was drawn. Then it is quantized
+and put in canonical order as a bundle would hold it. What is kept of one is its answers alone, one file per network, so
+an audit that was killed goes on where it was.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from ecan_core.model.predict import run
 from ecan_core.runtime.seeding import one_thread
 from ecan_core.runtime.workers import cores, shared_out
 from protocol.files import make_private_folder, write_atomic
-from source_site.training.material import Material, Recipe, fit_network, quantize_network
+from source_site.training.material import FirstWeights, Material, Recipe, fit_network, quantize_network
 
 OnProgress = Callable[[int, int], None]
 
@@ -36,7 +37,7 @@ NOISE = (0.5, 1.0, 2.0, 4.0)
 
 _NOISE_SEED = 7
 _FIRST_SEED = 1_000
-"""Shadows draw from seeds of their own: an attacker does not know the released network's."""
+"""Shadows draw shuffling, dropout and noise from seeds of their own."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,6 +80,7 @@ def train_shadows(
     *,
     seed: int,
     folder: Path,
+    first: FirstWeights | None = None,
     on_progress: OnProgress | None = None,
     workers: int | None = None,
 ) -> Shadows:
@@ -92,6 +94,7 @@ def train_shadows(
         recipe: how the released network was trained.
         seed: seed of the audit.
         folder: where answers are kept.
+        first: the weights that the released network began with; None draws others for each network.
         on_progress: told how many networks are done, and of how many.
         workers: processes that train; None takes the cores at hand.
 
@@ -100,7 +103,7 @@ def train_shadows(
         SettingsError: a training diverged.
     """
     make_private_folder(folder)
-    jobs = [_Job(index=index, rows=np.flatnonzero(row), seed=seed) for index, row in enumerate(members)]
+    jobs = [_Job(index=index, rows=np.flatnonzero(row), seed=seed, first=first) for index, row in enumerate(members)]
     keys = [_key(material, job, recipe) for job in jobs]
     answers = {job.index: _load(folder / key, material) for job, key in zip(jobs, keys, strict=True)}
     missing = [job for job in jobs if answers[job.index] is None]
@@ -158,6 +161,7 @@ class _Job:
     index: int
     rows: np.ndarray
     seed: int
+    first: FirstWeights | None
 
     @property
     def own_seed(self) -> int:
@@ -169,7 +173,7 @@ def _answer(material: Material, job: _Job, recipe: Recipe) -> np.ndarray:
 
     These are its logits and, in the last column, how many noisy copies it names right.
     """
-    network = fit_network(material, job.rows, recipe, seed=job.own_seed, noise_key=job.own_seed)
+    network = fit_network(material, job.rows, recipe, seed=job.own_seed, noise_key=job.own_seed, first=job.first)
     quantize_network(network, material.form)
     logits = run(network, material.inputs()).logits.numpy()
     return np.hstack([logits, noisy_hits(network, material)[:, None].astype(np.float32)])
@@ -204,6 +208,7 @@ def _key(material: Material, job: _Job, recipe: Recipe) -> str:
         "recipe": asdict(recipe),
         "rows": job.rows.tolist(),
         "seed": job.own_seed,
+        "first": None if job.first is None else asdict(job.first),
         "torch": torch.__version__,
         "noise": NOISE,
     }

@@ -68,6 +68,7 @@ ASKED = {
         bars=MappingProxyType(
             {
                 ("LiRA", PROCEDURE): _CONSENTED,
+                ("confidence", PROCEDURE): _CONSENTED,
                 ("RMIA", PROCEDURE): _CONSENTED,
                 ("LiRA", RELEASED): Bar(auc=0.60),
             }
@@ -82,6 +83,7 @@ ASKED = {
         bars=MappingProxyType(
             {
                 ("LiRA", PROCEDURE): _CLINICAL,
+                ("confidence", PROCEDURE): _CLINICAL,
                 ("RMIA", PROCEDURE): _CLINICAL,
                 ("LiRA", RELEASED): Bar(auc=0.55),
                 ("quantile regression", PROCEDURE): Bar(auc=0.55),

@@ -50,6 +50,19 @@ class Recipe:
     telephone: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class FirstWeights:
+    """Say what weights a training begins with.
+
+    Attributes:
+        seed: seed of the initialization.
+        noise_key: what a private training hides them by.
+    """
+
+    seed: int
+    noise_key: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Material:
     """Hold N labelled utterances of all corpora as a network reads them.
@@ -182,7 +195,15 @@ def read_material(
     )
 
 
-def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: int, noise_key: int = 0) -> Network:
+def fit_network(
+    material: Material,
+    rows: np.ndarray,
+    recipe: Recipe,
+    *,
+    seed: int,
+    noise_key: int = 0,
+    first: FirstWeights | None = None,
+) -> Network:
     """Train a fresh network on some utterances.
 
     Args:
@@ -192,10 +213,12 @@ def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: i
         seed: seed of initialization, shuffling and dropout.
         noise_key: 128 bits that a private training draws its first weights and its noise from; secret if the network
             leaves.
+        first: the weights to begin with; None draws them from ``seed`` and ``noise_key``.
 
     Raises:
         SettingsError: the training diverged, or private training does not go with the normalization.
     """
+    first = first or FirstWeights(seed=seed, noise_key=noise_key)
     learned = np.concatenate([rows, [row for row in rows if row in material.copies]]).astype(np.int64)
     chosen = [*(material.values[row] for row in rows), *(material.copies[row] for row in learned[len(rows) :])]
     network = build_network(
@@ -203,7 +226,7 @@ def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: i
         input_dim=chosen[0].shape[-1],
         num_classes=len(material.classes),
         normalization=material.normalization,
-        seed=seed,
+        seed=first.seed,
     )
     if network.standardize is not None:
         network.standardize.fit(chosen)
@@ -211,7 +234,7 @@ def fit_network(material: Material, rows: np.ndarray, recipe: Recipe, *, seed: i
     if recipe.private is None:
         train(network, inputs_of(chosen), labels, recipe.settings, seed=seed)
     else:
-        hide_first_weights(network, noise_key)
+        hide_first_weights(network, first.noise_key)
         speakers = torch.from_numpy(material.speaker_numbers[learned])
         train_private(network, inputs_of(chosen), labels, recipe.private, noise_key=noise_key, speakers=speakers)
     return network

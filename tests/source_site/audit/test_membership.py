@@ -10,6 +10,7 @@ from source_site.audit.membership import (
     POOL_BELOW,
     _ridge,
     atypical,
+    confidence_scores,
     confidences,
     label_only_scores,
     lira_scores,
@@ -165,3 +166,23 @@ def test_to_look_at_atypical_utterances_alone_finds_nothing_where_there_is_nothi
         scores = lira_scores(logits, LABELS, members)
         missed += not separation(scores[:, rows], members[:, rows]).auc.holds(0.5)
     assert missed <= 2
+
+
+def test_a_confidence_above_the_others_finds_a_small_and_equal_lead():
+    random = np.random.default_rng(0)
+    num_models, num_utterances = 32, 400
+    members = random_halves(num_models, num_utterances, seed=1)
+    lead = 0.3 * members + random.normal(size=(num_models, num_utterances)) + 2.0 * random.normal(size=num_utterances)
+    logits = np.stack([lead / 2, -lead / 2], axis=-1)
+    labels = np.zeros(num_utterances, dtype=np.int64)
+    area = separation(confidence_scores(logits, labels), members).auc.value
+    assert area > 0.56
+    assert area >= separation(lira_scores(logits, labels, members), members).auc.value
+
+
+def test_a_confidence_says_nothing_about_who_was_never_trained_on():
+    random = np.random.default_rng(2)
+    logits = random.normal(size=(32, 400, 3))
+    members = random_halves(32, 400, seed=3)
+    found = separation(confidence_scores(logits, np.zeros(400, dtype=np.int64)), members)
+    assert abs(found.auc.value - 0.5) < 0.02
