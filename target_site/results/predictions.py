@@ -15,6 +15,8 @@ from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores
 from target_site.results.segments import segments_of, write_segments
 
+MOST_UNCERTAIN = 0.9
+"""Share of the utterances from which a model that abstains is of little use."""
 NOT_SPEECH = frozenset(reason for reason, _ in KINDS.values())
 """Reasons for which a stretch is left out that holds no speech."""
 
@@ -49,6 +51,17 @@ class Predictions:
     def abstained(self) -> int:
         """Count the utterances that the model abstains from."""
         return int(self.uncertain.sum())
+
+    @property
+    def advice(self) -> str:
+        """Say what to do where nearly everything is uncertain; else empty."""
+        if self.abstained < MOST_UNCERTAIN * len(self.scores):
+            return ""
+        return (
+            f"{self.abstained} of {len(self.scores)} utterances are uncertain, with a least_confidence of "
+            f"{self.least_confidence:g}: label some (`ecan-target sheet`) and run `adapt --labels`, or lower "
+            "least_confidence in site.yaml"
+        )
 
     def write(self, folder: Path, classes: Sequence[str]) -> None:
         """Write every usable utterance with its scores by class.

@@ -44,7 +44,7 @@ def carry_out(order: AdaptOrder, containment: Containment, narrator: Narrator) -
     site = adapt(task, plan, order.out, "adaptation epochs", narrator)
     narrator.say(f"normalized by {site.preparation.normalizer.mode}")
     panel = _panel(task, plan, order.out, site, narrator)
-    return conclude(order, bundle, task, site, panel, containment)
+    return conclude(order, bundle, task, site, panel, containment, narrator)
 
 
 def adapt(task: Task, plan: AdaptPlan, out: Path, what: str, narrator: Narrator) -> SiteAdaptation:

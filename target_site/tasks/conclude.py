@@ -13,6 +13,7 @@ from ecan_core.adaptation.settings import AdaptSettings, members_of
 from ecan_core.adaptation.site import Preparation, SiteAdaptation
 from ecan_core.adaptation.verdict import Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
 from ecan_core.adaptation.views import agreement_of_views, encoder_columns
+from ecan_core.command_line.console import Narrator
 from ecan_core.data.features import FeatureTable
 from ecan_core.data.inputs import matrix_of
 from ecan_core.model.network import Network
@@ -53,6 +54,7 @@ def conclude(
     site: SiteAdaptation,
     panel: SiteAdaptation | None,
     containment: Containment,
+    narrator: Narrator,
     told: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Judge what was adapted and write a new model with its report.
@@ -64,6 +66,7 @@ def conclude(
         site: what became of it.
         panel: what judges that, and tells how sure it may be; None where nothing was adapted, which judges itself.
         containment: how this process is contained.
+        narrator: tells a person what to do where nearly everything is uncertain.
         told: what the provenance says besides.
 
     Returns:
@@ -78,6 +81,8 @@ def conclude(
     views = None if panel is None else _views(task, panel)
     temperature = temperature_of(kept.scores[others], trusted[others], views)
     answers = kept.predictions.at(temperature, order.least_confidence)
+    if answers.advice:
+        narrator.say(answers.advice)
     provenance = _provenance(bundle, order, task, kept, judgement, containment) | dict(told or {})
     with new_model(order.out) as folder:
         answers.write(folder, task.card.classes)

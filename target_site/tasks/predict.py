@@ -39,6 +39,8 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
     voices = hear_voices(table.utterances, order.encoders, narrator) if model.preparation.guessing else None
     scores = score_table(model.networks(), model.preparation, table, voices)
     predictions = Predictions(table=table, scores=scores).at(model.temperature, order.least_confidence)
+    if predictions.advice:
+        narrator.say(predictions.advice)
     summary = summarize(predictions, model.card.classes)
     summary |= count_lost(listing.utterances, table)
     summary |= {"model_sha256": weights_digest(order.model).hex(), "containment": containment.as_plain()}

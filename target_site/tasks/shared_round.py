@@ -57,7 +57,14 @@ def carry_out_end(order: ConcludeOrder, containment: Containment, narrator: Narr
     site = _prepare(order.adapt, narrator)
     together = replace(site.panel, networks=(site.network,))
     return conclude(
-        order.adapt, site.bundle, site.task, together, site.panel, containment, told={"together": order.rounds}
+        order.adapt,
+        site.bundle,
+        site.task,
+        together,
+        site.panel,
+        containment,
+        narrator,
+        told={"together": order.rounds},
     )
 
 
