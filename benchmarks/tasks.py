@@ -65,8 +65,8 @@ def main() -> None:
         every = read_lines(arguments.out)
         lines = [line for line in every if not is_labelled(line)]
         write_section(ROOT / "README.md", "tasks", main_table(lines, brief=True))
-        write_section(ROOT / "docs" / "benchmarks.md", "tasks", details(lines))
-        write_section(ROOT / "docs" / "benchmarks.md", "labels", labels_table(every))
+        sheets = f"### What a sheet of labels adds\n\n{labels_table(every)}"
+        write_section(ROOT / "docs" / "benchmarks.md", "tasks", f"{details(lines)}\n\n{sheets}")
         return
     run_jobs(
         partial(run_job, methods=arguments.method or ALL_METHODS),
