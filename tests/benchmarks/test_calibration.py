@@ -3,13 +3,16 @@ import pytest
 from benchmarks.calibration import line_through, line_without, table
 from benchmarks.record import RESULTS
 from benchmarks.tables import distinct, read_lines
-from ecan_core.adaptation.calibrate import LINE
+from ecan_core.adaptation.calibrate import LINE, WITH_VIEWS
 
-LINES = read_lines(RESULTS / "calibration.jsonl")
+EVERY = read_lines(RESULTS / "calibration.jsonl")
+LINES = [line for line in EVERY if line["views"] is not None]
 
 
-def test_the_product_s_line_is_the_one_through_the_measured_runs():
-    assert pytest.approx(line_through(LINES), abs=0.005) == LINE
+def test_the_product_s_lines_are_those_through_the_measured_runs():
+    alone = [line for line in EVERY if line["views"] is None]
+    assert pytest.approx(line_through(alone), abs=0.005) == LINE
+    assert pytest.approx(line_through(LINES), abs=0.005) == (WITH_VIEWS, 1.0)
 
 
 def test_no_run_is_judged_by_a_line_that_its_own_target_had_part_in():

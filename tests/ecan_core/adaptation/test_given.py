@@ -19,7 +19,7 @@ def loss_of(given: GivenLabels) -> float:
         ARCHITECTURES["mlp"], input_dim=len(NAMES), num_classes=NUM_CLASSES, normalization="corpus", seed=0
     ).eval()
     torch.manual_seed(0)
-    return float(given.loss(network, inputs_of(PLACE.features)))
+    return given.loss(network, inputs_of(PLACE.features)).item()
 
 
 def test_classes_weigh_alike_however_many_labels_each_has():
