@@ -21,7 +21,7 @@ EMOTIONS = (
     "surprise",
 )
 
-_WORDS: Mapping[str, Mapping[str, str]] = {
+WORDS: Mapping[str, Mapping[str, str]] = {
     "English": {
         "anger": "angry",
         "boredom": "bored",
@@ -34,7 +34,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "surprise": "surprised",
     },
     "German": {
-        "anger": "Wut, wütend, Ärger, Aerger, verärgert, Zorn, zornig",
+        "anger": "Wut, wütend, wuetend, Ärger, Aerger, verärgert, Zorn, zornig",
         "boredom": "Langeweile, gelangweilt",
         "calm": "Ruhe, ruhig, Gelassenheit, gelassen",
         "contempt": "Verachtung, verächtlich",
@@ -128,7 +128,7 @@ def folded(word: str) -> str:
 
 
 _SPELLINGS = {name: name for name in EMOTIONS} | {
-    folded(word): name for table in _WORDS.values() for name, words in table.items() for word in words.split(",")
+    folded(word): name for table in WORDS.values() for name, words in table.items() for word in words.split(",")
 }
 
 
@@ -159,9 +159,9 @@ def parse_relabel(pairs: Iterable[str]) -> dict[str, str]:
     """
     relabel: dict[str, str] = {}
     for pair in pairs:
-        word, _, name = pair.rpartition("=")
+        word, _, name = pair.partition("=")
         meant = emotion(name)
-        if not folded(word):
+        if not folded(word) or not folded(name):
             raise UsageError(f"--relabel {pair!r} is not WORD=EMOTION; write one such as calm=neutral.")
         if meant is None:
             raise UsageError(f"--relabel {pair!r} leads to no emotion: {_unknown_class(name)}")

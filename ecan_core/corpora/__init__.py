@@ -93,14 +93,18 @@ def _read_list(path: Path, relabel: Mapping[str, str]) -> Corpus:
 
 def _unknown_labels(unknown: Mapping[str, Sequence[str]]) -> str:
     """Name labels that are no known emotion, and say what to do."""
-    told = [f"'{_short(word)}' in {len(lines)} row(s)" for word, lines in list(unknown.items())[:_MOST_NAMED]]
-    others = len(unknown) - len(told)
-    more = f" and {others} more word(s)" if others else ""
+    told = [f"'{_short(word)}' {_times(len(lines))}" for word, lines in list(unknown.items())[:_MOST_NAMED]]
+    if len(unknown) > _MOST_NAMED:
+        told.append(f"and {len(unknown) - _MOST_NAMED} more")
     first, lines = next(iter(unknown.items()))
     return (
-        f"{lines[0]}: a label is no emotion that is known here ({', '.join(told)}{more}); say what a word counts as, "
-        f"such as --relabel {shlex.quote(_short(first))}=anger, or leave out the row."
+        f"{lines[0]}: a label is no emotion that is known here ({', '.join(told)}); say what a word counts as, "
+        f"such as --relabel {shlex.quote(f'{_short(first)}=anger')}, or leave out the row."
     )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _short(word: str) -> str:
