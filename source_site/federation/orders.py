@@ -24,7 +24,7 @@ class Site:
     path: Path
     cache: Path
     speech: tuple[Path, ...] = ()
-    relabel: dict[str, str] = field(default_factory=dict)
+    relabel: dict[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)

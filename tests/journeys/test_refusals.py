@@ -1,5 +1,6 @@
 """What a person sees when something is wrong: one sentence with the remedy, the right exit code, nothing half-made."""
 
+import json
 import shutil
 import socket
 from pathlib import Path
