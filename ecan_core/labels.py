@@ -148,6 +148,12 @@ def emotion(word: str, relabel: Mapping[str, str] | None = None) -> str | None:
     return None if meant is None else relabel.get(meant, meant)
 
 
+def nearest(word: str) -> str | None:
+    """Return the emotion whose word is spelled nearly so, or None."""
+    near = get_close_matches(folded(word), _SPELLINGS, n=1, cutoff=0.8)
+    return _SPELLINGS[near[0]] if near else None
+
+
 def parse_relabel(pairs: Iterable[str]) -> dict[str, str]:
     """Return what words count as, from pairs such as `calm=neutral`.
 

@@ -12,7 +12,7 @@ from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, p
 from ecan_core.data.labeled import Corpus, LabeledUtterance
 from ecan_core.data.tables import TABLE_SUFFIXES, read_table
 from ecan_core.errors import AudioError, UsageError
-from ecan_core.labels import emotion
+from ecan_core.labels import emotion, nearest
 from ecan_core.utterance import Utterance
 
 RECIPES = (*LAYOUTS, "csv")
@@ -97,9 +97,10 @@ def _unknown_labels(unknown: Mapping[str, Sequence[str]]) -> str:
     if len(unknown) > _MOST_NAMED:
         told.append(f"and {len(unknown) - _MOST_NAMED} more")
     first, lines = next(iter(unknown.items()))
+    remedy = shlex.quote(f"{_short(first)}={nearest(_short(first)) or 'anger'}")
     return (
         f"{lines[0]}: a label is no emotion that is known here ({', '.join(told)}); say what a word counts as, "
-        f"such as --relabel {shlex.quote(f'{_short(first)}=anger')}, or leave out the row."
+        f"such as --relabel {remedy}, or leave out the row."
     )
 
 

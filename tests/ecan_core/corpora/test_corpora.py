@@ -124,6 +124,12 @@ def test_labels_that_are_no_emotion_are_refused_by_name_with_the_remedy(tmp_path
     )
 
 
+@pytest.mark.parametrize(("word", "meant"), [("hapiness", "happiness"), ("Traurg", "sadness")])
+def test_a_misspelled_label_is_refused_with_what_it_may_mean(tmp_path: Path, word: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"--relabel {word}={meant}"):
+        read_corpus("csv", write_list(tmp_path / "l.csv", "file,label", f"a.wav,{word}"))
+
+
 def test_a_refusal_names_some_unknown_labels_and_counts_the_others(tmp_path: Path) -> None:
     path = write_list(tmp_path / "l.csv", "file,label", *(f"{place}.wav,{'x' * 99}{place}" for place in range(20)))
     with pytest.raises(UsageError, match=", and 12 more") as caught:
