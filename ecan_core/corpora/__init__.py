@@ -12,7 +12,7 @@ from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, p
 from ecan_core.data.labeled import Corpus, LabeledUtterance
 from ecan_core.data.tables import TABLE_SUFFIXES, read_table
 from ecan_core.errors import AudioError, UsageError
-from ecan_core.labels import emotion, nearest
+from ecan_core.labels import emotion, folded, nearest
 from ecan_core.utterance import Utterance
 
 RECIPES = (*LAYOUTS, "csv")
@@ -47,6 +47,7 @@ def read_corpus(recipe: str, path: Path, relabel: Mapping[str, str] | None = Non
 def _read_folder(recipe: str, root: Path, relabel: Mapping[str, str]) -> Corpus:
     found: dict[str, LabeledUtterance] = {}
     left_out: Counter[str] = Counter()
+    words: set[str] = set()
     for file in find_files(root, AUDIO_SUFFIXES):
         name = LAYOUTS[recipe].parse(file.relative_to(root))
         if name is None:
@@ -54,12 +55,13 @@ def _read_folder(recipe: str, root: Path, relabel: Mapping[str, str]) -> Corpus:
         elif name.key in found:
             left_out["second copy of a recording"] += 1
         else:
+            words.add(name.label)
             identifier = printable(file.relative_to(root))
             utterance = Utterance(id=identifier, path=file, speaker=f"{recipe}_{name.speaker}")
             found[name.key] = LabeledUtterance(utterance=utterance, label=relabel.get(name.label, name.label))
     if not found:
         raise AudioError(_nothing_fits(recipe, root))
-    return Corpus(name=recipe, utterances=tuple(found.values()), left_out=dict(left_out))
+    return Corpus(name=recipe, utterances=tuple(found.values()), left_out=dict(left_out), words=frozenset(words))
 
 
 def _nothing_fits(recipe: str, root: Path) -> str:
@@ -76,10 +78,12 @@ def _read_list(path: Path, relabel: Mapping[str, str]) -> Corpus:
     name = file.resolve().parent.name if file.stem == "labels" else file.stem
     found: list[LabeledUtterance] = []
     unknown: dict[str, list[str]] = {}
+    words: set[str] = set()
     for row in read_table(file, extra=["label"]).rows:
         if "label" not in row.extra:
             raise UsageError(f"{row.where} has no label; fill in the column `label` of every line.")
         word = row.extra["label"]
+        words |= {folded(word), emotion(word) or ""}
         if label := emotion(word, relabel):
             found.append(LabeledUtterance(utterance=_with_own_speaker(row.utterance, name), label=label))
         else:
@@ -88,7 +92,7 @@ def _read_list(path: Path, relabel: Mapping[str, str]) -> Corpus:
         raise UsageError(_unknown_labels(unknown))
     if not found:
         raise AudioError(f"{file} lists no utterance; give each a line with a label such as anger or neutral.")
-    return Corpus(name=name, utterances=tuple(found))
+    return Corpus(name=name, utterances=tuple(found), words=frozenset(words))
 
 
 def _unknown_labels(unknown: Mapping[str, Sequence[str]]) -> str:

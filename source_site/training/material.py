@@ -19,7 +19,7 @@ from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable, extract_features
 from ecan_core.data.inputs import Inputs, inputs_of
-from ecan_core.data.labeled import Corpus
+from ecan_core.data.labeled import Corpus, unused
 from ecan_core.errors import AudioError, UsageError
 from ecan_core.labels import check_classes
 from ecan_core.model.architectures import ARCHITECTURES, Architecture, build_network
@@ -169,6 +169,8 @@ def read_material(
     front_end = front_end_of(arch, encoders)
     _require_distinct([path for _, path in corpora])
     read = [read_corpus(recipe, path, relabel) for recipe, path in corpora]
+    if warning := unused(relabel or {}, read):
+        narrator.say(warning)
     chosen = _choose_classes(read, classes)
     for corpus in read:
         require_speakers(normalization, [item.utterance.speaker for item in corpus.utterances])

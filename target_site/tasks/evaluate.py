@@ -12,6 +12,7 @@ from ecan_core.command_line.console import Narrator
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
+from ecan_core.data.labeled import unused
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.training.metrics import (
@@ -57,6 +58,8 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
     model, labels = load_adapted(order.model), order.labels
     classes = model.card.classes
     labeled = read_corpus("csv", labels, order.relabel)
+    if warning := unused(order.relabel, [labeled]):
+        narrator.say(warning)
     corpus, other_classes = labeled.restrict(classes)
     for reason, count in sorted({**labeled.left_out, **other_classes}.items()):
         narrator.say(f"left out {count} utterances that the model has no class for ({reason})")

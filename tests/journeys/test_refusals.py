@@ -132,7 +132,9 @@ def test_a_run_remembers_what_its_labels_counted_as(crossing, gloomy, tmp_path):
     (tmp_path / "short.yaml").write_text("epochs: 1\n")
     run, corpus = tmp_path / "run", ("--corpus", f"csv={gloomy}", "--cache", crossing.work / "source.cache")
     training = ("train", *corpus, "--relabel", "gloom=sadness", "--relabel", "Wut=fear", "--out", run)
-    assert cli.source(*training, "--config", tmp_path / "short.yaml").code == 0
+    trained = cli.source(*training, "--config", tmp_path / "short.yaml")
+    assert trained.code == 0
+    assert "--relabel changed nothing for 'wut'" in trained.stderr
     record = json.loads((run / "training.json").read_text())
     assert record["relabel"] == {"gloom": "sadness", "wut": "fear"}
     again = ("reproduce", "--model", run, *corpus)

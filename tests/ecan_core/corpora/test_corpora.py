@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from ecan_core.corpora import RECIPES, read_corpus
+from ecan_core.data.labeled import unused
 from ecan_core.errors import AudioError, UsageError
 from ecan_core.utterance import Utterance
 
@@ -150,6 +151,17 @@ def test_labels_count_as_what_a_relabeling_says(tmp_path: Path, recipe: str) -> 
     write_list(tmp_path / "labels.csv", "file,label", "03a01Fa.wav,happy", "03a01Wa.wav,Wut")
     corpus = read_corpus(recipe, tmp_path, {"happiness": "excitement"})
     assert [item.label for item in corpus.utterances] == ["excitement", "anger"]
+
+
+@pytest.mark.parametrize("recipe", ["csv", "emodb"])
+def test_a_relabeling_that_changes_nothing_is_named(tmp_path: Path, recipe: str) -> None:
+    touch(tmp_path, "03a01Fa.wav")
+    write_list(tmp_path / "labels.csv", "file,label", "03a01Fa.wav,happiness")
+    corpus = read_corpus(recipe, tmp_path, {"happiness": "excitement", "clam": "neutral"})
+    assert unused({"happiness": "excitement"}, [corpus]) is None
+    assert unused({"happiness": "excitement", "clam": "neutral"}, [corpus]) == (
+        "--relabel changed nothing for 'clam': no row or file has such a label"
+    )
 
 
 def test_an_unknown_label_is_read_once_a_relabeling_names_it(tmp_path: Path) -> None:
