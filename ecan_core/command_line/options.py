@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from ecan_core.labels import parse_relabel
+
 Command = Callable[..., None]
 Option = Callable[[Command], Command]
 
@@ -20,6 +22,14 @@ encoders_option = click.option(
     help="Folder of public encoders; default: ecan-ser/encoders in the user's folder for data.",
 )
 quiet_option = click.option("--quiet", is_flag=True, help="Print errors only.")
+relabel_option = click.option(
+    "--relabel",
+    multiple=True,
+    metavar="WORD=EMOTION",
+    callback=lambda _context, _option, pairs: parse_relabel(pairs),
+    help="What a label counts as, such as calm=neutral; may be repeated.",
+)
+"""What labels count as; commands get it as `parse_relabel` returns it."""
 format_option = click.option(
     "--format",
     "form",

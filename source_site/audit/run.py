@@ -6,6 +6,7 @@ They are attacked, and so is the very file that would leave.
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ def audit_run(
     narrator: Narrator,
     workers: int | None = None,
     encoders: Path | None = None,
+    relabel: dict[str, str] | None = None,
 ) -> AuditReport:
     """Attack a trained run and write ``audit.json`` beside it.
 
@@ -68,6 +70,7 @@ def audit_run(
         narrator: tells a person how far the work has come.
         workers: processes that train; None takes the cores at hand.
         encoders: folder of public encoders; None takes the user's.
+        relabel: what labels count as; None takes what the run's record says.
 
     Raises:
         UsageError: these are not the corpora of the training, or there are too few models.
@@ -80,7 +83,13 @@ def audit_run(
     run = load_run(run_dir)
     record = load_record(run_dir, run)
     material = read_trained_material(
-        run_dir, run.facts, record, corpora, cache_path=cache_path, narrator=narrator, encoders=encoders
+        run_dir,
+        run.facts,
+        record if relabel is None else replace(record, relabel=relabel),
+        corpora,
+        cache_path=cache_path,
+        narrator=narrator,
+        encoders=encoders,
     )
     refuse_copies(material)
     first = FirstWeights(seed=record.seed, noise_key=load_noise_key(run_dir, record))
@@ -183,6 +192,7 @@ def read_trained_material(
         narrator=narrator,
         encoders=encoders,
         telephone=record.recipe.telephone,
+        relabel=record.relabel,
     )
     if material.digests != record.utterances:
         raise UsageError(

@@ -16,6 +16,7 @@ from ecan_core.command_line.options import (
     folder,
     format_option,
     quiet_option,
+    relabel_option,
 )
 from source_site.commands.options import corpora_option, recipes_and_paths
 
@@ -27,6 +28,7 @@ cache_option = click.option(
 @click.command(epilog="Example: ecan-source audit --model run --corpus emodb=/data/emodb")
 @click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
 @corpora_option
+@relabel_option
 @click.option(
     "--models",
     "num_models",
@@ -43,6 +45,7 @@ cache_option = click.option(
 def audit(
     run_dir: Path,
     corpora: tuple[str, ...],
+    relabel: dict[str, str],
     num_models: int,
     seed: int,
     cache: Path | None,
@@ -76,6 +79,7 @@ def audit(
         cache_path=cache,
         narrator=narrator,
         encoders=encoders,
+        relabel=relabel or None,
     )
     write_atomic(run_dir / PAGE_FILE, format_html(report).encode())
     told = (f"alarm      {alarm(report)}", *lines(report))
@@ -90,6 +94,7 @@ def audit(
 @click.command(epilog="Example: ecan-source reproduce --model run --corpus emodb=/data/emodb")
 @click.option("--model", "run_dir", type=existing_folder, required=True, help="Folder that `train` made.")
 @corpora_option
+@relabel_option
 @click.option("--config", type=existing_file, help="YAML with training settings; default: those of the run.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the training; default: that of the run.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads to compute with.")
@@ -100,6 +105,7 @@ def audit(
 def reproduce(
     run_dir: Path,
     corpora: tuple[str, ...],
+    relabel: dict[str, str],
     config: Path | None,
     seed: int | None,
     threads: int,
@@ -132,6 +138,7 @@ def reproduce(
         cache_path=cache,
         narrator=Narrator(quiet=quiet),
         encoders=encoders,
+        relabel=relabel or None,
     )
     click.echo(json.dumps(asdict(found) | {"holds": found.holds}) if form == "json" else "\n".join(found.lines()))
     if not found.holds:

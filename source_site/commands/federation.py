@@ -10,7 +10,15 @@ import click
 
 from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.node_options import coordinator_options, node_options, nodes_option
-from ecan_core.command_line.options import as_one, existing_file, existing_folder, folder, format_option, quiet_option
+from ecan_core.command_line.options import (
+    as_one,
+    existing_file,
+    existing_folder,
+    folder,
+    format_option,
+    quiet_option,
+    relabel_option,
+)
 from source_site.commands.options import recipes_and_paths
 from source_site.commands.training import tell_trained
 
@@ -59,12 +67,14 @@ def federate() -> None:
     metavar="RECIPE=PATH",
     help="A site's labelled corpus; at least two.",
 )
+@relabel_option
 @plan_options
 @click.option("--out", type=folder, required=True, help="Folder of the trained model.")
 @format_option
 @quiet_option
 def try_plan(
     sites: tuple[str, ...],
+    relabel: dict[str, str],
     agreed: dict[str, Any],
     out: Path,
     form: str,
@@ -82,7 +92,7 @@ def try_plan(
     plan = plan_from(**agreed, min_sites=len(named))
     narrator = Narrator(quiet=quiet)
     narrator.say(f"{len(named)} sites train {plan.rounds} rounds of {plan.local_epochs} epochs each")
-    facts = run_trial(named, plan, out)
+    facts = run_trial(named, plan, out, relabel)
     tell(facts, out, form, narrator)
 
 
@@ -154,7 +164,7 @@ def serve(
 )
 @node_options
 @click.option("--site", "corpus", required=True, metavar="RECIPE=PATH", help="This site's labelled corpus.")
-@click.option("--relabel", default="", metavar="A=B,...", help="Rename labels, such as calm=neutral.")
+@relabel_option
 @click.option("--secure", is_flag=True, help="Take part only in masked sums.")
 @click.option(
     "--max-epsilon",
@@ -168,7 +178,7 @@ def serve(
 def join(
     link: dict[str, Any],
     corpus: str,
-    relabel: str,
+    relabel: dict[str, str],
     secure: bool,
     max_epsilon: float | None,
     max_runs: int,

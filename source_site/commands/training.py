@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.options import as_one, encoders_option, existing_file, folder, format_option, quiet_option
+from ecan_core.command_line.options import (
+    as_one,
+    encoders_option,
+    existing_file,
+    folder,
+    format_option,
+    quiet_option,
+    relabel_option,
+)
 from protocol.bundle.architecture import NORMALIZATIONS
 from source_site.commands.options import corpora_option, recipes_and_paths
 
@@ -45,6 +53,7 @@ FRONT_ENDS = ("auto", "stats-v1", "stats-whisper-v1")
 
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
 @corpora_option
+@relabel_option
 @click.option("--classes", metavar="A,B,C", help="Classes to learn; default: those that all corpora share.")
 @click.option(
     "--normalize",
@@ -82,6 +91,7 @@ FRONT_ENDS = ("auto", "stats-v1", "stats-whisper-v1")
 @quiet_option
 def train(
     corpora: tuple[str, ...],
+    relabel: dict[str, str],
     classes: str | None,
     normalize: str,
     encoder: str,
@@ -126,6 +136,7 @@ def train(
         **promise,
         encoders=encoders,
         telephone=telephone,
+        relabel=relabel,
     )
     tell_trained(facts, form, narrator)
     loss = facts.quantization_loss

@@ -28,7 +28,7 @@ CACHE_FOLDER, CACHE_FILE = "cache", "features.cache"
 def join_federation(
     recipe: str,
     path: Path,
-    relabel: str,
+    relabel: dict[str, str],
     rules: Rules,
     options: dict[str, Any],
     announce: Callable[[str], None],
@@ -54,7 +54,7 @@ def join_federation(
         ContainmentError: a process cannot be contained as it must be.
         UnauthenticError: the book of what this node has answered is lost.
     """
-    speech, subject = speech_of(recipe, path), {"recipe": recipe, "corpus": str(path.resolve())}
+    speech, subject = speech_of(recipe, path, relabel), {"recipe": recipe, "corpus": str(path.resolve())}
     link = prepare(options, subject, announce)
     if link is None:
         return

@@ -287,17 +287,17 @@ def _plan_of(question: Question) -> str:
     return str(question.fields.get(PLAN, ""))
 
 
-def speech_of(recipe: str, path: Path) -> tuple[Path, ...]:
+def speech_of(recipe: str, path: Path, relabel: Mapping[str, str] | None = None) -> tuple[Path, ...]:
     """List what must be within reach to read a corpus.
 
     That is its folder, or its list and the very files that it names; none is opened.
 
     Raises:
-        UsageError: the recipe or the path does not exist.
+        UsageError: the recipe or the path does not exist, or a label of a list is unknown.
     """
     if path.is_dir() and recipe != "csv":
         return (path.resolve(),)
-    files = {item.utterance.path.resolve() for item in read_corpus(recipe, path).utterances}
+    files = {item.utterance.path.resolve() for item in read_corpus(recipe, path, relabel).utterances}
     return (path.resolve(), *sorted(files))
 
 

@@ -1,7 +1,7 @@
 """Describe what a federation's contained process is to do."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 QUESTION_FILE, ANSWER_FILE = "question.safetensors", "answer.safetensors"
@@ -17,20 +17,14 @@ class Site:
         path: where it lies.
         cache: where front-end outputs are kept between rounds.
         speech: the folder of its recordings, or the list and the files that it names.
-        relabel: what its labels are to count as, such as ``calm=neutral,excitement=happiness``.
+        relabel: what its labels are to count as (`ecan_core.labels.parse_relabel`).
     """
 
     recipe: str
     path: Path
     cache: Path
     speech: tuple[Path, ...] = ()
-    relabel: str = ""
-
-    @property
-    def meaning(self) -> dict[str, str]:
-        """Return what labels count as."""
-        pairs = [pair.partition("=") for pair in self.relabel.split(",") if pair]
-        return {before.strip(): after.strip() for before, _, after in pairs}
+    relabel: dict[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def count(site: Site) -> Told:
     Raises:
         UsageError: the corpus is not there, or has fewer than two classes.
     """
-    labels = [site.meaning.get(item.label, item.label) for item in read_corpus(site.recipe, site.path).utterances]
+    labels = [item.label for item in read_corpus(site.recipe, site.path, site.relabel).utterances]
     return {"classes": list(check_classes(sorted(set(labels)))), "utterances": len(labels)}
 
 
@@ -176,5 +176,5 @@ def _material(site: Site, classes: tuple[str, ...], encoder: str, normalization:
         encoder=encoder,
         cache_path=site.cache,
         narrator=Narrator(quiet=True),
-        meaning=site.meaning,
+        relabel=site.relabel,
     )

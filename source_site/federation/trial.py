@@ -23,13 +23,16 @@ from source_site.federation.tasks import carry_out
 from source_site.training.run_folder import RunFacts
 
 
-def run_trial(corpora: Sequence[tuple[str, Path]], plan: ConsortiumPlan, out: Path) -> RunFacts:
+def run_trial(
+    corpora: Sequence[tuple[str, Path]], plan: ConsortiumPlan, out: Path, relabel: dict[str, str] | None = None
+) -> RunFacts:
     """Train as a federation would and write the run folder.
 
     Args:
         corpora: recipe and path of each site's corpus.
         plan: what the sites agreed on.
         out: run folder.
+        relabel: what the labels of every site count as.
 
     Raises:
         UsageError: a corpus is not there.
@@ -38,7 +41,13 @@ def run_trial(corpora: Sequence[tuple[str, Path]], plan: ConsortiumPlan, out: Pa
     """
     with tempfile.TemporaryDirectory() as caches:
         sites = [
-            Site(recipe=recipe, path=path, cache=Path(caches) / str(number), speech=speech_of(recipe, path))
+            Site(
+                recipe=recipe,
+                path=path,
+                cache=Path(caches) / str(number),
+                speech=speech_of(recipe, path, relabel),
+                relabel=relabel or {},
+            )
             for number, (recipe, path) in enumerate(corpora)
         ]
         outcome = federate_here(sites, plan)

@@ -5,7 +5,7 @@ The released network and those of its audit are trained by the same function.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable, extract_features
 from ecan_core.data.inputs import Inputs, inputs_of
-from ecan_core.data.labeled import Corpus
+from ecan_core.data.labeled import Corpus, unused
 from ecan_core.errors import AudioError, UsageError
 from ecan_core.labels import check_classes
 from ecan_core.model.architectures import ARCHITECTURES, Architecture, build_network
@@ -143,7 +143,7 @@ def read_material(
     encoder: str,
     cache_path: Path,
     narrator: Narrator,
-    meaning: Mapping[str, str] | None = None,
+    relabel: Mapping[str, str] | None = None,
     encoders: Path | None = None,
     telephone: bool = False,
 ) -> Material:
@@ -156,7 +156,7 @@ def read_material(
         encoder: short name of the architecture.
         cache_path: where front-end outputs are kept between runs.
         narrator: tells a person what is left out and how far the work has come.
-        meaning: what some of the corpora's labels are to count as, such as calm as neutral.
+        relabel: what some of the corpora's labels are to count as, such as calm as neutral.
         encoders: folder of public encoders; None takes the user's.
         telephone: also hear each utterance as a telephone gives it.
 
@@ -168,7 +168,9 @@ def read_material(
     arch = ARCHITECTURES[encoder]
     front_end = front_end_of(arch, encoders)
     _require_distinct([path for _, path in corpora])
-    read = [_relabeled(read_corpus(recipe, path), meaning or {}) for recipe, path in corpora]
+    read = [read_corpus(recipe, path, relabel) for recipe, path in corpora]
+    if warning := unused(relabel or {}, read):
+        narrator.say(warning)
     chosen = _choose_classes(read, classes)
     for corpus in read:
         require_speakers(normalization, [item.utterance.speaker for item in corpus.utterances])
@@ -260,11 +262,6 @@ class _LabeledTable:
 
     table: FeatureTable
     labels: tuple[str, ...]
-
-
-def _relabeled(corpus: Corpus, meaning: Mapping[str, str]) -> Corpus:
-    items = (replace(item, label=meaning.get(item.label, item.label)) for item in corpus.utterances)
-    return replace(corpus, utterances=tuple(items))
 
 
 def _choose_classes(corpora: Sequence[Corpus], wanted: Sequence[str] | None) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ which utterances were trained on.
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,7 @@ class TrainingRecord:
         seed: seed of the training.
         circumstances: what it ran with.
         utterances: `Material.digests`.
+        relabel: what labels counted as (`ecan_core.labels.parse_relabel`).
         run_sha256: SHA-256 of the run's weights file, in hexadecimal.
     """
 
@@ -73,6 +74,7 @@ class TrainingRecord:
     circumstances: Circumstances
     utterances: tuple[str, ...]
     run_sha256: str
+    relabel: dict[str, str] = field(default_factory=dict)
 
 
 def present_circumstances() -> Circumstances:
@@ -164,6 +166,8 @@ def differences(record: TrainingRecord, other: TrainingRecord) -> Iterator[str]:
     for name in ("encoder", "seed"):
         if (value := getattr(record, name)) != (now := getattr(other, name)):
             yield f"the {name} was {value} and is {now}"
+    if record.relabel != other.relabel:
+        yield f"labels counted as {_told(record.relabel)} and count as {_told(other.relabel)}"
     for name, value in asdict(record.circumstances).items():
         if (now := getattr(other.circumstances, name)) != value:
             yield f"{name} was {value} and is {now}"
@@ -179,6 +183,7 @@ def record_of(
     *,
     promise: Promise | None = None,
     noise_key: int = 0,
+    relabel: dict[str, str] | None = None,
 ) -> TrainingRecord:
     """Return the record of a training that just ended in this process."""
     return TrainingRecord(
@@ -190,6 +195,7 @@ def record_of(
         circumstances=present_circumstances(),
         utterances=material.digests,
         run_sha256=digest.hex(),
+        relabel=relabel or {},
     )
 
 
@@ -197,6 +203,10 @@ def _other_settings(before: object, now: object) -> Iterator[str]:
     for name, value in vars(before).items():
         if (other := getattr(now, name)) != value:
             yield f"the setting {name} was {value} and is {other}"
+
+
+def _told(relabel: Mapping[str, str]) -> str:
+    return ", ".join(f"{word}={name}" for word, name in sorted(relabel.items())) or "themselves"
 
 
 def _on(record: TrainingRecord) -> str:

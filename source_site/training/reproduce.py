@@ -67,6 +67,7 @@ def reproduce(
     cache_path: Path | None,
     narrator: Narrator,
     encoders: Path | None = None,
+    relabel: dict[str, str] | None = None,
 ) -> Reproduction:
     """Train a run again in this process, with its number of threads.
 
@@ -78,6 +79,7 @@ def reproduce(
         cache_path: where front-end outputs are kept; None takes the run's own.
         narrator: tells a person how far the work has come.
         encoders: folder of public encoders; None takes the user's.
+        relabel: what labels count as; None takes what the run's record says.
 
     Raises:
         ModelError: the run is damaged or does not say how it was trained.
@@ -88,6 +90,7 @@ def reproduce(
     recipe = record.recipe if settings is None else replace(record.recipe, settings=settings)
     seed = record.seed if seed is None else seed
     noise_key = load_noise_key(run_dir, record)
+    relabel = record.relabel if relabel is None else relabel
     material = read_material(
         corpora,
         classes=run.facts.classes,
@@ -97,12 +100,22 @@ def reproduce(
         narrator=narrator,
         encoders=encoders,
         telephone=recipe.telephone,
+        relabel=relabel,
     )
     narrator.say("training again")
     network = fit_network(material, np.arange(len(material)), recipe, seed=seed, noise_key=noise_key)
     digest = hashlib.sha256(save(to_arrays(network))).digest()
     packed = quantize_network(network, material.form)
-    again = record_of(material, record.encoder, recipe, seed, digest, promise=record.promise, noise_key=noise_key)
+    again = record_of(
+        material,
+        record.encoder,
+        recipe,
+        seed,
+        digest,
+        promise=record.promise,
+        noise_key=noise_key,
+        relabel=relabel,
+    )
     _, held = released_network(run, material)
     return Reproduction(
         weights_sha256=hashlib.sha256(held).hexdigest(),

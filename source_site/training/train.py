@@ -44,6 +44,7 @@ def train_run(
     unit: Literal["utterance", "speaker"] = "utterance",
     encoders: Path | None = None,
     telephone: bool = False,
+    relabel: dict[str, str] | None = None,
 ) -> RunFacts:
     """Train on labelled corpora and write the run folder.
 
@@ -64,6 +65,7 @@ def train_run(
         unit: what it is to protect.
         encoders: folder of public encoders; None takes the user's.
         telephone: learn each utterance twice, once as a telephone gives it.
+        relabel: what labels count as (`ecan_core.labels.parse_relabel`); the run's record keeps it.
 
     Raises:
         UsageError: a class is in none of the corpora, or a corpus is named twice.
@@ -80,6 +82,7 @@ def train_run(
         narrator=narrator,
         encoders=encoders,
         telephone=telephone,
+        relabel=relabel,
     )
     out.mkdir(parents=True, exist_ok=True)
     arch, labels = material.arch, material.labels
@@ -110,7 +113,8 @@ def train_run(
     )
     save_run(out, to_arrays(network), facts)
     digest = load_run(out).digest
-    save_record(out, record_of(material, encoder, recipe, seed, digest, promise=promised, noise_key=noise_key))
+    record = record_of(material, encoder, recipe, seed, digest, promise=promised, noise_key=noise_key, relabel=relabel)
+    save_record(out, record)
     return facts
 
 

@@ -12,7 +12,14 @@ import click
 
 from ecan_core.adaptation.settings import COMMITTEES, DEFAULT_METHOD, OFFERED, READS
 from ecan_core.command_line.console import Narrator
-from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
+from ecan_core.command_line.options import (
+    existing_file,
+    existing_folder,
+    folder,
+    format_option,
+    quiet_option,
+    relabel_option,
+)
 from target_site.accountability.audit_log import log_of, today
 from target_site.commands.options import (
     SITE_NORMALIZATIONS,
@@ -69,6 +76,7 @@ own_keys_option = click.option(
     type=existing_file,
     help="Sheet from `sheet`, filled in, to learn from; one label in five is held back for `evaluate`.",
 )
+@relabel_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
 @all_channels_option
 @setup_options
@@ -83,6 +91,7 @@ def adapt(
     seed: int,
     keys_dir: Path | None,
     labels: Path | None,
+    relabel: dict[str, str],
     out: Path,
     all_channels: str | None,
     setup: Setup,
@@ -99,7 +108,7 @@ def adapt(
     from ecan_core.adaptation.settings import AdaptSettings, check_settings, refuse_relative
     from ecan_core.adaptation.verdict import Verdict
     from ecan_core.data.unlabeled import LeftOut
-    from ecan_core.errors import RevertedError
+    from ecan_core.errors import RevertedError, UsageError
     from protocol.bundle.trust import USUAL_AUDIT
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
@@ -117,6 +126,8 @@ def adapt(
     settings = policy.adaptation if policy else AdaptSettings()
     if not research:
         refuse_relative(method)
+    if relabel and labels is None:
+        raise UsageError("--relabel has no effect without --labels; leave it out, or name the sheet of labels.")
     check_settings(method, settings)
     known_keys = keys_dir or noted_keys(bundle)
     verified = open_accepted(bundle, keys_dir=known_keys, audit=policy.audit if policy else USUAL_AUDIT)
@@ -132,7 +143,7 @@ def adapt(
         )
     refuse_among_recordings(out, setup.cache_of(out), audio)
     at_hand = folder_for(verified.manifest.arch, setup.encoders)
-    handed_over = () if labels is None else _read_labels(labels, method, verified.manifest.classes, narrator)
+    handed_over = () if labels is None else _read_labels(labels, relabel, method, verified.manifest.classes, narrator)
     passphrase = None if keys_dir is None else passphrase_for(keys_dir)
     with writing_alone(out):
         finish_replacement(out)
@@ -232,6 +243,7 @@ def predict(
 @click.command(epilog="Example: ecan-target evaluate --model adapted --labels labels.csv --format json")
 @model_option
 @click.option("--labels", type=existing_file, required=True, help="CSV with the columns file, label, speaker.")
+@relabel_option
 @own_keys_option
 @setup_options
 @format_option
@@ -239,6 +251,7 @@ def predict(
 def evaluate(
     model_dir: Path,
     labels: Path,
+    relabel: dict[str, str],
     keys_dir: Path | None,
     setup: Setup,
     form: str,
@@ -264,6 +277,7 @@ def evaluate(
             labels=labels,
             cache=setup.cache_of(model_dir),
             encoders=folder_of_model(model_dir, setup.encoders),
+            relabel=relabel,
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:
@@ -316,13 +330,15 @@ def onnx(
     narrator.say(f"scores differ from the model's by at most {outcome['difference']:.1e}: {out / 'model.onnx'}")
 
 
-def _read_labels(sheet: Path, method: str, classes: Sequence[str], narrator: Narrator) -> "tuple[HandedLabel, ...]":
+def _read_labels(
+    sheet: Path, relabel: "Mapping[str, str]", method: str, classes: Sequence[str], narrator: Narrator
+) -> "tuple[HandedLabel, ...]":
     """Read what a person wrote into a sheet, and say what becomes of it."""
     from ecan_core.adaptation.settings import refuse_without_labels
     from target_site.results.label_sheet import read_sheet
 
     refuse_without_labels(method)
-    filled = read_sheet(sheet, classes)
+    filled = read_sheet(sheet, classes, relabel)
     narrator.say(f"{len(filled.learned)} labels to learn from, {filled.num_held_back} held back for `evaluate`")
     if filled.num_other:
         narrator.say(f"{filled.num_other} labels are no class of this model and were left out")

@@ -5,7 +5,7 @@ An order also lists the files and folders that the process needs.
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +146,14 @@ class EvaluateOrder:
         labels: list of the recordings.
         cache: where features are kept.
         encoders: folder of public encoders.
+        relabel: what labels count as (`ecan_core.labels.parse_relabel`).
     """
 
     model: Path
     labels: Path
     cache: Path
     encoders: Path
+    relabel: dict[str, str] = field(default_factory=dict)
 
     @property
     def readable(self) -> tuple[Path, ...]:

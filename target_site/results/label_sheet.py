@@ -14,7 +14,7 @@ Differs: nothing.
 import csv
 import io
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -46,7 +46,7 @@ class FilledSheet(NamedTuple):
     num_other: int
 
 
-def read_sheet(path: Path, classes: Sequence[str]) -> FilledSheet:
+def read_sheet(path: Path, classes: Sequence[str], relabel: Mapping[str, str] | None = None) -> FilledSheet:
     """Read the labels of a sheet and hold some of them back.
 
     Which ones follows from the names of the recordings, so that the same are held back each time.
@@ -54,12 +54,13 @@ def read_sheet(path: Path, classes: Sequence[str]) -> FilledSheet:
     Args:
         path: the sheet, with a label in every line.
         classes: of the model.
+        relabel: what labels count as (`ecan_core.labels.parse_relabel`).
 
     Raises:
         UsageError: a line has no clear meaning, or no label is left to learn from.
         AudioError: nothing is labelled.
     """
-    corpus, others = read_corpus("csv", path).restrict(classes)
+    corpus, others = read_corpus("csv", path, relabel).restrict(classes)
     labels = [handed(item.utterance, item.label) for item in corpus.utterances]
     learned: list[HandedLabel] = []
     for emotion in classes:

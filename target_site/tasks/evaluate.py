@@ -12,6 +12,7 @@ from ecan_core.command_line.console import Narrator
 from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
+from ecan_core.data.labeled import unused
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.training.metrics import (
@@ -49,14 +50,16 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
     Returns:
         UAR, WAR, recalls, confusion (rows: true, columns: predicted), the share of errors by coverage and the 95 %
         bootstrap interval of the UAR; how far confidence is off, and what abstaining does. Recognition of the model
-        as received stands under ``before``.
+        as received stands under ``before``, and what labels counted as under ``relabel``.
 
     Raises:
         AudioError: no utterance of the model's classes can be used.
     """
     model, labels = load_adapted(order.model), order.labels
     classes = model.card.classes
-    labeled = read_corpus("csv", labels)
+    labeled = read_corpus("csv", labels, order.relabel)
+    if warning := unused(order.relabel, [labeled]):
+        narrator.say(warning)
     corpus, other_classes = labeled.restrict(classes)
     for reason, count in sorted({**labeled.left_out, **other_classes}.items()):
         narrator.say(f"left out {count} utterances that the model has no class for ({reason})")
@@ -89,6 +92,7 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
         "abstention": _abstention(true, after[counted], model.provenance["least_confidence"]),
         "before": _figures(true, before[counted], classes),
         "containment": containment.as_plain(),
+        "relabel": order.relabel,
     }
     save_evaluation(order.model, evaluation)
     return evaluation

@@ -1,7 +1,7 @@
 import pytest
 
 from ecan_core.errors import UsageError
-from ecan_core.labels import EMOTIONS, check_classes, emotion
+from ecan_core.labels import EMOTIONS, WORDS, check_classes, emotion, folded, parse_relabel
 
 
 def test_the_emotions_are_twelve_different_words_in_alphabetical_order() -> None:
@@ -42,8 +42,72 @@ def test_a_class_set_that_makes_no_sense_is_refused_with_the_remedy(names: list[
         (" Happy ", "happiness"),
         ("SURPRISED", "surprise"),
         ("calm", "calm"),
+        ("wütend", "anger"),
+        ("WUETEND", "anger"),
+        ("Ärger", "anger"),
+        ("A\u0308rger", "anger"),
+        ("Überraschung", "surprise"),
+        ("En  Colère", "anger"),
+        ("degout", "disgust"),
+        ("Tristeza", "sadness"),
+        ("MIEDO", "fear"),
+        ("felicità", "happiness"),
+        ("Złość", "anger"),
+        ("zlosc", "anger"),
+        ("SZCZĘŚCIE", "happiness"),
+        ("悲伤", "sadness"),
+        ("中性", "neutral"),
         ("xxx", None),
+        ("gereizt", None),
+        ("", None),
     ],
 )
 def test_common_spellings_of_an_emotion_are_understood(word: str, meaning: str | None) -> None:
     assert emotion(word) == meaning
+
+
+@pytest.mark.parametrize("language", WORDS)
+def test_every_language_has_words_for_what_is_recognized_most(language: str) -> None:
+    assert set(WORDS[language]) <= set(EMOTIONS)
+    assert {"anger", "fear", "happiness", "sadness", "surprise"} <= set(WORDS[language])
+
+
+def test_no_word_means_one_emotion_here_and_another_one_there() -> None:
+    meanings: dict[str, set[str]] = {name: {name} for name in EMOTIONS}
+    for table in WORDS.values():
+        for name, words in table.items():
+            for word in words.split(","):
+                meanings.setdefault(folded(word), set()).add(name)
+    assert "" not in meanings
+    assert {word: names for word, names in meanings.items() if len(names) > 1} == {}
+    assert all(emotion(word) in names for word, names in meanings.items())
+
+
+def test_a_relabeling_goes_by_the_word_and_else_by_its_emotion() -> None:
+    relabel = parse_relabel(["gereizt=Wut", "Calm=neutral", "joy=excitement"])
+    assert relabel == {"gereizt": "anger", "calm": "neutral", "joy": "excitement"}
+    read = [emotion(word, relabel) for word in ("Gereizt", "ruhig", "JOY", "happy", "other")]
+    assert read == ["anger", "neutral", "excitement", "happiness", None]
+
+
+def test_two_emotions_can_be_exchanged() -> None:
+    relabel = parse_relabel(["anger=fear", "fear=anger"])
+    assert [emotion(word, relabel) for word in ("anger", "fear", "Angst")] == ["fear", "anger", "anger"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["neutral"], "is not WORD=EMOTION; write one such as calm=neutral"),
+        (["=neutral"], "is not WORD=EMOTION"),
+        (["other=hapiness"], "leads to no emotion: .* did you mean 'happiness'"),
+        (["other="], "is not WORD=EMOTION"),
+        (["other=xyz"], "leads to no emotion: .* the classes are anger"),
+        (["calm=neutral,fear=anger"], "'neutral,fear=anger' is not a known class"),
+        (["calm=neutral", "CALM=fear"], "counts 'CALM' as two emotions; name each word once"),
+    ],
+)
+def test_a_relabeling_without_meaning_is_refused(pairs: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        parse_relabel(pairs)
+    assert caught.value.exit_code == 2

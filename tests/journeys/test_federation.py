@@ -38,6 +38,7 @@ def test_three_sites_train_masked_and_private_though_one_dies_and_nobody_else_is
         return (
             *("federate", "join", "--to", ADDRESS, "--ca", tmp_path / "keys" / "ca.crt"),
             *("--key", tmp_path / f"{number}.key", "--site", f"csv={corpus}", "--home", tmp_path / f"home{number}"),
+            *("--relabel", "calm=neutral"),
             *("--patience", patience_s, "--secure", "--max-epsilon", 8),
         )
 

@@ -1,5 +1,6 @@
 """What a person sees when something is wrong: one sentence with the remedy, the right exit code, nothing half-made."""
 
+import json
 import shutil
 import socket
 from pathlib import Path
@@ -98,16 +99,53 @@ def test_a_recognition_rate_is_not_claimed_where_no_speaker_could_be_held_out(cr
     assert (result.json()["uar_source"], result.json()["num_speakers"]) == (0.0, 1)
 
 
-def test_labels_that_are_no_emotion_are_counted_aloud(crossing, tmp_path):
+@pytest.fixture
+def gloomy(crossing, tmp_path):
+    """The source's list with a word for sadness that nobody knows."""
     rows = crossing.source_labels.read_text().replace(",sadness,", ",gloom,").splitlines()
     folder = crossing.source_labels.parent
     (tmp_path / "labels.csv").write_text("\n".join([rows[0]] + [f"{folder}/{row}" for row in rows[1:]]))
-    result = cli.source(
-        *("train", "--corpus", f"csv={tmp_path / 'labels.csv'}"),
-        *("--cache", crossing.work / "source.cache", "--out", tmp_path / "run"),
-    )
-    assert result.code == 0, result.stderr
-    assert "left out 12" in result.stderr
+    return tmp_path / "labels.csv"
+
+
+def test_labels_that_are_no_emotion_are_refused_with_the_option_that_mends_it(crossing, gloomy, adapted, tmp_path):
+    training = ("train", "--corpus", f"csv={gloomy}", "--cache", crossing.work / "source.cache", "--out", tmp_path)
+    evaluating = ("evaluate", "--model", adapted, "--labels", gloomy)
+    adapting = ("adapt", "--bundle", crossing.bundle, "--audio", gloomy, "--labels", gloomy, "--out", tmp_path / "new")
+    joining = ("federate", "try", "--site", f"csv={gloomy}", "--site", f"csv={gloomy}", "--out", tmp_path / "run")
+    for result in (cli.source(*training), cli.target(*evaluating), cli.target(*adapting), cli.source(*joining)):
+        assert result.code == 2, result.stderr
+        assert "('gloom' 12 times); say what a word counts as, such as --relabel gloom=anger" in result.refusal()
+
+
+def test_a_relabeling_without_labels_to_read_is_refused(crossing, tmp_path):
+    adapting = ("adapt", "--bundle", crossing.bundle, "--audio", crossing.target_labels, "--out", tmp_path / "new")
+    result = cli.target(*adapting, "--relabel", "calm=neutral")
+    assert result.code == 2
+    assert "--relabel has no effect without --labels" in result.refusal()
+    result = cli.target("evaluate", "--model", tmp_path, "--labels", crossing.target_labels, "--relabel", "gloom=blue")
+    assert result.code == 2
+    assert "'blue' is not a known class" in result.refusal()
+
+
+def test_a_run_remembers_what_its_labels_counted_as(crossing, gloomy, tmp_path):
+    (tmp_path / "short.yaml").write_text("epochs: 1\n")
+    run, corpus = tmp_path / "run", ("--corpus", f"csv={gloomy}", "--cache", crossing.work / "source.cache")
+    training = ("train", *corpus, "--relabel", "gloom=sadness", "--relabel", "Wut=fear", "--out", run)
+    trained = cli.source(*training, "--config", tmp_path / "short.yaml")
+    assert trained.code == 0
+    assert "--relabel changed nothing for 'wut'" in trained.stderr
+    record = json.loads((run / "training.json").read_text())
+    assert record["relabel"] == {"gloom": "sadness", "wut": "fear"}
+    again = ("reproduce", "--model", run, *corpus)
+    assert cli.source(*again).code == 0
+    assert cli.source("audit", "--model", run, *corpus, "--models", 8).code == 0
+    other = cli.source(*again, "--relabel", "gloom=fear", "--relabel", "fear=sadness")
+    assert other.code == 11
+    assert "labels counted as gloom=sadness, wut=fear and count as fear=sadness, gloom=fear" in other.refusal()
+    other = cli.source("audit", "--model", run, *corpus, "--relabel", "gloom=fear", "--relabel", "fear=sadness")
+    assert other.code == 2
+    assert "not the utterances that the run was trained on" in other.refusal()
 
 
 def test_a_corpus_named_twice_is_refused(crossing, tmp_path):

@@ -58,8 +58,26 @@ def test_a_sheet_that_a_person_filled_in_is_measured(crossing, adapted, tmp_path
     assert "learns from no labels" in refused.refusal()
 
 
-def write(sheet, rows) -> None:
+def test_a_sheet_that_a_german_spreadsheet_saved_with_german_labels_gives_the_same_figures(crossing, adapted, tmp_path):
+    cache = ("--cache", crossing.work / "cache" / "target", "--format", "json")
+    words = {"anger": "Ärger", "fear": "Angst", "happiness": "Freude", "neutral": "sachlich", "sadness": "TRAUER"}
+    with crossing.target_labels.open(newline="") as file:
+        rows = [row | {"file": str(crossing.target_labels.parent / row["file"])} for row in csv.DictReader(file)][::3]
+    write(tmp_path / "plain.csv", [row | {"start": "0.1", "end": "0.75"} for row in rows])
+    german = [row | {"start": "0,1", "end": "0,75", "label": words[row["label"]]} for row in rows]
+    write(tmp_path / "german.csv", german, delimiter=";")
+    plain = cli.target("evaluate", "--model", adapted, "--labels", tmp_path / "plain.csv", *cache)
+    assert plain.code == 0, plain.stderr
+    evaluating = ("evaluate", "--model", adapted, "--labels", tmp_path / "german.csv", *cache)
+    refused = cli.target(*evaluating)
+    assert refused.code == 2
+    assert "'sachlich'" in refused.refusal()
+    told = cli.target(*evaluating, "--relabel", "sachlich=neutral").json()
+    assert told == plain.json() | {"containment": told["containment"], "relabel": {"sachlich": "neutral"}}
+
+
+def write(sheet, rows, **form) -> None:
     with sheet.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, rows[0], **form)
         writer.writeheader()
         writer.writerows(rows)

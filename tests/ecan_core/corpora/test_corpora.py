@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from ecan_core.corpora import RECIPES, read_corpus
+from ecan_core.data.labeled import unused
 from ecan_core.errors import AudioError, UsageError
 from ecan_core.utterance import Utterance
 
@@ -114,11 +115,58 @@ def test_a_list_of_json_lines_becomes_a_corpus(tmp_path: Path) -> None:
     assert read_corpus("csv", path).labels == ("fear",)
 
 
-def test_labels_that_are_no_emotion_are_counted_by_their_word(tmp_path: Path) -> None:
-    path = write_list(tmp_path / "l.csv", "file,label", "a.wav,fear", "b.wav,other", "c.wav,other", "d.wav,xxx")
-    corpus = read_corpus("csv", path)
-    assert len(corpus.utterances) == 1
-    assert corpus.left_out == {"label 'other' is not an emotion": 2, "label 'xxx' is not an emotion": 1}
+def test_labels_that_are_no_emotion_are_refused_by_name_with_the_remedy(tmp_path: Path) -> None:
+    path = write_list(tmp_path / "l.csv", "file,label", "a.wav,fear", "b.wav,so la la", "c.wav,so la la", "d.wav,xxx")
+    with pytest.raises(UsageError) as caught:
+        read_corpus("csv", path)
+    assert str(caught.value) == (
+        f"{path}, line 3: a label is no emotion that is known here ('so la la' 2 times, 'xxx' once); say "
+        "what a word counts as, such as --relabel 'so la la=anger', or leave out the row."
+    )
+
+
+@pytest.mark.parametrize(("word", "meant"), [("hapiness", "happiness"), ("Traurg", "sadness")])
+def test_a_misspelled_label_is_refused_with_what_it_may_mean(tmp_path: Path, word: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"--relabel {word}={meant}"):
+        read_corpus("csv", write_list(tmp_path / "l.csv", "file,label", f"a.wav,{word}"))
+
+
+def test_a_refusal_names_some_unknown_labels_and_counts_the_others(tmp_path: Path) -> None:
+    path = write_list(tmp_path / "l.csv", "file,label", *(f"{place}.wav,{'x' * 99}{place}" for place in range(20)))
+    with pytest.raises(UsageError, match=", and 12 more") as caught:
+        read_corpus("csv", path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_labels_in_other_languages_are_known(tmp_path: Path) -> None:
+    words = {"Ärger": "anger", "Angst": "fear", "Trauer": "sadness", "neutral": "neutral", "Freude": "happiness"}
+    lines = [f"{place}.wav;{word}" for place, word in enumerate(words)]
+    corpus = read_corpus("csv", write_list(tmp_path / "l.csv", "file;label", *lines))
+    assert [item.label for item in corpus.utterances] == list(words.values())
+
+
+@pytest.mark.parametrize("recipe", ["csv", "emodb"])
+def test_labels_count_as_what_a_relabeling_says(tmp_path: Path, recipe: str) -> None:
+    touch(tmp_path, "03a01Fa.wav", "03a01Wa.wav")
+    write_list(tmp_path / "labels.csv", "file,label", "03a01Fa.wav,happy", "03a01Wa.wav,Wut")
+    corpus = read_corpus(recipe, tmp_path, {"happiness": "excitement"})
+    assert [item.label for item in corpus.utterances] == ["excitement", "anger"]
+
+
+@pytest.mark.parametrize("recipe", ["csv", "emodb"])
+def test_a_relabeling_that_changes_nothing_is_named(tmp_path: Path, recipe: str) -> None:
+    touch(tmp_path, "03a01Fa.wav")
+    write_list(tmp_path / "labels.csv", "file,label", "03a01Fa.wav,happiness")
+    corpus = read_corpus(recipe, tmp_path, {"happiness": "excitement", "clam": "neutral"})
+    assert unused({"happiness": "excitement"}, [corpus]) is None
+    assert unused({"happiness": "excitement", "clam": "neutral"}, [corpus]) == (
+        "--relabel changed nothing for 'clam': no row or file has such a label"
+    )
+
+
+def test_an_unknown_label_is_read_once_a_relabeling_names_it(tmp_path: Path) -> None:
+    path = write_list(tmp_path / "l.csv", "file,label", "a.wav,Gereizt", "b.wav,fear")
+    assert read_corpus("csv", path, {"gereizt": "anger"}).labels == ("anger", "fear")
 
 
 @pytest.mark.parametrize(
@@ -127,10 +175,10 @@ def test_labels_that_are_no_emotion_are_counted_by_their_word(tmp_path: Path) ->
         (["file,label", "a.wav,"], UsageError, "line 2 has no label"),
         (["file,speaker", "a.wav,ann"], UsageError, "line 2 has no label"),
         (["label,speaker", "anger,ann"], UsageError, "no column `file` or `path`"),
-        (["file;label", "a.wav;anger"], UsageError, "save it with commas"),
+        (["file;label,x", "a.wav;anger,x", "b.wav;fear,x"], UsageError, "by commas and by semicolons"),
         (["file,label", "a.wav,fear", "a.wav,anger"], UsageError, "line 3 repeats an earlier line"),
-        (["file,label", "a.wav,xxx"], AudioError, "no utterance with a known label"),
-        (["file,label"], AudioError, "no utterance with a known label"),
+        (["file,label", "a.wav,xxx"], UsageError, "no emotion that is known here"),
+        (["file,label"], AudioError, "lists no utterance"),
     ],
 )
 def test_a_list_without_clear_labels_is_refused(

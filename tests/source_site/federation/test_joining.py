@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ecan_core.errors import UsageError
 from protocol.errors import ContainmentError
 from source_site.federation.joining import task_of
 from source_site.federation.member import speech_of
@@ -33,6 +34,13 @@ def test_the_listed_files_are_read_and_the_keys_beside_them_are_not(corpus):
         corpus / "node" / "site",
         corpus / "keys" / "signing.key",
     }
+
+
+def test_an_unknown_label_is_refused_before_a_coordinator_is_called_unless_it_was_relabeled(corpus):
+    (corpus / "labels.csv").write_text("file,label\ncalls/a.wav,gereizt\n")
+    with pytest.raises(UsageError, match="--relabel gereizt=anger"):
+        speech_of("csv", corpus / "labels.csv")
+    assert len(speech_of("csv", corpus / "labels.csv", {"gereizt": "anger"})) == 2
 
 
 @pytest.mark.parametrize("layout", [{"cache": "keys"}, {"cache": "node"}, {"recipe": "folders", "path": "."}])

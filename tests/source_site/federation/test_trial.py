@@ -111,7 +111,7 @@ def test_a_private_federation_changes_no_weight_of_the_encoder(corpora, tmp_path
 
 def test_sites_agree_on_the_classes_that_all_have(corpora):
     sites = described(corpora)
-    sites[0] = replace(sites[0], relabel="anger=fear,happiness=surprise")
+    sites[0] = replace(sites[0], relabel={"anger": "fear", "happiness": "surprise"})
     present, others = (carry_out(CountOrder(site=site))["classes"] for site in sites[:2])
     assert "anger" not in present
     outcome = federate_here(sites, replace(PLAN, classes=()))
@@ -120,8 +120,7 @@ def test_sites_agree_on_the_classes_that_all_have(corpora):
 
 def test_sites_with_too_few_classes_in_common_are_told_to_map_them(corpora):
     sites = described(corpora)
-    meaning = [f"{name}={other}" for name, other in zip(CLASSES, ("calm", "boredom") * 2, strict=True)]
-    sites[0] = replace(sites[0], relabel=",".join(meaning))
+    sites[0] = replace(sites[0], relabel=dict(zip(CLASSES, ("calm", "boredom") * 2, strict=True)))
     with pytest.raises(AudioError, match="let a site map its labels"):
         federate_here(sites, replace(PLAN, classes=()))
 

@@ -115,6 +115,7 @@ def test_weights_that_were_changed_after_the_training_are_no_run_of_its_record(c
         ({"noise_key": "01"}, "the noise was drawn from another key"),
         ({"utterances": ("a", "c", "b")}, "the utterances are the same in another order or number"),
         ({"utterances": ("a", "b")}, "1 utterance(s) of the training are not there and 0 are others"),
+        ({"relabel": {"calm": "neutral"}}, "labels counted as themselves and count as calm=neutral"),
         ({"run_sha256": "1" * 64}, ""),
     ],
 )
