@@ -27,6 +27,7 @@ from protocol.bundle.manifest import Manifest
 from protocol.identity import signing
 from protocol.locks import FOLDER_LOCK
 from protocol.statements.revocations import Revocations, sign_revocations
+from tests.ecan_core.audio.sounds import syllables
 from tests.hostile import bundles as b
 from tests.hostile import desks, sealed_files
 from tests.hostile.bundle_cases import ADAPT, CASES, INSPECT, RECEIVE, Case, by_way
@@ -43,7 +44,7 @@ TERABYTE = 1 << 40
 def template(tmp_path_factory) -> Path:
     folder = desks.write_template(tmp_path_factory.mktemp("site"))
     for number in range(2):
-        write_tone(folder / "audio" / f"tone{number}.wav", 200 + 50 * number)
+        write_voice(folder / "audio" / f"voice{number}.wav", number)
     return folder
 
 
@@ -52,12 +53,11 @@ def desk(tmp_path, template) -> Desk:
     return desks.lay_out(tmp_path, template)
 
 
-def write_tone(path: Path, pitch: int) -> None:
-    noise = np.random.default_rng(pitch).normal(scale=0.01, size=16_000)
-    tone = 0.3 * np.sin(2 * np.pi * pitch * np.arange(16_000) / 16_000) + noise
+def write_voice(path: Path, number: int) -> None:
+    sound = syllables(seconds=1.0, seed=number)
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes((tone * 32_000).astype("<i2").tobytes())
+        file.writeframes((sound / np.abs(sound).max() * 16_000).astype("<i2").tobytes())
 
 
 def give(desk: Desk, plain: bytes, way: str) -> Callable[[], Ending]:
@@ -366,7 +366,12 @@ def test_row_b13_bundle_replaced_after_it_was_verified(desk):
     desk.lay("other", b.honest(seed=1))
     ending = desk.run_replacing("model.ecan", "other", 1, *desks.adapting(), trigger=FOLDER_LOCK)
     check_refused(ending, 10, "RECEIPT", never=[MARKER])
-    assert {path.name for path in (desk.folder / "adapted").iterdir()} == {"audit.jsonl", "audit.head", "audit.key"}
+    assert {path.name for path in (desk.folder / "adapted").iterdir()} == {
+        "audit.jsonl",
+        "audit.head",
+        "audit.key",
+        "cache",
+    }
 
 
 # B59, B60: what this site remembers.

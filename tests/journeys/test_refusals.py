@@ -223,7 +223,7 @@ def test_one_bad_file_among_good_ones_is_skipped_with_its_reason(crossing, tmp_p
     write_wav(audio / "silent.wav", np.zeros(16_000))
     result = adapt(crossing, audio, tmp_path / "out", "--config", cli.site_rules(tmp_path / "site.yaml", "epochs: 1"))
     assert result.code in (0, 14), result.stderr
-    assert "skipped unusable utterances: 1 (1 SILENT)" in result.stderr
+    assert "left out 1 (SILENT), such as " in result.stderr
 
 
 def test_too_few_utterances_to_adapt_are_refused_but_can_be_predicted(crossing, tmp_path):
