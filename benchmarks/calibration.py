@@ -48,9 +48,11 @@ class Run(NamedTuple):
 def main() -> None:
     arguments = benchmark_parser("calibration", __doc__, seeds=3).parse_args()
     if arguments.table:
-        lines = read_lines(arguments.out)
-        write_section(ROOT / "docs" / "method.md", "calibration", table(lines))
-        print("line: {:.2f}, {:.2f}".format(*line_through(lines)))
+        every = read_lines(arguments.out)
+        with_views = [line for line in every if line["views"] is not None]
+        write_section(ROOT / "docs" / "method.md", "calibration", table(with_views))
+        for lines in (with_views, [line for line in every if line["views"] is None]):
+            print("line: {:.2f}, {:.2f}".format(*line_through(lines)))
         return
     jobs = make_jobs(load(arguments), arguments)
     runs = [run for several in in_processes(run_job, jobs, arguments.workers) for run in several]
