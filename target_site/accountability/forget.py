@@ -10,7 +10,7 @@ signed certificate says which model replaced which.
 from pathlib import Path
 
 from ecan_core.data.cache import OF_SQLITE, is_feature_cache
-from ecan_core.data.unlabeled import LeftOut
+from ecan_core.data.forgotten import Forgotten
 from ecan_core.errors import UsageError
 from protocol import canonical
 from protocol.files import cannot_write, write_atomic
@@ -41,7 +41,7 @@ _SCHEMA: canonical.Schema = {
 }
 
 
-def count_heard(folder: Path, person: LeftOut) -> int:
+def count_heard(folder: Path, person: Forgotten) -> int:
     """Count the utterances of somebody that a model was adapted to.
 
     Raises:
