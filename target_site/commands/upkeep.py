@@ -137,7 +137,8 @@ def forget(
     from ecan_core.data.forgotten import Forgotten
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
-    from target_site.accountability.forget import certify, count_heard, remove_traces
+    from target_site.accountability.certificate import certify
+    from target_site.accountability.forget import count_heard, remove_traces
     from target_site.accountability.replay import order_again
     from target_site.model.folder import finish_replacement, read_facts, weights_digest
     from target_site.model.forgotten import read_forgotten, write_forgotten

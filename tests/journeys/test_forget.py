@@ -1,15 +1,12 @@
 """A person who is forgotten: nothing that came from their recordings is left, and the model never heard them."""
 
 import csv
-import json
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from protocol.identity import signing
-from target_site.accountability.forget import PAYLOAD_TYPE
 from target_site.model.folder import CACHE_FILE
 from target_site.trust.keys import own_fingerprint
 from tests.support import cli
@@ -100,11 +97,11 @@ def test_nothing_of_a_forgotten_person_is_left_and_the_model_is_as_if_they_had_n
     adapt(crossing, others, work / "never")
     for name in ("weights.safetensors", "normalizer.safetensors", "segments.csv"):
         assert (model / name).read_bytes() == (work / "never" / name).read_bytes(), name
-    certificate = Path(result.json()["certificate"]).read_bytes()
-    envelope = signing.parse_envelope(certificate)
-    own = own_fingerprint(crossing.target_keys)
-    said = json.loads(signing.verify_envelope(envelope, payload_type=PAYLOAD_TYPE, signer=own))
+    certificate = result.json()["certificate"]
+    keys = ("--keys", crossing.target_keys, "--model", model)
+    said = cli.target("certificate", "verify", certificate, *keys, "--format", "json").json()
     assert said["utterances"] == len(theirs)
+    assert said["signer"] == own_fingerprint(crossing.target_keys).hex()
     assert said["before"] != said["after"]
     assert cli.target("log", "verify", "--folder", model).code == 0
 
