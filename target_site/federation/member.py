@@ -282,7 +282,7 @@ def adapt_round(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -
 def conclude(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> str:
     """Make the common model this site's own, if it does good.
 
-    Returns the verdict, which stays here.
+    Returns the verdict, and how many utterances were left out because somebody was forgotten; both stay here.
 
     Args:
         setting: the site.
@@ -298,7 +298,8 @@ def conclude(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> s
         if not is_locked(setting.keys):
             sign_model(setting.out, setting.keys, None)
         finish_replacement(setting.out)
-    return str(noted["verdict"])
+    left_out = f"; {noted['forgotten']} utterances of the forgotten were left out" if noted["forgotten"] else ""
+    return f"{noted['verdict']}{left_out}"
 
 
 @contextmanager
