@@ -32,6 +32,9 @@ COMMANDS = {
     "onnx": LazyCommand("target_site.commands.model:onnx", "Write the adapted model as an ONNX file."),
     "sheet": LazyCommand("target_site.commands.model:sheet", "Draw utterances for a person to label."),
     "forget": LazyCommand("target_site.commands.upkeep:forget", "Remove a person from an adapted model."),
+    "certificate": LazyCommand(
+        "target_site.commands.certificates:certificate", "Show or verify a certificate of forgetting."
+    ),
     "expire": LazyCommand("target_site.commands.upkeep:expire", "Delete features and predictions past retention."),
     "replay": LazyCommand("target_site.commands.upkeep:replay", "Adapt once more and compare the files."),
     "log": LazyCommand("target_site.commands.upkeep:log", "Check the log of what was done."),

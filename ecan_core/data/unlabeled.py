@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, linked_folders, printable
@@ -27,29 +27,12 @@ class Listing:
     ignored_columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """Name the people and files whose recordings are not read.
-
-    Attributes:
-        speakers: Names of voices.
-        files: Paths of recordings, as `whole_path` writes them.
-    """
-
-    speakers: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-
-    def covers(self, path: Path, speaker: str | None) -> bool:
-        """Return whether a recording, or a stretch of it, is left out."""
-        return speaker in self.speakers or whole_path(path) in self.files
-
-
 def whole_path(path: Path) -> str:
     """Return a path from the root on, without `..`; links stay."""
     return os.path.normpath(path.absolute())
 
 
-def list_utterances(path: Path, left_out: LeftOut = LeftOut()) -> Listing:
+def list_utterances(path: Path) -> Listing:
     """List recordings without opening them.
 
     Of a list only the columns `file` or `path`, `speaker`, `channel`, `start` and `end` are read. A file
@@ -58,17 +41,15 @@ def list_utterances(path: Path, left_out: LeftOut = LeftOut()) -> Listing:
     Args:
         path: A folder (searched to its depths), one recording, a pattern such as `calls/*.wav`, or a list
             as CSV or JSON Lines (see `ecan_core.data.tables`).
-        left_out: Whose recordings are passed over.
 
     Raises:
         UsageError: The path does not exist, or a line of the list has no clear meaning.
         AudioError: It holds no recording.
     """
     listing = _list(path)
-    kept = tuple(item for item in listing.utterances if not left_out.covers(item.path, item.speaker))
-    if not kept:
+    if not listing.utterances:
         raise AudioError(f"There is no recording in {path}; put .wav or .flac files there.")
-    return replace(listing, utterances=kept)
+    return listing
 
 
 def roots(path: Path) -> tuple[Path, ...]:

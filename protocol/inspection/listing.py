@@ -6,7 +6,7 @@ The list is for people and for machines.
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from protocol.bundle.sealing import MAX_SEALED_BYTES, SealingKey
 from protocol.bundle.weights import Buffer
 from protocol.files import read_bounded
 from protocol.identity import signing
+from protocol.identity.fingerprints import in_fours
 from protocol.inspection import leakage
 from protocol.inspection.capacity import largest_share
 from protocol.inspection.description import Description, Row, describe, describe_sealed
+from protocol.inspection.meanings import EPOCH, is_digest, meaning
 
 SIGNATURE_RANDOM_BITS = {signing.CLASSIC: 252, signing.HYBRID: 252 + 8 * 3309}
 """What a signer who breaks the rules could hide in a signature, by its suite.
@@ -28,7 +30,6 @@ In one of Ed25519 that is its random half. Of one of ML-DSA-65 nobody has counte
 SEGMENT_RANDOM_BITS = 508
 """The same of whoever seals, per segment: 256 bits of ML-KEM and 252 of X25519."""
 
-_EPOCH = date(1970, 1, 1)
 _COLUMNS = ("offset", "bytes", "field", "type", "shape", "class", "sha256")
 _RIGHT_ALIGNED = 2
 _SHOWN_DIGITS = 16
@@ -83,7 +84,12 @@ def _bundle_listing(path: Path, data: Buffer) -> dict[str, Any]:
         "weights_hold": description.weights_hold,
         **_readable(description),
         "stated": [
-            {"field": field.name, "value": field.value, "free_bits": round(field.bits, 2)}
+            {
+                "field": field.name,
+                "value": field.value,
+                "meaning": meaning(field.name, field.value),
+                "free_bits": round(field.bits, 2),
+            }
             for field in description.fields
         ],
         "free_bits": round(sum(field.bits for field in description.fields), 2),
@@ -136,7 +142,7 @@ def _capacity(description: Description) -> dict[str, Any]:
 def _readable(description: Description) -> dict[str, Any]:
     """Put the manifest's numbers into words."""
     stated = description.stated
-    released = _EPOCH + timedelta(days=stated.day)
+    released = EPOCH + timedelta(days=stated.day)
     return {
         "audience": stated.audience.hex(),
         "grant": stated.grant.hex(),
@@ -162,17 +168,18 @@ def _row(row: Row) -> dict[str, Any]:
 
 def signature_sentence(listing: dict[str, Any]) -> str:
     """Tell whether the listed bytes are signed, and by whom."""
+    signer = in_fours(listing["signer"])
     if not listing["signature_holds"]:
-        return f"DOES NOT HOLD, by {listing['signer']}"
+        return f"DOES NOT HOLD, by {signer}"
     if not listing["weights_hold"]:
-        return f"holds for the manifest alone: THE WEIGHTS ARE OTHERS, by {listing['signer']}"
-    return f"holds in the suite {listing['signature_suite']}, by {listing['signer']}"
+        return f"holds for the manifest alone: THE WEIGHTS ARE OTHERS, by {signer}"
+    return f"holds in the suite {listing['signature_suite']}, by {signer}"
 
 
 def _bundle_lines(listing: dict[str, Any]) -> Iterator[str]:
-    yield f"bundle     {listing['bundle']}, {listing['bytes']} bytes, SHA-256 {listing['sha256']}"
+    yield f"bundle     {listing['bundle']}, {listing['bytes']} bytes, SHA-256 {in_fours(listing['sha256'])}"
     yield f"signature  {signature_sentence(listing)}; compare this with the source you trust"
-    yield f"audience   {listing['audience']}, grant {listing['grant']}"
+    yield f"audience   {in_fours(listing['audience'])}, grant {in_fours(listing['grant'])}"
     yield f"release    {listing['release']} of {listing['released']}, valid until {listing['valid_until']}"
     yield f"classes    {', '.join(listing['classes'])}"
     yield f"capacity   {capacity_sentence(listing)}"
@@ -181,16 +188,21 @@ def _bundle_lines(listing: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "The source states:"
     for item in listing["stated"]:
-        yield f"  {item['field']:<15} {item['value']!s:<66} {item['free_bits']:>6} free bits"
+        yield f"  {item['field']:<15} {_told(item):<66} {item['free_bits']:>6} free bits"
     yield f"  {listing['free_bits']} free bits in all"
     yield f"  {listing['signature_random_bits']} more in the signature, for a signer who breaks its rules"
     yield ""
     yield from _byte_lines(listing)
 
 
+def _told(item: dict[str, Any]) -> str:
+    """Return what a field says; digests without spaces, to copy."""
+    return str(item["value"] if is_digest(item["value"], item["meaning"]) else item["meaning"])
+
+
 def _sealed_lines(listing: dict[str, Any]) -> Iterator[str]:
-    yield f"sealed     {listing['sealed']}, {listing['bytes']} bytes, SHA-256 {listing['sha256']}"
-    yield f"grant      {listing['grant']}, as its outside says"
+    yield f"sealed     {listing['sealed']}, {listing['bytes']} bytes, SHA-256 {in_fours(listing['sha256'])}"
+    yield f"grant      {in_fours(listing['grant'])}, as its outside says"
     yield f"inside     a bundle of {listing['plain_bytes']} bytes, {inside_sentence(listing)}"
     yield f"sealing    {listing['sealing_random_bits']} random bits, free for a dishonest sealer"
     yield ""

@@ -10,7 +10,9 @@ from html import escape
 from string import Template
 from typing import Any
 
+from protocol.identity.fingerprints import in_fours
 from protocol.inspection.listing import capacity_sentence, inside_sentence, signature_sentence
+from protocol.inspection.meanings import is_digest
 
 _LEGEND = {
     "fixed": "follows from the format, the architecture and the signer: nothing to choose",
@@ -36,8 +38,8 @@ def format_html(listing: dict[str, Any]) -> str:
 
 def _sealed_part(listing: dict[str, Any]) -> str:
     facts = {
-        "sealed file": f"{listing['bytes']} bytes, SHA-256 {listing['sha256']}",
-        "grant": f"{listing['grant']}, as its outside says",
+        "sealed file": f"{listing['bytes']} bytes, SHA-256 {in_fours(listing['sha256'])}",
+        "grant": f"{in_fours(listing['grant'])}, as its outside says",
         "inside": f"a bundle of {listing['plain_bytes']} bytes, {inside_sentence(listing)}",
     }
     return _facts(facts) + (_bytes(listing) if listing["inside"] is None else "")
@@ -46,10 +48,10 @@ def _sealed_part(listing: dict[str, Any]) -> str:
 def _bundle_part(listing: dict[str, Any]) -> str:
     holds = listing["signature_holds"] and listing["weights_hold"]
     facts = {
-        "bundle": f"{listing['bytes']} bytes, SHA-256 {listing['sha256']}",
+        "bundle": f"{listing['bytes']} bytes, SHA-256 {in_fours(listing['sha256'])}",
         "signature": signature_sentence(listing),
-        "audience": listing["audience"],
-        "grant": listing["grant"],
+        "audience": in_fours(listing["audience"]),
+        "grant": in_fours(listing["grant"]),
         "release": f"{listing['release']} of {listing['released']}, valid until {listing['valid_until']}",
         "classes": ", ".join(listing["classes"]),
         "capacity": capacity_sentence(listing),
@@ -72,9 +74,9 @@ def _facts(facts: dict[str, str], warned: Iterable[str] = ()) -> str:
 
 
 def _stated(listing: dict[str, Any]) -> str:
-    rows = [(item["field"], _shortened(str(item["value"])), f"{item['free_bits']:.2f}") for item in listing["stated"]]
+    rows = [(item["field"], _said(item), f"{item['free_bits']:.2f}") for item in listing["stated"]]
     total = ("in all, of 160", "", f"{listing['free_bits']:.2f}")
-    return _table("What the source states", ("field", "value", "free bits"), [*rows, total])
+    return _table("What the source states", ("field", "what it says", "free bits"), [*rows, total])
 
 
 def _capacity(listing: dict[str, Any]) -> str:
@@ -90,7 +92,7 @@ def _capacity(listing: dict[str, Any]) -> str:
 
 def _tensors(listing: dict[str, Any]) -> str:
     rows = [
-        (row["field"], f"{row['type']} {' x '.join(map(str, row['shape']))}", row["sha256"][:_SHOWN_DIGITS])
+        (row["field"], f"{row['type']} {' x '.join(map(str, row['shape']))}", in_fours(row["sha256"][:_SHOWN_DIGITS]))
         for row in listing["rows"]
         if row["class"] == "learned"
     ]
@@ -108,8 +110,11 @@ def _table(caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> 
     return f"<table><caption>{escape(caption)}</caption><tr>{titles}</tr>{lines}</table>"
 
 
-def _shortened(value: str) -> str:
-    return value if len(value) < 2 * _SHOWN_DIGITS else f"{value[:_SHOWN_DIGITS]}..."
+def _said(item: dict[str, Any]) -> str:
+    """Return what a field says; of a digest, how it begins."""
+    if is_digest(item["value"], item["meaning"]):
+        return f"{in_fours(item['value'][:_SHOWN_DIGITS])} ..."
+    return str(item["meaning"])
 
 
 _PAGE = Template("""<!doctype html>

@@ -25,7 +25,7 @@ from protocol.bundle.manifest import half_percents, log2_bucket
 from protocol.files import make_private_folder, write_atomic
 from protocol.inspection.capacity import capacity, largest_share
 from source_site.audit.report import AUDIT_FILE, AuditReport, load_report
-from source_site.audit.tiers import highest_tier
+from source_site.audit.tiers import cleared, highest_tier
 from source_site.training.record import TrainingRecord, load_record
 from source_site.training.run_folder import RunFacts, StoredRun, load_run
 
@@ -272,7 +272,7 @@ def _privacy(papers: Papers) -> Iterator[str]:
     if audit is None:
         yield "It was not audited for leakage."
         return
-    yield f"A leakage audit with {audit.num_models} networks: it clears the bars of tier {highest_tier(audit)}."
+    yield f"A leakage audit with {audit.num_models} networks: the model {cleared(highest_tier(audit))}."
     for name, bound in upper_bounds(audit):
         yield f"{name} at most {bound:g}"
 

@@ -12,7 +12,7 @@ from string import Template
 
 from source_site.audit.bounds import Estimate
 from source_site.audit.report import Attack, AuditReport
-from source_site.audit.tiers import ASKED, alarm, findings, highest_tier
+from source_site.audit.tiers import ASKED, alarm, cleared, findings, highest_tier
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 360, 70, 44
 _LOWEST = 1e-3
@@ -26,7 +26,7 @@ def format_html(report: AuditReport) -> str:
     tier = highest_tier(report)
     return _PAGE.substitute(
         tone="bad" if tier == 0 else "good",
-        verdict=f"Clears the bars of tier {tier}" if tier else "Clears no tier above 0",
+        verdict=cleared(tier).capitalize(),
         facts=_facts(report),
         refusals="".join(_refusals(report)),
         attacks=_attacks(report.attacks),

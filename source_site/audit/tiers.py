@@ -188,6 +188,11 @@ def highest_tier(report: AuditReport) -> int:
     return max(tier for tier in TIERS if not any(findings(report, tier)))
 
 
+def cleared(tier: int) -> str:
+    """Return what is said of a model whose strictest tier this is."""
+    return f"clears the bars of tier {tier}" if tier else "clears no tier but tier 0, which asks for nothing"
+
+
 def require_tier(report: AuditReport, tier: int) -> None:
     """Refuse a model that may not leave at a tier.
 

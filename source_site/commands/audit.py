@@ -67,7 +67,7 @@ def audit(
     from source_site.audit.page import format_html
     from source_site.audit.report import AUDIT_FILE, PAGE_FILE, lines
     from source_site.audit.run import audit_run
-    from source_site.audit.tiers import ASKED, alarm, findings, highest_tier
+    from source_site.audit.tiers import ASKED, alarm, cleared, findings, highest_tier
 
     one_thread()
     narrator = Narrator(quiet=quiet)
@@ -87,7 +87,7 @@ def audit(
     tier = highest_tier(report)
     for finding in [] if tier + 1 not in ASKED else findings(report, tier + 1):
         narrator.say(f"tier {tier + 1}: {finding.why}")
-    narrator.say(f"the model clears the bars of tier {tier}" if tier else "the model clears no tier above 0")
+    narrator.say(f"the model {cleared(tier)}")
     narrator.say(f"written to {run_dir / AUDIT_FILE} and {PAGE_FILE} after {report.seconds:.0f} s; neither leaves")
 
 

@@ -10,38 +10,21 @@ signed certificate says which model replaced which.
 from pathlib import Path
 
 from ecan_core.data.cache import OF_SQLITE, is_feature_cache
-from ecan_core.data.unlabeled import LeftOut
+from ecan_core.data.forgotten import Forgotten
 from ecan_core.errors import UsageError
-from protocol import canonical
-from protocol.files import cannot_write, write_atomic
-from protocol.identity import signing
+from protocol.files import cannot_write
 from protocol.locks import writing_alone
 from target_site.model.folder import (
     EARLIER_CACHE_FILE,
     REPLAY,
     UNFINISHED,
-    WEIGHTS,
     file_of_model,
     remove_tree,
-    weights_digest,
 )
 from target_site.results.segments import JSONL, PREDICTIONS, read_segments
-from target_site.trust.keys import load_keys
-
-PAYLOAD_TYPE = "application/vnd.ecan.forgotten.v1+json"
-
-_WHAT = "certificate"
-_SCHEMA: canonical.Schema = {
-    "v": canonical.OneOf((1,)),
-    "bundle": canonical.Hex(32),
-    "before": canonical.Hex(32),
-    "after": canonical.Hex(32),
-    "utterances": canonical.Int(1, 0xFFFFFFFF),
-    "day": canonical.Int(0, 0xFFFF),
-}
 
 
-def count_heard(folder: Path, person: LeftOut) -> int:
+def count_heard(folder: Path, person: Forgotten) -> int:
     """Count the utterances of somebody that a model was adapted to.
 
     Raises:
@@ -112,39 +95,3 @@ def _remove_unfinished_files(folder: Path) -> None:
     """Remove what a process left that was killed while writing a file."""
     for path in folder.glob(".*.part"):
         path.unlink(missing_ok=True)
-
-
-def certify(
-    folder: Path, keys_dir: Path, *, bundle: bytes, before: bytes, utterances: int, today: int, passphrase: bytes | None
-) -> Path:
-    """Certify that a model takes the place of one that knew somebody.
-
-    The certificate is written and signed.
-
-    The certificate is written beside the new model, before that takes the old one's place: there is none without it.
-
-    Args:
-        folder: of the model, whose successor is written.
-        keys_dir: this site's keys.
-        bundle: digest of the bundle that both were made from.
-        before: digest of the old model's weights.
-        utterances: how many of the old model's were left out.
-        today: days since 1970.
-        passphrase: opens the keys if they are encrypted.
-
-    Returns:
-        Where the certificate will lie, named after the new weights.
-
-    Raises:
-        KeyFileError: the keys cannot be read.
-        FileError: it cannot be written.
-    """
-    after = weights_digest(folder)
-    fields = {"v": 1, "bundle": bundle, "before": before, "after": after, "utterances": utterances, "day": today}
-    payload = canonical.write_record(fields, _SCHEMA, what=_WHAT)
-    name = f"forgotten-{after.hex()[:16]}.certificate"
-    write_atomic(
-        file_of_model(folder, WEIGHTS).with_name(name),
-        signing.sign(PAYLOAD_TYPE, payload, load_keys(keys_dir, passphrase).signing_key),
-    )
-    return folder / name

@@ -9,7 +9,7 @@ from typing import Any
 
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.calls import Parties
-from ecan_core.data.unlabeled import LeftOut
+from ecan_core.data.forgotten import Forgotten
 from ecan_core.errors import ModelError, SettingsError, UsageError
 from ecan_core.settings.parse import parse_settings
 from protocol.bundle.trust import VerifiedBundle
@@ -92,7 +92,7 @@ def order_again(
     audio: Path,
     out: Path,
     cache: Path,
-    left_out: LeftOut | None = None,
+    left_out: Forgotten,
     encoders: Path | None = None,
 ) -> AdaptOrder:
     """Ask for the same adaptation once more.
@@ -104,7 +104,7 @@ def order_again(
         audio: the recordings.
         out: where the new model goes.
         cache: where features are kept.
-        left_out: whose recordings are not looked at this time.
+        left_out: who was forgotten, and is not heard again.
         encoders: folder of public encoders; None takes the user's.
 
     Raises:
@@ -134,7 +134,7 @@ def order_again(
             seed=provenance["seed"],
             least_confidence=provenance["least_confidence"],
             cache=cache,
-            left_out=left_out or LeftOut(),
+            left_out=left_out,
             encoders=folder_for(verified.manifest.arch, encoders),
             labels=learned_labels(provenance, left_out),
             site=parse_settings(RememberedSite, site, "the provenance"),

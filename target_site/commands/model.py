@@ -107,7 +107,6 @@ def adapt(
     """
     from ecan_core.adaptation.settings import AdaptSettings, check_settings, refuse_relative
     from ecan_core.adaptation.verdict import Verdict
-    from ecan_core.data.unlabeled import LeftOut
     from ecan_core.errors import RevertedError, UsageError
     from protocol.bundle.trust import USUAL_AUDIT
     from protocol.identity.passphrase import passphrase_for
@@ -115,6 +114,7 @@ def adapt(
     from target_site.containment.orders import AdaptOrder, RememberedSite, refuse_among_recordings
     from target_site.model.encoders import folder_for
     from target_site.model.folder import finish_replacement
+    from target_site.model.forgotten import read_forgotten
     from target_site.site_policy import LEAST_CONFIDENCE
     from target_site.trust.acceptance import open_accepted
     from target_site.trust.approval import require_approval
@@ -158,7 +158,7 @@ def adapt(
             settings=settings,
             seed=seed,
             cache=setup.cache_of(out),
-            left_out=LeftOut(),
+            left_out=read_forgotten(out),
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
             encoders=at_hand,
             labels=handed_over,
@@ -211,6 +211,7 @@ def predict(
     from protocol.locks import writing_alone
     from target_site.containment.orders import PredictOrder, refuse_among_recordings
     from target_site.model.encoders import folder_of_model
+    from target_site.model.forgotten import read_forgotten
     from target_site.site_policy import LEAST_CONFIDENCE
 
     narrator = Narrator(quiet=quiet)
@@ -226,11 +227,12 @@ def predict(
             cache=setup.cache_of(model_dir),
             least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
             encoders=folder_of_model(model_dir, setup.encoders),
+            left_out=read_forgotten(model_dir),
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
             summary = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
-            noted["utterances"] = summary["utterances"]
+            noted |= {name: summary[name] for name in ("utterances", "forgotten")}
     if form == "json":
         click.echo(json.dumps(summary))
     narrator.say(
@@ -265,6 +267,7 @@ def evaluate(
     from target_site.containment.orders import EvaluateOrder, refuse_among_recordings
     from target_site.model.encoders import folder_of_model
     from target_site.model.folder import finish_replacement
+    from target_site.model.forgotten import read_forgotten
     from target_site.report.evaluation import format_text
 
     narrator = Narrator(quiet=quiet)
@@ -278,6 +281,7 @@ def evaluate(
             cache=setup.cache_of(model_dir),
             encoders=folder_of_model(model_dir, setup.encoders),
             relabel=relabel,
+            left_out=read_forgotten(model_dir),
         )
         audit_log = log_of(model_dir, narrator)
         with audit_log.recorded("evaluate", labels=audit_log.pseudonym(labels)) as noted:

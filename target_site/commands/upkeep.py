@@ -134,12 +134,14 @@ def forget(
     The model is adapted again from the bundle without the person's recordings, as its provenance says. The whole cache
     of features is deleted. Delete the recordings, lists and sheets, and copies made elsewhere, yourself.
     """
-    from ecan_core.data.unlabeled import LeftOut, whole_path
+    from ecan_core.data.forgotten import Forgotten
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
-    from target_site.accountability.forget import certify, count_heard, remove_traces
+    from target_site.accountability.certificate import certify
+    from target_site.accountability.forget import count_heard, remove_traces
     from target_site.accountability.replay import order_again
     from target_site.model.folder import finish_replacement, read_facts, weights_digest
+    from target_site.model.forgotten import read_forgotten, write_forgotten
     from target_site.trust.acceptance import open_accepted
     from target_site.trust.own_model import sign_model
 
@@ -147,11 +149,12 @@ def forget(
         raise click.UsageError("nobody is named; give --speaker or --file")
     narrator = Narrator(quiet=quiet)
     policy = setup.policy
-    person = LeftOut(speakers=speakers, files=tuple(map(whole_path, files)))
     verified = open_accepted(bundle, keys_dir=keys_dir)
     passphrase = passphrase_for(keys_dir)
     with writing_alone(model_dir):
         finish_replacement(model_dir)
+        earlier = read_forgotten(model_dir)
+        person = (earlier if earlier.key else Forgotten.begin()).named(speakers, files)
         order = order_again(
             read_facts(model_dir)["provenance"],
             bundle,
@@ -159,13 +162,14 @@ def forget(
             audio=audio,
             out=model_dir,
             cache=setup.cache_of(model_dir),
-            left_out=person,
+            left_out=person.plus(earlier.marks),
             encoders=setup.encoders,
         )
         heard, before = count_heard(model_dir, person), weights_digest(model_dir)
         audit_log = log_of(model_dir, narrator)
         named = [*map(audit_log.pseudonym, speakers), *map(audit_log.pseudonym, files)]
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
+            write_forgotten(model_dir, order.left_out)  # first: even if the rest fails, they are not heard again
             remove_traces(model_dir, order.cache, predictions)
             outcome = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
             sign_model(model_dir, keys_dir, passphrase)
@@ -248,6 +252,7 @@ def replay(
     from protocol.locks import writing_alone
     from target_site.accountability.replay import changed_recordings, circumstances, differing_files, order_again
     from target_site.model.folder import REPLAY, finish_replacement, read_facts, remove_tree
+    from target_site.model.forgotten import read_forgotten
     from target_site.trust.acceptance import open_accepted
 
     narrator = Narrator(quiet=quiet)
@@ -263,6 +268,7 @@ def replay(
             audio=audio,
             out=again,
             cache=setup.cache_of(model_dir),
+            left_out=read_forgotten(model_dir),
             encoders=setup.encoders,
         )
         audit_log = log_of(model_dir, narrator)

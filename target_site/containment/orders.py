@@ -13,7 +13,8 @@ from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.cache import OF_SQLITE
 from ecan_core.data.calls import Parties
-from ecan_core.data.unlabeled import LeftOut, roots, searched
+from ecan_core.data.forgotten import Forgotten
+from ecan_core.data.unlabeled import roots, searched
 from ecan_core.errors import UsageError
 from protocol.containment.launcher import Task
 from protocol.containment.layout import out_of_reach
@@ -60,7 +61,7 @@ class AdaptOrder:
         settings: how to adapt.
         seed: seed of shuffling and dropout.
         cache: where features are kept.
-        left_out: whose recordings are not looked at.
+        left_out: who was forgotten, and is not heard again.
         least_confidence: the model abstains where it is less sure.
         encoders: folder of public encoders.
         labels: what the operator hands over to learn from.
@@ -77,7 +78,7 @@ class AdaptOrder:
     settings: AdaptSettings
     seed: int
     cache: Path
-    left_out: LeftOut
+    left_out: Forgotten
     least_confidence: float
     encoders: Path
     labels: tuple[HandedLabel, ...] = ()
@@ -111,6 +112,7 @@ class PredictOrder:
         cache: where features are kept.
         least_confidence: the model abstains where it is less sure.
         encoders: folder of public encoders.
+        left_out: who was forgotten, and is not heard again.
     """
 
     model: Path
@@ -120,6 +122,7 @@ class PredictOrder:
     cache: Path
     least_confidence: float
     encoders: Path
+    left_out: Forgotten
 
     @property
     def readable(self) -> tuple[Path, ...]:
@@ -146,6 +149,7 @@ class EvaluateOrder:
         labels: list of the recordings.
         cache: where features are kept.
         encoders: folder of public encoders.
+        left_out: who was forgotten, and is not heard again.
         relabel: what labels count as (`ecan_core.labels.parse_relabel`).
     """
 
@@ -153,6 +157,7 @@ class EvaluateOrder:
     labels: Path
     cache: Path
     encoders: Path
+    left_out: Forgotten
     relabel: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -18,7 +18,6 @@ from safetensors.numpy import save
 
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.command_line.console import Narrator
-from ecan_core.data.unlabeled import LeftOut
 from ecan_core.settings.checks import at_most, non_negative, positive
 from ecan_core.settings.parse import parse_settings
 from protocol.bundle.trust import VerifiedBundle
@@ -42,6 +41,7 @@ from target_site.containment.orders import (
 )
 from target_site.model.encoders import folder_for
 from target_site.model.folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
+from target_site.model.forgotten import read_forgotten
 from target_site.site_policy import SitePolicy, Together, read_policy
 from target_site.trust.acceptance import open_accepted
 from target_site.trust.approval import require_approval
@@ -282,7 +282,7 @@ def adapt_round(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -
 def conclude(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> str:
     """Make the common model this site's own, if it does good.
 
-    Returns the verdict, which stays here.
+    Returns the verdict, and how many utterances were left out because somebody was forgotten; both stay here.
 
     Args:
         setting: the site.
@@ -298,7 +298,8 @@ def conclude(setting: Setting, terms: Terms, wanted: Round, change: Arrays) -> s
         if not is_locked(setting.keys):
             sign_model(setting.out, setting.keys, None)
         finish_replacement(setting.out)
-    return str(noted["verdict"])
+    left_out = f"; {noted['forgotten']} utterances of the forgotten were left out" if noted["forgotten"] else ""
+    return f"{noted['verdict']}{left_out}"
 
 
 @contextmanager
@@ -340,7 +341,7 @@ def _order(setting: Setting, terms: Terms, wanted: Round) -> AdaptOrder:
         seed=SEEDS * wanted.seed + wanted.number,
         least_confidence=terms.policy.least_confidence,
         cache=setting.out / CACHE_FILE,
-        left_out=LeftOut(),
+        left_out=read_forgotten(setting.out),
         encoders=folder_for(terms.bundle.manifest.arch, None),
         site=RememberedSite(rules=terms.policy, keys=setting.keys),
     )

@@ -5,12 +5,14 @@ An adaptation finds no label by itself: it is told these, and only these.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ecan_core.adaptation.given import GivenLabels
-from ecan_core.data.unlabeled import LeftOut, whole_path
+from ecan_core.data.forgotten import NOBODY, Forgotten
+from ecan_core.data.unlabeled import whole_path
 from ecan_core.errors import UsageError
 from ecan_core.settings.parse import parse_settings
 from ecan_core.utterance import Utterance
@@ -87,7 +89,7 @@ def given_to(
     return GivenLabels(rows=np.array(rows), classes=np.array(found))
 
 
-def learned_labels(provenance: Mapping[str, Any], left_out: LeftOut | None = None) -> tuple[HandedLabel, ...]:
+def learned_labels(provenance: Mapping[str, Any], left_out: Forgotten = NOBODY) -> tuple[HandedLabel, ...]:
     """Return the labels that a model learned from.
 
     Args:
@@ -96,5 +98,4 @@ def learned_labels(provenance: Mapping[str, Any], left_out: LeftOut | None = Non
     """
     kept = provenance.get(LEARNED, [])
     labels = (parse_settings(HandedLabel, label, "the provenance") for label in kept)
-    away = left_out or LeftOut()
-    return tuple(label for label in labels if label.speaker not in away.speakers and label.recording not in away.files)
+    return tuple(label for label in labels if not left_out.covers(Path(label.recording), label.speaker))

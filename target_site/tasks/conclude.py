@@ -28,9 +28,10 @@ from target_site.containment.orders import AdaptOrder
 from target_site.model.adapted import AdaptedModel, save_adapted
 from target_site.model.encoders import ESTIMATED, HEARD
 from target_site.model.folder import new_model
+from target_site.model.forgotten import write_forgotten
 from target_site.report.content import ReportContent, class_shares, shares_by_group
 from target_site.report.files import save_report
-from target_site.results.handed_labels import LEARNED
+from target_site.results.handed_labels import LEARNED, place_of
 from target_site.results.predictions import Predictions, not_speech
 from target_site.tasks.resume import forget_unfinished, versions
 from target_site.tasks.task import Task
@@ -70,7 +71,8 @@ def conclude(
         told: what the provenance says besides.
 
     Returns:
-        The ``verdict`` and its ``reason``, and how many recordings were listed and lost.
+        The ``verdict`` and its ``reason``, how many recordings were listed and lost, and how many utterances were
+        forgotten.
     """
     received = _look((task.build(),), site.unadapted, task)
     adapted = _look(site.networks, site.preparation, task)
@@ -85,6 +87,7 @@ def conclude(
         narrator.say(answers.advice)
     provenance = _provenance(bundle, order, task, kept, judgement, containment) | dict(told or {})
     with new_model(order.out) as folder:
+        write_forgotten(folder, task.left_out)
         answers.write(folder, task.card.classes)
         save_report(folder, _content(bundle, received, kept, answers, site.members[0].records, judgement, provenance))
         save_adapted(
@@ -169,6 +172,7 @@ def _provenance(
     containment: Containment,
 ) -> dict[str, Any]:
     """Return the provenance: what the kept model was made from, and how."""
+    heard = {place_of(utterance) for utterance in task.table.utterances}
     return {
         "bundle_sha256": bundle.digest.hex(),
         "weights_sha256": bundle.manifest.weights_sha256.hex(),
@@ -192,7 +196,7 @@ def _provenance(
         "containment": containment.as_plain(),
         "versions": versions(),
         "inputs_sha256": task.inputs.hex(),
-        LEARNED: [asdict(label) for label in order.labels],
+        LEARNED: [asdict(label) for label in order.labels if label.place in heard],
     }
 
 

@@ -4,7 +4,6 @@ import json
 
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.cache import FeatureCache
-from ecan_core.data.unlabeled import list_utterances
 from protocol.containment.walls import Containment
 from protocol.files import write_atomic
 from target_site.containment.orders import PredictOrder
@@ -12,7 +11,7 @@ from target_site.model.adapted import load_adapted
 from target_site.model.folder import weights_digest
 from target_site.results.predictions import Predictions, score_table, summarize
 from target_site.results.segments import SUMMARY
-from target_site.tasks.recordings import count_lost, hear_voices, read_utterances, say_ignored, say_left_out
+from target_site.tasks.recordings import count_lost, hear_voices, list_recordings, read_utterances, say_left_out
 
 
 def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator) -> dict[str, object]:
@@ -29,11 +28,10 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
         The summary: counts per class, refusals with reasons.
     """
     model = load_adapted(order.model)
-    listing = list_utterances(order.audio)
-    say_ignored(listing.ignored_columns, narrator)
+    listed, num_left_out, _ = list_recordings(order.audio, order.left_out, narrator)
     with FeatureCache(order.cache) as cache:
         table = read_utterances(
-            listing.utterances, model.card.front_end(order.encoders), cache, parties=order.parties, narrator=narrator
+            listed, model.card.front_end(order.encoders), cache, parties=order.parties, narrator=narrator
         )
     say_left_out(table.refusals, narrator)
     voices = hear_voices(table.utterances, order.encoders, narrator) if model.preparation.guessing else None
@@ -42,7 +40,7 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
     if predictions.advice:
         narrator.say(predictions.advice)
     summary = summarize(predictions, model.card.classes)
-    summary |= count_lost(listing.utterances, table)
+    summary |= count_lost(listed, table) | {"forgotten": num_left_out}
     summary |= {"model_sha256": weights_digest(order.model).hex(), "containment": containment.as_plain()}
     predictions.write(order.out, model.card.classes)
     write_atomic(order.out / SUMMARY, json.dumps(summary, indent=2).encode())

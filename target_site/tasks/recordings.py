@@ -10,6 +10,8 @@ from ecan_core.command_line.console import Narrator
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.calls import Parties, cut_recordings
 from ecan_core.data.features import FeatureTable, Refusal, extract_features, nothing_usable
+from ecan_core.data.forgotten import Forgotten, Parted, leave_out
+from ecan_core.data.unlabeled import list_utterances
 from ecan_core.encoders.voices import VoiceFrontEnd, group_voices
 from ecan_core.errors import AudioError
 from ecan_core.utterance import Utterance
@@ -18,6 +20,26 @@ from protocol.encoders.store import place_of
 
 NOT_LOST = frozenset({"NO_SPEECH", "SILENT", "TOO_SHORT", "BLEED", "COPY", *(reason for reason, _ in KINDS.values())})
 """Reasons for which something is left out that is no loss."""
+
+
+def list_recordings(audio: Path, left_out: Forgotten, narrator: Narrator) -> Parted:
+    """List what may be heard, and say what may not.
+
+    Args:
+        audio: folder, file, pattern or list.
+        left_out: who was forgotten.
+        narrator: tells how many utterances were left out.
+
+    Raises:
+        UsageError: there is nothing at ``audio``, or a line of the list has no clear meaning.
+        AudioError: it holds no recording, or none that was not forgotten.
+    """
+    listing = list_utterances(audio)
+    say_ignored(listing.ignored_columns, narrator)
+    parted = leave_out(listing.utterances, left_out)
+    if parted.num_left_out:
+        narrator.say(f"left out {parted.num_left_out} utterances of people and recordings that were forgotten")
+    return parted
 
 
 def read_utterances(

@@ -6,7 +6,7 @@ from ecan_core.adaptation.given import GivenLabels
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable
-from ecan_core.data.unlabeled import list_utterances
+from ecan_core.data.forgotten import Forgotten
 from ecan_core.errors import AudioError
 from ecan_core.model.network import Network
 from ecan_core.model.weights import Arrays
@@ -19,7 +19,7 @@ from protocol.errors import Code, UnauthenticError
 from target_site.containment.orders import AdaptOrder
 from target_site.model.load import ModelCard, choose_normalization, model_card
 from target_site.results.handed_labels import given_to
-from target_site.tasks.recordings import count_lost, hear_voices, read_utterances, say_ignored, say_left_out
+from target_site.tasks.recordings import count_lost, hear_voices, list_recordings, read_utterances, say_left_out
 from target_site.trust.acceptance import open_accepted
 
 MIN_UTTERANCES = 8
@@ -36,7 +36,8 @@ class Task(NamedTuple):
         table: the target corpus as front-end outputs.
         inputs: digest of that table.
         mode: what its features are to be normalized by.
-        counts: how many recordings were listed and how many were lost.
+        counts: how many recordings were listed and how many were lost, and how many utterances were forgotten.
+        left_out: who was forgotten, with marks of the recordings that were listed nevertheless.
         heard: the voice of each utterance as the speaker encoder hears it; None where it is not here or not asked.
         given: classes of some utterances, where the operator handed labels over.
     """
@@ -48,6 +49,7 @@ class Task(NamedTuple):
     inputs: bytes
     mode: str
     counts: dict[str, int]
+    left_out: Forgotten
     heard: list[str | None] | None = None
     given: GivenLabels | None = None
 
@@ -81,14 +83,13 @@ def open_unchanged(order: AdaptOrder) -> VerifiedBundle:
 def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Task:
     """List the utterances, choose the normalization, then read the audio."""
     card, weights = model_card(bundle), bundle.tensors()
-    listing = list_utterances(order.audio, order.left_out)
-    say_ignored(listing.ignored_columns, narrator)
-    speakers = [utterance.speaker for utterance in listing.utterances]
+    listed, num_left_out, left_out = list_recordings(order.audio, order.left_out, narrator)
+    speakers = [utterance.speaker for utterance in listed]
     wanted = choose_normalization(card, order.normalization, speakers_known=any(speakers))
     require_speakers(wanted, speakers)
     front_end = card.front_end(order.encoders)
     with FeatureCache(order.cache) as cache:
-        table = read_utterances(listing.utterances, front_end, cache, parties=order.parties, narrator=narrator)
+        table = read_utterances(listed, front_end, cache, parties=order.parties, narrator=narrator)
     table = table.without_copies()
     say_left_out(table.refusals, narrator)
     num_utterances = len(table.utterances)
@@ -109,7 +110,8 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
         table=table,
         inputs=table.digest(),
         mode=mode,
-        counts=count_lost(listing.utterances, table),
+        counts=count_lost(listed, table) | {"forgotten": num_left_out},
+        left_out=left_out,
         heard=hear_voices(table.utterances, order.encoders, narrator) if is_heard else None,
         given=given_to(table.utterances, order.labels, card.classes),
     )

@@ -296,12 +296,12 @@ def trusted_fingerprint(trust: str) -> bytes:
     """Return the fingerprint that a person trusts.
 
     Args:
-        trust: 64 hexadecimal digits, or the path of an ``identity.pem``.
+        trust: 64 hexadecimal digits, in groups or not, or the path of an ``identity.pem``.
 
     Raises:
         KeyFileError: it is neither.
     """
-    if re.fullmatch(r"[0-9A-Fa-f]{64}", trust):
+    if re.fullmatch(r"([0-9A-Fa-f]{4} ?){16}", trust):
         return bytes.fromhex(trust)
     try:
         return endorsed_fingerprint(read_bounded(Path(trust), MAX_CERTIFICATE_BYTES))

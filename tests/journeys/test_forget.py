@@ -1,15 +1,12 @@
 """A person who is forgotten: nothing that came from their recordings is left, and the model never heard them."""
 
 import csv
-import json
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from protocol.identity import signing
-from target_site.accountability.forget import PAYLOAD_TYPE
 from target_site.model.folder import CACHE_FILE
 from target_site.trust.keys import own_fingerprint
 from tests.support import cli
@@ -100,13 +97,47 @@ def test_nothing_of_a_forgotten_person_is_left_and_the_model_is_as_if_they_had_n
     adapt(crossing, others, work / "never")
     for name in ("weights.safetensors", "normalizer.safetensors", "segments.csv"):
         assert (model / name).read_bytes() == (work / "never" / name).read_bytes(), name
-    certificate = Path(result.json()["certificate"]).read_bytes()
-    envelope = signing.parse_envelope(certificate)
-    own = own_fingerprint(crossing.target_keys)
-    said = json.loads(signing.verify_envelope(envelope, payload_type=PAYLOAD_TYPE, signer=own))
+    certificate = result.json()["certificate"]
+    keys = ("--keys", crossing.target_keys, "--model", model)
+    said = cli.target("certificate", "verify", certificate, *keys, "--format", "json").json()
     assert said["utterances"] == len(theirs)
+    assert said["signer"] == own_fingerprint(crossing.target_keys).hex()
     assert said["before"] != said["after"]
     assert cli.target("log", "verify", "--folder", model).code == 0
+
+
+def test_who_was_forgotten_is_not_heard_again_by_any_name(crossing, site, tmp_path):
+    """Adapt and predict once more with everybody's recordings, and with a copy that is called otherwise."""
+    _, everybody, _, person = site
+    work, model, rows = tmp_path, tmp_path / "model", rows_of(everybody)
+    adapt(crossing, everybody, model)
+    assert forget(crossing, model, everybody, "--speaker", person).code == 0
+    theirs = [row for row in rows if row["speaker"] == person]
+    copy = shutil.copy(theirs[0]["file"], work / "renamed.wav")
+    once_more = write_list(work / "once_more.csv", [*rows, theirs[0] | {"file": str(copy), "speaker": "Somebody"}])
+    before = (model / "weights.safetensors").read_bytes()
+    certificates = [path.read_bytes() for path in model.glob("forgotten-*.certificate")]
+    left_out = f"left out {len(theirs) + 1} utterances of people and recordings that were forgotten"
+
+    result = cli.target("adapt", "--bundle", crossing.bundle, "--audio", once_more, "--out", model)
+    assert left_out in result.stderr
+    assert (model / "weights.safetensors").read_bytes() == before
+    assert [path.read_bytes() for path in model.glob("forgotten-*.certificate")] == certificates
+    assert len(certificates) == 1
+
+    result = cli.target("predict", "--model", model, "--audio", once_more, "--out", work / "again", "--format", "json")
+    assert (result.code, left_out in result.stderr) == (0, True), result.stderr
+    assert result.json()["forgotten"] == len(theirs) + 1
+    needles = [person.encode(), str(copy).encode(), *(row["file"].encode() for row in theirs)]
+    assert found_in([model, work / "again"], needles) == set()
+
+    result = cli.target("evaluate", "--model", model, "--labels", everybody, "--format", "json")
+    assert result.json()["n"] == len(rows) - len(theirs)
+    only_theirs = write_list(work / "theirs.csv", theirs)
+    result = cli.target("predict", "--model", model, "--audio", only_theirs, "--out", work / "theirs")
+    assert (result.code, "Everything that is listed here was forgotten" in result.stderr) == (13, True)
+    result = cli.target("replay", "--model", model, "--bundle", crossing.bundle, "--audio", once_more)
+    assert result.code == 0, result.stderr
 
 
 @pytest.mark.parametrize(

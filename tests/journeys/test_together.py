@@ -10,6 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors.numpy import load
 
+from ecan_core.data.forgotten import Forgotten
+from ecan_core.data.unlabeled import list_utterances, whole_path
 from protocol.errors import RefusedError
 from protocol.federation import update as updates
 from protocol.federation.in_process import InProcessGrid
@@ -17,10 +19,13 @@ from protocol.federation.masking import Roster
 from protocol.federation.messages import Question
 from protocol.federation.site.answers import Answers
 from protocol.federation.site.book import Book
+from protocol.files import make_private_folder
 from target_site.federation.coordinator import TogetherPlan, adapt_together
 from target_site.federation.joining import SUBJECT
-from target_site.federation.member import Member, Round, Setting, adapt_round, terms_of
+from target_site.federation.member import Member, Round, Setting, adapt_round, conclude, terms_of
 from target_site.model.adapted import load_adapted
+from target_site.model.forgotten import write_forgotten
+from target_site.results.segments import read_segments
 from target_site.trust.own_model import require_own_model
 from tests.source_site.training.runs import FACTS, write_run
 from tests.support import cli
@@ -95,6 +100,17 @@ def test_every_site_ends_with_a_model_of_its_own_that_predicts(adapted):
     place = adapted[0].out
     done = cli.target("predict", "--model", place, "--audio", adapted[0].audio, "--out", place.parent / "predictions")
     assert done.code == 0, done.stderr
+
+
+def test_who_was_forgotten_is_not_heard_together_either(ward, tmp_path):
+    site = replace(ward[2], out=tmp_path / "adapted")
+    heard = [item.path for item in list_utterances(site.audio).utterances]
+    make_private_folder(site.out)
+    write_forgotten(site.out, Forgotten.begin().named([], heard[:2]))
+    said = conclude(site, terms_of(site), wanted(site), NO_CHANGE)
+    assert said.endswith("; 2 utterances of the forgotten were left out")
+    left = {segment.recording for segment in read_segments(site.out / "segments.jsonl")}
+    assert left == set(map(whole_path, heard[2:]))
 
 
 def test_inspect_lists_what_left_every_site(adapted):

@@ -77,7 +77,7 @@ def test_a_model_without_an_audit_says_so_and_one_with_tells_its_bounds(run, tmp
     assert "It was not audited for leakage." in papers(run, tmp_path / "before")[MODEL_CARD]
     audited(run)
     card = papers(run, tmp_path / "after")[MODEL_CARD]
-    assert "clears the bars of tier 1" in card
+    assert "the model clears the bars of tier 1." in card
     assert "LiRA, procedure: AUC at most 0.6" in card
 
 

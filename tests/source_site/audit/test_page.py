@@ -33,7 +33,7 @@ def test_the_page_says_the_tier_the_hash_and_every_attack():
     assert report.weights_sha256 in page
     assert all(one.name in page and one.target in page for one in report.attacks)
     assert "Tier 2, clinical and call-centre speech: refused" in page
-    assert "Clears no tier above 0" in format_html(replace(report, attacks=()))
+    assert "Clears no tier but tier 0, which asks for nothing" in format_html(replace(report, attacks=()))
 
 
 def test_what_cannot_be_measured_says_why_in_its_row():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ecan_core.data.forgotten import NOBODY
 from ecan_core.errors import UsageError
 from protocol.errors import ContainmentError
 from target_site.containment.orders import PredictOrder, is_private, refuse_among_recordings, task_of
@@ -31,6 +32,7 @@ def order(site: Path, audio: str, *, out: str = "out") -> PredictOrder:
         out=site / out,
         cache=site / "model" / CACHE_FILE,
         least_confidence=0.5,
+        left_out=NOBODY,
     )
 
 

@@ -10,6 +10,7 @@ from protocol.bundle.frame import split
 from protocol.bundle.trust import VerifiedBundle
 from protocol.errors import Code, FileError, KeyFileError, MalformedError, PeerError, RefusedError, UnauthenticError
 from protocol.identity import signing
+from protocol.identity.fingerprints import in_fours
 from protocol.identity.identities import Role, create_identity
 from protocol.identity.key_files import write_identity
 from protocol.statements.offers import NO_HEAD, CheckpointFields, open_checkpoint, sign_checkpoint
@@ -112,6 +113,7 @@ def test_trust_that_names_no_source_is_a_key_fault(desk, trust):
 
 def test_a_fingerprint_may_be_written_in_capitals():
     assert trusted_fingerprint(SOURCE.fingerprint.hex().upper()) == SOURCE.fingerprint
+    assert trusted_fingerprint(in_fours(SOURCE.fingerprint.hex())) == SOURCE.fingerprint
 
 
 def test_another_source_than_the_trusted_one_learns_nothing(desk, source):

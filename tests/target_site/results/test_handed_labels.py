@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ecan_core.data.unlabeled import LeftOut
+from ecan_core.data.forgotten import Forgotten
 from ecan_core.errors import UsageError
 from ecan_core.utterance import Utterance
 from target_site.results.handed_labels import LEARNED, given_to, handed, learned_labels
@@ -40,6 +40,7 @@ def test_a_model_keeps_what_it_learned_from_but_for_the_forgotten():
     labels = (handed(CALL[0], "anger"), handed(OTHER, "neutral"))
     provenance = {LEARNED: [asdict(label) for label in labels]}
     assert learned_labels(provenance) == labels
-    assert learned_labels(provenance, LeftOut(speakers=("ann",))) == labels[1:]
-    assert learned_labels(provenance, LeftOut(files=("/calls/b.wav",))) == labels[:1]
+    nobody = Forgotten.begin()
+    assert learned_labels(provenance, nobody.named(["ann"], [])) == labels[1:]
+    assert learned_labels(provenance, nobody.named([], [Path("/calls/b.wav")])) == labels[:1]
     assert learned_labels({}) == ()
