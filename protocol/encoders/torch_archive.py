@@ -23,6 +23,8 @@ Array = npt.NDArray[np.generic]
 
 MAX_PICKLE_BYTES = 2**20
 MAX_STORAGES = 4096
+DAMAGED_ZIP = (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, ValueError, KeyError)
+"""What Python's reader of archives raises at bytes that are none, or that lack a member."""
 MAX_RANK = 4
 
 _STORAGES = {"torch FloatStorage": "<f4", "torch HalfStorage": "<f2", "torch LongStorage": "<i8"}
@@ -66,7 +68,7 @@ def read_tensors(data: bytes) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _tensors(archive, len(data))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except DAMAGED_ZIP as error:
         raise _fault(Code.VALUE, "is damaged or no archive") from error
 
 
