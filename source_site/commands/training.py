@@ -107,15 +107,12 @@ def train(
     quiet: bool,
 ) -> None:
     """Train a model on labelled speech."""
-    from ecan_core.errors import UsageError
     from ecan_core.runtime.seeding import one_thread
     from ecan_core.settings.parse import parse_settings, read_yaml
     from ecan_core.training.train import TrainSettings
     from source_site.training.front_end import choose_network
     from source_site.training.train import train_run
 
-    if telephone and promise["epsilon"] is not None:
-        raise UsageError("--telephone learns an utterance twice and --private protects one; leave one of them out.")
     one_thread()
     named = recipes_and_paths(corpora)
     settings = parse_settings(TrainSettings, read_yaml(config) if config else {}, str(config))

@@ -68,11 +68,14 @@ def train_run(
         relabel: what labels count as (`ecan_core.labels.parse_relabel`); the run's record keeps it.
 
     Raises:
-        UsageError: a class is in none of the corpora, or a corpus is named twice.
+        UsageError: a class is in none of the corpora, a corpus is named twice, or a private training is to learn each
+            utterance twice.
         AudioError: fewer than two classes have usable speech.
         SettingsError: the training diverged, or a private one has collapsed to one class.
         MalformedError: a weight is too large for the grid of a bundle.
     """
+    if telephone and epsilon is not None:
+        raise UsageError("--telephone learns an utterance twice and --private protects one; leave one of them out.")
     material = read_material(
         corpora,
         classes=classes,
