@@ -30,15 +30,15 @@ from ecan_core.adaptation.registry import SCORING_METHODS
 from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, members_of
 from ecan_core.adaptation.site import adapt_site
 from ecan_core.adaptation.verdict import Verdict, estimated_gain, estimated_gain_of_panel, judge
-from ecan_core.adaptation.views import agreement_of_views, encoder_columns
+from ecan_core.adaptation.views import views_of
+from ecan_core.command_line.console import Narrator
 from ecan_core.corpora import read_corpus
 from ecan_core.corpora.recipes import LAYOUTS
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
-from ecan_core.data.inputs import inputs_of, matrix_of
+from ecan_core.data.inputs import inputs_of
 from ecan_core.data.labeled import Corpus
 from ecan_core.encoders.front_end import front_end_named
-from ecan_core.encoders.voices import VoiceFrontEnd, group_voices
 from ecan_core.labels import check_classes
 from ecan_core.model.architectures import ARCHITECTURES, architecture, build_network
 from ecan_core.model.network import Network
@@ -55,6 +55,7 @@ from protocol.encoders.registry import CAMPPLUS
 from protocol.encoders.store import default_folder, place_of
 from source_site.training.front_end import NETWORKS, choose_network, front_end_of
 from target_site.model.load import ModelCard
+from target_site.tasks.recordings import hear_voices
 
 SOURCE_NORMALIZATION = {"speaker": "speaker", "corpus": "corpus", "voice": "corpus"}
 """How the source normalizes, by how the target does."""
@@ -73,7 +74,7 @@ class Site(NamedTuple):
 
     features: tuple[np.ndarray, ...]
     speakers: tuple[str | None, ...]
-    heard: tuple[str, ...] | None = None
+    heard: tuple[str | None, ...] | None = None
 
 
 class Answers:
@@ -121,7 +122,7 @@ class LabeledSpeech:
     speakers: tuple[str | None, ...]
     labels: tuple[str, ...]
     network: str = "mlp"
-    heard: tuple[str, ...] | None = None
+    heard: tuple[str | None, ...] | None = None
 
     def take(self, rows: Iterable[int]) -> "LabeledSpeech":
         """These rows alone."""
@@ -271,11 +272,8 @@ def adapt_to(
         scores = SCORING_METHODS[method](model.build(), inputs, settings, seed=seed).scores
         of_members = (scores,)
     seconds = time.monotonic() - started
-    columns = encoder_columns(model.feature_names) if with_views else None
-    views = None
-    if columns is not None:
-        rows = matrix_of(adapted.preparation.inputs(site.features, site.heard if mode == "voice" else site.speakers))
-        views = agreement_of_views(rows, columns, scores.argmax(axis=1), seed=0)
+    speakers = site.heard if mode == "voice" and site.heard is not None else site.speakers
+    views = views_of(adapted, site.features, speakers, model.feature_names) if with_views else None
     epochs = committee_epochs(after_epochs, len(methods), len(adapted.members[0].records))
     return Outcome(predict_scores(model.build(), inputs), scores, of_members, epochs, seconds, views)
 
@@ -359,12 +357,9 @@ class Hearing(NamedTuple):
     encoders: Path
 
     @property
-    def speaker_encoder(self) -> VoiceFrontEnd | None:
-        """The encoder that hears voices; the front end of before has the estimate of before beside it."""
-        path = place_of(self.encoders, CAMPPLUS)
-        if self.network == NETWORKS["stats-v1"] or not path.exists():
-            return None
-        return VoiceFrontEnd(path=path, encoder_sha256=CAMPPLUS.sha256)
+    def hears_voices(self) -> bool:
+        """Whether an encoder hears voices; the front end of before has the estimate of before beside it."""
+        return self.network != NETWORKS["stats-v1"] and place_of(self.encoders, CAMPPLUS).exists()
 
 
 def hearing_of(arguments: argparse.Namespace) -> Hearing:
@@ -415,8 +410,9 @@ def extract(corpus: Corpus, hearing: Hearing, cache_path: Path) -> LabeledSpeech
     front_end = front_end_of(ARCHITECTURES[hearing.network], hearing.encoders)
     with FeatureCache(cache_path) as cache:
         table = extract_features(corpus.without_labels(), front_end, cache)
-    encoder = hearing.speaker_encoder
-    voices = None if encoder is None else heard_voices(table.utterances, encoder, cache_path.with_suffix(".voices"))
+    voices = None
+    if hearing.hears_voices:
+        voices = heard_voices(table.utterances, hearing.encoders, cache_path.with_suffix(".voices"))
     label_of = {item.utterance.id: item.label for item in corpus.utterances}
     return LabeledSpeech(
         name=corpus.name,
@@ -428,13 +424,13 @@ def extract(corpus: Corpus, hearing: Hearing, cache_path: Path) -> LabeledSpeech
     )
 
 
-def heard_voices(utterances: Sequence[Utterance], encoder: VoiceFrontEnd, kept: Path) -> tuple[str, ...]:
+def heard_voices(utterances: Sequence[Utterance], encoders: Path, kept: Path) -> tuple[str | None, ...]:
     """The voice of each utterance; its name alone is kept in a file, and no embedding."""
     if kept.exists():
         return tuple(json.loads(kept.read_text()))
-    found = group_voices(extract_features(utterances, encoder).matrix, seed=0).found
+    found = hear_voices(utterances, encoders, Narrator(quiet=True))
     kept.write_text(json.dumps(found))
-    return found
+    return tuple(found)
 
 
 def classes_of(source: LabeledSpeech, target: LabeledSpeech) -> tuple[str, ...]:

@@ -26,11 +26,8 @@ from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.audio.statistics import FAMILIES, utterance_statistics
 from ecan_core.audio.statistics.tally import Tally
 from ecan_core.data.folders import AUDIO_SUFFIXES
-from ecan_core.encoders import campplus
-from ecan_core.encoders.campplus import CamPlusPlus
 from ecan_core.encoders.front_end import load_whisper
-from ecan_core.encoders.voices import embed_voices
-from ecan_core.encoders.weights import read_weights
+from ecan_core.encoders.voices import embed_voices, load_campplus
 from ecan_core.runtime.threads import one_thread
 from protocol.encoders.registry import CAMPPLUS, ENCODERS, WHISPER
 from protocol.encoders.store import default_folder, place_of
@@ -101,7 +98,7 @@ def measure_encoders(sounds: Sequence[Sound], folder: Path, rounds: int) -> dict
         whisper = load_whisper(path, WHISPER.sha256)
         works[WHISPER.id] = lambda: [whisper.embed([sound]) for sound in sounds]
     if (path := place_of(folder, CAMPPLUS)).exists():
-        speaker = CamPlusPlus(read_weights(path, CAMPPLUS.sha256, campplus.tensor_shapes()))
+        speaker = load_campplus(path, CAMPPLUS.sha256)
         works[CAMPPLUS.id] = lambda: embed_voices(speaker, sounds)
     hours = sum(map(len, sounds)) / SAMPLE_RATE / 3600
     with one_thread():

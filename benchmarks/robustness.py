@@ -155,11 +155,7 @@ def one_emotion_each(target: LabeledSpeech, rng: np.random.Generator) -> tuple[s
 
 def over_telephone(sound: Waveform, rng: np.random.Generator) -> Waveform:
     """The band of a telephone, at its rate."""
-    from scipy.signal import butter, sosfilt
-
-    narrow = resample(sound, telephone.RATE)
-    band = butter(4, telephone.BAND, btype="bandpass", fs=telephone.RATE, output="sos")
-    return replace(narrow, samples=sosfilt(band, narrow.samples).astype(np.float32))
+    return telephone.narrowed(sound)
 
 
 def noisy(sound: Waveform, rng: np.random.Generator) -> Waveform:

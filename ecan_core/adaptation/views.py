@@ -13,6 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ecan_core.adaptation.site import SiteAdaptation
+from ecan_core.data.inputs import matrix_of
+
 ENCODER = "whisper."
 """How the names of an encoder's numbers begin."""
 FOLDS = 5
@@ -28,6 +31,30 @@ def encoder_columns(feature_names: Sequence[str]) -> np.ndarray | None:
     """
     heard = np.array([name.startswith(ENCODER) for name in feature_names])
     return heard if heard.any() else None
+
+
+def views_of(
+    site: SiteAdaptation,
+    features: Sequence[np.ndarray],
+    speakers: Sequence[str | None],
+    feature_names: Sequence[str],
+) -> float | None:
+    """Measure how often two views tell a committee's answers alike.
+
+    Args:
+        site: the committee, as it was adapted.
+        features: front-end output per utterance ``[S]``, N of them.
+        speakers: as its preparation asks for them.
+        feature_names: what each of the S numbers is.
+
+    Returns:
+        A share of the utterances; None where there is one view, or the committee diverged.
+    """
+    columns = encoder_columns(feature_names)
+    if columns is None or not np.isfinite(site.scores).all():
+        return None
+    rows = matrix_of(site.preparation.inputs(features, speakers))
+    return agreement_of_views(rows, columns, site.scores.argmax(axis=1), seed=0)
 
 
 def agreement_of_views(rows: np.ndarray, columns: np.ndarray, guesses: np.ndarray, *, seed: int) -> float | None:

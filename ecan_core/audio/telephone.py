@@ -22,12 +22,17 @@ _MU, _STEPS = 255.0, 127.0
 
 def telephone(sound: Waveform) -> Waveform:
     """Return a sound as a telephone gives it, at the rate it had."""
+    narrow = narrowed(sound)
+    return resample(replace(narrow, samples=companded(narrow.samples)), sound.sample_rate)
+
+
+def narrowed(sound: Waveform) -> Waveform:
+    """Return a sound in the band of a telephone, at its rate."""
     from scipy.signal import butter, sosfilt
 
     narrow = resample(sound, RATE)
     band = butter(4, BAND, btype="bandpass", fs=RATE, output="sos")
-    heard = replace(narrow, samples=companded(sosfilt(band, narrow.samples)))
-    return resample(heard, sound.sample_rate)
+    return replace(narrow, samples=sosfilt(band, narrow.samples).astype(np.float32))
 
 
 def companded(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

@@ -82,17 +82,22 @@ class VoiceFrontEnd:
     @property
     def fingerprint(self) -> str:
         """Return what tells encoders apart; the weights are read with it."""
-        _load(self.path, self.encoder_sha256)
+        load_campplus(self.path, self.encoder_sha256)
         return self.encoder_sha256
 
     def compute(self, waveform: Waveform) -> npt.NDArray[np.float32]:
         """Compute a point on the unit sphere, [192]: biometric data."""
-        embedded = embed_voices(_load(self.path, self.encoder_sha256), [waveform.samples])
+        embedded = embed_voices(load_campplus(self.path, self.encoder_sha256), [waveform.samples])
         return embedded.reshape(-1)
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path, encoder_sha256: str) -> CamPlusPlus:
+def load_campplus(path: Path, encoder_sha256: str) -> CamPlusPlus:
+    """Read the encoder once in a process.
+
+    Raises:
+        ModelError: The file is missing, damaged or another one.
+    """
     return CamPlusPlus(read_weights(path, encoder_sha256, campplus.tensor_shapes()))
 
 

@@ -12,10 +12,9 @@ from ecan_core.adaptation.loop import EpochRecord
 from ecan_core.adaptation.settings import AdaptSettings, members_of
 from ecan_core.adaptation.site import Preparation, SiteAdaptation
 from ecan_core.adaptation.verdict import Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
-from ecan_core.adaptation.views import agreement_of_views, encoder_columns
+from ecan_core.adaptation.views import views_of
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.features import FeatureTable
-from ecan_core.data.inputs import matrix_of
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores, run
 from ecan_core.model.weights import to_arrays
@@ -80,7 +79,9 @@ def conclude(
     judgement = _judge(site, panel, received.scores[others], adapted.scores[others], others)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
     trusted = kept.scores if panel is None else panel.scores
-    views = None if panel is None else _views(task, panel)
+    views = None
+    if panel is not None:
+        views = views_of(panel, task.table.features, task.speakers, task.card.front_end().feature_names)
     temperature = temperature_of(kept.scores[others], trusted[others], views)
     answers = kept.predictions.at(temperature, order.least_confidence)
     if answers.advice:
@@ -104,18 +105,6 @@ def conclude(
         )
     forget_unfinished(order.out)
     return {"verdict": judgement.verdict.value, "reason": judgement.reason, **task.counts}
-
-
-def _views(task: Task, panel: SiteAdaptation) -> float | None:
-    """Measure how often two views tell the panel's answers alike.
-
-    None where there is one view.
-    """
-    columns = encoder_columns(task.card.front_end().feature_names)
-    if columns is None or not np.isfinite(panel.scores).all():
-        return None
-    inputs = panel.preparation.inputs(task.table.features, task.speakers)
-    return agreement_of_views(matrix_of(inputs), columns, panel.scores.argmax(axis=1), seed=0)
 
 
 class View(NamedTuple):

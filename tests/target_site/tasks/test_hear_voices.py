@@ -20,7 +20,7 @@ def test_voices_are_heard_and_nothing_is_written(tmp_path, monkeypatch, capfd):
     encoder = replace(CAMPPLUS, sha256=digest)
     (encoders / "part").rename(place_of(encoders, encoder))
     monkeypatch.setattr(recordings, "CAMPPLUS", encoder)
-    voices._load.cache_clear()
+    voices.load_campplus.cache_clear()
     soundfile.write(speech / "a.wav", syllables(), 16_000)
     before = sorted(tmp_path.rglob("*"))
     utterances = [Utterance(id=name, path=speech / name) for name in ("a.wav", "gone.wav")]
