@@ -384,7 +384,8 @@ def test_a_call_that_ends_frees_its_place_at_once(withheld, caplog, capfd, end):
         else:
             withheld.end()
         wait_until(lambda: second.raw(TRUST, b"") == (grpc.StatusCode.OK, ""), within_s=1)
-    assert (caplog.text, capfd.readouterr().err) == ("", "")
+        # Once the source stops, a channel of this process may note that it was told so.
+        assert (caplog.text, capfd.readouterr().err) == ("", "")
     wait_until(lambda: num_timers() == 0)
 
 
