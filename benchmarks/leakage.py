@@ -117,7 +117,9 @@ def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
         trained, trained_front_end = load_record(run, load_run(run)), load_run(run).facts.frontend
     material = read(arguments, corpus)
     rates = [
-        hold_out(material, held_out_rows(material.speakers, material.labels, seed), trained.recipe, seed=seed).uar
+        hold_out(
+            material, held_out_rows(material.speakers, material.labels, seed), trained.recipe, seed=seed, noise_key=seed
+        ).uar
         for seed in range(SEEDS)
     ]
     refusals = {str(tier): [f"{one.code}: {one.why}" for one in findings(report, tier)] for tier in ASKED}
