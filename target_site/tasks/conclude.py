@@ -15,6 +15,7 @@ from ecan_core.adaptation.verdict import Judgement, Verdict, estimated_gain, est
 from ecan_core.adaptation.views import views_of
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.features import FeatureTable
+from ecan_core.model.abstention import shown
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores, run
 from ecan_core.model.weights import to_arrays
@@ -83,7 +84,7 @@ def conclude(
     if panel is not None:
         views = views_of(panel, task.table.features, task.speakers, task.card.front_end().feature_names)
     temperature = temperature_of(kept.scores[others], trusted[others], views)
-    answers = kept.predictions.at(temperature, order.least_confidence)
+    answers = kept.predictions.at(temperature, order.abstention.by_class(task.card.classes))
     if answers.advice:
         narrator.say(answers.advice)
     provenance = _provenance(bundle, order, task, kept, judgement, containment) | dict(told or {})
@@ -130,7 +131,9 @@ class View(NamedTuple):
 
 def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -> View:
     inputs = preparation.inputs(task.table.features, task.speakers)
-    predictions = Predictions(table=task.table, scores=committee_scores(networks, inputs))
+    predictions = Predictions(
+        table=task.table, scores=committee_scores(networks, inputs), least_confidence=np.zeros(len(task.card.classes))
+    )
     plane = principal_plane(run(networks[0], inputs).embeddings.numpy())
     return View(networks, preparation, predictions, plane)
 
@@ -169,7 +172,7 @@ def _provenance(
         "method": order.method,
         "settings": asdict(order.settings),
         "seed": order.seed,
-        "least_confidence": order.least_confidence,
+        "abstention": asdict(order.abstention),
         "asked": {
             "normalization": order.normalization,
             "parties": None if order.parties is None else asdict(order.parties),
@@ -224,7 +227,7 @@ def _content(
         maps={name: view.plane.round(4).tolist() for name, view in views.items()},
         predicted={name: rows.tolist() for name, rows in predicted.items()},
         abstained=answers.abstained,
-        least_confidence=answers.least_confidence,
+        least_confidence=shown(answers.least_confidence),
         temperature=answers.temperature,
         groups={
             what: shares_by_group([name(utterance) for utterance in heard], predicted["after"], len(classes))
