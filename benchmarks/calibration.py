@@ -49,9 +49,8 @@ def main() -> None:
     arguments = benchmark_parser("calibration", __doc__, seeds=3).parse_args()
     if arguments.table:
         every = read_lines(arguments.out)
-        with_views = [line for line in every if line["views"] is not None]
-        write_section(ROOT / "docs" / "method.md", "calibration", table(with_views))
-        for lines in (with_views, [line for line in every if line["views"] is None]):
+        write_section(ROOT / "docs" / "method.md", "calibration", table(with_views(every)))
+        for lines in (with_views(every), [line for line in every if line["views"] is None]):
             print("line: {:.2f}, {:.2f}".format(*line_through(lines)))
         return
     jobs = make_jobs(load(arguments), arguments)
@@ -62,6 +61,11 @@ def main() -> None:
     ]
     rows = [row | figures(run, line_without(row["target"], rows)) for run, row in zip(runs, rows, strict=True)]
     arguments.out.write_text("".join(json.dumps(row | circumstances()) + "\n" for row in rows))
+
+
+def with_views(lines: Sequence[Row]) -> list[Row]:
+    """The runs where two views were asked."""
+    return [line for line in lines if line["views"] is not None]
 
 
 def run_job(job: Job) -> list[Run]:
