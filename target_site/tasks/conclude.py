@@ -1,6 +1,6 @@
 """Conclude an adaptation: its verdict, its provenance and its report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -33,8 +33,9 @@ from target_site.report.content import ReportContent, class_shares, shares_by_gr
 from target_site.report.files import save_report
 from target_site.results.handed_labels import LEARNED, place_of
 from target_site.results.predictions import Predictions, not_speech
+from target_site.tasks.recordings import hear_voices
 from target_site.tasks.resume import forget_unfinished, versions
-from target_site.tasks.task import Task
+from target_site.tasks.task import Task, hears_voices
 from target_site.trust.remembered import as_plain
 
 Rows = slice | np.ndarray
@@ -76,8 +77,9 @@ def conclude(
     """
     received = _look((task.build(),), site.unadapted, task)
     adapted = _look(site.networks, site.preparation, task)
+    voices = None if panel is None else _voices(task, order, narrator)
     others = slice(None) if task.given is None else task.given.others(len(task.table))
-    judgement = _judge(site, panel, received.scores[others], adapted.scores[others], others)
+    judgement = _judge(site, panel, received.scores[others], adapted.scores[others], others, voices)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
     trusted = kept.scores if panel is None else panel.scores
     views = None
@@ -139,9 +141,16 @@ def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -
 
 
 def _judge(
-    site: SiteAdaptation, panel: SiteAdaptation | None, received: np.ndarray, adapted: np.ndarray, others: Rows
+    site: SiteAdaptation,
+    panel: SiteAdaptation | None,
+    received: np.ndarray,
+    adapted: np.ndarray,
+    others: Rows,
+    voices: Sequence[str | None] | None,
 ) -> Judgement:
-    """Judge the adaptation by its gain, as the panel estimates it.
+    """Judge the adaptation by its gain and by the voices.
+
+    The panel estimates the gain; the voices are those that were heard.
 
     Where the panel itself was adapted, each of its members is judged by the others. What the adaptation was told the
     labels of does not count: ``others`` are the rest.
@@ -152,7 +161,18 @@ def _judge(
         gain = estimated_gain_of_panel(received, [member.scores[others] for member in site.members])
     else:
         gain = estimated_gain(received, adapted, panel.scores[others])
-    return judge(received, adapted, gain)
+    heard = None if voices is None else np.array(voices, dtype=object)[others].tolist()
+    return judge(received, adapted, gain, heard)
+
+
+def _voices(task: Task, order: AdaptOrder, narrator: Narrator) -> list[str | None] | None:
+    """Return whose voice is heard in each utterance.
+
+    None where no speaker encoder is here, or where the adaptation knows who speaks and so cannot follow that.
+    """
+    if task.heard is not None or task.mode == "speaker":
+        return task.heard
+    return hear_voices(task.table.utterances, order.encoders, narrator) if hears_voices(order) else None
 
 
 def _provenance(
