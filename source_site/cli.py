@@ -38,6 +38,7 @@ COMMANDS = {
     "ledger": LazyCommand(
         "source_site.commands.ledger:ledger", "List what was exported and to whom, or verify that list."
     ),
+    "status": LazyCommand("source_site.commands.status:status", "Tell how this site stands, also to Prometheus."),
     "completion": LazyCommand("ecan_core.command_line.completion:completion", "Print a shell's completion script."),
 }
 

@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "expire": LazyCommand("target_site.commands.upkeep:expire", "Delete features and predictions past retention."),
     "replay": LazyCommand("target_site.commands.upkeep:replay", "Adapt once more and compare the files."),
+    "status": LazyCommand("target_site.commands.status:status", "Tell how this site stands, also to Prometheus."),
     "log": LazyCommand("target_site.commands.upkeep:log", "Show or check the log of what was done."),
     "together": LazyCommand("target_site.commands.federation:together", "Adapt one model together with other sites."),
     "encoder": LazyCommand("target_site.commands.encoders:encoder", "Add, fetch and list public encoders."),

@@ -41,6 +41,20 @@ format_option = click.option(
     help="Output for people (text) or for programs (json).",
 )
 
+status_format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "prometheus"]),
+    default="text",
+    show_default=True,
+    help="Output for people (text), for programs (json), or for a text file that Prometheus' node exporter reads.",
+)
+status_out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write it into this file, in one step, instead of printing it; every user may read the file.",
+)
+
 
 def _tell_in(_context: click.Context, _option: click.Parameter, form: str) -> None:
     """Let this process and those that it starts tell things in a form."""
