@@ -20,6 +20,7 @@ except ImportError:  # another distribution has put its `protocol` in the place 
     refuse_foreign_package("protocol")
 
 COMMANDS = {
+    "init": LazyCommand("target_site.commands.init:init", "Ask five questions and write this site's rules."),
     "request": LazyCommand("target_site.commands.bundle:request", "Write the request that a source site needs."),
     "receive": LazyCommand("target_site.commands.bundle:receive", "Fetch and verify the model, once."),
     "trust": LazyCommand("target_site.commands.trust:trust", "Show or change what this site remembers of its sources."),
