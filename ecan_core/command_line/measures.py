@@ -91,7 +91,7 @@ class Status:
         return tuple(one for of_name in order.values() for one in of_name)
 
     def in_form(self, form: str) -> str:
-        """Return it as ``text``, ``json`` or ``prometheus``, with its last end of line."""
+        """Return it as ``text``, ``json`` or ``prometheus``, whole lines."""
         if form == "prometheus":
             return self.as_prometheus()
         return f"{json.dumps(self.as_plain()) if form == 'json' else self.as_text()}\n"

@@ -1,4 +1,4 @@
-"""Tell what an audit log says in plain words: when, who, what, which model."""
+"""Tell in plain words what an audit log says: when, who and what."""
 
 import json
 from collections.abc import Callable, Mapping
