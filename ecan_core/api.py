@@ -30,6 +30,7 @@ from ecan_core.data.unlabeled import list_utterances
 from ecan_core.encoders.front_end import front_end_named
 from ecan_core.errors import AudioError, ModelError, UsageError
 from ecan_core.labels import EMOTIONS
+from ecan_core.model.abstention import Abstention, is_uncertain
 from ecan_core.model.architectures import ARCHITECTURES, architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores
@@ -121,6 +122,18 @@ class Adapted:
         """Return the calibrated scores ``[N, C]`` of utterances."""
         inputs = self.preparation.inputs(speech.features, _speakers(speech))
         return soften(committee_scores(self.networks, inputs), self.temperature)
+
+    def answers(self, speech: FeatureTable, bar: Abstention | None = None) -> list[str | None]:
+        """Return the emotion of each utterance; None where it is uncertain.
+
+        Args:
+            speech: the utterances.
+            bar: how sure the model must be; None decides by the number of classes, as the commands do.
+        """
+        scores = self.scores(speech)
+        uncertain = is_uncertain(scores, (bar or Abstention()).by_class(self.classes))
+        told = (self.classes[row] for row in scores.argmax(axis=1))
+        return [None if is_unsure else name for name, is_unsure in zip(told, uncertain, strict=True)]
 
 
 def read_speech(

@@ -94,6 +94,14 @@ def test_a_reverted_adaptation_returns_the_model_as_it_was_received(model, valle
     np.testing.assert_array_equal(adapted.scores(valley).argmax(axis=1), model.scores(valley).argmax(axis=1))
 
 
+def test_an_answer_is_a_class_or_nothing_where_the_model_is_unsure(model, valley):
+    adapted = api.adapt(model, valley, method="none")
+    bars = [api.Abstention(least_confidence=least) for least in (0.0, 0.999999)]
+    all_told, none_told = (adapted.answers(valley, bar) for bar in bars)
+    assert all_told == [adapted.classes[row] for row in adapted.scores(valley).argmax(axis=1)]
+    assert set(none_told) == {None}
+
+
 def test_it_adapts_as_the_command_does(corpora, model, valley):
     """The same seed, speech and weights give the committee's scores that `adapt_site` gives the command."""
     speakers = [utterance.speaker for utterance in valley.utterances]
