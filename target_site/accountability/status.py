@@ -5,6 +5,7 @@ Nothing is changed, nobody is called, and no recording is opened.
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -37,6 +38,7 @@ KEYS_END_DAYS = 30
 """From so many days before this site's certificate ends, somebody has to make new keys."""
 NEARLY_ALL = 0.9
 """Share of uncertain utterances from which predictions are of little use."""
+FAULTS = (EcanError, ProtocolError)
 REASONS = (
     *("MODEL", "LOG", "FAILED", "NOTHING", "OLD", "REFUSED", "UNCERTAIN", "DRIFT"),
     *("CONTAINMENT", "WITHDRAWN", "ENCODER", "TRUST", "STALE", "KEYS", "BUNDLE", "DISK"),
@@ -70,8 +72,13 @@ class Site:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """Return what the model's folder says of it; empty without a model."""
-        return {} if self.model is None else read_facts(self.model)
+        """Return what the model's folder says of it; empty without a model.
+
+        It is empty, too, where the folder cannot be read, which `_model` tells.
+        """
+        with suppress(*FAULTS):
+            return {} if self.model is None else read_facts(self.model)
+        return {}
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -125,11 +132,13 @@ def status_of(site: Site) -> Status:
         ("BUNDLE", _bundle),
         ("DISK", _disk),
     )
-    found = looked(looks, site, (EcanError, ProtocolError))
+    found = looked(looks, site, FAULTS)
     return Status(program=PROGRAM, at=site.now, reasons=REASONS, found=found)
 
 
 def _model(site: Site) -> Iterator[Found]:
+    if site.model is not None:
+        read_facts(site.model)
     how, verdict = (str(site.provenance.get(name, "unknown")) for name in ("method", "verdict"))
     if site.facts and site.remembered:
         yield measure("model_info", "how the model was adapted, and the verdict", 1, method=how, verdict=verdict)

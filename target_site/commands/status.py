@@ -15,15 +15,16 @@ from target_site.commands.options import any_path, config_option
 
 
 @click.command(epilog="Example: ecan-target status --model adapted --predictions predictions --format prometheus")
-@click.option("--model", "model", type=existing_folder, help="Folder that `adapt` made.")
+@click.option("--model", "model", type=any_path, help="Folder that `adapt` made.")
 @click.option("--predictions", type=any_path, help="Folder that `predict` writes into.")
 @click.option("--keys", "keys_dir", type=existing_folder, help="This site's keys; default: those of the model.")
-@click.option("--bundle", type=existing_file, help="The received bundle, to tell how long it may be received.")
+@click.option("--bundle", type=existing_file, help="A bundle, to tell for how long it may still be received.")
 @click.option(
     "--within",
     "hours",
+    metavar="HOURS",
     type=click.FloatRange(min=0, min_open=True),
-    default=48.0,
+    default=48,
     show_default=True,
     help="Hours after which predictions count as old.",
 )

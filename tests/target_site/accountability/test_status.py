@@ -167,6 +167,13 @@ def test_keys_alone_are_a_site_too(site):
     assert (result.code, result.stdout.splitlines()[0]) == (0, "healthy")
 
 
+def test_a_model_that_is_gone_needs_attention(site):
+    shutil.rmtree(site.model)
+    result = site.status("--format", "json", "--keys", site.keys)
+    assert [one["reason"] for one in result.json()["attention"]] == ["MODEL"]
+    assert measures(result, "disk_free_bytes").keys() == {("predictions",), ("keys",)}
+
+
 def test_a_site_without_anything_named_is_refused():
     result = cli.target("status")
     assert (result.code, "give --model" in result.refusal()) == (2, True)
