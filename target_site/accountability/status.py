@@ -202,7 +202,8 @@ def _numbers(predicted: Latest, site: Site) -> Iterator[Found]:
     yield measure("predictions_age_seconds", "age of the newest predictions", age_s)
     yield measure("recordings", "recordings that were listed", predicted.recordings)
     yield measure("utterances", "utterances that were heard", predicted.utterances)
-    yield measure("refused_share", "share of the recordings that was lost", predicted.refused_share)
+    yield measure("refused_share", "share of the recordings of which nothing was used", predicted.refused_share)
+    yield measure("lost_share", "share of the recordings that was lost for a fault", predicted.lost_share)
     yield measure("abstained_share", "share of the utterances that is uncertain", predicted.abstained_share)
     yield measure("forgotten", "utterances left out, of people who were forgotten", predicted.forgotten)
     if predicted.drift is not None:
@@ -215,8 +216,8 @@ def _doubts(predicted: Latest, site: Site) -> Iterator[Found]:
         yield Attention(reason="OLD", said="The predictions are old; look why `ecan-target predict` does not run.")
     if not predicted.utterances:
         yield Attention(reason="NOTHING", said="Nobody was heard; look whether the recordings are there.")
-    if predicted.refused_share > most_lost:
-        said = f"{predicted.lost} of {predicted.recordings} recordings were lost; summary.json says why."
+    if predicted.lost_share > most_lost or predicted.refused_share >= 1:
+        said = f"Of {predicted.refused} of {predicted.recordings} recordings nothing was used; summary.json says why."
         yield Attention(reason="REFUSED", said=said)
     if predicted.utterances and predicted.abstained_share >= NEARLY_ALL:
         said = "Nearly all is uncertain; label some utterances (`ecan-target sheet`) and run `adapt --labels`."

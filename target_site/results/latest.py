@@ -20,7 +20,8 @@ class Latest:
     Attributes:
         ended_at_s: when they were written, in seconds since 1970.
         recordings: how many were listed.
-        lost: how many of them were lost for a fault.
+        refused: of how many of them nothing was used.
+        lost: how many of those were lost for a fault.
         utterances: how many were heard.
         abstained: from how many of them the model abstains.
         forgotten: how many were left out because their speaker was forgotten.
@@ -31,6 +32,7 @@ class Latest:
 
     ended_at_s: float
     recordings: int
+    refused: int
     lost: int
     utterances: int
     abstained: int
@@ -41,7 +43,12 @@ class Latest:
 
     @property
     def refused_share(self) -> float:
-        """Return the share of recordings that were lost."""
+        """Return the share of recordings of which nothing was used."""
+        return self.refused / self.recordings if self.recordings else 0.0
+
+    @property
+    def lost_share(self) -> float:
+        """Return the share of recordings that were lost for a fault."""
         return self.lost / self.recordings if self.recordings else 0.0
 
     @property
@@ -76,6 +83,7 @@ def _latest(summary: dict[str, Any], ended_at_s: float) -> Latest:
     return Latest(
         ended_at_s=ended_at_s,
         recordings=int(summary["recordings"]),
+        refused=int(summary["lost"]),
         lost=int(summary["lost"]),
         utterances=int(summary["utterances"]),
         abstained=int(summary["abstained"]),

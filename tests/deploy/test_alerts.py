@@ -101,9 +101,20 @@ def test_predictions_that_no_longer_come_fire(site):
     assert target_alerts(site) == {"EcanTargetNothingPredicted"}
 
 
+def test_recordings_that_are_not_there_at_all_fire(site):
+    site.log(site.model).append("predict", state="failed", exit_code=17)
+    assert target_alerts(site) == {"EcanTargetNothingPredicted", "EcanTargetCommandFailed"}
+
+
 def test_everything_refused_fires(site):
     site.log(site.model).append("predict", state="failed", exit_code=13)
     assert target_alerts(site) == {"EcanTargetEverythingRefused", "EcanTargetCommandFailed"}
+
+
+def test_recordings_of_which_nothing_was_used_fire(site):
+    site.predicted(lost=20, utterances=0, abstained=0)
+    fired = target_alerts(site)
+    assert fired == {"EcanTargetEverythingRefused", "EcanTargetRecordingsLost", "EcanTargetNothingPredicted"}
 
 
 def test_a_withdrawn_model_fires(site):
