@@ -1,7 +1,6 @@
 """The example alerts fire on what `status` really says, and on nothing that is well."""
 
 import operator
-import os
 import re
 import shutil
 import time
@@ -12,7 +11,6 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from target_site.results.latest import SUMMARY
 from tests.support import cli
 from tests.support.watched import watched_site
 
@@ -92,12 +90,12 @@ def test_every_alert_says_what_to_do_and_looks_at_what_status_writes(site, sourc
 
 
 def test_nothing_predicted_fires(site):
-    (site.predictions / SUMMARY).unlink()
+    site.unpredicted()
     assert target_alerts(site) == {"EcanTargetNothingPredicted"}
 
 
 def test_predictions_that_no_longer_come_fire(site):
-    os.utime(site.predictions / SUMMARY, (time.time() - 200_000,) * 2)
+    site.aged(200_000)
     assert target_alerts(site) == {"EcanTargetNothingPredicted"}
 
 

@@ -1,6 +1,8 @@
 """A target site as its commands leave it, for what looks at it: nothing in it was trained or recorded."""
 
 import json
+import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,7 +52,23 @@ class WatchedSite:
     def predicted(self, level: int = 3, **counts: int) -> None:
         """Write the summary of another run."""
         summary = COUNTS | counts | {"containment": {"level": level}}
-        (self.predictions / SUMMARY).write_text(json.dumps(summary))
+        self._summary.write_text(json.dumps(summary))
+
+    def aged(self, seconds: float) -> None:
+        """Make the predictions as old as this."""
+        os.utime(self._summary, (time.time() - seconds,) * 2)
+
+    def unpredicted(self) -> None:
+        """Take the predictions away, and leave their folder."""
+        self._summary.unlink()
+
+    def damaged(self) -> None:
+        """Damage what the predictions say of themselves."""
+        self._summary.write_text("{}")
+
+    @property
+    def _summary(self) -> Path:
+        return self.predictions / SUMMARY
 
     def withdraw(self) -> None:
         """Let the site learn that its source has withdrawn the model."""

@@ -16,7 +16,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from target_site.accountability.audit_log import HEAD, LOG
 from target_site.accountability.status import REASONS
 from target_site.model.folder import FACTS
-from target_site.results.latest import SUMMARY
 from tests.house.test_structure import HEAVY
 from tests.support import cli
 from tests.support.watched import watched_site
@@ -70,20 +69,19 @@ def test_a_text_file_for_a_collector_is_whole_and_readable_by_its_user(site, tmp
 
 
 def test_predictions_that_are_gone_old_or_empty_need_attention(site):
-    summary = site.predictions / SUMMARY
-    os.utime(summary, (time.time() - 3 * 86_400,) * 2)
+    site.aged(3 * 86_400)
     assert site.attention() == {"OLD"}
     assert site.attention("--within", 96) == set()
     site.predicted(utterances=0, abstained=0)
     assert site.attention() == {"NOTHING"}
-    summary.unlink()
+    site.unpredicted()
     assert site.attention() == {"NOTHING"}
     shutil.rmtree(site.predictions)
     assert site.attention() == {"NOTHING"}
 
 
 def test_a_summary_that_is_damaged_is_told(site):
-    (site.predictions / SUMMARY).write_text("{}")
+    site.damaged()
     assert "damaged" in site.status().stdout
 
 
