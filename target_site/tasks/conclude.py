@@ -38,8 +38,6 @@ from target_site.tasks.resume import forget_unfinished, versions
 from target_site.tasks.task import Task, hears_voices
 from target_site.trust.remembered import as_plain
 
-Rows = slice | np.ndarray
-"""Some rows of a table."""
 DEFAULTS = asdict(AdaptSettings())
 GROUPS: Mapping[str, Callable[[Utterance], str | None]] = {
     "channel": lambda utterance: utterance.channel_name,
