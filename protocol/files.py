@@ -81,6 +81,21 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, mode: int = 0
             temporary.unlink(missing_ok=True)
 
 
+def write_readable(path: Path, data: bytes) -> None:
+    """Write a file as `write_atomic` does, for every user to read.
+
+    The umask of the command lines keeps other files to their owner.
+
+    Raises:
+        FileError: see `write_atomic`.
+    """
+    before = os.umask(0o022)
+    try:
+        write_atomic(path, data, 0o644)
+    finally:
+        os.umask(before)
+
+
 def make_private_folder(folder: Path) -> None:
     """Make a folder for its owner alone, with its parents.
 

@@ -7,6 +7,7 @@ from typing import NoReturn
 import click
 
 from ecan_core.command_line.console import LazyCommand, LazyGroup, one_numeric_thread, refuse_foreign_package, run
+from ecan_core.command_line.options import log_format_option
 from ecan_core.errors import EcanError
 
 try:
@@ -37,6 +38,8 @@ COMMANDS = {
     "ledger": LazyCommand(
         "source_site.commands.ledger:ledger", "List what was exported and to whom, or verify that list."
     ),
+    "status": LazyCommand("source_site.commands.status:status", "Tell how this site stands, also to Prometheus."),
+    "completion": LazyCommand("ecan_core.command_line.completion:completion", "Print a shell's completion script."),
 }
 
 
@@ -47,6 +50,7 @@ COMMANDS = {
     epilog="Example: ecan-source train --corpus emodb=/data/emodb --out run",
 )
 @click.version_option(version("ecan-ser"), prog_name="ecan-source")
+@log_format_option
 def cli() -> None:
     """Train a speech emotion model and export it, signed, once per grant.
 

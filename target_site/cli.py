@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from ecan_core.command_line.console import LazyCommand, LazyGroup, one_numeric_thread, refuse_foreign_package, run
+from ecan_core.command_line.options import log_format_option
 from ecan_core.errors import EcanError
 
 try:
@@ -19,6 +20,7 @@ except ImportError:  # another distribution has put its `protocol` in the place 
     refuse_foreign_package("protocol")
 
 COMMANDS = {
+    "init": LazyCommand("target_site.commands.init:init", "Ask five questions and write this site's rules."),
     "request": LazyCommand("target_site.commands.bundle:request", "Write the request that a source site needs."),
     "receive": LazyCommand("target_site.commands.bundle:receive", "Fetch and verify the model, once."),
     "trust": LazyCommand("target_site.commands.trust:trust", "Show or change what this site remembers of its sources."),
@@ -37,10 +39,12 @@ COMMANDS = {
     ),
     "expire": LazyCommand("target_site.commands.upkeep:expire", "Delete features and predictions past retention."),
     "replay": LazyCommand("target_site.commands.upkeep:replay", "Adapt once more and compare the files."),
-    "log": LazyCommand("target_site.commands.upkeep:log", "Check the log of what was done."),
+    "status": LazyCommand("target_site.commands.status:status", "Tell how this site stands, also to Prometheus."),
+    "log": LazyCommand("target_site.commands.upkeep:log", "Show or check the log of what was done."),
     "together": LazyCommand("target_site.commands.federation:together", "Adapt one model together with other sites."),
     "encoder": LazyCommand("target_site.commands.encoders:encoder", "Add, fetch and list public encoders."),
     "doctor": LazyCommand("target_site.commands.upkeep:doctor", "Find what keeps this site from working."),
+    "completion": LazyCommand("ecan_core.command_line.completion:completion", "Print a shell's completion script."),
 }
 
 
@@ -51,6 +55,7 @@ COMMANDS = {
     epilog="Example: ecan-target adapt --bundle model.ecan --audio recordings/ --out adapted",
 )
 @click.version_option(version("ecan-ser"), prog_name="ecan-target")
+@log_format_option
 def cli() -> None:
     """Receive a speech emotion model and adapt it to your recordings.
 

@@ -110,6 +110,8 @@ COMMITTEES = {DEFAULT_METHOD: ("cowa", "ecan", "cowa")}
 """Committees of several methods, by the name that ``--method`` takes."""
 OFFERED = (DEFAULT_METHOD, "ecan", "cowa", "shot-im", "none")
 """The methods for use: the default, its members, ECAN and none; the others are relatives, for comparisons."""
+MIN_UTTERANCES = 8
+"""Fewer utterances than this are no corpus: neighbors and class shares mean nothing."""
 MEMBERS = 3
 """Networks of a committee of one method."""
 SINGLE_PASS = ("none", "adabn", "t3a")

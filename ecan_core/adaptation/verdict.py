@@ -11,11 +11,15 @@ network of ours: answers that come to follow them do not follow emotions. docs/m
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ecan_core.adaptation.health import Health, examine
 from ecan_core.adaptation.voices_followed import followed_voices
+
+if TYPE_CHECKING:
+    from ecan_core.adaptation.site import SiteAdaptation
 
 PANEL_SEED = 2**31
 """Added to a run's seed for the panel that judges it: no run of a command has such a seed."""
@@ -46,6 +50,40 @@ class Judgement:
 
     verdict: Verdict
     reason: str
+
+
+NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
+
+
+def judge_site(
+    site: "SiteAdaptation",
+    panel: "SiteAdaptation | None",
+    received: np.ndarray,
+    adapted: np.ndarray,
+    others: slice | np.ndarray = slice(None),
+    voices: Sequence[str | None] | None = None,
+) -> Judgement:
+    """Judge the adaptation by its gain and by the voices.
+
+    The panel estimates the gain; the voices are those that were heard. Where the panel itself was adapted, each of its
+    members is judged by the others.
+
+    Args:
+        site: what became of the model.
+        panel: what judges that; None where nothing was adapted, which judges itself.
+        received: scores of the model as it was received, of the rows that count ``[M, C]``.
+        adapted: scores of the adapted model, of the same rows.
+        others: the M rows that count: those whose labels nobody handed over.
+        voices: whose voice a speaker encoder heard, of each utterance ``[N]``; None where none was asked.
+    """
+    if panel is None:
+        return NOT_ADAPTED
+    if panel is site:
+        gain = estimated_gain_of_panel(received, [member.scores[others] for member in site.members])
+    else:
+        gain = estimated_gain(received, adapted, panel.scores[others])
+    heard = None if voices is None else np.array(voices, dtype=object)[others].tolist()
+    return judge(received, adapted, gain, heard)
 
 
 def judge(

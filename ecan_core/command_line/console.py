@@ -9,6 +9,7 @@ usage, 16 storage, 130 interrupted, 141 the reader of the output went away,
 
 import errno
 import importlib
+import json
 import os
 import signal
 import sys
@@ -22,10 +23,14 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 
 import click
+from click.shell_completion import CompletionItem, shell_complete
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+LOG_FORMAT = "ECAN_LOG_FORMAT"
+"""The variable that says how people are told things: as ``text``, or as ``json``, one object a line."""
 
 _BUG, _USAGE, _SETTINGS, _STORAGE, _INTERRUPTED, _PIPE_CLOSED, _TERMINATED = 1, 2, 3, 16, 130, 141, 143
 
@@ -74,6 +79,12 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the table."""
         return list(self.lazy_commands)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names and options without importing a command."""
+        named = [(name, self.lazy_commands[name].help) for name in self.lazy_commands if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=told) for name, told in named]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and returns one command."""
@@ -147,6 +158,7 @@ def run(
     """
     code = 0
     _replace_closed_streams()
+    _complete_for_shell(group, prog_name)
     interruption = _Interruption()
     with suppress(ValueError):  # only the main thread may listen
         interruption.listen()
@@ -157,6 +169,34 @@ def run(
     except BaseException as error:
         code = _report(error, error_types, interruption)
     sys.exit(code)
+
+
+def completion_variable(prog_name: str) -> str:
+    """Return the variable by which a shell asks a program for completions."""
+    return f"_{prog_name.replace('-', '_').upper()}_COMPLETE"
+
+
+def _complete_for_shell(group: click.Command, prog_name: str) -> None:
+    """Answer a shell that asks what may come next, and end; else return."""
+    variable = completion_variable(prog_name)
+    if instruction := os.environ.get(variable):
+        sys.exit(shell_complete(group, {}, prog_name, variable, instruction))
+
+
+def tell(message: str, *, stream: TextIO | None = None, before: str = "", **facts: object) -> None:
+    """Write one line on stderr, for people or as a JSON object.
+
+    Args:
+        message: what there is to say.
+        stream: where to write; None takes stderr.
+        before: what stands before the message where people read it.
+        **facts: what a program is told besides.
+    """
+    line = one_line(f"{before}{message}")
+    if os.environ.get(LOG_FORMAT) == "json":
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = json.dumps({"at": at, "level": "info", "message": one_line(message), **facts})
+    print(line, file=stream or sys.stderr, flush=True)
 
 
 def one_line(text: str) -> str:
@@ -258,7 +298,7 @@ def _report_bug(error: BaseException) -> int:
 
 def _say(message: str, code: int) -> int:
     with suppress(OSError):
-        print(f"error: {one_line(message)}", file=sys.stderr)
+        tell(message, before="error: ", level="error", exit_code=code)
     return code
 
 
@@ -297,7 +337,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self._due_s = time.monotonic() + self._interval_s
-        if not self._quiet and self._stream.isatty():
+        if not self._quiet and self._stream.isatty() and os.environ.get(LOG_FORMAT) != "json":
             self._start_bar()
         return self
 
@@ -320,7 +360,7 @@ class Progress:
     def _write_line(self) -> None:
         done, total = self._last
         self._due_s = time.monotonic() + self._interval_s
-        print(one_line(f"{self._title}: {done}/{total}"), file=self._stream, flush=True)
+        tell(f"{self._title}: {done}/{total}", stream=self._stream, done=done, total=total)
 
     def _start_bar(self) -> None:
         from rich.console import Console
@@ -350,7 +390,7 @@ class Narrator:
     def say(self, sentence: str) -> None:
         """Write one sentence."""
         if not self._quiet:
-            print(one_line(sentence), file=sys.stderr, flush=True)
+            tell(sentence)
 
     def progress(self, title: str) -> Progress:
         """Return a context manager for progress.

@@ -1,12 +1,14 @@
 """Describe the options that the commands of both sites share."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ecan_core.command_line.console import LOG_FORMAT
 from ecan_core.labels import parse_relabel
 
 Command = Callable[..., None]
@@ -37,6 +39,38 @@ format_option = click.option(
     default="text",
     show_default=True,
     help="Output for people (text) or for programs (json).",
+)
+
+status_format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "prometheus"]),
+    default="text",
+    show_default=True,
+    help="Output for people (text), for programs (json), or for a text file that Prometheus' node exporter reads.",
+)
+status_out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write it into this file, in one step, instead of printing it; every user may read the file.",
+)
+
+
+def _tell_in(_context: click.Context, _option: click.Parameter, form: str) -> None:
+    """Let this process and those that it starts tell things in a form."""
+    os.environ[LOG_FORMAT] = form
+
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar=LOG_FORMAT,
+    show_envvar=True,
+    show_default=True,
+    expose_value=False,
+    callback=_tell_in,
+    help="Form of what is told on stderr: sentences, or one JSON object a line.",
 )
 
 

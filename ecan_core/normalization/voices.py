@@ -80,6 +80,43 @@ def possible_mode(mode: str, num_utterances: int) -> str:
     return "corpus" if mode == "voice" and num_utterances < MIN_GUESSES else mode
 
 
+def normalization_for(
+    of_source: str, feature_names: Sequence[str], wanted: str | None = None, *, speakers_known: bool
+) -> str:
+    """Choose how a target normalizes.
+
+    A source that carries its own center and scale (``none``) allows nothing else. Otherwise the operator's wish
+    counts; without one, known speakers if the source knew its own, else estimated voices where the model reads
+    utterance statistics, and the corpus where it reads frames. A source that was trained by corpus gets voices also
+    where speakers are known: it does not know speaker-normalized input as well.
+
+    Args:
+        of_source: how the source normalized.
+        feature_names: what the model reads.
+        wanted: what the operator wishes; None for no wish.
+        speakers_known: whether anybody wrote down who speaks.
+
+    Raises:
+        UsageError: the model cannot be normalized as wished.
+    """
+    if of_source == "none":
+        if wanted not in (None, "none"):
+            raise UsageError(
+                f"this model was trained with --normalize none and cannot be adapted with --normalize {wanted}: "
+                "leave the option out, or ask the source for a model that was trained with it"
+            )
+        return "none"
+    if wanted == "none":
+        raise UsageError(f"this model expects normalized input: use --normalize {of_source}")
+    if wanted == "voice":
+        voice_columns(feature_names)  # refuses a model that reads frames
+    if wanted is not None:
+        return wanted
+    if of_source == "speaker" and speakers_known:
+        return "speaker"
+    return "voice" if tells_voices_apart(feature_names) else "corpus"
+
+
 def tells_voices_apart(feature_names: Sequence[str]) -> bool:
     """Return whether some of these features describe a voice.
 

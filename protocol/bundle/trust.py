@@ -156,6 +156,18 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
     )
 
 
+def read_stated(plain: Buffer) -> Manifest:
+    """Read what a bundle says of itself, without believing it.
+
+    Nothing in it is to be believed before `verify`.
+
+    Raises:
+        MalformedError: it is not laid out as a bundle.
+        UnauthenticError: it carries no signature.
+    """
+    return Manifest.from_bytes(signing.parse_envelope(bundle.split(plain).envelope).payload)
+
+
 def _check_suite(suite: str, accepted: tuple[str, ...]) -> None:
     if suite not in accepted:
         raise RefusedError(

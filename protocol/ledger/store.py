@@ -40,6 +40,7 @@ from protocol.ledger.grants import (
     SealedFacts,
     advance,
     ended_grant,
+    read_line,
     write_line,
 )
 from protocol.ledger.replay import ForeignChangeError, Head
@@ -297,6 +298,12 @@ class Ledger:
         """Return all grants in the order in which they were issued."""
         with self._connection() as db:
             return tuple(map(_record, db.execute(f"SELECT {_COLUMNS} FROM grants ORDER BY issued")))
+
+    def last_days(self) -> dict[GrantEvent, int]:
+        """Return the day of each event's last line, in days since 1970."""
+        with self._connection() as db:
+            lines = [read_line(line) for (line,) in db.execute("SELECT record FROM entries ORDER BY seq")]
+        return {line["event"]: line["day"] for line in lines}
 
     def book(self) -> bytes:
         """Return the digest of the book that counts models by their speech.

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,16 +20,62 @@ from target_site.commands.options import (
 )
 from target_site.containment.orders import carry_out
 
+if TYPE_CHECKING:
+    from datetime import datetime
 
-@click.group(epilog="Example: ecan-target log verify --folder adapted")
+DAY = click.DateTime(["%Y-%m-%d"])
+
+log_option = click.option("--folder", type=existing_folder, required=True, help="Folder of the model or of the keys.")
+
+
+@click.group(epilog="Example: ecan-target log show --folder adapted")
 def log() -> None:
-    """Check the log of what was done with a model and with recordings."""
+    """Show or check the log of what was done."""
+
+
+@log.command(
+    "show",
+    short_help="Tell in plain words what was done.",
+    epilog="Example: ecan-target log show --folder adapted --command predict --since 2026-11-01",
+)
+@log_option
+@click.option(
+    "--command", "commands", multiple=True, metavar="NAME", help="Only this command, such as adapt; may be repeated."
+)
+@click.option("--since", type=DAY, metavar="DATE", help="Only what was done on this day (UTC) or later: 2026-11-30.")
+@click.option("--until", type=DAY, metavar="DATE", help="Only what was done on this day (UTC) or before.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "jsonl"]),
+    default="text",
+    show_default=True,
+    help="Sentences for people (text), or the lines themselves (jsonl).",
+)
+def log_show(
+    folder: Path, commands: tuple[str, ...], since: "datetime | None", until: "datetime | None", form: str
+) -> None:
+    """Tell in plain words what was done: when, by whom, with which model.
+
+    The keys' folder has the log of what was received and approved, the model's folder that of what the model was made
+    from and used for. People and recordings are named by pseudonyms, as docs/audit-log.md says. A log that somebody has
+    changed is refused.
+    """
+    from target_site.accountability.history import COMMANDS, read_events
+
+    if unknown := [name for name in commands if name not in COMMANDS]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(COMMANDS)}", param_hint="--command")
+    for event in read_events(folder):
+        day = event.at.date()
+        is_in_time = (since is None or day >= since.date()) and (until is None or day <= until.date())
+        if is_in_time and (not commands or event.command in commands):
+            click.echo(event.line if form == "text" else json.dumps(event.facts))
 
 
 @log.command(
     "verify", short_help="Verify that nobody changed a log.", epilog="Example: ecan-target log verify --folder adapted"
 )
-@click.option("--folder", type=existing_folder, required=True, help="Folder of the model or of the keys.")
+@log_option
 @click.option("--head", metavar="SHA256", help="A head that you noted earlier; refuse a log without it.")
 @format_option
 def log_verify(folder: Path, head: str | None, form: str) -> None:

@@ -11,11 +11,10 @@ import numpy as np
 
 from ecan_core.audio.frontend import FrontEnd
 from ecan_core.encoders.front_end import front_end_named
-from ecan_core.errors import UsageError
 from ecan_core.model.architectures import architecture, build_network
 from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays
-from ecan_core.normalization.voices import tells_voices_apart, voice_columns
+from ecan_core.normalization.voices import normalization_for
 from protocol.bundle.trust import VerifiedBundle
 from protocol.encoders.registry import PUBLIC_ENCODERS
 from protocol.encoders.store import place_of
@@ -68,30 +67,9 @@ def model_card(bundle: VerifiedBundle) -> ModelCard:
 
 
 def choose_normalization(card: ModelCard, wanted: str | None, *, speakers_known: bool) -> str:
-    """Choose how the target normalizes.
-
-    A source that carries its own center and scale (``none``) allows nothing else. Otherwise the operator's wish
-    counts; without one, known speakers if the source knew its own, else estimated voices where the model reads
-    utterance statistics, and the corpus where it reads frames. A source that was trained by corpus gets voices also
-    where speakers are known: it does not know speaker-normalized input as well.
+    """Choose how the target normalizes what a model reads.
 
     Raises:
         UsageError: the model cannot be normalized as wished.
     """
-    feature_names = card.front_end().feature_names
-    if card.normalization == "none":
-        if wanted not in (None, "none"):
-            raise UsageError(
-                f"this model was trained with --normalize none and cannot be adapted with --normalize {wanted}: "
-                "leave the option out, or ask the source for a model that was trained with it"
-            )
-        return "none"
-    if wanted == "none":
-        raise UsageError(f"this model expects normalized input: use --normalize {card.normalization}")
-    if wanted == "voice":
-        voice_columns(feature_names)  # refuses a model that reads frames
-    if wanted is not None:
-        return wanted
-    if card.normalization == "speaker" and speakers_known:
-        return "speaker"
-    return "voice" if tells_voices_apart(feature_names) else "corpus"
+    return normalization_for(card.normalization, card.front_end().feature_names, wanted, speakers_known=speakers_known)

@@ -1,6 +1,6 @@
 """Conclude an adaptation: its verdict, its provenance and its report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from ecan_core.adaptation.calibrate import temperature_of
 from ecan_core.adaptation.loop import EpochRecord
 from ecan_core.adaptation.settings import AdaptSettings, members_of
 from ecan_core.adaptation.site import Preparation, SiteAdaptation
-from ecan_core.adaptation.verdict import Judgement, Verdict, estimated_gain, estimated_gain_of_panel, judge
+from ecan_core.adaptation.verdict import Judgement, Verdict, judge_site
 from ecan_core.adaptation.views import views_of
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.features import FeatureTable
@@ -38,10 +38,7 @@ from target_site.tasks.resume import forget_unfinished, versions
 from target_site.tasks.task import Task, hears_voices
 from target_site.trust.remembered import as_plain
 
-Rows = slice | np.ndarray
-"""Some rows of a table."""
 DEFAULTS = asdict(AdaptSettings())
-NOT_ADAPTED = Judgement(verdict=Verdict.INCONCLUSIVE, reason="no adaptation was asked for")
 GROUPS: Mapping[str, Callable[[Utterance], str | None]] = {
     "channel": lambda utterance: utterance.channel_name,
     "speaker": lambda utterance: utterance.speaker,
@@ -79,7 +76,7 @@ def conclude(
     adapted = _look(site.networks, site.preparation, task)
     voices = None if panel is None else _voices(task, order, narrator)
     others = slice(None) if task.given is None else task.given.others(len(task.table))
-    judgement = _judge(site, panel, received.scores[others], adapted.scores[others], others, voices)
+    judgement = judge_site(site, panel, received.scores[others], adapted.scores[others], others, voices)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
     trusted = kept.scores if panel is None else panel.scores
     views = None
@@ -138,31 +135,6 @@ def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -
     )
     plane = principal_plane(run(networks[0], inputs).embeddings.numpy())
     return View(networks, preparation, predictions, plane)
-
-
-def _judge(
-    site: SiteAdaptation,
-    panel: SiteAdaptation | None,
-    received: np.ndarray,
-    adapted: np.ndarray,
-    others: Rows,
-    voices: Sequence[str | None] | None,
-) -> Judgement:
-    """Judge the adaptation by its gain and by the voices.
-
-    The panel estimates the gain; the voices are those that were heard.
-
-    Where the panel itself was adapted, each of its members is judged by the others. What the adaptation was told the
-    labels of does not count: ``others`` are the rest.
-    """
-    if panel is None:
-        return NOT_ADAPTED
-    if panel is site:
-        gain = estimated_gain_of_panel(received, [member.scores[others] for member in site.members])
-    else:
-        gain = estimated_gain(received, adapted, panel.scores[others])
-    heard = None if voices is None else np.array(voices, dtype=object)[others].tolist()
-    return judge(received, adapted, gain, heard)
 
 
 def _voices(task: Task, order: AdaptOrder, narrator: Narrator) -> list[str | None] | None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ecan_core.adaptation.given import GivenLabels
+from ecan_core.adaptation.settings import MIN_UTTERANCES
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import FeatureTable
@@ -21,9 +22,6 @@ from target_site.model.load import ModelCard, choose_normalization, model_card
 from target_site.results.handed_labels import given_to
 from target_site.tasks.recordings import count_lost, hear_voices, list_recordings, read_utterances, say_left_out
 from target_site.trust.acceptance import open_accepted
-
-MIN_UTTERANCES = 8
-"""Fewer utterances than this are no corpus: neighbors and class shares mean nothing."""
 
 
 class Task(NamedTuple):

@@ -20,8 +20,7 @@ from ecan_core.errors import ModelError
 from protocol.announce import Announce
 from protocol.bundle import frame as frames
 from protocol.bundle.frame import MAX_BUNDLE_BYTES
-from protocol.bundle.manifest import Manifest
-from protocol.bundle.trust import ANY_AUDIT, Anchor, AuditTerms, VerifiedBundle, verify
+from protocol.bundle.trust import ANY_AUDIT, Anchor, AuditTerms, VerifiedBundle, read_stated, verify
 from protocol.bundle.weights import Buffer
 from protocol.errors import Code, KeyFileError, MalformedError, ProtocolError, RefusedError, UnauthenticError
 from protocol.files import read_bounded, write_atomic
@@ -311,18 +310,6 @@ def trusted_fingerprint(trust: str) -> bytes:
             f"{trust!r} names no source; give the source's fingerprint of 64 hexadecimal digits "
             "or the path of its identity.pem.",
         ) from error
-
-
-def read_stated(plain: Buffer) -> Manifest:
-    """Read what a bundle says of itself, without believing it.
-
-    Nothing in it is to be believed before `protocol.bundle.trust.verify`.
-
-    Raises:
-        MalformedError: it is not laid out as a bundle.
-        UnauthenticError: it carries no signature.
-    """
-    return Manifest.from_bytes(signing.parse_envelope(frames.split(plain).envelope).payload)
 
 
 def _receipt_beside(bundle: Path, *, signer: bytes) -> Receipt:

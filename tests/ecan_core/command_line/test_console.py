@@ -1,16 +1,18 @@
 import errno
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from ecan_core.command_line.console import Narrator, Progress
+from ecan_core.command_line.console import LOG_FORMAT, Narrator, Progress
 
 PROGRAM = dedent(
     """
@@ -325,3 +327,44 @@ def test_a_sentence_stays_one_line_whatever_names_it_holds(capsys: pytest.Captur
 def test_a_quiet_narrator_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     Narrator(quiet=True).say("training")
     assert capsys.readouterr().err == ""
+
+
+STARTED = [sys.executable, "-c", "from target_site.cli import main; main()"]
+
+
+def told(stream: io.StringIO) -> list[dict[str, object]]:
+    """The lines of a log, each one JSON object with a time of its own."""
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert all(datetime.fromisoformat(str(line.pop("at"))).tzinfo is not None for line in lines)
+    return lines
+
+
+def test_a_gatherer_of_logs_gets_one_object_a_line(monkeypatch, capsys):
+    monkeypatch.setenv(LOG_FORMAT, "json")
+    Narrator().say('a "quoted"\nsentence')
+    Narrator(quiet=True).say("nothing")
+    assert told(io.StringIO(capsys.readouterr().err)) == [{"level": "info", "message": 'a "quoted"\\nsentence'}]
+
+
+def test_progress_is_told_in_objects_and_draws_no_bar(monkeypatch):
+    monkeypatch.setenv(LOG_FORMAT, "json")
+    stream = Terminal()
+    with Progress("Reading", stream=stream) as progress:
+        progress(7, 9)
+    assert told(stream) == [{"level": "info", "message": "Reading: 7/9", "done": 7, "total": 9}]
+
+
+@pytest.mark.parametrize("way", [{"words": ["--log-format", "json"]}, {"words": [], "variable": "json"}])
+def test_an_error_is_an_object_with_its_exit_code(way):
+    words = [*STARTED, *way["words"], "log", "verify", "--folder", "/nowhere"]
+    environment = os.environ | ({LOG_FORMAT: way["variable"]} if "variable" in way else {})
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    (line,) = told(io.StringIO(done.stderr))
+    assert (done.returncode, line["exit_code"], line["level"]) == (2, 2, "error")
+    assert not str(line["message"]).startswith("error:")
+
+
+def test_a_form_of_logs_that_nobody_knows_is_refused():
+    environment = os.environ | {LOG_FORMAT: "xml"}
+    done = subprocess.run([*STARTED, "trust", "show"], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, LOG_FORMAT in done.stderr, done.stderr.count("\n")) == (2, True, 1)
