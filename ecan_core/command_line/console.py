@@ -257,9 +257,19 @@ def _report_bug(error: BaseException) -> int:
 
 
 def _say(message: str, code: int) -> int:
+    mark = "<3>" if code != _TERMINATED and _is_journal(sys.stderr) else ""
     with suppress(OSError):
-        print(f"error: {one_line(message)}", file=sys.stderr)
+        print(f"{mark}error: {one_line(message)}", file=sys.stderr)
     return code
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Return whether a stream goes to systemd's journal, which takes `<3>` for the priority of an error."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _discard_stdout() -> None:

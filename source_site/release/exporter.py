@@ -47,7 +47,7 @@ from source_site.release.revoke import refuse_withdrawn
 
 _TERMINATED = 143
 _RESOLVER = ("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TZ", "ECAN_DEBUG")
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TZ", "JOURNAL_STREAM", "ECAN_DEBUG")
 
 
 def become_exporter(
