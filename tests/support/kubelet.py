@@ -12,7 +12,9 @@ from pathlib import Path
 FILE, FOLDER, FILE_READ_ONLY = 0o660, 0o770, 0o440
 
 
-def mount_secret(folder: Path, files: Mapping[str, bytes], *, group: int, version: str = "..2026_11_30_10_00_00.1") -> None:
+def mount_secret(
+    folder: Path, files: Mapping[str, bytes], *, group: int, version: str = "..2026_11_30_10_00_00.1"
+) -> None:
     """Lay out a secret or a configMap of mode 0400 for a pod with this ``fsGroup``."""
     (folder / version).mkdir()
     for name, data in files.items():
