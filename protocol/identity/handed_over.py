@@ -29,9 +29,9 @@ def located(path: Path) -> Path:
     """
     data = path.parent / MOUNTED
     try:
-        if os.readlink(path) != f"{MOUNTED}/{path.name}":
+        if str(path.readlink()) != f"{MOUNTED}/{path.name}":
             return path
-        version = os.readlink(data)
+        version = str(data.readlink())
     except OSError:  # no link
         return path
     is_beside = version.startswith("..") and version not in ("..", MOUNTED) and "/" not in version

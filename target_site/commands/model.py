@@ -116,8 +116,8 @@ def adapt(
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
     from target_site.containment.orders import AdaptOrder, RememberedSite, refuse_among_recordings
-    from target_site.model.encoders import folder_for
     from target_site.model.current import followed
+    from target_site.model.encoders import folder_for
     from target_site.model.folder import finish_replacement
     from target_site.model.forgotten import inherited
     from target_site.site_policy import LEAST_CONFIDENCE
