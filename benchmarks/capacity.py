@@ -97,8 +97,9 @@ def _night(demand: Demand) -> str:
     told = (
         f"{demand.centres:,} centres, {demand.calls:,} calls a day of {demand.minutes:g} minutes: {demand.hours:,.0f} "
         f"hours of calls a day, {demand.hours / demand.centres:,.0f} for one centre. They are heard in "
-        f"{demand.night_h:g} hours at {100 * demand.load:g} % load, one channel of each call, as if there were no pause "
-        f"in it. (A whole `predict` of one hour, its start and its pauses included, took {whole['cpu_s']:.1f} CPU s.)"
+        f"{demand.night_h:g} hours at {100 * demand.load:g} % load, one channel of each call, as if there were no "
+        "pause in it. (A whole `predict` of one hour, its start and its pauses included, took "
+        f"{whole['cpu_s']:.1f} CPU s.)"
     )
     return f"{told}\n\n{markdown(head, rows, words=1)}"
 

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(KUBERNETES, tmp_path_factory.mktemp("cluster") / "kubernetes"))
     values = {"ECAN_SOURCE": "192.0.2.7:7443", "ECAN_TRUST": 64 * "0", "ECAN_PURPOSE": "research", "ECAN_RELEASE": "1"}
     (folder / "target" / "target.env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
-    cli.site_rules(folder / "target" / "site.yaml", adaptation="epochs: 1")
+    cli.site_rules(folder / "target" / "site.yaml", adaptation="epochs: 1", rules="retention_days: 90\n")
     (folder / "source" / "site.request").write_text("request")
     return folder
 

@@ -95,7 +95,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, crossing: Crossing) -> Mac
     machine.at("/etc/ecan/target.env").write_text(
         f"ECAN_SOURCE=127.0.0.1:{port}\nECAN_TRUST={fingerprint}\nECAN_AUDIO={crossing.target_labels.parent}\n"
     )
-    cli.site_rules(machine.at("/etc/ecan/site.yaml"), adaptation="epochs: 1")
+    cli.site_rules(machine.at("/etc/ecan/site.yaml"), adaptation="epochs: 1", rules="retention_days: 90\n")
     machine.at("/etc/ecan/site.yaml").chmod(0o600)
     return machine
 
