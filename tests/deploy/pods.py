@@ -121,7 +121,7 @@ class Cluster:
         """Put the folders behind the mount points."""
         places = {mount["mountPath"]: self._place(mount, mounts) for mount in container["volumeMounts"]}
         longest_first = "|".join(re.escape(path) for path in sorted(places, key=len, reverse=True))
-        pattern = rf"(^|[= ])({longest_first})(?=/|$| )"
+        pattern = rf"(^|[= \"])({longest_first})(?=/|$| )"
         return re.sub(pattern, lambda match: f"{match[1]}{places[match[2]]}", word)
 
     def _place(self, mount: Item, mounts: dict[str, Path]) -> Path:

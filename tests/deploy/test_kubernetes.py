@@ -199,6 +199,7 @@ def test_the_steps_run_in_order_under_a_kubelets_rules(
         assert "--shard" in target.refused("predict", 2, JOB_COMPLETION_INDEX="0")
     source.run("ledger")
 
+    target.change_config("target", ECAN_RELEASE="2")
     target.fs_group_policy = "Always"  # what happens where the policy is left out
     assert "[KEY_EXPOSED]" in target.refused("request", 3)
 

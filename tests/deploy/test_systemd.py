@@ -100,11 +100,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory, crossing: Crossing) -> Mac
     return machine
 
 
-def grant(machine: Machine, crossing: Crossing) -> None:
-    well, said = machine.run("ecan-target-request")
+def grant(machine: Machine, crossing: Crossing, release: str) -> None:
+    well, said = machine.run(f"ecan-target-request@{release}")
     assert well, said
     words = ("--model", crossing.run, "--keys", machine.at("/var/lib/ecan-source/keys"))
-    succeeded(cli.source("grant", *words, "--request", machine.at("/var/lib/ecan-target/site.request")))
+    succeeded(cli.source("grant", *words, "--request", machine.at(f"/var/lib/ecan-target/{release}.request")))
 
 
 def is_listening(port: str) -> bool:
@@ -132,7 +132,7 @@ def test_every_unit_runs_as_it_stands(machine: Machine, crossing: Crossing) -> N
     assert well, said
     assert "no grant is open" in said
 
-    grant(machine, crossing)
+    grant(machine, crossing, "1")
     export = serving(machine)
     well, said = machine.run("ecan-target-receive@1")
     assert well, said
@@ -156,7 +156,7 @@ def test_every_unit_runs_as_it_stands(machine: Machine, crossing: Crossing) -> N
 @pytest.mark.journey
 @pytest.mark.timeout(400)
 def test_a_stop_is_no_failure_and_an_unmounted_share_is_one(machine: Machine, crossing: Crossing) -> None:
-    grant(machine, crossing)
+    grant(machine, crossing, "2")
     export = serving(machine)
     export.send_signal(signal.SIGTERM)
     well, said = machine.ended("ecan-source-export", export)
