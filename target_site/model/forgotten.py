@@ -64,9 +64,7 @@ def inherited(folder: Path, earlier: Path | None) -> Forgotten:
     if not (own.marks and theirs.marks):
         return own if own.marks else theirs
     if own.key != theirs.key:
-        raise UsageError(
-            f"{folder} and {earlier} have each forgotten people of their own; choose a new folder for --out"
-        )
+        raise UsageError(f"{folder} and {earlier} have each forgotten people of their own; choose a new --out folder.")
     return own.plus(theirs.marks)
 
 

@@ -183,7 +183,8 @@ def test_the_steps_run_in_order_under_a_kubelets_rules(
     target.change_config("target", ECAN_SOURCE=f"127.0.0.1:{port}", ECAN_TRUST=fingerprint)
     export = source.start("export", listen=f"127.0.0.1:{port}")
     target.run("receive", patience=True)
-    assert export.wait(120) == 0
+    said, _ = export.communicate(timeout=120)
+    assert export.returncode == 0, said
 
     assert "model" in target.run("inspect")
     assert "--by" in target.refused("approve", 2)
