@@ -264,7 +264,10 @@ def _say(message: str, code: int) -> int:
 
 
 def _is_journal(stream: TextIO) -> bool:
-    """Return whether a stream goes to systemd's journal, which takes `<3>` for the priority of an error."""
+    """Return whether a stream goes to systemd's journal.
+
+    It takes `<3>` before a line for the priority of an error.
+    """
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):

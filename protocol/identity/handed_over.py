@@ -1,4 +1,4 @@
-"""Tell whether others can reach a secret, also where a service manager hands it over.
+"""Tell whether others can reach a secret that is handed over.
 
 A secret is usually a file for its user alone (0600). Two service managers have forms of their own:
 
@@ -23,7 +23,7 @@ _WRITE = 0o2
 
 
 def located(path: Path) -> Path:
-    """Return where a secret lies: behind the links of its mount, if it is mounted by Kubernetes.
+    """Return where a secret lies, which Kubernetes mounts behind two links.
 
     No other link is followed.
     """
@@ -59,7 +59,7 @@ def _is_credential(path: Path) -> bool:
 
 
 def _is_for_this_user(path: Path) -> bool:
-    """Return whether an access list lets in its owner, root or this user, and beside them this user alone."""
+    """Return whether an access list lets in root and this user alone."""
     if path.stat().st_uid not in (_ROOT, os.geteuid()):
         return False
     try:
@@ -76,14 +76,17 @@ def _lets_in_nobody_else(tag: int, permissions: int, who: int) -> bool:
 
 
 def _is_for_this_pod(status: os.stat_result) -> bool:
-    """Return whether a mounted file is this user's, or root's and readable by this process's groups."""
+    """Return whether nobody but root and this pod can read a mounted file.
+
+    The pod's group, which may read it, is one of this process's.
+    """
     mode = stat.S_IMODE(status.st_mode)
     is_own = status.st_uid in (_ROOT, os.geteuid())
     return is_own and not mode & 0o037 and (not mode & 0o040 or status.st_gid in (os.getegid(), *os.getgroups()))
 
 
 def _is_well_mounted(path: Path, place: Path) -> bool:
-    """Return whether nobody but root or this user could have made the links, or could replace them."""
+    """Return whether nobody but root or this user can change a mount's links."""
     chain = [path.lstat(), (path.parent / MOUNTED).lstat(), place.parent.lstat(), path.parent.lstat()]
     if any(status.st_uid not in (_ROOT, os.geteuid()) for status in chain):
         return False

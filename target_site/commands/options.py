@@ -32,7 +32,10 @@ keys_option = click.option("--keys", "keys_dir", type=existing_folder, required=
 
 
 def _behind_link(context: click.Context, option: click.Parameter, path: Path) -> Path:
-    """Follow a link once, so that a command keeps to the model that it began with."""
+    """Follow a link once.
+
+    So a command keeps to the model that it began with.
+    """
     return path.resolve() if path.is_symlink() else path
 
 

@@ -25,7 +25,7 @@ def in_use(link: Path) -> Path | None:
 
 
 def followed(place: Path) -> Path | None:
-    """Return the folder that a name or a link stands for; None if there is nothing yet.
+    """Return the folder behind a name or a link; None if there is none yet.
 
     Raises:
         UsageError: there is a link that leads nowhere.

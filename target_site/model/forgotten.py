@@ -48,7 +48,9 @@ def write_forgotten(folder: Path, forgotten: Forgotten) -> None:
 
 
 def inherited(folder: Path, earlier: Path | None) -> Forgotten:
-    """Return whom a new model must not hear: who its folder names, and the model that it follows.
+    """Return whom a new model must not hear.
+
+    Its folder names them, and so does the model that it follows.
 
     Args:
         folder: of the new model; may be empty.
@@ -69,7 +71,7 @@ def inherited(folder: Path, earlier: Path | None) -> Forgotten:
 
 
 def refuse_recalling(model: Path, earlier: Path) -> None:
-    """Refuse a model that does not know of everybody whom another one has forgotten.
+    """Refuse a model that recalls somebody whom another one has forgotten.
 
     Raises:
         RefusedError: it was made without knowing of somebody.
