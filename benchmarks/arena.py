@@ -228,6 +228,7 @@ class Outcome(NamedTuple):
         epochs: of the committee after each epoch of each round.
         seconds: how long it took.
         views: how often two views tell the scores' answers alike; None with one view, or where nobody asked.
+        voices: whose voice is heard, as far as the product asks for its verdict.
     """
 
     source_scores: np.ndarray
@@ -236,6 +237,7 @@ class Outcome(NamedTuple):
     epochs: list[np.ndarray]
     seconds: float
     views: float | None = None
+    voices: tuple[str | None, ...] | None = None
 
 
 def adapt_to(
@@ -275,7 +277,8 @@ def adapt_to(
     speakers = site.heard if mode == "voice" and site.heard is not None else site.speakers
     views = views_of(adapted, site.features, speakers, model.feature_names) if with_views else None
     epochs = committee_epochs(after_epochs, len(methods), len(adapted.members[0].records))
-    return Outcome(predict_scores(model.build(), inputs), scores, of_members, epochs, seconds, views)
+    voices = None if mode == "speaker" else site.heard
+    return Outcome(predict_scores(model.build(), inputs), scores, of_members, epochs, seconds, views, voices)
 
 
 def committee_epochs(heard: Sequence[np.ndarray], members: int, num_epochs: int) -> list[np.ndarray]:
@@ -306,7 +309,7 @@ def keep(outcome: Outcome, panel: Outcome | None) -> Kept:
         gain = estimated_gain_of_panel(source_scores, outcome.members)
     else:
         gain = estimated_gain(source_scores, scores, panel.scores)
-    verdict = judge(source_scores, scores, gain).verdict
+    verdict = judge(source_scores, scores, gain, outcome.voices).verdict
     return Kept(gain, verdict, source_scores if verdict is Verdict.REVERTED else scores)
 
 

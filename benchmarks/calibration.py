@@ -26,7 +26,7 @@ from benchmarks.arena import (
 from benchmarks.record import ROOT, circumstances, write_section
 from benchmarks.tables import distinct, markdown, mean, pick, provenance, read_lines
 from ecan_core.adaptation.calibrate import log_odds, mean_confidence, soften, temperature_of
-from target_site.site_policy import LEAST_CONFIDENCE
+from ecan_core.model.abstention import is_uncertain, usual_least
 
 Line = tuple[float, float]
 
@@ -49,9 +49,8 @@ def main() -> None:
     arguments = benchmark_parser("calibration", __doc__, seeds=3).parse_args()
     if arguments.table:
         every = read_lines(arguments.out)
-        with_views = [line for line in every if line["views"] is not None]
-        write_section(ROOT / "docs" / "method.md", "calibration", table(with_views))
-        for lines in (with_views, [line for line in every if line["views"] is None]):
+        write_section(ROOT / "docs" / "method.md", "calibration", table(with_views(every)))
+        for lines in (with_views(every), [line for line in every if line["views"] is None]):
             print("line: {:.2f}, {:.2f}".format(*line_through(lines)))
         return
     jobs = make_jobs(load(arguments), arguments)
@@ -62,6 +61,11 @@ def main() -> None:
     ]
     rows = [row | figures(run, line_without(row["target"], rows)) for run, row in zip(runs, rows, strict=True)]
     arguments.out.write_text("".join(json.dumps(row | circumstances()) + "\n" for row in rows))
+
+
+def with_views(lines: Sequence[Row]) -> list[Row]:
+    """The runs where two views were asked."""
+    return [line for line in lines if line["views"] is not None]
 
 
 def run_job(job: Job) -> list[Run]:
@@ -99,7 +103,8 @@ def line_without(target: str, rows: Sequence[Row]) -> Line:
 def figures(run: Run, line: Line) -> Row:
     """What calibration and abstention do at one target."""
     softened = soften(run.scores, temperature_of(run.scores, run.scores, run.views, line))
-    sure = softened.max(axis=1) >= LEAST_CONFIDENCE
+    num_classes = softened.shape[1]
+    sure = ~is_uncertain(softened, np.full(num_classes, usual_least(num_classes)))
     return {
         "off_before": run.answers.calibration_error(run.scores),
         "off_after": run.answers.calibration_error(softened),
@@ -115,8 +120,8 @@ def table(lines: Sequence[Row]) -> str:
     head = ["pair", "right", "confidence", "off", "confidence then", "off then", "answered", "right of those"]
     return markdown(head, [*rows, ["mean", *cells(lines)]], words=1) + (
         "\n\nIn %, mean over three normalizations. *Off*: expected calibration error, ten groups of equal size. "
-        f"*Then*: after calibration by the runs on other targets. *Answered*: confidence of {LEAST_CONFIDENCE} or "
-        "more then. "
+        f"*Then*: after calibration by the runs on other targets. *Answered*: what it does not "
+        "abstain from then. "
         f"`python -m benchmarks.calibration`, {provenance(lines)}"
     )
 

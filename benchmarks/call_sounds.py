@@ -30,7 +30,8 @@ class Call(NamedTuple):
 
 def at_level(sound: Sound, db: float) -> Sound:
     """The sound at a mean level, in dB of full scale."""
-    return sound * (10 ** (db / 20) / (np.sqrt(np.mean(np.square(sound))) + 1e-12))
+    gain: float = 10 ** (db / 20) / (np.sqrt(np.mean(np.square(sound))) + 1e-12)
+    return sound * gain
 
 
 def spoken(sound: Sound) -> Truth:
@@ -67,7 +68,8 @@ def through_mu_law(sound: Sound) -> Sound:
     """The sound as 8 bits of mu-law carry it."""
     bounded = np.clip(sound, -1, 1)
     code = np.round(127 * np.sign(bounded) * np.log1p(255 * np.abs(bounded)) / np.log(256))
-    return np.sign(code) * np.expm1(np.abs(code) / 127 * np.log(256)) / 255
+    expanded: Sound = np.sign(code) * np.expm1(np.abs(code) / 127 * np.log(256)) / 255
+    return expanded
 
 
 def tone(frequencies: Sequence[float], seconds: float) -> Sound:
@@ -153,14 +155,15 @@ def _note(half_tones: float, seconds: float, instrument: _Instrument) -> Sound:
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
     waves = (share * np.sin((k + 1) * phase) for k, share in enumerate(instrument.overtones))
     ramp = np.minimum(np.minimum(times / 0.01, 1), np.minimum((times[-1] - times) / 0.03, 1))
-    return sum(waves, np.zeros(len(times))) * np.exp(-instrument.decay_per_s * times) * ramp
+    note: Sound = sum(waves, np.zeros(len(times))) * np.exp(-instrument.decay_per_s * times) * ramp
+    return note
 
 
 def music(seconds: float, random: np.random.Generator) -> Sound:
     """A tune over chords, with or without drums, by two instruments that are drawn."""
     names = list(_INSTRUMENTS)
     tune, chords = (_INSTRUMENTS[str(random.choice(names))] for _ in range(2))
-    beat_s, key = random.uniform(0.35, 0.7), random.integers(-5, 6)
+    beat_s, key = random.uniform(0.35, 0.7), int(random.integers(-5, 6))
     sound = np.zeros(int((seconds + 4) * RATE))
     for beat in range(int(seconds / beat_s)):
         start = int(beat * beat_s * RATE)

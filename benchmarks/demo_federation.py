@@ -37,11 +37,11 @@ def federate(work: Path, corpora: Sequence[Path], *, secure: bool, epsilon: floa
     """Train at all sites and export what comes of it."""
     address = f"127.0.0.1:{free_port()}"
     source("federate", "keys", "--host", "127.0.0.1", "--out", work / "coordinator", "--quiet")
-    joining = [join_words(work, address, number, corpora) for number in range(len(corpora))]
-    for words in joining:
-        source(*words, "--quiet")  # without a key, it makes one and needs no other site's
+    joins = [join_words(work, address, number, corpora) for number in range(len(corpora))]
+    for join in joins:
+        source(*join, "--quiet")  # without a key, it makes one and needs no other site's
     insisting = [*(["--secure"] if secure else []), *(["--max-epsilon", epsilon] if epsilon else [])]
-    joining = [[*words, *peers(work, number, len(corpora)), *insisting] for number, words in enumerate(joining)]
+    joining = [[*words, *peers(work, number, len(corpora)), *insisting] for number, words in enumerate(joins)]
     nodes = [word for number in range(len(corpora)) for word in ("--node", work / f"site{number}" / "node.pub")]
     asking = [*(["--secure"] if secure else []), *(["--private", epsilon] if epsilon else [])]
     plan = ("--config", work / "plan.yaml", *asking)

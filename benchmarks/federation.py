@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,11 @@ def trained(
     yield ALONE, lambda: [fit(material([site], caches), seed) for site in sites]
     for name, plan in PLANS.items():
         if only in name and len(sites) >= plan.min_sites:
-            yield name, lambda plan=plan: [network_of(replace(plan, seed=seed), sites, caches)]
+            yield name, partial(one_network, replace(plan, seed=seed), sites, caches)
+
+
+def one_network(plan: ConsortiumPlan, sites: Sequence[Path], caches: Path) -> list[Network]:
+    return [network_of(plan, sites, caches)]
 
 
 def network_of(plan: ConsortiumPlan, sites: Sequence[Path], caches: Path) -> Network:

@@ -116,7 +116,7 @@ def time_parts(sounds: Sequence[Sound]) -> dict[str, float]:
         for family in FAMILIES:
             name = f"{family.__module__.rpartition('.')[2]}.{family.__name__}"
             times[name] += seconds(partial(family, contours, tally))
-        times["tally"] += seconds(lambda tally=tally: tally.values)
+        times["tally"] += seconds(partial(getattr, tally, "values"))
     return times
 
 

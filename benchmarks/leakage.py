@@ -117,7 +117,9 @@ def measure(arguments: argparse.Namespace, corpus: str, training: str) -> None:
         trained, trained_front_end = load_record(run, load_run(run)), load_run(run).facts.frontend
     material = read(arguments, corpus)
     rates = [
-        hold_out(material, held_out_rows(material.speakers, material.labels, seed), trained.recipe, seed=seed).uar
+        hold_out(
+            material, held_out_rows(material.speakers, material.labels, seed), trained.recipe, seed=seed, noise_key=seed
+        ).uar
         for seed in range(SEEDS)
     ]
     refusals = {str(tier): [f"{one.code}: {one.why}" for one in findings(report, tier)] for tier in ASKED}
@@ -172,7 +174,7 @@ def read(arguments: argparse.Namespace, corpus: str) -> Material:
 def taken(material: Material, rows: np.ndarray) -> Material:
     """Some utterances of a corpus."""
     per_utterance = ("values", "speakers", "durations_s", "digests", "paths")
-    chosen = {name: tuple(getattr(material, name)[row] for row in rows) for name in per_utterance}
+    chosen: Row = {name: tuple(getattr(material, name)[row] for row in rows) for name in per_utterance}
     return dataclasses.replace(material, labels=material.labels[rows], **chosen)
 
 
@@ -221,7 +223,7 @@ def write_tables(lines: list[Row]) -> None:
 
 def found(line: Row, name: str, target: str = "procedure") -> Row:
     (attack,) = [one for one in line["report"]["attacks"] if (one["name"], one["target"]) == (name, target)]
-    return attack
+    return dict(attack)
 
 
 def by_training(corpus: str, latest: dict[tuple[str, str], Row]) -> str:

@@ -1,8 +1,8 @@
 """What becomes of the product where the target is not as a benchmark has it.
 
 A class that nobody speaks, ten times as much of one class as of another, few utterances, speakers with one emotion
-each, a telephone, noise, silence. The source network and the settings are the product's in every condition. One JSON
-line per run; with ``--table`` the table of docs/benchmarks.md from such lines.
+each, a telephone, eight bits, noise, silence, tones and music. The source network and the settings are the product's
+in every condition. One JSON line per run; with ``--table`` the table of docs/benchmarks.md from such lines.
 """
 
 import zlib
@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks import call_sounds
 from benchmarks.arena import (
     PRODUCT,
     Hearing,
@@ -66,7 +67,10 @@ def main() -> None:
         speech = load(arguments)
         corpora, hearing = find_corpora(arguments.corpora), hearing_of(arguments)
         degraded = {
-            name: {kind: degrade(corpora[name], kind, hearing, cache / f"{name}-{kind}.cache") for kind in DEGRADATIONS}
+            name: {
+                kind: degrade(corpora[name], degradation, hearing, cache / f"{name}-{kind}.cache")
+                for kind, degradation in DEGRADATIONS.items()
+            }
             for name in speech
         }
     jobs = [
@@ -114,29 +118,30 @@ def conditions(job: DegradedJob) -> list[tuple[str, LabeledSpeech]]:
     found = [(AS_IT_IS, target)]
     for missing in range(2):
         found.append(("one class missing", target.take(np.flatnonzero(labels != missing))))
-    found.append(("classes 10:1", target.take(imbalanced_rows(labels, IMBALANCE, rng))))
+    found.append(
+        ("classes 10:1", target.take(imbalanced_rows(labels, IMBALANCE, rng.permutation(np.unique(labels)), rng)))
+    )
     found += [(f"{size} utterances", target.take(random_rows(len(labels), size, rng))) for size in SIZES]
     found.append((ONE_EMOTION, replace(target, speakers=one_emotion_each(target, rng))))
     return found + list(job.degraded.items())
 
 
-def imbalanced_rows(labels: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:
+def imbalanced_rows(labels: np.ndarray, ratio: float, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows whose class counts fall geometrically from the most to the least frequent class, by ``ratio`` in all.
 
-    Which class is frequent and which is rare is drawn; the most frequent has as many rows as the smallest class of
-    ``labels``, so that all draws are possible.
+    The most frequent has as many rows as the smallest class of ``labels``, so that all orders are possible.
 
     Args:
         labels: class of each row ``[N]``.
         ratio: of the largest to the smallest count.
-        rng: draws the order of the classes and the rows.
+        order: the classes of ``labels``, the most frequent first.
+        rng: draws the rows.
     """
-    classes, counts = np.unique(labels, return_counts=True)
-    shares = ratio ** -np.linspace(0.0, 1.0, len(classes))
-    wanted = np.maximum(1, np.round(counts.min() * shares).astype(int))
+    most = min(np.count_nonzero(labels == name) for name in order)
+    wanted = np.maximum(1, np.round(most * ratio ** -np.linspace(0.0, 1.0, len(order))).astype(int))
     kept = [
         rng.choice(np.flatnonzero(labels == name), count, replace=False)
-        for name, count in zip(rng.permutation(classes), wanted, strict=True)
+        for name, count in zip(order, wanted, strict=True)
     ]
     return np.sort(np.concatenate(kept))
 
@@ -170,14 +175,47 @@ def between_silence(sound: Waveform, rng: np.random.Generator) -> Waveform:
     return replace(sound, samples=np.pad(sound.samples, round(SILENCE_S * sound.sample_rate)))
 
 
+def in_eight_bits(sound: Waveform, rng: np.random.Generator) -> Waveform:
+    """The steps of plain 8-bit samples, of which quiet speech has few."""
+    return replace(sound, samples=(np.round(sound.samples * 127) / 127).astype(np.float32))
+
+
+def after_ring_back(sound: Waveform, rng: np.random.Generator) -> Waveform:
+    """The tone that a caller hears before somebody answers, as loud as the speech."""
+    tones = [tone for name, tone in call_sounds.line_tones(rng).items() if name.startswith("ring-back")]
+    heard = at_work_rate(tones[int(rng.integers(len(tones)))])
+    return replace(sound, samples=np.concatenate([scaled(heard, sound.samples, 0.0), sound.samples]))
+
+
+def over_music(sound: Waveform, rng: np.random.Generator) -> Waveform:
+    """Music behind the speech, ``NOISE_DB`` under its mean power."""
+    music = at_work_rate(call_sounds.music(sound.duration_s + 1, rng))[: len(sound.samples)]
+    return replace(sound, samples=sound.samples + scaled(music, sound.samples, NOISE_DB))
+
+
+def at_work_rate(sound: call_sounds.Sound) -> np.ndarray:
+    """A sound of a line at the rate of the other degradations."""
+    narrow = Waveform(samples=sound.astype(np.float32), sample_rate=call_sounds.RATE)
+    return resample(narrow, WORK_RATE).samples
+
+
+def scaled(samples: np.ndarray, speech: np.ndarray, below_db: float) -> np.ndarray:
+    """Samples at a level under that of the speech."""
+    speech_db = 10 * np.log10(np.mean(np.square(speech)) + 1e-12)
+    return call_sounds.at_level(samples, speech_db - below_db).astype(np.float32)
+
+
 DEGRADATIONS: dict[str, Degradation] = {
     "telephone": over_telephone,
+    "8 bits": in_eight_bits,
     "noise at 10 dB": noisy,
     "silence around": between_silence,
+    "after a ring-back tone": after_ring_back,
+    "music at 10 dB": over_music,
 }
 
 
-def degrade(corpus: Corpus, kind: str, hearing: Hearing, cache_path: Path) -> LabeledSpeech:
+def degrade(corpus: Corpus, degradation: Degradation, hearing: Hearing, cache_path: Path) -> LabeledSpeech:
     """The features of a corpus under a degradation, by way of files and the ordinary extraction.
 
     The files go again, the features stay in the cache: equal files are found there by their hash.
@@ -189,7 +227,7 @@ def degrade(corpus: Corpus, kind: str, hearing: Hearing, cache_path: Path) -> La
             sound = decode(utterance.path, channel=utterance.channel, start_s=utterance.start_s, end_s=utterance.end_s)
             path = Path(folder) / f"{number}.wav"
             rng = np.random.default_rng(zlib.crc32(utterance.id.encode()))
-            write_wav(path, DEGRADATIONS[kind](resample(sound, WORK_RATE), rng))
+            write_wav(path, degradation(resample(sound, WORK_RATE), rng))
             bare = replace(utterance, path=path, channel=None, start_s=None, end_s=None)
             heard.append(LabeledUtterance(utterance=bare, label=item.label))
         return extract(replace(corpus, utterances=tuple(heard)), hearing, cache_path)
@@ -224,7 +262,8 @@ def table(lines: Sequence[Row]) -> str:
         f"than {BAR:.0f} point below in any condition; the lowest is {differences[worst]:+.1f} ({worst}). "
         f"*Reverted*: share of runs that the verdict put back.{by_corpus_instead(lines)}{fallen_back(lines)} "
         "*One class missing*: the first and the second class in turn. *Classes 10:1*: counts fall geometrically, the "
-        "order is drawn. *Telephone*: 300-3400 Hz, 8 kHz, G.711. *Noise*: white. *Silence*: 2 s before and after. "
+        "order is drawn. *Telephone*: 300-3400 Hz, 8 kHz, G.711. *8 bits*: plain samples. *Noise*: white. *Silence*: "
+        "2 s before and after. *Ring-back*: as loud as the speech. *Music*: computed, behind the speech. "
         f"`make bench-robustness`, {provenance(lines)}"
     )
 

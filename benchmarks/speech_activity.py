@@ -83,7 +83,7 @@ def make(condition: str, utterances: Sequence[Sound], random: np.random.Generato
     if condition == "tones":
         others = list(line_tones(random).values())
     call = call_of(utterances, others, random, SECONDS)
-    noise = random.standard_normal(len(call.sound))
+    noise: Sound = random.standard_normal(len(call.sound))
     if condition == "clean":
         return call._replace(sound=call.sound + at_level(noise, -75))
     below_db = {"mu-law, 20 dB": 20, "babble, 10 dB": 10}.get(condition, 40)

@@ -14,6 +14,7 @@ from typing import Literal
 from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.calls import Parties
 from ecan_core.errors import SettingsError
+from ecan_core.model.abstention import Abstention
 from ecan_core.settings.checks import at_least, fraction, positive
 from ecan_core.settings.parse import parse_settings, read_yaml
 from protocol.bundle.stated_audit import TIERS
@@ -22,8 +23,6 @@ from protocol.containment.walls import DEFAULT_LEAST, Level
 from protocol.errors import Code, RefusedError
 from protocol.identity.signing import SUITES
 
-LEAST_CONFIDENCE = 0.5
-"""Below it a model is more likely wrong than right."""
 MOST_LOST = 0.1
 """The share of recordings that may be lost, where a site sets none."""
 
@@ -72,7 +71,8 @@ class SitePolicy:
         oldest_revocations_days: How old the newest revocation list of a source may be for its models to be received and
             used; None for any age.
         retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
-        least_confidence: The model abstains where it is less sure.
+        least_confidence: The model abstains where it is less sure; None decides by the number of classes.
+        least_confidence_of: The same for single classes.
         most_lost: The share of recordings that may be lost before `adapt` and `predict` end with exit 13.
         adaptation: How to adapt.
         together: What may leave for a model that several sites adapt together; None lets nothing leave.
@@ -89,7 +89,8 @@ class SitePolicy:
     signature_suites: tuple[str, ...] = SUITES
     oldest_revocations_days: int | None = None
     retention_days: int | None = None
-    least_confidence: float = LEAST_CONFIDENCE
+    least_confidence: float | None = None
+    least_confidence_of: dict[str, float] = field(default_factory=dict)
     most_lost: float = MOST_LOST
     adaptation: AdaptSettings = field(default_factory=AdaptSettings)
     together: Together | None = None
@@ -104,7 +105,7 @@ class SitePolicy:
         for days in ("oldest_revocations_days", "retention_days"):
             if getattr(self, days) is not None:
                 at_least(self, days, 1)
-        fraction(self, "least_confidence")
+        _ = self.abstention
         fraction(self, "most_lost")
         fraction(self.adaptation, "learning_rate")
         for role in self.channels:
@@ -124,6 +125,11 @@ class SitePolicy:
         if not self.channels and self.mixed_because is None:
             return None
         return Parties(roles=self.channels, discarded=AT_WORK, mixed_because=self.mixed_because)
+
+    @property
+    def abstention(self) -> Abstention:
+        """Return below which confidence a model abstains."""
+        return Abstention(least_confidence=self.least_confidence, least_confidence_of=self.least_confidence_of)
 
     @property
     def audit(self) -> AuditTerms:

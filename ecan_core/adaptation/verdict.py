@@ -4,7 +4,8 @@ To undo it is to go back to the source model.
 
 The default committee votes. The gain of an adaptation over the source model is estimated by the UAR of both against
 that vote. Mere agreement with the vote says little; the difference between the two models says much.
-docs/method.md has the measurements, and the limit of the method: it cannot see harm that the whole panel shares.
+A vote cannot see harm that the whole panel shares. Where a speaker encoder hears voices, they are a witness that is no
+network of ours: answers that come to follow them do not follow emotions. docs/method.md has the measurements.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from enum import StrEnum
 import numpy as np
 
 from ecan_core.adaptation.health import Health, examine
+from ecan_core.adaptation.voices_followed import followed_voices
 
 PANEL_SEED = 2**31
 """Added to a run's seed for the panel that judges it: no run of a command has such a seed."""
@@ -25,6 +27,9 @@ MIN_SHARE = 0.25
 """Share of a predicted class, in units of 1/C, below which the class counts as lost."""
 MIN_AGREEMENT = 0.3
 """Agreement with the source model below which an adaptation has left it behind."""
+
+
+FOLLOWED = "the answers came to tell who speaks rather than how it sounds: adapt with --normalize voice"
 
 
 class Verdict(StrEnum):
@@ -43,7 +48,9 @@ class Judgement:
     reason: str
 
 
-def judge(source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float) -> Judgement:
+def judge(
+    source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float, voices: Sequence[str | None] | None = None
+) -> Judgement:
     """Judge the adapted model against the source model by their scores.
 
     Both are ``[N, C]``, of the same utterances.
@@ -54,6 +61,7 @@ def judge(source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float) ->
         source_scores: scores of the model as it was received.
         adapted_scores: scores of the adapted model.
         gain: gain in UAR points, by `estimated_gain` or `estimated_gain_of_panel`.
+        voices: whose voice a speaker encoder heard, of each utterance; None where none was asked.
     """
     if not np.isfinite(adapted_scores).all():
         return Judgement(verdict=Verdict.REVERTED, reason="the adaptation diverged: lower learning_rate")
@@ -61,6 +69,9 @@ def judge(source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float) ->
     fault = _collapse(adapted, source)
     if fault is not None:
         return Judgement(verdict=Verdict.REVERTED, reason=fault)
+    answers = source_scores.argmax(axis=1), adapted_scores.argmax(axis=1)
+    if voices is not None and followed_voices(*answers, voices, source_scores.shape[1]):
+        return Judgement(verdict=Verdict.REVERTED, reason=FOLLOWED)
     if not np.isfinite(gain):
         return Judgement(verdict=Verdict.INCONCLUSIVE, reason="the panel that judges it diverged")
     estimate = f"by an estimate without labels the recognition rate changes by {gain:+.1f} points"

@@ -3,8 +3,7 @@
 Utterances whose embeddings lie close together are one voice.
 
 Unlike the voices of `ecan_core.normalization.voices` these need no guess of the emotions, and there are as many as are
-heard. Embeddings identify a person. They live as long as the call that needs them: only the voices' names go on, and a
-site that keeps the centers to know its voices again keeps biometric data.
+heard. Embeddings identify a person. They live as long as the call that needs them: only the voices' names go on.
 """
 
 from collections.abc import Iterable
@@ -31,37 +30,6 @@ half off; distances are smaller there, and 0.45 does about the same.
 """
 MOST_GROUPED = 4096
 """So many utterances, drawn at random from a larger corpus, are enough to find the voices by."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class HeardVoices:
-    """Hold the voices of a site.
-
-    Attributes:
-        centers: Where each voice sits on the unit sphere, [V, 192].
-        found: The voice of each utterance that they were found in.
-    """
-
-    centers: Array
-    found: tuple[str, ...]
-
-    def names(self, embeddings: npt.ArrayLike) -> list[str | None]:
-        """Return the voice of each utterance.
-
-        Args:
-            embeddings: Of unit length, [N, 192].
-
-        Returns:
-            The nearest voice, or None for one that was not heard before: beyond `SAME_VOICE` of every center.
-        """
-        distances = 1 - np.asarray(embeddings, dtype=np.float64) @ self.centers.T
-        nearest = distances.argmin(axis=1)
-        near = distances[np.arange(len(nearest)), nearest] <= SAME_VOICE
-        return [_name(voice) if is_near else None for voice, is_near in zip(nearest, near, strict=True)]
-
-    def all_names(self) -> list[str]:
-        """Return every voice, in the order of `centers`."""
-        return [_name(voice) for voice in range(len(self.centers))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +69,6 @@ def load_campplus(path: Path, encoder_sha256: str) -> CamPlusPlus:
     return CamPlusPlus(read_weights(path, encoder_sha256, campplus.tensor_shapes()))
 
 
-def _name(voice: int) -> str:
-    return f"voice {voice}"
-
-
 def embed_voices(encoder: CamPlusPlus, sounds: Iterable[Samples]) -> npt.NDArray[np.float32]:
     """Compute the embedding of every utterance on one thread.
 
@@ -120,8 +84,8 @@ def embed_voices(encoder: CamPlusPlus, sounds: Iterable[Samples]) -> npt.NDArray
     return np.stack(embedded) if embedded else np.zeros((0, campplus.DIM), dtype=np.float32)
 
 
-def group_voices(embeddings: npt.ArrayLike, *, seed: int) -> HeardVoices:
-    """Group utterances by voice.
+def group_voices(embeddings: npt.ArrayLike, *, seed: int) -> tuple[str, ...]:
+    """Name the voice of each utterance.
 
     Average linkage on cosine distances, cut at `SAME_VOICE`.
     Of more than `MOST_GROUPED` utterances some are drawn and grouped; the others go to the nearest center.
@@ -133,10 +97,10 @@ def group_voices(embeddings: npt.ArrayLike, *, seed: int) -> HeardVoices:
     points = np.asarray(embeddings, dtype=np.float64)
     if len(points) <= MOST_GROUPED:
         groups = _linked(points)
-        return HeardVoices(centers=_centers(points, groups), found=tuple(_name(group) for group in groups))
-    drawn = points[np.random.default_rng(seed).permutation(len(points))[:MOST_GROUPED]]
-    centers = _centers(drawn, _linked(drawn))
-    return HeardVoices(centers=centers, found=tuple(_name(group) for group in (points @ centers.T).argmax(axis=1)))
+    else:
+        drawn = points[np.random.default_rng(seed).permutation(len(points))[:MOST_GROUPED]]
+        groups = (points @ _centers(drawn, _linked(drawn)).T).argmax(axis=1)
+    return tuple(f"voice {group}" for group in groups)
 
 
 def _linked(points: Array) -> npt.NDArray[np.intp]:

@@ -114,10 +114,49 @@ def calibration_error(true: ArrayLike, scores: NDArray[Any], num_groups: int = 1
     Source: Nguyen & O'Connor, EMNLP 2015 (expected calibration error with groups of equal size).
     Differs: nothing.
     """
+    return _gap(scores.max(axis=1), scores.argmax(axis=1) == np.asarray(true), num_groups)
+
+
+def calibration_interval(
+    true: ArrayLike, scores: NDArray[Any], seed: int, num: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Return the bootstrap interval of the calibration error.
+
+    A resample adds luck to luck, and so looks less calibrated than the sample; its ends are moved by that difference.
+
+    Args:
+        true: True classes `[N]`.
+        scores: Scores `[N, C]`.
+        seed: Equal seeds give equal intervals.
+        num: Number of resamples.
+        level: Share of resamples that lie inside.
+    """
     confidence, right = scores.max(axis=1), scores.argmax(axis=1) == np.asarray(true)
-    groups = np.array_split(np.argsort(confidence, kind="stable"), min(num_groups, len(scores)))
+    draws = np.random.default_rng(seed).integers(len(scores), size=(num, len(scores)))
+    errors = [_gap(confidence[rows], right[rows]) for rows in draws]
+    low, high = np.quantile(errors, [(1 - level) / 2, (1 + level) / 2]) - np.mean(errors) + _gap(confidence, right)
+    return max(float(low), 0.0), float(high)
+
+
+def calibration_error_by_chance(scores: NDArray[Any], seed: int, num: int = 1000) -> float:
+    """Return the mean calibration error that perfect confidence would show.
+
+    Of few utterances some are right by luck, so that this is far from zero.
+
+    Args:
+        scores: Scores `[N, C]`, taken for the true chances.
+        seed: Equal seeds give equal answers.
+        num: Number of draws.
+    """
+    confidence = scores.max(axis=1)
+    hits = np.random.default_rng(seed).random((num, len(scores))) < confidence
+    return float(np.mean([_gap(confidence, right) for right in hits]))
+
+
+def _gap(confidence: NDArray[Any], right: NDArray[Any], num_groups: int = 10) -> float:
+    groups = np.array_split(np.argsort(confidence, kind="stable"), min(num_groups, len(confidence)))
     gaps = [len(group) * abs(confidence[group].mean() - right[group].mean()) for group in groups]
-    return float(sum(gaps) / len(scores))
+    return float(sum(gaps) / len(confidence))
 
 
 def risk_at_coverage(true: ArrayLike, scores: NDArray[Any], coverage: float) -> float:

@@ -138,7 +138,20 @@ table:not(.facts) :is(td, th):last-child { text-align: right; white-space: nowra
 .facts .warned { color: #a00; font-weight: 700; }
 .columns { display: grid; grid-template-columns: 1fr 1fr; column-gap: 8mm; }
 .sign { display: grid; grid-template-columns: 2fr 1fr 2fr; column-gap: 8mm; margin-top: 10mm; }
-.sign div { border-top: .6pt solid #111; padding-top: .8mm; }
+.sign div { border-top: .6pt solid; padding-top: .8mm; }
+@media screen {
+  :root { color-scheme: light dark; }
+  body { font-size: 15px; line-height: 1.45; max-width: 64rem; padding: 1rem; }
+  h1 { font-size: 1.5rem; } caption { font-size: 1.05rem; padding: .6rem 0 .2rem; }
+  th, td { padding: .2rem .6rem .2rem 0; }
+  .facts th { width: auto; }
+}
+@media screen and (prefers-color-scheme: dark) {
+  body { background: #10171e; color: #e3e8ed; } th { color: #a3b0bc; } .facts .warned { color: #f0857d; }
+}
+@media screen and (max-width: 40rem) {
+  .columns { display: block; } table { display: block; overflow-x: auto; }
+}
 </style>
 </head>
 <body>

@@ -182,22 +182,30 @@ _PAGE = Template("""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Leakage audit: $verdict</title>
 <style>
-body { margin: 0; background: #f4f6f8; color: #1b2733;
+:root { color-scheme: light dark; --ink: #1b2733; --muted: #55636f; --line: #dfe5ea; --paper: #fff; --ground: #f4f6f8; }
+body { margin: 0; background: var(--ground); color: var(--ink);
   font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-section, header { background: #fff; border: 1px solid #dfe5ea; border-radius: 10px; padding: 1.25rem 1.75rem;
-  margin-bottom: 1rem; overflow-x: auto; }
+section, header { background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
+  padding: 1.25rem 1.75rem; margin-bottom: 1rem; overflow-x: auto; }
 header { border-left: 6px solid var(--tone); } .good { --tone: #1a7f4b; } .bad { --tone: #b3261e; }
 h1 { margin: 0 0 .8rem; font-size: 1.6rem; color: var(--tone); } h2 { margin: 0 0 .4rem; font-size: 1.2rem; }
 h3 { margin: 1rem 0 .2rem; font-size: 1rem; } ul { margin: .2rem 0; padding-left: 1.2rem; }
-p { max-width: 46rem; margin: .4rem 0; } .note { color: #55636f; font-size: .88rem; }
+p { max-width: 46rem; margin: .4rem 0; } .note { color: var(--muted); font-size: .88rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #dfe5ea; }
-th { color: #55636f; font-weight: 600; } .short { width: auto; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }
+th { color: var(--muted); font-weight: 600; } .short { width: auto; }
 td:nth-child(-n + 5) { white-space: nowrap; }
 .facts td { overflow-wrap: anywhere; white-space: normal !important; }
 code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .85em; }
 svg { max-width: 100%; height: auto; margin-top: .6rem; } svg text { font-size: 12px; fill: #55636f; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e3e8ed; --muted: #a3b0bc; --line: #33404c; --paper: #18212a; --ground: #10171e; }
+  .good { --tone: #4cc38a; } .bad { --tone: #f0857d; } svg { filter: invert(.92) hue-rotate(180deg); }
+}
+@media screen and (max-width: 40rem) {
+  main { padding: .75rem .5rem 2rem; } section, header { padding: 1rem; } td:nth-child(-n + 5) { white-space: normal; }
+}
 @media print { body { background: #fff; } section, header { border-width: 0 0 1px; border-radius: 0; } }
 </style>
 </head>

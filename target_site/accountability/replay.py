@@ -11,6 +11,7 @@ from ecan_core.adaptation.settings import AdaptSettings
 from ecan_core.data.calls import Parties
 from ecan_core.data.forgotten import Forgotten
 from ecan_core.errors import ModelError, SettingsError, UsageError
+from ecan_core.model.abstention import Abstention
 from ecan_core.settings.parse import parse_settings
 from protocol.bundle.trust import VerifiedBundle
 from protocol.errors import Code, FileError
@@ -132,7 +133,7 @@ def order_again(
             method=provenance["method"],
             settings=parse_settings(AdaptSettings, provenance["settings"], "the provenance"),
             seed=provenance["seed"],
-            least_confidence=provenance["least_confidence"],
+            abstention=parse_settings(Abstention, provenance["abstention"], "the provenance"),
             cache=cache,
             left_out=left_out,
             encoders=folder_for(verified.manifest.arch, encoders),

@@ -112,6 +112,7 @@ def adapt(
     from ecan_core.adaptation.settings import AdaptSettings, check_settings, refuse_relative
     from ecan_core.adaptation.verdict import Verdict
     from ecan_core.errors import RevertedError, UsageError
+    from ecan_core.model.abstention import Abstention
     from protocol.bundle.trust import USUAL_AUDIT
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
@@ -120,7 +121,6 @@ def adapt(
     from target_site.model.encoders import folder_for
     from target_site.model.folder import finish_replacement
     from target_site.model.forgotten import inherited
-    from target_site.site_policy import LEAST_CONFIDENCE
     from target_site.trust.acceptance import open_accepted
     from target_site.trust.approval import require_approval
     from target_site.trust.own_model import sign_model
@@ -167,7 +167,7 @@ def adapt(
             seed=seed,
             cache=setup.cache_of(out),
             left_out=inherited(out, earlier),
-            least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
+            abstention=policy.abstention if policy else Abstention(),
             encoders=at_hand,
             labels=handed_over,
             site=RememberedSite(rules=policy, keys=known_keys and known_keys.absolute()),
@@ -216,11 +216,11 @@ def predict(
     Writes one line per utterance with its class and its scores. Recordings that cannot be used are listed with the
     reason.
     """
+    from ecan_core.model.abstention import Abstention
     from protocol.locks import writing_alone
     from target_site.containment.orders import PredictOrder, refuse_among_recordings
     from target_site.model.encoders import folder_of_model
     from target_site.model.forgotten import read_forgotten
-    from target_site.site_policy import LEAST_CONFIDENCE
 
     narrator = Narrator(quiet=quiet)
     site = _usable(model_dir, setup.policy, _parties(setup.policy, all_channels), keys_dir, narrator)
@@ -233,7 +233,7 @@ def predict(
             parties=site.parties,
             out=out,
             cache=setup.cache_of(model_dir),
-            least_confidence=policy.least_confidence if policy else LEAST_CONFIDENCE,
+            abstention=policy.abstention if policy else Abstention(),
             encoders=folder_of_model(model_dir, setup.encoders),
             left_out=read_forgotten(model_dir),
         )

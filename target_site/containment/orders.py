@@ -16,6 +16,7 @@ from ecan_core.data.calls import Parties
 from ecan_core.data.forgotten import Forgotten
 from ecan_core.data.unlabeled import roots, searched
 from ecan_core.errors import UsageError
+from ecan_core.model.abstention import Abstention
 from protocol.containment.launcher import Task
 from protocol.containment.layout import out_of_reach
 from protocol.identity.key_files import PRIVATE_FILES
@@ -62,7 +63,7 @@ class AdaptOrder:
         seed: seed of shuffling and dropout.
         cache: where features are kept.
         left_out: who was forgotten, and is not heard again.
-        least_confidence: the model abstains where it is less sure.
+        abstention: where the model abstains.
         encoders: folder of public encoders.
         labels: what the operator hands over to learn from.
         site: the rules and the keys that the model shall remember (`target_site.trust.remembered`).
@@ -79,7 +80,7 @@ class AdaptOrder:
     seed: int
     cache: Path
     left_out: Forgotten
-    least_confidence: float
+    abstention: Abstention
     encoders: Path
     labels: tuple[HandedLabel, ...] = ()
     site: RememberedSite = RememberedSite()
@@ -110,7 +111,7 @@ class PredictOrder:
         parties: who speaks on which channel; None where channels mean nothing.
         out: folder of the predictions, which is there.
         cache: where features are kept.
-        least_confidence: the model abstains where it is less sure.
+        abstention: where the model abstains.
         encoders: folder of public encoders.
         left_out: who was forgotten, and is not heard again.
     """
@@ -120,7 +121,7 @@ class PredictOrder:
     parties: Parties | None
     out: Path
     cache: Path
-    least_confidence: float
+    abstention: Abstention
     encoders: Path
     left_out: Forgotten
 

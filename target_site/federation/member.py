@@ -339,7 +339,7 @@ def _order(setting: Setting, terms: Terms, wanted: Round) -> AdaptOrder:
         method=METHOD,
         settings=AdaptSettings(epochs=wanted.epochs),
         seed=SEEDS * wanted.seed + wanted.number,
-        least_confidence=terms.policy.least_confidence,
+        abstention=terms.policy.abstention,
         cache=setting.out / CACHE_FILE,
         left_out=read_forgotten(setting.out),
         encoders=folder_for(terms.bundle.manifest.arch, None),

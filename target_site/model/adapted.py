@@ -15,10 +15,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ecan_core.adaptation.site import Ear, Preparation
+from ecan_core.model.abstention import Abstention
 from ecan_core.model.network import Network
 from ecan_core.model.weights import Arrays, to_arrays
 from ecan_core.normalization.normalize import Moments, Normalizer
 from ecan_core.normalization.voices import Voices
+from ecan_core.settings.parse import parse_settings
 from protocol.errors import Code, UnauthenticError
 from protocol.files import read_bounded, write_atomic
 from target_site.model.folder import FACTS, FORMAT, MAX_BYTES, VOICES, WEIGHTS, damaged, file_of_model, read_facts
@@ -48,6 +50,11 @@ class AdaptedModel:
     unadapted: Preparation
     temperature: float
     provenance: dict[str, Any]
+
+    @property
+    def abstention(self) -> Abstention:
+        """Return where it abstained when it was adapted."""
+        return parse_settings(Abstention, self.provenance.get("abstention", {}), "the provenance")
 
     def networks(self) -> tuple[Network, ...]:
         """Build the adapted committee."""

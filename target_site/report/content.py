@@ -25,7 +25,7 @@ class ReportContent:
         maps: two-dimensional views of the features ``before`` and ``after``, each ``[N][2]``.
         predicted: predicted class indices ``before`` and ``after``, each ``[N]``.
         abstained: from how many utterances the model that is kept abstains.
-        least_confidence: below which it does.
+        least_confidence: below which it does, in words.
         temperature: at which its scores are calibrated; 1 where they are not.
         groups: by ``channel`` and by ``speaker``, where those are known: its name, number of utterances and shares
             ``[C]`` as the model that is kept predicts them; the largest `MAX_GROUPS` alone.
@@ -46,7 +46,7 @@ class ReportContent:
     maps: Mapping[str, list[list[float]]]
     predicted: Mapping[str, list[int]]
     abstained: int
-    least_confidence: float
+    least_confidence: str
     temperature: float
     groups: Mapping[str, list[dict[str, Any]]]
     epochs: list[dict[str, Any]]

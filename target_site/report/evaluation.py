@@ -21,12 +21,17 @@ def format_text(evaluation: dict[str, Any]) -> str:
 
 
 def with_abstention(evaluation: Mapping[str, Any]) -> str:
-    """Tell in two sentences what abstaining does and confidence is worth."""
+    """Tell what abstaining does and what confidence is worth.
+
+    Few utterances make confidence look worse than it is, so what chance alone would do is told beside it.
+    """
     least, coverage, risk = (evaluation["abstention"][key] for key in ("least_confidence", "coverage", "risk"))
+    low, high = (f"{100 * end:.0f}" for end in evaluation["calibration_interval"])
+    points, by_chance = (f"{100 * evaluation[key]:.0f}" for key in ("calibration_error", "calibration_error_by_chance"))
     return (
-        f"With a confidence of {least:g} or more it answers {_percent(coverage)} of them and is wrong on "
-        f"{_percent(risk)} of those. Its confidence is off by {100 * evaluation['calibration_error']:.0f} points on "
-        "average."
+        f"With a confidence of {least} or more it answers {_percent(coverage)} of them and is wrong on "
+        f"{_percent(risk)} of those. Its confidence is off by {points} points on average "
+        f"(95 % interval {low} to {high}; with so many utterances chance alone makes it {by_chance})."
     )
 
 

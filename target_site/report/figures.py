@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 MAX_POINTS = 1500
 """Points of a feature map: more make the page heavy and no clearer."""
 SUBSAMPLE_SEED = 0
+WIDE, NARROW = 8.6, 4.2
+"""Widths in inches that every plot is drawn in: for a desk or paper, and for a phone."""
+LONGEST = 14
+"""Characters of a name beside a narrow plot; a wide one has room for four times as many."""
 
 INK, MUTED, GRID = "#1b2733", "#55636f", "#dfe5ea"
 VIEW_COLORS = {"before": "#8d99a6", "after": "#0b6e69"}
@@ -76,7 +80,7 @@ def uar_figure(evaluation: Mapping[str, Any], views: Mapping[str, str]) -> Marku
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
 
-    return _svg("uar", (8.6, 0.9 + 0.5 * len(views)), paint)
+    return _plot("uar", 0.9 + 0.5 * len(views), paint)
 
 
 def shares_figure(classes: Sequence[str], shares: Mapping[str, Sequence[float]], views: Mapping[str, str]) -> Markup:
@@ -90,7 +94,7 @@ def shares_figure(classes: Sequence[str], shares: Mapping[str, Sequence[float]],
             widths = 100 * np.array(shares[view])
             bars = axes.barh(middles, widths, 0.9 * thickness, color=VIEW_COLORS[view], label=title)
             axes.bar_label(bars, fmt="%.1f %%", padding=4, fontsize=9)
-        axes.set_yticks(range(len(classes)), list(classes))
+        axes.set_yticks(range(len(classes)), _fitting(classes, figure))
         axes.set(xlabel="% of the utterances", ylim=(len(classes) - 0.5, -0.5))
         axes.margins(x=0.12)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -98,7 +102,7 @@ def shares_figure(classes: Sequence[str], shares: Mapping[str, Sequence[float]],
         if len(views) > 1:
             figure.legend(loc="outside upper left", ncols=len(views))
 
-    return _svg("shares", (8.6, 1.1 + 0.27 * (len(views) + 0.5) * len(classes)), paint)
+    return _plot("shares", 1.1 + 0.27 * (len(views) + 0.5) * len(classes), paint)
 
 
 def map_figure(
@@ -125,9 +129,16 @@ def map_figure(
             axes.set(title=title, xticks=[], yticks=[])
             axes.spines[:].set_visible(True)
         handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(classes), 6), markerscale=1.5)
+        most = 3 if _is_narrow(figure) else 6
+        figure.legend(
+            handles,
+            _fitting(labels, figure),
+            loc="outside lower center",
+            ncols=min(len(classes), most),
+            markerscale=1.5,
+        )
 
-    return _svg("map", (8.6, 4.6), paint)
+    return _plot("map", 4.6, paint, num_panels=len(views))
 
 
 def losses_figure(epochs: Sequence[Mapping[str, Any]]) -> Markup:
@@ -142,7 +153,7 @@ def losses_figure(epochs: Sequence[Mapping[str, Any]]) -> Markup:
             _curve(axes, [epoch["losses"].get(name, np.nan) for epoch in epochs], color=INK)
             axes.set_title(name)
 
-    return _svg("losses", (8.6, 2.2), paint) if names else Markup("")
+    return _plot("losses", 2.2, paint, num_panels=len(names)) if names else Markup("")
 
 
 def health_figure(epochs: Sequence[Mapping[str, Any]]) -> Markup:
@@ -153,13 +164,24 @@ def health_figure(epochs: Sequence[Mapping[str, Any]]) -> Markup:
         for name, (color, dashes) in HEALTH.items():
             _curve(axes, [epoch[name] for epoch in epochs], color=color, linestyle=dashes, label=name)
         axes.set_ylim(0, 1.05)
-        figure.legend(loc="outside upper left", ncols=len(HEALTH), handlelength=3)
+        figure.legend(loc="outside upper left", ncols=len(HEALTH), handlelength=1.6 if _is_narrow(figure) else 3)
 
-    return _svg("health", (8.6, 2.9), paint) if epochs else Markup("")
+    return _plot("health", 2.9, paint) if epochs else Markup("")
+
+
+def _is_narrow(figure: "Figure") -> bool:
+    return bool(figure.get_figwidth() < WIDE)
+
+
+def _fitting(names: Sequence[str], figure: "Figure") -> list[str]:
+    """Return names that leave room for the plot."""
+    most = LONGEST if _is_narrow(figure) else 4 * LONGEST
+    return [name if len(name) <= most else f"{name[: most - 1]}…" for name in names]
 
 
 def _panels(figure: "Figure", number: int) -> "list[Axes]":
-    return [figure.add_subplot(1, number, place) for place in range(1, number + 1)]
+    rows, columns = (number, 1) if _is_narrow(figure) else (1, number)
+    return [figure.add_subplot(rows, columns, place) for place in range(1, number + 1)]
 
 
 def _curve(axes: "Axes", values: Sequence[float], **style: Any) -> None:
@@ -168,6 +190,16 @@ def _curve(axes: "Axes", values: Sequence[float], **style: Any) -> None:
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("epoch")
     axes.grid(axis="y")
+
+
+def _plot(name: str, height: float, paint: "Callable[[Figure], None]", num_panels: int = 1) -> Markup:
+    """Return what ``paint`` draws in both widths, of which the page shows one.
+
+    The wide one is ``height`` inches high; in the narrow one the panels lie below each other.
+    """
+    wide = _svg(name, (WIDE, height), paint)
+    narrow = _svg(f"{name}, narrow", (NARROW, height * max(1.0, 0.85 * num_panels)), paint)
+    return Markup('<div class="on-desk">{}</div><div class="on-phone">{}</div>').format(wide, narrow)
 
 
 def _svg(name: str, size: tuple[float, float], paint: "Callable[[Figure], None]") -> Markup:

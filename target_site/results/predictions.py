@@ -11,6 +11,7 @@ from ecan_core.adaptation.calibrate import soften
 from ecan_core.adaptation.site import Preparation
 from ecan_core.audio.not_speech import KINDS
 from ecan_core.data.features import FeatureTable, Refusal
+from ecan_core.model.abstention import is_uncertain, shown
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores
 from target_site.results.segments import segments_of, write_segments
@@ -28,16 +29,16 @@ class Predictions:
     Attributes:
         table: the utterances.
         scores: of each ``[N, C]``, in the order of ``table.utterances``.
-        temperature: at which they were taken.
-        least_confidence: the model abstains where its best score is lower.
+        least_confidence: the model abstains where its score of the class it predicts is lower ``[C]``.
+        temperature: at which the scores were taken.
     """
 
     table: FeatureTable
     scores: np.ndarray
+    least_confidence: np.ndarray
     temperature: float = 1.0
-    least_confidence: float = 0.0
 
-    def at(self, temperature: float, least_confidence: float) -> "Predictions":
+    def at(self, temperature: float, least_confidence: np.ndarray) -> "Predictions":
         """Return the predictions calibrated, abstaining where unsure."""
         scores = soften(self.scores, temperature)
         return replace(self, scores=scores, temperature=temperature, least_confidence=least_confidence)
@@ -45,7 +46,7 @@ class Predictions:
     @property
     def uncertain(self) -> np.ndarray:
         """Mark where the model abstains, bool ``[N]``."""
-        return np.asarray(self.scores.max(axis=1) < self.least_confidence)
+        return is_uncertain(self.scores, self.least_confidence)
 
     @property
     def abstained(self) -> int:
@@ -59,7 +60,7 @@ class Predictions:
             return ""
         return (
             f"{self.abstained} of {len(self.scores)} utterances are uncertain, with a least_confidence of "
-            f"{self.least_confidence:g}: label some (`ecan-target sheet`) and run `adapt --labels`, or lower "
+            f"{shown(self.least_confidence)}: label some (`ecan-target sheet`) and run `adapt --labels`, or lower "
             "least_confidence in site.yaml"
         )
 

@@ -1,6 +1,6 @@
 """Conclude an adaptation: its verdict, its provenance and its report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from ecan_core.adaptation.verdict import Judgement, Verdict, estimated_gain, est
 from ecan_core.adaptation.views import views_of
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.features import FeatureTable
+from ecan_core.model.abstention import shown
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores, run
 from ecan_core.model.weights import to_arrays
@@ -32,8 +33,9 @@ from target_site.report.content import ReportContent, class_shares, shares_by_gr
 from target_site.report.files import save_report
 from target_site.results.handed_labels import LEARNED, place_of
 from target_site.results.predictions import Predictions, not_speech
+from target_site.tasks.recordings import hear_voices
 from target_site.tasks.resume import forget_unfinished, versions
-from target_site.tasks.task import Task
+from target_site.tasks.task import Task, hears_voices
 from target_site.trust.remembered import as_plain
 
 Rows = slice | np.ndarray
@@ -75,15 +77,16 @@ def conclude(
     """
     received = _look((task.build(),), site.unadapted, task)
     adapted = _look(site.networks, site.preparation, task)
+    voices = None if panel is None else _voices(task, order, narrator)
     others = slice(None) if task.given is None else task.given.others(len(task.table))
-    judgement = _judge(site, panel, received.scores[others], adapted.scores[others], others)
+    judgement = _judge(site, panel, received.scores[others], adapted.scores[others], others, voices)
     kept = received if judgement.verdict is Verdict.REVERTED else adapted
     trusted = kept.scores if panel is None else panel.scores
     views = None
     if panel is not None:
         views = views_of(panel, task.table.features, task.speakers, task.card.front_end().feature_names)
     temperature = temperature_of(kept.scores[others], trusted[others], views)
-    answers = kept.predictions.at(temperature, order.least_confidence)
+    answers = kept.predictions.at(temperature, order.abstention.by_class(task.card.classes))
     if answers.advice:
         narrator.say(answers.advice)
     provenance = _provenance(bundle, order, task, kept, judgement, containment) | dict(told or {})
@@ -130,15 +133,24 @@ class View(NamedTuple):
 
 def _look(networks: tuple[Network, ...], preparation: Preparation, task: Task) -> View:
     inputs = preparation.inputs(task.table.features, task.speakers)
-    predictions = Predictions(table=task.table, scores=committee_scores(networks, inputs))
+    predictions = Predictions(
+        table=task.table, scores=committee_scores(networks, inputs), least_confidence=np.zeros(len(task.card.classes))
+    )
     plane = principal_plane(run(networks[0], inputs).embeddings.numpy())
     return View(networks, preparation, predictions, plane)
 
 
 def _judge(
-    site: SiteAdaptation, panel: SiteAdaptation | None, received: np.ndarray, adapted: np.ndarray, others: Rows
+    site: SiteAdaptation,
+    panel: SiteAdaptation | None,
+    received: np.ndarray,
+    adapted: np.ndarray,
+    others: Rows,
+    voices: Sequence[str | None] | None,
 ) -> Judgement:
-    """Judge the adaptation by its gain, as the panel estimates it.
+    """Judge the adaptation by its gain and by the voices.
+
+    The panel estimates the gain; the voices are those that were heard.
 
     Where the panel itself was adapted, each of its members is judged by the others. What the adaptation was told the
     labels of does not count: ``others`` are the rest.
@@ -149,7 +161,18 @@ def _judge(
         gain = estimated_gain_of_panel(received, [member.scores[others] for member in site.members])
     else:
         gain = estimated_gain(received, adapted, panel.scores[others])
-    return judge(received, adapted, gain)
+    heard = None if voices is None else np.array(voices, dtype=object)[others].tolist()
+    return judge(received, adapted, gain, heard)
+
+
+def _voices(task: Task, order: AdaptOrder, narrator: Narrator) -> list[str | None] | None:
+    """Return whose voice is heard in each utterance.
+
+    None where no speaker encoder is here, or where the adaptation knows who speaks and so cannot follow that.
+    """
+    if task.heard is not None or task.mode == "speaker":
+        return task.heard
+    return hear_voices(task.table.utterances, order.encoders, narrator) if hears_voices(order) else None
 
 
 def _provenance(
@@ -169,7 +192,7 @@ def _provenance(
         "method": order.method,
         "settings": asdict(order.settings),
         "seed": order.seed,
-        "least_confidence": order.least_confidence,
+        "abstention": asdict(order.abstention),
         "asked": {
             "normalization": order.normalization,
             "parties": None if order.parties is None else asdict(order.parties),
@@ -224,7 +247,7 @@ def _content(
         maps={name: view.plane.round(4).tolist() for name, view in views.items()},
         predicted={name: rows.tolist() for name, rows in predicted.items()},
         abstained=answers.abstained,
-        least_confidence=answers.least_confidence,
+        least_confidence=shown(answers.least_confidence),
         temperature=answers.temperature,
         groups={
             what: shares_by_group([name(utterance) for utterance in heard], predicted["after"], len(classes))

@@ -14,9 +14,12 @@ from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
 from ecan_core.data.labeled import unused
 from ecan_core.errors import AudioError
+from ecan_core.model.abstention import is_uncertain, shown
 from ecan_core.training.metrics import (
     bootstrap_interval,
     calibration_error,
+    calibration_error_by_chance,
+    calibration_interval,
     confusion,
     recall,
     risk_at_coverage,
@@ -48,8 +51,9 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
 
     Returns:
         UAR, WAR, recalls, confusion (rows: true, columns: predicted), the share of errors by coverage and the 95 %
-        bootstrap interval of the UAR; how far confidence is off, and what abstaining does. Recognition of the model
-        as received stands under ``before``, and what labels counted as under ``relabel``.
+        bootstrap interval of the UAR; how far confidence is off, with its interval and what it would be off by chance;
+        what abstaining does. Recognition of the model as received stands under ``before``, and what labels counted as
+        under ``relabel``.
 
     Raises:
         AudioError: no utterance of the model's classes can be used.
@@ -86,9 +90,12 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
     true = np.array([label_of[table.utterances[row].id] for row in counted])
     for index in sorted(set(range(len(classes))) - set(true.tolist())):
         narrator.say(f"no utterance is labelled {classes[index]}: the UAR is an average over the other classes")
+    least = model.abstention.by_class(classes)
     evaluation = _figures(true, after[counted], classes) | {
         "calibration_error": calibration_error(true, after[counted]),
-        "abstention": _abstention(true, after[counted], model.provenance["least_confidence"]),
+        "calibration_interval": list(calibration_interval(true, after[counted], INTERVAL_SEED)),
+        "calibration_error_by_chance": calibration_error_by_chance(after[counted], INTERVAL_SEED),
+        "abstention": _abstention(true, after[counted], least),
         "before": _figures(true, before[counted], classes),
         "containment": containment.as_plain(),
         "relabel": order.relabel,
@@ -97,12 +104,12 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
     return evaluation
 
 
-def _abstention(true: np.ndarray, scores: np.ndarray, least_confidence: float) -> dict[str, float | None]:
+def _abstention(true: np.ndarray, scores: np.ndarray, least: np.ndarray) -> dict[str, object]:
     """Measure how many utterances are answered, and how often wrongly."""
-    answered = scores.max(axis=1) >= least_confidence
+    answered = ~is_uncertain(scores, least)
     wrong = scores[answered].argmax(axis=1) != true[answered]
     return {
-        "least_confidence": least_confidence,
+        "least_confidence": shown(least),
         "coverage": float(answered.mean()),
         "risk": float(wrong.mean()) if answered.any() else None,
     }

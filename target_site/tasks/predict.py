@@ -2,6 +2,7 @@
 
 import json
 
+from ecan_core.adaptation.calibrate import soften
 from ecan_core.command_line.console import Narrator
 from ecan_core.data.cache import FeatureCache
 from protocol.containment.walls import Containment
@@ -36,7 +37,13 @@ def carry_out(order: PredictOrder, containment: Containment, narrator: Narrator)
     say_left_out(table.refusals, narrator)
     voices = hear_voices(table.utterances, order.encoders, narrator) if model.preparation.guessing else None
     scores = score_table(model.networks(), model.preparation, table, voices)
-    predictions = Predictions(table=table, scores=scores).at(model.temperature, order.least_confidence)
+    least = order.abstention.by_class(model.card.classes)
+    predictions = Predictions(
+        table=table,
+        scores=soften(scores, model.temperature),
+        least_confidence=least,
+        temperature=model.temperature,
+    )
     if predictions.advice:
         narrator.say(predictions.advice)
     summary = summarize(predictions, model.card.classes)

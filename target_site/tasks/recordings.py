@@ -111,7 +111,7 @@ def hear_voices(utterances: Sequence[Utterance], encoders: Path, narrator: Narra
     front_end = VoiceFrontEnd(path=place_of(encoders, CAMPPLUS), encoder_sha256=CAMPPLUS.sha256)
     with narrator.progress("voices") as tick:
         embedded = extract_features(utterances, front_end, on_progress=tick)
-    found = group_voices(embedded.matrix, seed=0).found
+    found = group_voices(embedded.matrix, seed=0)
     names = dict(zip(embedded.utterances, found, strict=True))
     narrator.say(f"{len(set(found))} voices heard by {CAMPPLUS.id}")
     return [names.get(utterance) for utterance in utterances]

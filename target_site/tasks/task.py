@@ -80,6 +80,11 @@ def open_unchanged(order: AdaptOrder) -> VerifiedBundle:
     return bundle
 
 
+def hears_voices(order: AdaptOrder) -> bool:
+    """Return whether a speaker encoder is here for an adaptation."""
+    return order.method != "none" and place_of(order.encoders, CAMPPLUS).is_file()
+
+
 def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Task:
     """List the utterances, choose the normalization, then read the audio."""
     card, weights = model_card(bundle), bundle.tensors()
@@ -102,7 +107,7 @@ def prepare(bundle: VerifiedBundle, order: AdaptOrder, narrator: Narrator) -> Ta
     if mode != wanted:
         narrator.say(f"fewer than {MIN_GUESSES} utterances tell no voices apart: normalizing by {mode}")
     narrator.say(f"{num_utterances} utterances, method {order.method}")
-    is_heard = mode == "voice" and order.method != "none" and place_of(order.encoders, CAMPPLUS).is_file()
+    is_heard = mode == "voice" and hears_voices(order)
     return Task(
         bundle=bundle.digest,
         card=card,

@@ -8,10 +8,13 @@ from benchmarks.arena import PRODUCT, LabeledSpeech, Outcome
 from benchmarks.robustness import (
     ONE_EMOTION,
     DegradedJob,
+    after_ring_back,
     between_silence,
     imbalanced_rows,
+    in_eight_bits,
     noisy,
     one_emotion_each,
+    over_music,
     over_telephone,
     write_wav,
 )
@@ -33,14 +36,13 @@ def rms(sound):
 
 def test_imbalance_is_ten_to_one_whatever_the_corpus_has():
     labels = np.repeat([0, 1, 2], [100, 140, 300])
-    rows = imbalanced_rows(labels, 10.0, np.random.default_rng(0))
-    counts = np.sort(np.bincount(labels[rows]))
-    assert counts.tolist() == [10, 32, 100]
+    rows = imbalanced_rows(labels, 10.0, np.array([1, 0, 2]), np.random.default_rng(0))
+    assert np.bincount(labels[rows]).tolist() == [32, 100, 10]
     assert len(set(rows)) == len(rows)
 
 
 def test_imbalance_leaves_somebody_in_every_class():
-    rows = imbalanced_rows(np.array([0, 1, 1, 2]), 10.0, np.random.default_rng(0))
+    rows = imbalanced_rows(np.array([0, 1, 1, 2]), 10.0, np.arange(3), np.random.default_rng(0))
     assert len(rows) == 3
 
 
@@ -86,6 +88,25 @@ def test_silence_stands_before_and_after():
     assert sound.duration_s == 5.0
     assert not sound.samples[: 2 * RATE].any()
     assert not sound.samples[-2 * RATE :].any()
+
+
+def test_quiet_speech_has_few_steps_in_eight_bits():
+    heard = in_eight_bits(tone(500.0, level=0.02), np.random.default_rng(0)).samples
+    assert 4 <= len(np.unique(heard)) <= 7
+
+
+def test_a_ring_back_tone_comes_first_and_the_speech_is_left_as_it_was():
+    sound = tone(500.0)
+    heard = after_ring_back(sound, np.random.default_rng(0)).samples
+    assert len(heard) > 2 * len(sound.samples)
+    assert np.array_equal(heard[-len(sound.samples) :], sound.samples)
+    assert rms(replace(sound, samples=heard[: -len(sound.samples)])) == pytest.approx(rms(sound), rel=1e-3)
+
+
+def test_music_lies_ten_decibels_under_the_speech_from_its_start_to_its_end():
+    sound = tone(500.0)
+    music = over_music(sound, np.random.default_rng(0)).samples - sound.samples
+    assert 20 * np.log10(rms(sound) / np.sqrt(np.mean(music**2))) == pytest.approx(10.0, abs=0.2)
 
 
 def test_what_would_clip_is_scaled_down(tmp_path):

@@ -32,7 +32,7 @@ def save_untrained(folder: Path) -> Path:
                 preparation=by_corpus,
                 unadapted=by_corpus,
                 temperature=1.0,
-                provenance={"issuer": "00" * 32, "weights_sha256": "00" * 32, "least_confidence": 0.5},
+                provenance={"issuer": "00" * 32, "weights_sha256": "00" * 32, "abstention": {"least_confidence": 0.5}},
             ),
         )
     finish_replacement(folder)

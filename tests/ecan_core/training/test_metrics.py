@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from ecan_core.training.metrics import bootstrap_interval, confusion, favorite, recall, risk_at_coverage, uar, war
+from ecan_core.training.metrics import (
+    bootstrap_interval,
+    calibration_error,
+    calibration_error_by_chance,
+    calibration_interval,
+    confusion,
+    favorite,
+    recall,
+    risk_at_coverage,
+    uar,
+    war,
+)
 
 TRUE = [0, 0, 0, 0, 1, 1, 2]
 PREDICTED = [0, 0, 0, 1, 1, 0, 2]
@@ -87,3 +98,29 @@ def test_risk_counts_errors_among_the_most_confident():
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.55, 0.45]])
     true = [0, 0, 0, 1]
     assert [risk_at_coverage(true, scores, share) for share in (0.01, 0.5, 0.75, 1.0)] == [0, 0.5, 1 / 3, 0.5]
+
+
+def calibrated(num, seed):
+    """True classes and scores of two classes that are as often right as they say."""
+    rng = np.random.default_rng(seed)
+    first = rng.uniform(0.1, 0.9, num)
+    return (rng.random(num) >= first).astype(int), np.stack([first, 1 - first], axis=1)
+
+
+def test_a_score_that_says_nothing_true_is_off_by_what_it_claims() -> None:
+    scores = np.tile([0.8, 0.2], (1000, 1))
+    assert calibration_error([1] * 1000, scores) == pytest.approx(0.8)
+    assert calibration_interval([1] * 1000, scores, seed=0) == pytest.approx((0.8, 0.8))
+
+
+def test_of_few_utterances_even_true_scores_are_off_by_chance() -> None:
+    few, many = (calibration_error_by_chance(calibrated(num, 0)[1], seed=0) for num in (50, 5000))
+    assert few > 0.1 > 0.03 > many
+
+
+def test_the_interval_of_true_scores_holds_what_chance_makes_of_them() -> None:
+    true, scores = calibrated(400, 1)
+    low, high = calibration_interval(true, scores, seed=0)
+    assert low < calibration_error(true, scores) < high
+    assert low < calibration_error_by_chance(scores, seed=0) < high
+    assert (low, high) == calibration_interval(true, scores, seed=0)

@@ -6,6 +6,7 @@ import pytest
 
 from ecan_core.data.forgotten import NOBODY
 from ecan_core.errors import UsageError
+from ecan_core.model.abstention import Abstention
 from protocol.errors import ContainmentError
 from target_site.containment.orders import PredictOrder, is_private, refuse_among_recordings, task_of
 from target_site.model.encoders import encoder_files
@@ -31,7 +32,7 @@ def order(site: Path, audio: str, *, out: str = "out") -> PredictOrder:
         parties=None,
         out=site / out,
         cache=site / "model" / CACHE_FILE,
-        least_confidence=0.5,
+        abstention=Abstention(least_confidence=0.5),
         left_out=NOBODY,
     )
 

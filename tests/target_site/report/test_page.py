@@ -73,7 +73,7 @@ def content_of(classes=CLASSES, *, num=40, num_epochs=3, **changes):
         maps={view: rng.normal(size=(num, 2)).tolist() for view in predicted},
         predicted={view: rows.tolist() for view, rows in predicted.items()},
         abstained=num // 4,
-        least_confidence=0.5,
+        least_confidence="0.5",
         temperature=2.25,
         groups={"channel": [], "speaker": []},
         epochs=[epoch] * num_epochs,
@@ -105,11 +105,13 @@ def figures_of(true, predicted, classes=CLASSES):
 
 
 def evaluation_of(true, before, after, classes=CLASSES):
-    abstention = {"least_confidence": 0.5, "coverage": 0.75, "risk": None}
+    abstention = {"least_confidence": "0.5", "coverage": 0.75, "risk": None}
     return figures_of(true, after, classes) | {
         "before": figures_of(true, before, classes),
         "abstention": abstention,
         "calibration_error": 0.123,
+        "calibration_interval": [0.07, 0.19],
+        "calibration_error_by_chance": 0.05,
     }
 
 
@@ -289,7 +291,7 @@ def test_every_byte_that_crossed_is_a_row(plain):
 def test_a_large_corpus_is_drawn_by_a_sample():
     content = content_of(num=MAX_POINTS + 500)
     svg = map_figure(content.classes, content.maps, content.predicted, {"before": "as received"})
-    assert MAX_POINTS <= svg.count("<use") <= MAX_POINTS + len(content.classes)
+    assert 2 * MAX_POINTS <= svg.count("<use") <= 2 * (MAX_POINTS + len(content.classes))
     assert "1,500 of 2,000 utterances" in render_report(content, None)
 
 

@@ -13,7 +13,7 @@ def predictions(num_sure: int, num: int = 20) -> Predictions:
     scores[:num_sure] = [0.9, 0.1]
     utterances = tuple(Utterance(id=f"{row}", path=Path(f"{row}.wav")) for row in range(num))
     table = FeatureTable(utterances=utterances, features=(np.zeros(1),) * num, durations_s=(1.0,) * num, refusals=())
-    return Predictions(table=table, scores=scores, least_confidence=0.6)
+    return Predictions(table=table, scores=scores, least_confidence=np.full(2, 0.6))
 
 
 @pytest.mark.parametrize(("num_sure", "is_told"), [(0, True), (2, True), (3, False), (20, False)])
