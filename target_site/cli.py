@@ -29,6 +29,7 @@ COMMANDS = {
         "target_site.commands.bundle:approve", "Approve a bundle in a person's name, for one purpose."
     ),
     "adapt": LazyCommand("target_site.commands.model:adapt", "Adapt the model to unlabelled recordings."),
+    "switch": LazyCommand("target_site.commands.switch:switch", "Put another adapted model to use, or go back to one."),
     "predict": LazyCommand("target_site.commands.model:predict", "Recognize emotions with the adapted model."),
     "evaluate": LazyCommand("target_site.commands.model:evaluate", "Measure the model on labelled recordings."),
     "onnx": LazyCommand("target_site.commands.model:onnx", "Write the adapted model as an ONNX file."),

@@ -297,9 +297,22 @@ def _report_bug(error: BaseException) -> int:
 
 
 def _say(message: str, code: int) -> int:
+    mark = "<3>" if code != _TERMINATED and _is_journal(sys.stderr) else ""
     with suppress(OSError):
-        tell(message, before="error: ", level="error", exit_code=code)
+        tell(message, before=f"{mark}error: ", level="error", exit_code=code)
     return code
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Return whether a stream goes to systemd's journal.
+
+    It takes `<3>` before a line for the priority of an error.
+    """
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _discard_stdout() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from protocol.announce import is_journal
 from protocol.containment.contained_process import Instructions
 from protocol.containment.hearing import pass_on, told_on
 from protocol.containment.probes import Listeners
@@ -203,7 +204,8 @@ def _end_forks(process: int) -> None:
 
 def _show(line: str) -> None:
     with suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+        mark = "<3>" if line.startswith("error: ") and is_journal(sys.stderr) else ""
+        print(f"{mark}{line}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ is refused. Files that are read together must belong to one identity. The except
 nothing in the folder can prove. `protocol.identity.identities` explains the keys.
 """
 
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from protocol.errors import Code, FileError, KeyFileError, MalformedError, UnauthenticError
 from protocol.files import make_private_folder, read_bounded, write_atomic
 from protocol.identity import signing
+from protocol.identity.handed_over import is_exposed, located
 from protocol.identity.hybrid import HybridKey, is_pair
 from protocol.identity.identities import (
     MAX_CERTIFICATE_BYTES,
@@ -75,7 +75,7 @@ def is_encrypted(path: Path) -> bool:
     Of a file that cannot be read this says no; whoever needs the key says what is wrong with it.
     """
     try:
-        return read_bounded(path, MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED)
+        return read_bounded(located(path), MAX_CERTIFICATE_BYTES).startswith(_ENCRYPTED)
     except (FileError, MalformedError):
         return False
 
@@ -259,7 +259,7 @@ def refuse_exposed(path: Path) -> None:
     Raises:
         KeyFileError: others have access to it.
     """
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+    if is_exposed(path):
         raise KeyFileError(Code.KEY_EXPOSED, f"{path} can be read by other users; run `chmod 600 {path}`.")
 
 
@@ -296,7 +296,7 @@ def _load_online_key(folder: Path, passphrase: bytes | None, issuer: bytes) -> t
 
 def _read_key_file(path: Path) -> bytes:
     try:
-        return read_bounded(path, MAX_CERTIFICATE_BYTES)
+        return read_bounded(located(path), MAX_CERTIFICATE_BYTES)
     except (FileError, MalformedError) as error:
         raise KeyFileError(
             Code.KEY_MISSING, f"{path} cannot be read; restore it from a backup or create new keys elsewhere."

@@ -7,12 +7,12 @@ Never from the command line or a variable's value, which other users can see.
 
 import getpass
 import os
-import stat
 import sys
 from pathlib import Path
 
 from protocol.errors import Code, KeyFileError, ProtocolError
 from protocol.files import read_bounded
+from protocol.identity.handed_over import is_exposed, located
 from protocol.identity.key_files import PASSPHRASE_VARIABLE, is_locked
 
 MIN_PASSPHRASE_BYTES = 16
@@ -73,8 +73,8 @@ def new_passphrase() -> bytes:
 
 def _read_file(path: Path) -> bytes:
     try:
-        content = read_bounded(path, MAX_PASSPHRASE_BYTES + 2)
-        exposed = stat.S_IMODE(path.stat().st_mode) & 0o077
+        content = read_bounded(located(path), MAX_PASSPHRASE_BYTES + 2)
+        exposed = is_exposed(path)
     except (ProtocolError, OSError) as error:
         raise KeyFileError(
             Code.KEY_MISSING, f"The passphrase file {path} cannot be read; check {PASSPHRASE_VARIABLE}."

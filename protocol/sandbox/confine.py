@@ -231,7 +231,8 @@ def code_paths(*packages: str) -> tuple[Path, ...]:
         spec = importlib.util.find_spec(package)
         found += map(Path, (spec and spec.submodule_search_locations) or ())
     found += map(Path, (sysconfig.get_config_var("LIBDIR") or "/usr/lib", *_SYSTEM_LIBRARIES))
-    return tuple(dict.fromkeys(path for path in found if path.exists()))
+    # Not `Path.exists`, which fails at what is out of reach, such as the place where a moved Python was built.
+    return tuple(dict.fromkeys(path for path in found if os.path.exists(path)))  # noqa: PTH110
 
 
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")

@@ -47,7 +47,7 @@ from source_site.release.revoke import refuse_withdrawn
 
 _TERMINATED = 143
 _RESOLVER = ("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf")
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TZ", "ECAN_DEBUG")
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TZ", "JOURNAL_STREAM", "ECAN_DEBUG")
 
 
 def become_exporter(
@@ -113,10 +113,10 @@ def export(
         timeout_s: how long to serve, in seconds; None serves until every grant has ended.
 
     Returns:
-        The grants as they are at the end.
+        The grants as they are at the end; none if none is open and none was named.
 
     Raises:
-        RefusedError: nothing is open, a grant is not in the ledger, or a model or the release key is withdrawn.
+        RefusedError: a grant is not in the ledger, or a model or the release key is withdrawn.
         FileError: a file of the outbox is missing or damaged.
         PeerError: the address cannot be listened on.
     """
@@ -125,7 +125,10 @@ def export(
     ledger = open_ledger(keys_dir)
     known = {record.grant: record for record in ledger.records()}
     wanted = dict.fromkeys(grants) or [grant for grant, record in known.items() if not record.state.has_ended]
-    if not wanted or not known.keys() >= set(wanted):
+    if not wanted:
+        announce("no grant is open, so there is nothing to serve; issue one with `ecan-source grant`")
+        return ()
+    if not known.keys() >= set(wanted):
         raise RefusedError(Code.GRANT, "No such grant is open; issue one with `ecan-source grant`.")
     chosen = [known[grant] for grant in wanted]
     lasting = [record for record in chosen if not record.state.has_ended]

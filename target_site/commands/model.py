@@ -78,6 +78,9 @@ own_keys_option = click.option(
 )
 @relabel_option
 @click.option("--out", type=folder, required=True, help="Folder of the adapted model and its report.")
+@click.option(
+    "--after", type=any_path, help="Model that this one is to follow, if it is there: whom it forgot stays forgotten."
+)
 @all_channels_option
 @setup_options
 @format_option
@@ -93,6 +96,7 @@ def adapt(
     labels: Path | None,
     relabel: dict[str, str],
     out: Path,
+    after: Path | None,
     all_channels: str | None,
     setup: Setup,
     form: str,
@@ -113,9 +117,10 @@ def adapt(
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
     from target_site.containment.orders import AdaptOrder, RememberedSite, refuse_among_recordings
+    from target_site.model.current import followed
     from target_site.model.encoders import folder_for
     from target_site.model.folder import finish_replacement
-    from target_site.model.forgotten import read_forgotten
+    from target_site.model.forgotten import inherited
     from target_site.trust.acceptance import open_accepted
     from target_site.trust.approval import require_approval
     from target_site.trust.own_model import sign_model
@@ -142,6 +147,9 @@ def adapt(
             "and that the source has not withdrawn the model since"
         )
     refuse_among_recordings(out, setup.cache_of(out), audio)
+    earlier = None if after is None else followed(after)
+    if after is not None and earlier is None:
+        narrator.say(f"there is no model at {after} yet, which could have forgotten somebody")
     at_hand = folder_for(verified.manifest.arch, setup.encoders)
     handed_over = () if labels is None else _read_labels(labels, relabel, method, verified.manifest.classes, narrator)
     passphrase = None if keys_dir is None else passphrase_for(keys_dir)
@@ -158,7 +166,7 @@ def adapt(
             settings=settings,
             seed=seed,
             cache=setup.cache_of(out),
-            left_out=read_forgotten(out),
+            left_out=inherited(out, earlier),
             abstention=policy.abstention if policy else Abstention(),
             encoders=at_hand,
             labels=handed_over,

@@ -31,8 +31,21 @@ config_option = click.option(
 keys_option = click.option("--keys", "keys_dir", type=existing_folder, required=True, help="This site's keys.")
 
 
+def _behind_link(context: click.Context, option: click.Parameter, path: Path) -> Path:
+    """Follow a link once.
+
+    So a command keeps to the model that it began with.
+    """
+    return path.resolve() if path.is_symlink() else path
+
+
 model_option = click.option(
-    "--model", "model_dir", type=existing_folder, required=True, help="Folder that `adapt` made."
+    "--model",
+    "model_dir",
+    type=existing_folder,
+    required=True,
+    callback=_behind_link,
+    help="Folder that `adapt` made, or a link that `switch` made.",
 )
 
 all_channels_option = click.option(

@@ -228,6 +228,18 @@ def test_every_failure_is_one_line_and_its_exit_code(program: Path, fault: str, 
     assert (result.returncode, result.stdout) == (code, "")
 
 
+@pytest.mark.parametrize(("named", "begins"), [(True, "<3>error: "), (False, "error: ")])
+def test_the_journal_is_told_that_an_error_is_one(program: Path, tmp_path: Path, named: bool, begins: str) -> None:
+    """systemd names the file that it reads a service's words from."""
+    with (tmp_path / "journal").open("w") as journal:
+        status = os.fstat(journal.fileno())
+        stream = f"{status.st_dev}:{status.st_ino if named else 0}"
+        environment = os.environ | {"JOURNAL_STREAM": stream}
+        words = [sys.executable, str(program), "adapt", "--fault", "audio"]
+        assert subprocess.run(words, stderr=journal, env=environment, check=False).returncode == 13
+    assert (tmp_path / "journal").read_text().splitlines()[-1].startswith(begins)
+
+
 def test_the_traceback_of_a_bug_is_shown_where_it_is_asked_for(program: Path) -> None:
     result = call(program, "adapt", "--fault", "bug", ECAN_DEBUG="1")
     assert "Traceback (most recent call last)" in result.stderr
