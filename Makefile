@@ -19,6 +19,16 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+# pip prefers a CPU build of torch where its index or PIP_FIND_LINKS offers one; uv asks UV_INDEX and UV_FIND_LINKS.
+LOCK   := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
+EXTRAS := --extra calls --extra federation --extra onnx --extra private
+
+lock: $(READY) ## rewrite deploy/locks (UPGRADE=--upgrade: newer releases; UV_FIND_LINKS or UV_INDEX: where CPU torch lies)
+	$(LOCK) --constraint deploy/locks/cpu.in $(EXTRAS) --output-file deploy/locks/cpu-extras.txt
+	$(LOCK) --constraint deploy/locks/cpu-extras.txt --output-file deploy/locks/cpu.txt
+	env -u UV_INDEX -u UV_FIND_LINKS $(LOCK) --output-file deploy/locks/cuda.txt
+
 demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
 	$(BIN)/python -m benchmarks.demo --fetch-encoders $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))
 
