@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz conformance clean
+.PHONY: help setup lock wheel wheelhouse sbom demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz conformance clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -28,6 +28,23 @@ lock: $(READY) ## rewrite deploy/locks (UPGRADE=--upgrade: newer releases; UV_FI
 	$(LOCK) --constraint deploy/locks/cpu.in $(EXTRAS) --output-file deploy/locks/cpu-extras.txt
 	$(LOCK) --constraint deploy/locks/cpu-extras.txt --output-file deploy/locks/cpu.txt
 	env -u UV_INDEX -u UV_FIND_LINKS $(LOCK) --output-file deploy/locks/cuda.txt
+
+wheel: $(READY) ## build the wheel of the last commit into build/dist, the same bytes each time
+	deploy/wheel build/dist
+
+WHEELHOUSE ?= build/wheelhouse
+
+wheelhouse: $(READY) ## collect in WHEELHOUSE what a site without a network installs (docs/air-gapped.md)
+	$(BIN)/python -m deploy.wheelhouse $(WHEELHOUSE)
+
+build/locked: deploy/locks/cpu.txt
+	$(PYTHON) -m venv --clear $@
+	$@/bin/python -m pip install --quiet --only-binary :all: --require-hashes --requirement $<
+	@touch $@
+
+sbom: $(READY) build/locked ## write what a locked install consists of, as CycloneDX, to build/ecan-ser.cdx.json
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/ecan-ser.cdx.json \
+		build/locked/bin/python
 
 demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
 	$(BIN)/python -m benchmarks.demo --fetch-encoders $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))
