@@ -2,8 +2,8 @@
 """Walk deploy/containers/Dockerfile without an engine, and try and measure what it makes.
 
 This machine stands for the base image: every stage is a layer over it (overlayfs), in a mount namespace of its own, and
-is built as the recipe says. So a layer's size is what the image adds to its base. Needs root, 2 GB of memory, Python 3.11
-with pip where every user may run it, and an index with the CPU build of torch or a wheelhouse:
+is built as the recipe says. So a layer's size is what the image adds to its base. Needs root, 2 GB of memory, Python
+3.11 with pip where every user may run it, and an index with the CPU build of torch or a wheelhouse:
 
     python3.11 -m deploy.walk_image [target|source] [WHEELHOUSE]
 
