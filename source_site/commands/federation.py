@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ecan_core.command_line.console import Narrator
+from ecan_core.command_line.extras import require_extra
 from ecan_core.command_line.node_options import coordinator_options, node_options, nodes_option
 from ecan_core.command_line.options import (
     as_one,
@@ -84,6 +85,7 @@ def try_plan(
 
     The rules that hold between sites hold here as well.
     """
+    require_extra("federation")
     from ecan_core.runtime.seeding import one_thread
     from source_site.federation.trial import run_trial
 
@@ -141,6 +143,7 @@ def serve(
 
     Only the calls of these nodes are answered, and nothing that anybody sends is run.
     """
+    require_extra("federation")
     from protocol.federation.quiet import keep_quiet
     from protocol.files import make_private_folder
 
@@ -190,6 +193,7 @@ def join(
 
     What this node has answered stands in a book beside its key, which no restart forgets.
     """
+    require_extra("federation")
     from source_site.federation.joining import join_federation
     from source_site.federation.member import Rules
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ecan_core.command_line.console import Narrator
+from ecan_core.command_line.extras import require_extra
 from ecan_core.command_line.node_options import coordinator_options, node_options, nodes_option
 from ecan_core.command_line.options import existing_file, existing_folder, folder, format_option, quiet_option
 from target_site.commands.options import SITE_NORMALIZATIONS, any_path, keys_option
@@ -77,6 +78,7 @@ def serve(
     The coordinator needs neither recordings nor the model, and keeps neither. Only the calls of these nodes are
     answered, and nothing that anybody sends is run.
     """
+    require_extra("federation")
     from protocol.federation.quiet import keep_quiet
     from protocol.files import make_private_folder
 
@@ -126,6 +128,7 @@ def join(
 
     The process that speaks to the coordinator opens no recording. `ecan-target inspect --left` lists what left.
     """
+    require_extra("federation")
     from target_site.federation.joining import join_together
     from target_site.federation.member import Setting
 

@@ -321,14 +321,11 @@ def onnx(
     scores. It is the network behind the front end: a public encoder is not in it. It was learned from this site's
     recordings: protect it as you protect them. Needs `pip install 'ecan-ser[onnx]'`.
     """
-    from importlib.util import find_spec
-
-    from ecan_core.errors import UsageError
+    from ecan_core.command_line.extras import require_extra
     from protocol.locks import writing_alone
     from target_site.containment.orders import OnnxOrder
 
-    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
-        raise UsageError(f"{', '.join(missing)} cannot be imported; run `pip install 'ecan-ser[onnx]'`")
+    require_extra("onnx")
     narrator = Narrator(quiet=quiet)
     policy = _usable(model_dir, policy_of(config), None, keys_dir, narrator).rules
     with writing_alone(out):

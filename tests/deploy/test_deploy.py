@@ -1,4 +1,3 @@
-import os
 import re
 import shutil
 import subprocess
@@ -10,7 +9,6 @@ import yaml
 
 from target_site.site_policy import AT_WORK, read_policy
 from tests.deploy.commands import is_understood
-from tests.support.installed import as_installed
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -22,35 +20,6 @@ def run(*words: object, **options) -> subprocess.CompletedProcess[str]:
 
 
 # Containers. ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("site", ["target", "source"])
-def test_an_image_is_written_as_its_linter_likes_it(site):
-    done = run(BIN / "hadolint", DEPLOY / "containers" / f"{site}.Dockerfile")
-    assert (done.returncode, done.stdout) == (0, "")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("site", "other"), [("target", "source"), ("source", "target")])
-def test_an_image_holds_one_site_alone(site, other, tmp_path):
-    """What the image copies is built as it builds it, and works without the other site."""
-    lines = (DEPLOY / "containers" / f"{site}.Dockerfile").read_text().splitlines()
-    copied = [word for line in lines if re.match(r"COPY (?!--from)", line) for word in line.split()[1:-1]]
-    context, image = tmp_path / "context", tmp_path / "image"
-    context.mkdir()
-    for name in copied:
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, context / name)
-    wheel = run(BIN / "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, context)
-    assert wheel.returncode == 0, wheel.stderr
-    (built,) = tmp_path.glob("*.whl")
-    shutil.unpack_archive(built, image, "zip")
-    assert not (image / f"{other}_site").exists()
-    assert run("diff", "-rq", "-x", "__pycache__", ROOT / f"{site}_site", image / f"{site}_site").stdout == ""
-    code = as_installed(image) + (
-        f"from {site}_site.cli import main, cli\nfor name in cli.lazy_commands: cli.get_command(None, name)\nmain()"
-    )
-    done = run(sys.executable, "-c", code, "--help", cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""})
-    assert done.returncode == 0, done.stderr
 
 
 def test_recordings_and_a_network_are_never_in_one_container():
