@@ -1,0 +1,150 @@
+"""Make what was predicted part of a day, and write its folder."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ecan_core.data.forgotten import NOBODY, Forgotten
+from protocol.files import make_private_folder, write_atomic
+from target_site.report.day_page import render_day
+from target_site.results.calls import Call, format_calls, uncertain_advice
+from target_site.results.days import Content, Day, describe, folder_of, only, read_day, summarize
+from target_site.results.drift import WEEKS_BEFORE, find_drift
+from target_site.results.index import Index, told
+from target_site.results.parquet import as_parquet, has_parquet
+from target_site.results.runs import Run, drop_run, read_run, unfinished, writing_in_turn
+from target_site.results.segments import CALLS, PAGE, PARQUET, SUMMARY, write_segments
+
+
+def finish_runs(out: Path, left_out: Forgotten = NOBODY) -> None:
+    """Finish what processes left that were killed after they had predicted.
+
+    ``left_out`` are those who were forgotten since.
+    """
+    for folder in unfinished(out):
+        commit(out, folder, left_out)
+
+
+def commit(out: Path, folder: Path, left_out: Forgotten = NOBODY, *, with_parquet: bool = False) -> Day | None:
+    """Make what a run has predicted part of its day.
+
+    The files of the day are written first, then the index, then the run is removed. A process that is killed in between
+    leaves the run, and committing it once more changes nothing.
+
+    Args:
+        out: what `predict` writes into.
+        folder: of the run.
+        left_out: who was forgotten since it began.
+        with_parquet: also write the day as Parquet.
+
+    Returns:
+        The day; None if the run has not come to its end or found nothing new.
+
+    Raises:
+        FileError: the folder cannot be written.
+        StorageError: the index cannot be written.
+    """
+    run = read_run(folder)
+    if run is None:
+        return None
+    with writing_in_turn(out), Index(out) as index:
+        day = _add(out, run, _without(run.content, left_out), index, with_parquet)
+        drop_run(folder)
+    return day
+
+
+def _add(out: Path, run: Run, new: Content, index: Index, with_parquet: bool) -> Day | None:
+    day = None
+    if new.calls:
+        day = write_day(out, _whole_day(out, new, index), index, with_parquet=with_parquet)
+    index.note(
+        new.day,
+        new.calls,
+        model_sha256=new.model_sha256,
+        classes=new.classes,
+        touched=run.touched,
+        facts=None if day is None else day.facts,
+        ended_at=int(time.time()),
+    )
+    return day
+
+
+def _without(content: Content, left_out: Forgotten) -> Content:
+    """Return what was predicted without those who were forgotten meanwhile."""
+    return content.without(recordings_of(content, left_out)) if left_out.marks else content
+
+
+def recordings_of(content: Content, who: Forgotten) -> frozenset[str]:
+    """Return the recordings in which somebody is heard."""
+    named = {one.recording for one in content.segments if who.covers(Path(one.recording), one.speaker)}
+    return frozenset(named.union(call.recording for call in content.calls if _is_of(call, who)))
+
+
+def _is_of(call: Call, who: Forgotten) -> bool:
+    return who.covers(Path(call.recording), None) or who.covers_sound(call.sha256, None)
+
+
+def _whole_day(out: Path, new: Content, index: Index) -> Content:
+    """Return a day with what earlier runs have added to it.
+
+    What the index does not know is of a run that was killed, and comes once more.
+    """
+    folder = folder_of(out, new.day)
+    if not (folder / SUMMARY).exists():
+        return new.in_order()
+    return new.joined(only(read_day(folder), index.places_of(new.day)))
+
+
+def write_day(out: Path, content: Content, index: Index, *, with_parquet: bool = False) -> Day:
+    """Write all files of a day, each whole or not at all.
+
+    One as Parquet is written where it is asked for or was there.
+
+    Raises:
+        FileError: a file cannot be written.
+    """
+    folder = folder_of(out, content.day)
+    make_private_folder(folder)
+    before = index.counts_of(content.model_sha256, content.classes, content.day - 7 * WEEKS_BEFORE, content.day - 1)
+    day = _compared(content, folder, before, index)
+    write_segments(folder, content.segments, content.classes)
+    if with_parquet or (folder / PARQUET).exists():
+        _write_parquet(folder, content)
+    write_atomic(folder / CALLS, format_calls(content.calls).encode())
+    write_atomic(folder / SUMMARY, json.dumps(summarize(content, day), indent=2).encode())
+    write_atomic(folder / PAGE, render_day(content, day, before).encode())
+    return day
+
+
+def _write_parquet(folder: Path, content: Content) -> None:
+    """Write ``segments.parquet``; without pyarrow, remove an old one."""
+    if has_parquet():
+        write_atomic(folder / PARQUET, as_parquet(content.segments, content.classes))
+    else:
+        (folder / PARQUET).unlink(missing_ok=True)
+
+
+def _compared(content: Content, folder: Path, before: Mapping[int, np.ndarray], index: Index) -> Day:
+    """Count a day, compare it with the weeks before, and say what to do."""
+    calls = [told(call, content.classes) for call in content.calls if call.utterances]
+    drift = find_drift(np.array(calls), before, content.classes) if calls else None
+    day = describe(content, folder, drift=drift, ended_at=int(time.time()))
+    earlier = (index.facts_before(content.day) or {}).get("drift")
+    return replace(
+        day, advice=_advice(day, content.least_confidence, had_drifted=bool(earlier and earlier["is_drift"]))
+    )
+
+
+def _advice(day: Day, least_confidence: float, *, had_drifted: bool) -> str:
+    """Say what to do about a day; empty where nothing is to be done."""
+    if day.drift is None or not day.drift.is_drift or not had_drifted:
+        return uncertain_advice(day.abstained, day.utterances, least_confidence)
+    moved = f"{day.drift.moved} went from {100 * day.drift.share_before:.0f} % to {100 * day.drift.share:.0f} %"
+    return (
+        "adapt again: on two days of run in a row the classes lie further from the weeks before than chance explains, "
+        f"and than any day of those weeks; {moved}"
+    )
