@@ -17,6 +17,7 @@ from rich.table import Table
 
 from benchmarks.crossing import Stage, StageFailedError, hand_over, make_keys, source, target
 from protocol.encoders.store import default_folder, listed
+from target_site.results.days import latest_day
 
 ROOT = Path(__file__).resolve().parents[1]
 FETCH_S = 300
@@ -82,7 +83,7 @@ def run(work: Path, arguments: argparse.Namespace, console: Console) -> None:
     for name, path in (
         ("bundle", bundle),
         ("report", adapted / "report.html"),
-        ("predictions", work / "predictions" / "segments.csv"),
+        ("predictions", latest_day(work / "predictions").folder / "day.html"),
     ):
         console.print(f"{name:<12} {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 

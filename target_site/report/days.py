@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ecan_core.data.forgotten import NOBODY, Forgotten
 from protocol.files import make_private_folder, write_atomic
 from target_site.report.day_page import render_day
 from target_site.results.calls import Call, format_calls, uncertain_advice
-from target_site.results.days import Content, Day, describe, folder_of, only, read_day, summarize
+from target_site.results.days import Content, Day, current_day, days_of, describe, folder_of, only, read_day, summarize
 from target_site.results.drift import WEEKS_BEFORE, find_drift
 from target_site.results.index import Index, told
 from target_site.results.parquet import as_parquet, has_parquet
@@ -73,6 +73,32 @@ def _add(out: Path, run: Run, new: Content, index: Index, with_parquet: bool) ->
     return day
 
 
+def merge(out: Path, folders: Iterable[Path]) -> list[int]:
+    """Join what was predicted into several folders, day by day.
+
+    Where two know the same recording, the later day counts.
+
+    Args:
+        out: what gets the days; it may have some already.
+        folders: what `predict` wrote into.
+
+    Returns:
+        The days that were joined, in days since 1970.
+
+    Raises:
+        UsageError: a day is damaged.
+        FileError: a folder cannot be read or written.
+    """
+    parts = sorted((day, folder) for folder in folders for day in days_of(folder))
+    with writing_in_turn(out), Index(out) as index:
+        for day, folder in parts:
+            content = current_day(folder, day)
+            later = {place for place, known in index.known([c.place for c in content.calls]).items() if known.day > day}
+            new = only(content, {call.place for call in content.calls} - later)
+            _add(out, Run(content=new), new, index, (folder_of(folder, day) / PARQUET).exists())
+    return sorted({day for day, _ in parts})
+
+
 def _without(content: Content, left_out: Forgotten) -> Content:
     """Return what was predicted without those who were forgotten meanwhile."""
     return content.without(recordings_of(content, left_out)) if left_out.marks else content
@@ -131,11 +157,11 @@ def _write_parquet(folder: Path, content: Content) -> None:
 def _compared(content: Content, folder: Path, before: Mapping[int, np.ndarray], index: Index) -> Day:
     """Count a day, compare it with the weeks before, and say what to do."""
     calls = [told(call, content.classes) for call in content.calls if call.utterances]
-    drift = find_drift(np.array(calls), before, content.classes) if calls else None
+    drifted = index.drifted(content.day - 7 * WEEKS_BEFORE, content.day - 1)
+    drift = find_drift(np.array(calls), before, content.classes, drifted) if calls else None
     day = describe(content, folder, drift=drift, ended_at=int(time.time()))
-    earlier = (index.facts_before(content.day) or {}).get("drift")
     return replace(
-        day, advice=_advice(day, content.least_confidence, had_drifted=bool(earlier and earlier["is_drift"]))
+        day, advice=_advice(day, content.least_confidence, had_drifted=index.day_before(content.day) in drifted)
     )
 
 

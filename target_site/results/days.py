@@ -6,7 +6,7 @@ forget somebody. The index (`target_site.results.index`) says which day counts f
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,6 @@ from target_site.results.index import INDEX, Index
 from target_site.results.segments import CALLS, JSONL, MAX_BYTES, SUMMARY, Segment, read_segments
 
 _FIRST = date(1970, 1, 1)
-_LAST_DAY = 1 << 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +155,7 @@ def latest_day(out: Path) -> Day | None:
         StorageError: the index cannot be read.
     """
     with Index(out, is_read_only=True) as index:
-        facts = index.facts_before(_LAST_DAY)
+        facts = index.latest_facts()
         if facts is None:
             return None
         drift = facts["drift"] and Drift(**facts["drift"])
@@ -248,13 +247,25 @@ def current_segments(folder: Path) -> list[Segment]:
     """
     if not (folder / INDEX).exists():
         return read_segments(folder / JSONL)
-    with Index(folder, is_read_only=True) as index:
-        return [one for day in index.days() for one in _counting(folder, day, index)]
+    return [one for day in days_of(folder) for one in current_day(folder, day).segments]
 
 
-def _counting(out: Path, day: int, index: Index) -> Iterator[Segment]:
-    content = read_day(folder_of(out, day))
-    return iter(only(content, index.places_of(day)).segments)
+def days_of(out: Path) -> list[int]:
+    """Return the days that a folder has predictions of, the first one first.
+
+    Raises:
+        UsageError: nothing was predicted into it.
+    """
+    if not (out / INDEX).exists():
+        raise UsageError(f"{out} holds no predictions; name a folder that `ecan-target predict` wrote into")
+    with Index(out, is_read_only=True) as index:
+        return index.days()
+
+
+def current_day(out: Path, day: int) -> Content:
+    """Read a day without recordings that a later one has superseded."""
+    with Index(out, is_read_only=True) as index:
+        return only(read_day(folder_of(out, day)), index.places_of(day))
 
 
 def only(content: Content, places: Container[str]) -> Content:

@@ -174,10 +174,21 @@ class Index(Closing):
         """Return the days that have predictions, the first one first."""
         return [day for (day,) in self._run("SELECT day FROM days ORDER BY day")]
 
-    def facts_before(self, day: int) -> dict[str, Any] | None:
-        """Return the facts of the last day of run before another."""
-        found = self._run("SELECT facts FROM days WHERE day < ? ORDER BY day DESC LIMIT 1", day)
+    def latest_facts(self) -> dict[str, Any] | None:
+        """Return the facts of the last day that has predictions."""
+        found = self._run("SELECT facts FROM days ORDER BY day DESC LIMIT 1")
         return dict(json.loads(found[0][0])) if found else None
+
+    def day_before(self, day: int) -> int | None:
+        """Return the last day with predictions before another."""
+        ((before,),) = self._run("SELECT max(day) FROM days WHERE day < ?", day)
+        return None if before is None else int(before)
+
+    def drifted(self, first: int, last: int) -> frozenset[int]:
+        """Return which of some days had drifted from the weeks before them."""
+        found = self._run("SELECT day, facts FROM days WHERE day BETWEEN ? AND ?", first, last)
+        drifts = {day: json.loads(facts)["drift"] for day, facts in found}
+        return frozenset(day for day, drift in drifts.items() if drift is not None and drift["is_drift"])
 
     @property
     def ended_at(self) -> int:

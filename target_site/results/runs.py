@@ -89,6 +89,7 @@ def writing_in_turn(out: Path) -> Iterator[None]:
     Raises:
         FileError: others are not done after `PATIENCE_S`, or the folder cannot be written.
     """
+    make_private_folder(out)
     end = time.monotonic() + PATIENCE_S
     with contextlib.ExitStack() as stack:
         while not _take(stack, out / FOLDER_LOCK):

@@ -10,6 +10,7 @@ from protocol.errors import ContainmentError
 from target_site.containment.orders import PredictOrder, is_private, refuse_among_recordings, task_of
 from target_site.model.encoders import encoder_files
 from target_site.model.folder import CACHE_FILE
+from target_site.results.shards import WHOLE
 
 
 @pytest.fixture
@@ -30,6 +31,9 @@ def order(site: Path, audio: str, *, out: str = "out") -> PredictOrder:
         encoders=site / "encoders",
         parties=None,
         out=site / out,
+        index=site / "out",
+        shard=WHOLE,
+        day=20_000,
         cache=site / "model" / CACHE_FILE,
         least_confidence=0.5,
         left_out=NOBODY,
