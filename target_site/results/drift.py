@@ -18,7 +18,7 @@ FEWEST_DAYS = 7
 FEWEST_CALLS = 8
 """Fewer calls say nothing about a day."""
 LEVEL = 0.01
-_DRAWS = 999
+_SHUFFLES, _DRAWS = 999, 199
 _AT_ONCE = 50
 
 
@@ -133,9 +133,9 @@ def _chance(today: np.ndarray, rest: np.ndarray, distance: float) -> float:
     rng = np.random.default_rng(0)
     calls = np.concatenate([today, rest])
     total, as_far = calls.sum(axis=0), 1
-    for first in range(0, _DRAWS, _AT_ONCE):
-        orders = rng.random((min(_AT_ONCE, _DRAWS - first), len(calls)))
+    for first in range(0, _SHUFFLES, _AT_ONCE):
+        orders = rng.random((min(_AT_ONCE, _SHUFFLES - first), len(calls)))
         chosen = orders.argpartition(len(today) - 1, axis=1)[:, : len(today)]
         sums = calls[chosen].sum(axis=1)
         as_far += int((_apart(_of_sums(sums), _of_sums(total - sums)) >= distance - 1e-12).sum())
-    return as_far / (_DRAWS + 1)
+    return as_far / (_SHUFFLES + 1)
