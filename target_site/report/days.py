@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,8 +135,9 @@ def write_day(out: Path, content: Content, index: Index, *, with_parquet: bool =
     """
     folder = folder_of(out, content.day)
     make_private_folder(folder)
-    before = index.counts_of(content.model_sha256, content.classes, content.day - 7 * WEEKS_BEFORE, content.day - 1)
-    day = _compared(content, folder, before, index)
+    drifting = index.drifting_before(content.day)
+    before = _weeks_before(content, index, drifting)
+    day = _compared(content, folder, before, had_drifted=bool(drifting))
     write_segments(folder, content.segments, content.classes)
     if with_parquet or (folder / PARQUET).exists():
         _write_parquet(folder, content)
@@ -154,15 +155,22 @@ def _write_parquet(folder: Path, content: Content) -> None:
         (folder / PARQUET).unlink(missing_ok=True)
 
 
-def _compared(content: Content, folder: Path, before: Mapping[int, np.ndarray], index: Index) -> Day:
+def _weeks_before(content: Content, index: Index, drifting: Sequence[int]) -> dict[int, np.ndarray]:
+    """Return the calls of the weeks before a day that its model predicted.
+
+    Those of days that have been drifting until now are left out: they would hide that it goes on.
+    """
+    first = content.day - 7 * WEEKS_BEFORE
+    counts = index.counts_of(content.model_sha256, content.classes, first, content.day - 1)
+    return {day: calls for day, calls in counts.items() if day not in drifting}
+
+
+def _compared(content: Content, folder: Path, before: Mapping[int, np.ndarray], *, had_drifted: bool) -> Day:
     """Count a day, compare it with the weeks before, and say what to do."""
     calls = [told(call, content.classes) for call in content.calls if call.utterances]
-    drifted = index.drifted(content.day - 7 * WEEKS_BEFORE, content.day - 1)
-    drift = find_drift(np.array(calls), before, content.classes, drifted) if calls else None
+    drift = find_drift(np.array(calls), before, content.classes) if calls else None
     day = describe(content, folder, drift=drift, ended_at=int(time.time()))
-    return replace(
-        day, advice=_advice(day, content.least_confidence, had_drifted=index.day_before(content.day) in drifted)
-    )
+    return replace(day, advice=_advice(day, content.least_confidence, had_drifted=had_drifted))
 
 
 def _advice(day: Day, least_confidence: float, *, had_drifted: bool) -> str:

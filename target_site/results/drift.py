@@ -2,10 +2,10 @@
 
 What is compared are calls, not utterances: those of one call are alike, and counting each of them would make chance
 look like drift. Whole days differ as well, so a day has drifted only if it also lies further off than any day before
-it that had not. docs/operations.md states the test.
+it. docs/operations.md states the test.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ class Drift:
         low: lower end of its 95 % interval, drawn over calls.
         high: upper end.
         p: share of draws in which calls that are shuffled among the days lie as far apart.
-        usual: the farthest that a day before, which had not drifted itself, lies from the other days before.
+        usual: the farthest that a day before lies from the other days before.
         is_drift: the day lies further off than chance explains (`LEVEL`) and than any day before.
         num_days: how many days it is compared with.
         moved: what moved most, as a class or `UNCERTAIN`.
@@ -51,16 +51,13 @@ class Drift:
     share_before: float
 
 
-def find_drift(
-    today: np.ndarray, before: Mapping[int, np.ndarray], classes: Sequence[str], drifted: Container[int] = ()
-) -> Drift | None:
+def find_drift(today: np.ndarray, before: Mapping[int, np.ndarray], classes: Sequence[str]) -> Drift | None:
     """Compare a day with those of the weeks before.
 
     Args:
         today: utterances of each class and uncertain ones of its calls ``[calls, C + 1]``.
-        before: the same by day.
+        before: the same by day; without those of a drift that goes on, which would hide it.
         classes: the C classes.
-        drifted: the days before that had drifted.
 
     Returns:
         None where too little is known: fewer than `FEWEST_DAYS` days, or fewer than `FEWEST_CALLS` calls today.
@@ -68,7 +65,7 @@ def find_drift(
     if len(before) < FEWEST_DAYS or len(today) < FEWEST_CALLS:
         return None
     rest = np.concatenate(list(before.values()))
-    distance, usual = _distance(today, rest), _usual(before, rest, drifted)
+    distance, usual = _distance(today, rest), _usual(before, rest)
     low, high = _interval(today, rest)
     p = _chance(today, rest, distance)
     change = _shares(today) - _shares(rest)
@@ -107,11 +104,11 @@ def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return apart
 
 
-def _usual(before: Mapping[int, np.ndarray], rest: np.ndarray, drifted: Container[int]) -> float:
+def _usual(before: Mapping[int, np.ndarray], rest: np.ndarray) -> float:
     """Return how far the farthest of the days before lies from the others."""
     total = rest.sum(axis=0)
-    sums = [counts.sum(axis=0) for day, counts in before.items() if day not in drifted]
-    return max((float(_apart(_of_sums(one), _of_sums(total - one))) for one in sums), default=0.0)
+    sums = [counts.sum(axis=0) for counts in before.values()]
+    return max(float(_apart(_of_sums(one), _of_sums(total - one))) for one in sums)
 
 
 def _interval(today: np.ndarray, rest: np.ndarray) -> tuple[float, float]:

@@ -179,16 +179,15 @@ class Index(Closing):
         found = self._run("SELECT facts FROM days ORDER BY day DESC LIMIT 1")
         return dict(json.loads(found[0][0])) if found else None
 
-    def day_before(self, day: int) -> int | None:
-        """Return the last day with predictions before another."""
-        ((before,),) = self._run("SELECT max(day) FROM days WHERE day < ?", day)
-        return None if before is None else int(before)
-
-    def drifted(self, first: int, last: int) -> frozenset[int]:
-        """Return which of some days had drifted from the weeks before them."""
-        found = self._run("SELECT day, facts FROM days WHERE day BETWEEN ? AND ?", first, last)
-        drifts = {day: json.loads(facts)["drift"] for day, facts in found}
-        return frozenset(day for day, drift in drifts.items() if drift is not None and drift["is_drift"])
+    def drifting_before(self, day: int) -> list[int]:
+        """Return the days just before another that had drifted without a break."""
+        drifting = []
+        for before, facts in self._connection.execute("SELECT * FROM days WHERE day < ? ORDER BY day DESC", (day,)):
+            drift = json.loads(facts)["drift"]
+            if drift is None or not drift["is_drift"]:
+                break
+            drifting.append(before)
+        return drifting
 
     @property
     def ended_at(self) -> int:
