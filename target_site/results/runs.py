@@ -62,7 +62,7 @@ def hearing_alone(out: Path, shard: Shard) -> Iterator[Path]:
         FileError: another process is at it, or the folder cannot be written.
     """
     folder = run_folder(out, shard)
-    make_private_folder(folder.parent)
+    make_private_folder(folder)
     busy = f"Another command is writing into {out}; wait for it, or choose another folder."
     try:
         with alone(_lock(folder), busy):
