@@ -251,7 +251,7 @@ def current_segments(folder: Path) -> list[Segment]:
 
 
 def days_of(out: Path) -> list[int]:
-    """Return the days that a folder has predictions of, the first one first.
+    """Return the days that a folder has predictions of, in order.
 
     Raises:
         UsageError: nothing was predicted into it.

@@ -1,4 +1,4 @@
-"""Choose the recordings that have to be heard: those that are new or changed."""
+"""Choose the recordings that have to be heard: the new and the changed."""
 
 import json
 from collections.abc import Sequence

@@ -150,3 +150,28 @@ def test_a_process_that_is_killed_while_it_hears_goes_on_and_counts_nothing_twic
     assert predict(model, calls, out).code == 0
     assert len(current_segments(out)) == 12
     assert not (out / ".heard").exists()
+
+
+def test_a_share_is_refused_where_recordings_depend_on_each_other(crossing, tmp_path):
+    """A model that is normalized by speaker, and people whom it was not adapted to."""
+    model, words = tmp_path / "model", ("--bundle", crossing.bundle, "--audio", crossing.target_labels)
+    assert cli.target("adapt", *words, "--normalize", "speaker", "--method", "none", "--out", model).code == 0
+    strangers = tmp_path / "strangers.csv"
+    rows = [line.split(",")[0] for line in crossing.target_labels.read_text().splitlines()[1:9]]
+    listed = [f"{crossing.target_labels.parent / name},new-{number % 2}\n" for number, name in enumerate(rows)]
+    strangers.write_text("file,speaker\n" + "".join(listed))
+    refused = predict(model, strangers, tmp_path / "out", "--shard", "1/2")
+    assert (refused.code, "run without --shard" in refused.stderr) == (2, True)
+    known = predict(model, crossing.target_labels, tmp_path / "known", "--shard", "1/2")
+    assert known.code == 0, known.stderr
+    assert predict(model, strangers, tmp_path / "out").json()["recordings"] == 8
+
+
+def test_no_share_and_no_pyarrow_are_refused_before_anything_is_heard(model, tmp_path, monkeypatch):
+    calls = record(tmp_path / "calls", 0)
+    refused = predict(model, calls, tmp_path / "out", "--shard", "9/8")
+    assert (refused.code, "write 1/8 to 8/8" in refused.refusal()) == (2, True)
+    monkeypatch.setattr("target_site.results.parquet.has_parquet", lambda: False)
+    refused = predict(model, calls, tmp_path / "out", "--parquet")
+    assert (refused.code, "parquet]'" in refused.refusal()) == (2, True)
+    assert not (tmp_path / "out").exists()
