@@ -226,7 +226,7 @@ def test_row_a20_links_pipes_and_devices_are_no_recordings(model, tmp_path):
     (calls / "gone.wav").symlink_to(tmp_path / "gone.wav")
     (calls / "more").symlink_to(calls)
     result = predict(model, calls, tmp_path / "out")
-    assert result.code == 13, result.stderr
+    assert result.code == 18, result.stderr
     assert result.refusal().startswith("4 of 6 recordings were lost")
     assert reasons(tmp_path / "out") == {
         **dict.fromkeys(("loop.wav", "zero.wav", "pipe.wav"), "NOT_REGULAR"),
@@ -274,7 +274,7 @@ def test_row_a21_a_recording_that_is_changed_meanwhile_is_refused(model, tmp_pat
     growing = calls / "growing.wav"
     monkeypatch.setattr(launcher, "print", lambda text, **_: _grow_when_hashed(text, growing), raising=False)
     result = predict(model, calls, tmp_path / "out")
-    assert result.code == 13, result.stderr
+    assert result.code == 18, result.stderr
     assert reasons(tmp_path / "out") == {"growing.wav": "CHANGED"}
 
 
@@ -337,5 +337,5 @@ def test_no_recording_is_a_refusal_that_names_the_remedy(model, tmp_path):
         text=True,
         timeout=60,
     )
-    assert done.returncode == 13
+    assert done.returncode == 17
     assert "put .wav or .flac files there" in done.stderr
