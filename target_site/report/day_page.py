@@ -102,7 +102,7 @@ def _judge(day: Day) -> Judgement:
             "unclear",
             "?",
             "This day differs from the weeks before",
-            f"{_moved(day.drift)} One day is no reason to act; if the next one differs as well, adapt again.",
+            f"{_moved(day.drift)} One day is no reason to act; the page says so when a week differs.",
         )
     return Judgement("good", "✓", "As in the weeks before", "The classes lie where chance and usual days explain them.")
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from protocol.files import make_private_folder, write_atomic
 from target_site.report.day_page import render_day
 from target_site.results.calls import Call, format_calls, uncertain_advice
 from target_site.results.days import Content, Day, current_day, days_of, describe, folder_of, only, read_day, summarize
-from target_site.results.drift import WEEKS_BEFORE, find_drift
+from target_site.results.drift import WEEK_DAYS, WEEKS_BEFORE, find_drift, find_weekly_drift
 from target_site.results.index import Index, told
 from target_site.results.parquet import as_parquet, has_parquet
 from target_site.results.runs import Run, drop_run, read_run, unfinished, writing_in_turn
@@ -135,15 +135,14 @@ def write_day(out: Path, content: Content, index: Index, *, with_parquet: bool =
     """
     folder = folder_of(out, content.day)
     make_private_folder(folder)
-    drifting = index.drifting_before(content.day)
-    before = _weeks_before(content, index, drifting)
-    day = _compared(content, folder, before, had_drifted=bool(drifting))
+    earlier = _earlier(content, index)
+    day = _compared(content, folder, earlier)
     write_segments(folder, content.segments, content.classes)
     if with_parquet or (folder / PARQUET).exists():
         _write_parquet(folder, content)
     write_atomic(folder / CALLS, format_calls(content.calls).encode())
     write_atomic(folder / SUMMARY, json.dumps(summarize(content, day), indent=2).encode())
-    write_atomic(folder / PAGE, render_day(content, day, before).encode())
+    write_atomic(folder / PAGE, render_day(content, day, _weeks_before(content.day, earlier)).encode())
     return day
 
 
@@ -155,30 +154,33 @@ def _write_parquet(folder: Path, content: Content) -> None:
         (folder / PARQUET).unlink(missing_ok=True)
 
 
-def _weeks_before(content: Content, index: Index, drifting: Sequence[int]) -> dict[int, np.ndarray]:
-    """Return the calls of the weeks before a day that its model predicted.
-
-    Those of days that have been drifting until now are left out: they would hide that it goes on.
-    """
-    first = content.day - 7 * WEEKS_BEFORE
-    counts = index.counts_of(content.model_sha256, content.classes, first, content.day - 1)
-    return {day: calls for day, calls in counts.items() if day not in drifting}
+def _earlier(content: Content, index: Index) -> dict[int, np.ndarray]:
+    """Return the calls before a day that its model predicted, as far back as they are compared with."""
+    first = content.day - WEEK_DAYS * (1 + WEEKS_BEFORE) + 1
+    return index.counts_of(content.model_sha256, content.classes, first, content.day - 1)
 
 
-def _compared(content: Content, folder: Path, before: Mapping[int, np.ndarray], *, had_drifted: bool) -> Day:
+def _weeks_before(day: int, earlier: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Return the calls of the four weeks before a day."""
+    return {before: calls for before, calls in earlier.items() if before >= day - WEEK_DAYS * WEEKS_BEFORE}
+
+
+def _compared(content: Content, folder: Path, earlier: Mapping[int, np.ndarray]) -> Day:
     """Count a day, compare it with the weeks before, and say what to do."""
-    calls = [told(call, content.classes) for call in content.calls if call.utterances]
-    drift = find_drift(np.array(calls), before, content.classes) if calls else None
-    day = describe(content, folder, drift=drift, ended_at=int(time.time()))
-    return replace(day, advice=_advice(day, content.least_confidence, had_drifted=had_drifted))
+    calls = np.array([told(call, content.classes) for call in content.calls if call.utterances])
+    day = describe(content, folder, ended_at=int(time.time()))
+    if len(calls):
+        drift = find_drift(calls, _weeks_before(content.day, earlier), content.classes)
+        week = find_weekly_drift({**earlier, content.day: calls}, content.day, content.classes)
+        day = replace(day, drift=drift, week=week)
+    return replace(day, advice=_advice(day, content.least_confidence))
 
 
-def _advice(day: Day, least_confidence: float, *, had_drifted: bool) -> str:
+def _advice(day: Day, least_confidence: float) -> str:
     """Say what to do about a day; empty where nothing is to be done."""
-    if day.drift is None or not day.drift.is_drift or not had_drifted:
+    if day.week is None or not day.week.is_drift:
         return uncertain_advice(day.abstained, day.utterances, least_confidence)
-    moved = f"{day.drift.moved} went from {100 * day.drift.share_before:.0f} % to {100 * day.drift.share:.0f} %"
     return (
-        "adapt again: on two days of run in a row the classes lie further from the weeks before than chance explains, "
-        f"and than any day of those weeks; {moved}"
+        "adapt again: the classes of the last 7 days lie further from the four weeks before than chance explains; "
+        f"{day.week.moved} went from {100 * day.week.share_before:.0f} % to {100 * day.week.share:.0f} %"
     )

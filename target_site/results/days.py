@@ -40,6 +40,7 @@ class Day:
         counts: utterances of each class, without the uncertain ones.
         model_sha256: digest of the model's weights.
         drift: how far the day lies from the weeks before; None where too little is known.
+        week: how far the last seven days lie from the weeks before them; None where too little is known.
         advice: what to do; empty where nothing is to be done.
     """
 
@@ -56,6 +57,7 @@ class Day:
     counts: dict[str, int]
     model_sha256: str
     drift: Drift | None
+    week: Drift | None
     advice: str
 
     @property
@@ -158,12 +160,12 @@ def latest_day(out: Path) -> Day | None:
         facts = index.latest_facts()
         if facts is None:
             return None
-        drift = facts["drift"] and Drift(**facts["drift"])
-        return Day(**facts | {"folder": out / facts["folder"], "ended_at": index.ended_at, "drift": drift})
+        drifts = {name: facts[name] and Drift(**facts[name]) for name in ("drift", "week")}
+        return Day(**facts | drifts | {"folder": out / facts["folder"], "ended_at": index.ended_at})
 
 
-def describe(content: Content, folder: Path, *, drift: Drift | None, ended_at: int) -> Day:
-    """Count what a day holds."""
+def describe(content: Content, folder: Path, *, ended_at: int) -> Day:
+    """Count what a day holds; it is not compared with others yet."""
     told = sum((Counter(call.predicted) for call in content.calls), Counter[str]())
     return Day(
         date=date_of(content.day),
@@ -178,7 +180,8 @@ def describe(content: Content, folder: Path, *, drift: Drift | None, ended_at: i
         not_speech_ms=sum(call.not_speech_ms.total() for call in content.calls),
         counts={name: told[name] for name in content.classes},
         model_sha256=content.model_sha256,
-        drift=drift,
+        drift=None,
+        week=None,
         advice="",
     )
 
@@ -207,6 +210,7 @@ def summarize(content: Content, day: Day) -> dict[str, Any]:
         "least_confidence": content.least_confidence,
         "containment": content.containment,
         "drift": None if day.drift is None else asdict(day.drift),
+        "week": None if day.week is None else asdict(day.week),
         "advice": day.advice,
     }
 

@@ -2,7 +2,8 @@
 
 What is compared are calls, not utterances: those of one call are alike, and counting each of them would make chance
 look like drift. Whole days differ as well, so a day has drifted only if it also lies further off than any day before
-it. docs/operations.md states the test.
+it. Whether a model should be adapted again is asked of a week: there it is days that are shuffled. docs/operations.md
+states both tests.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from target_site.results.segments import UNCERTAIN
 
 WEEKS_BEFORE = 4
+WEEK_DAYS, FEWEST_OF_WEEK = 7, 3
 FEWEST_DAYS = 7
 """With fewer days before nothing is known of how days differ."""
 FEWEST_CALLS = 8
@@ -24,15 +26,16 @@ _AT_ONCE = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """Describe how far a day lies from the weeks before.
+    """Describe how far a day, or a week, lies from the weeks before.
 
     Attributes:
         distance: total variation between the shares of the classes and of the uncertain utterances, from 0 to 1.
-        low: lower end of its 95 % interval, drawn over calls.
+        low: lower end of its 95 % interval, drawn over calls, or over days for a week.
         high: upper end.
-        p: share of draws in which calls that are shuffled among the days lie as far apart.
-        usual: the farthest that a day before lies from the other days before.
-        is_drift: the day lies further off than chance explains (`LEVEL`) and than any day before.
+        p: share of draws in which shuffled calls lie as far apart; for a week, shuffled days.
+        usual: the farthest that a day before lies from the other days before; for a week, how far 99 of 100 draws lie
+            apart at most.
+        is_drift: it lies further off than chance explains (`LEVEL`), and a day further than any day before.
         num_days: how many days it is compared with.
         moved: what moved most, as a class or `UNCERTAIN`.
         share: the share of that on this day.
@@ -56,7 +59,7 @@ def find_drift(today: np.ndarray, before: Mapping[int, np.ndarray], classes: Seq
 
     Args:
         today: utterances of each class and uncertain ones of its calls ``[calls, C + 1]``.
-        before: the same by day; without those of a drift that goes on, which would hide it.
+        before: the same by day.
         classes: the C classes.
 
     Returns:
@@ -68,19 +71,66 @@ def find_drift(today: np.ndarray, before: Mapping[int, np.ndarray], classes: Seq
     distance, usual = _distance(today, rest), _usual(before, rest)
     low, high = _interval(today, rest)
     p = _chance(today, rest, distance)
-    change = _shares(today) - _shares(rest)
-    moved = int(np.abs(change).argmax())
-    return Drift(
-        distance=round(distance, 4),
-        low=round(low, 4),
-        high=round(high, 4),
-        p=round(p, 4),
-        usual=round(usual, 4),
+    return _drift(
+        (_shares(today), _shares(rest)),
+        (low, high),
+        p,
+        usual,
         is_drift=p < LEVEL and distance > usual,
         num_days=len(before),
+        classes=classes,
+    )
+
+
+def find_weekly_drift(by_day: Mapping[int, np.ndarray], last: int, classes: Sequence[str]) -> Drift | None:
+    """Compare a week with the weeks before it, day by day.
+
+    Args:
+        by_day: utterances of each class and uncertain ones by call ``[calls, C + 1]``, of every day of run.
+        last: the last day of the week.
+        classes: the C classes.
+
+    Returns:
+        None where too little is known: fewer than `FEWEST_OF_WEEK` days of the week, or `FEWEST_DAYS` before it.
+    """
+    shares = {day: _shares(calls) for day, calls in by_day.items()}
+    week = [one for day, one in shares.items() if last - WEEK_DAYS < day <= last]
+    before = [one for day, one in shares.items() if last - WEEK_DAYS * (1 + WEEKS_BEFORE) < day <= last - WEEK_DAYS]
+    if len(week) < FEWEST_OF_WEEK or len(before) < FEWEST_DAYS:
+        return None
+    sides, days = (np.mean(week, axis=0), np.mean(before, axis=0)), np.stack([*week, *before])
+    rng = np.random.default_rng(0)
+    orders = rng.random((_SHUFFLES, len(days))).argsort(axis=1)
+    shuffled = _apart(days[orders[:, : len(week)]].mean(axis=1), days[orders[:, len(week) :]].mean(axis=1))
+    p = float((1 + (shuffled >= _apart(*sides) - 1e-12).sum()) / (_SHUFFLES + 1))
+    drawn = [
+        np.stack(side)[rng.integers(len(side), size=(_SHUFFLES, len(side)))].mean(axis=1) for side in (week, before)
+    ]
+    low, high = np.quantile(_apart(*drawn), (0.025, 0.975))
+    usual = float(np.quantile(shuffled, 1 - LEVEL))
+    return _drift(sides, (low, high), p, usual, is_drift=p < LEVEL, num_days=len(before), classes=classes)
+
+
+def _drift(
+    sides: tuple[np.ndarray, np.ndarray],
+    interval: tuple[float, float],
+    p: float,
+    usual: float,
+    *,
+    is_drift: bool,
+    num_days: int,
+    classes: Sequence[str],
+) -> Drift:
+    """Describe how far apart the shares of two sides ``[C + 1]`` lie."""
+    moved = int(np.abs(sides[0] - sides[1]).argmax())
+    share, share_before = (float(side[moved]) for side in sides)
+    figures = {"distance": float(_apart(*sides)), "low": interval[0], "high": interval[1], "p": p, "usual": usual}
+    figures |= {"share": share, "share_before": share_before}
+    return Drift(
+        is_drift=is_drift,
+        num_days=num_days,
         moved=(*classes, UNCERTAIN)[moved],
-        share=round(float(_shares(today)[moved]), 4),
-        share_before=round(float(_shares(rest)[moved]), 4),
+        **{name: round(float(value), 4) for name, value in figures.items()},
     )
 
 

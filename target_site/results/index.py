@@ -179,16 +179,6 @@ class Index(Closing):
         found = self._run("SELECT facts FROM days ORDER BY day DESC LIMIT 1")
         return dict(json.loads(found[0][0])) if found else None
 
-    def drifting_before(self, day: int) -> list[int]:
-        """Return the days just before another that had drifted without a break."""
-        drifting = []
-        for before, facts in self._connection.execute("SELECT * FROM days WHERE day < ? ORDER BY day DESC", (day,)):
-            drift = json.loads(facts)["drift"]
-            if drift is None or not drift["is_drift"]:
-                break
-            drifting.append(before)
-        return drifting
-
     @property
     def ended_at(self) -> int:
         """Return when the last run ended, in seconds since 1970."""

@@ -1,6 +1,7 @@
 """The page of a day: complete in itself, and right about what it shows."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ DRIFT = Drift(
 
 def page_of(tmp_path, *calls, drift=None, before=None, **changes) -> str:
     content = a_run(DAY, *calls, **changes).content
-    day = describe(content, tmp_path, drift=drift, ended_at=0)
+    day = replace(describe(content, tmp_path, ended_at=0), drift=drift, week=drift)
     return render_day(content, day, before or {})
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from target_site.results.drift import FEWEST_CALLS, FEWEST_DAYS, find_drift
+from target_site.results.drift import FEWEST_CALLS, FEWEST_DAYS, FEWEST_OF_WEEK, find_drift, find_weekly_drift
 
 CLASSES = ("anger", "joy", "neutral")
 USUAL = (0.1, 0.2, 0.5, 0.2)
@@ -68,3 +68,37 @@ def test_the_same_calls_give_the_same_figures():
     rng = np.random.default_rng(0)
     today, before = a_day(rng), weeks(rng)
     assert find_drift(today, before, CLASSES) == find_drift(today, before, CLASSES)
+
+
+def a_season(rng, *, shares=USUAL, days: int = 35, of_day: float = 0.005) -> dict[int, np.ndarray]:
+    """Weeks of days that differ, the last of them with these shares."""
+    usual = {day: a_day(rng, of_day=of_day) for day in range(days - 7)}
+    return usual | {day: a_day(rng, shares=shares, of_day=of_day) for day in range(days - 7, days)}
+
+
+def test_weeks_as_before_are_hardly_ever_called_drift():
+    rng = np.random.default_rng(0)
+    found = [find_weekly_drift(a_season(rng), 34, CLASSES) for _ in range(40)]
+    assert sum(drift is not None and drift.is_drift for drift in found) <= 2
+
+
+def test_a_week_shows_changes_that_are_too_small_for_a_day():
+    rng = np.random.default_rng(0)
+    seasons = [a_season(rng, shares=(0.17, 0.2, 0.43, 0.2)) for _ in range(10)]
+    weeks_found = [find_weekly_drift(season, 34, CLASSES) for season in seasons]
+    before = [{day: season[day] for day in range(6, 34)} for season in seasons]
+    days_found = [find_drift(season[34], days, CLASSES) for season, days in zip(seasons, before, strict=True)]
+    of_weeks, of_days = (sum(drift is not None and drift.is_drift for drift in d) for d in (weeks_found, days_found))
+    assert of_weeks >= 8
+    assert of_weeks > 2 * of_days
+    drift = weeks_found[0]
+    assert drift is not None
+    assert drift.moved in ("anger", "neutral")
+    assert drift.low < drift.distance < drift.high
+
+
+@pytest.mark.parametrize(("of_week", "before"), [(FEWEST_OF_WEEK - 1, 28), (7, FEWEST_DAYS - 1)])
+def test_too_short_a_week_or_season_is_not_compared(of_week, before):
+    rng = np.random.default_rng(0)
+    days = [*range(28 - before, 28), *range(28, 28 + of_week)]
+    assert find_weekly_drift({day: a_day(rng) for day in days}, 34, CLASSES) is None
