@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.run:
         with tempfile.TemporaryDirectory() as folder:
-            for row in (*nights(Path(folder), arguments.days), *shards(Path(folder)), *drifts()):
+            for row in chain(nights(Path(folder), arguments.days), shards(Path(folder)), drifts()):
                 record(RESULTS / "days.jsonl", row)
     if arguments.doc:
         write_section(ROOT / "docs" / "benchmarks.md", "days", table())

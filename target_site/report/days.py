@@ -68,7 +68,7 @@ def _add(out: Path, run: Run, new: Content, index: Index, with_parquet: bool) ->
         classes=new.classes,
         touched=run.touched,
         facts=None if day is None else day.facts,
-        ended_at=int(time.time()),
+        ended_at=int(time.time()) if day is None else day.ended_at,
     )
     return day
 
