@@ -155,7 +155,10 @@ def _write_parquet(folder: Path, content: Content) -> None:
 
 
 def _earlier(content: Content, index: Index) -> dict[int, np.ndarray]:
-    """Return the calls before a day that its model predicted, as far back as they are compared with."""
+    """Return the calls by day that a day or its week is compared with.
+
+    Those of its own model alone count.
+    """
     first = content.day - WEEK_DAYS * (1 + WEEKS_BEFORE) + 1
     return index.counts_of(content.model_sha256, content.classes, first, content.day - 1)
 
