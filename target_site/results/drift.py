@@ -1,4 +1,4 @@
-"""Test whether a day's class shares lie where those of the weeks before do.
+"""Test whether a day's class shares lie where those of weeks before do.
 
 What is compared are calls, not utterances: those of one call are alike, and counting each of them would make chance
 look like drift. Whole days differ as well, so a day has drifted only if it also lies further off than any day before
