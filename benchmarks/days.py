@@ -224,8 +224,8 @@ def drifts() -> Iterator[dict[str, Any]]:
 def simulated(draw: np.random.Generator, shares: tuple[float, ...]) -> np.ndarray:
     """The calls of a day ``[calls, C + 1]``, alike among themselves."""
     of_day = draw.dirichlet(ALIKE_DAYS * np.array(shares))
-    lengths = draw.poisson(UTTERANCES, CALLS)
-    return np.array([draw.multinomial(length, draw.dirichlet(ALIKE_CALLS * of_day)) for length in lengths])
+    of_calls = draw.standard_gamma(ALIKE_CALLS * of_day, (CALLS, len(shares)))
+    return draw.multinomial(draw.poisson(UTTERANCES, CALLS), of_calls / of_calls.sum(axis=1, keepdims=True))
 
 
 def table() -> str:

@@ -12,8 +12,8 @@ USUAL = (0.1, 0.2, 0.5, 0.2)
 def a_day(rng, shares=USUAL, calls: int = 60, spread: float = 5.0, of_day: float = 0.0) -> np.ndarray:
     """Calls whose utterances are alike: each has shares of its own, around those of the day."""
     own = rng.dirichlet(np.array(shares) / of_day) if of_day else np.array(shares)
-    lengths = rng.integers(5, 60, calls)
-    return np.array([rng.multinomial(length, rng.dirichlet(spread * own + 1e-3)) for length in lengths])
+    of_calls = rng.standard_gamma(spread * own + 1e-3, (calls, len(own)))
+    return rng.multinomial(rng.integers(5, 60, calls), of_calls / of_calls.sum(axis=1, keepdims=True))
 
 
 def weeks(rng, days: int = 28, **how) -> dict[int, np.ndarray]:
