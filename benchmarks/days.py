@@ -68,6 +68,7 @@ def nights(work: Path, num_days: int) -> Iterator[dict[str, Any]]:
     speak(calls / "first", sounds)
     yield {"what": "first"} | figures(predict(work, model, calls, out))
     shutil.rmtree(out)
+    shutil.rmtree(calls / "first")
     seconds = [fill(calls, out, today - num_days + number) for number in range(1, num_days)]
     yield {"what": "written", "days": len(seconds), "early_s": mean(seconds[28:56]), "late_s": mean(seconds[-28:])}
     speak(calls / "last", sounds)

@@ -91,7 +91,7 @@ def _with_links(folders: Iterable[Path], files: Iterable[Path]) -> tuple[Path, .
     """Return folders, and the files outside them that links lead to."""
     inside = tuple(dict.fromkeys(folders))
     places = {Path(os.path.realpath(folder)) for folder in inside}
-    targets = (Path(os.path.realpath(file)) for file in files)
+    targets = (Path(os.path.realpath(file)) for file in files if file.is_symlink())  # others lie where they are
     outside = (target for target in targets if not places.intersection(target.parents) and target.is_file())
     return tuple(dict.fromkeys([*inside, *outside]))
 
