@@ -22,7 +22,7 @@ $(READY): pyproject.toml
 # pip prefers a CPU build of torch where its index or PIP_FIND_LINKS offers one; uv asks UV_INDEX and UV_FIND_LINKS.
 LOCK   := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) \
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
-EXTRAS := --extra calls --extra federation --extra onnx --extra private
+EXTRAS := --extra calls --extra federation --extra onnx --extra parquet --extra private
 
 lock: $(READY) ## rewrite deploy/locks (UPGRADE=--upgrade: newer releases; UV_FIND_LINKS or UV_INDEX: where CPU torch lies)
 	$(LOCK) --constraint deploy/locks/cpu.in $(EXTRAS) --output-file deploy/locks/cpu-extras.txt

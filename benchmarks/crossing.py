@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory import MemoryWatch
+from target_site.results.days import latest_day
 
 PATIENCE_S = 600
 LISTENING = re.compile(r"listening on \S+:(\d+)")
@@ -116,6 +117,14 @@ class Keys:
     source: Path
     target: Path
     fingerprint: str
+
+
+def predicted_day(predictions: Path) -> Path:
+    """The folder of the last day in a folder of predictions."""
+    day = latest_day(predictions)
+    if day is None:
+        raise StageFailedError(f"nothing was predicted into {predictions}")
+    return day.folder
 
 
 def make_keys(work: Path) -> Keys:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.crossing import Stage, StageFailedError, hand_over, make_keys, source, target
+from benchmarks.crossing import Stage, StageFailedError, hand_over, make_keys, predicted_day, source, target
 from protocol.encoders.store import default_folder, listed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ def run(work: Path, arguments: argparse.Namespace, console: Console) -> None:
     for name, path in (
         ("bundle", bundle),
         ("report", adapted / "report.html"),
-        ("predictions", work / "predictions" / "segments.csv"),
+        ("predictions", predicted_day(work / "predictions") / "day.html"),
     ):
         console.print(f"{name:<12} {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from benchmarks.crossing import Stage, hand_over, make_keys, source, target
+from benchmarks.crossing import Stage, hand_over, make_keys, predicted_day, source, target
 from benchmarks.record import RESULTS, ROOT, latest, record, write_section
 from benchmarks.synthetic_speech.synthetic import write_corpus
 from benchmarks.tables import distinct, markdown, read_lines
@@ -73,7 +73,7 @@ def call(hours: int, parties: tuple[str, str], work: Path, bundle: Path, voices:
         *("predict", "--model", model, "--audio", recording, "--config", rules),
         *("--cache", out / "cache", "--out", out),
     )
-    with (out / "segments.csv").open(newline="") as rows:
+    with (predicted_day(out) / "segments.csv").open(newline="") as rows:
         begins = [int(row["begin_ms"]) for row in csv.DictReader(rows)]
     recording.unlink()
     return figures("predict", stage) | {"utterances": len(begins), "in_order": begins == sorted(begins)}

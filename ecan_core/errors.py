@@ -5,12 +5,18 @@ EcanError                  exit code 1
 ├── SettingsError                  3   a setting is unknown or out of range
 ├── ModelError                    12   the weights do not fit the network
 ├── AudioError                    13   no usable audio
-│   └── UnusableAudioError        13   one utterance cannot be used, with the reason
+│   ├── UnusableAudioError        13   one utterance cannot be used, with the reason
+│   ├── NothingUsableError        13   everything was refused, with the reasons
+│   ├── NoRecordingError          17   there is no recording at all
+│   └── LostError                 18   more recordings were lost than the site allows
 ├── RevertedError                 14   the adapted model was no better than the received one
 └── StorageError                  16   the disk is full or read-only
 
 Each message is one sentence with the remedy. The library raises; only the command line prints and exits.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class EcanError(Exception):
@@ -60,6 +66,33 @@ class UnusableAudioError(AudioError):
     def __reduce__(self) -> tuple[type["UnusableAudioError"], tuple[str, str]]:
         """Let a refusal travel back from a worker process whole."""
         return type(self), (self.reason, str(self))
+
+
+class NothingUsableError(AudioError):
+    """Report that there are recordings and every one was refused.
+
+    Attributes:
+        refusals: What was refused, as `ecan_core.data.features.Refusal`.
+    """
+
+    def __init__(self, message: str, refusals: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.refusals = tuple(refusals)
+
+
+class NoRecordingError(AudioError):
+    """Report that there is no recording at all.
+
+    The folder is empty, or what it stands for is not mounted.
+    """
+
+    exit_code = 17
+
+
+class LostError(AudioError):
+    """Report that more recordings were lost than a site allows."""
+
+    exit_code = 18
 
 
 class RevertedError(EcanError):

@@ -31,6 +31,7 @@ COMMANDS = {
     "adapt": LazyCommand("target_site.commands.model:adapt", "Adapt the model to unlabelled recordings."),
     "switch": LazyCommand("target_site.commands.switch:switch", "Put another adapted model to use, or go back to one."),
     "predict": LazyCommand("target_site.commands.model:predict", "Recognize emotions with the adapted model."),
+    "merge": LazyCommand("target_site.commands.days:merge", "Join predictions of several folders."),
     "evaluate": LazyCommand("target_site.commands.model:evaluate", "Measure the model on labelled recordings."),
     "onnx": LazyCommand("target_site.commands.model:onnx", "Write the adapted model as an ONNX file."),
     "sheet": LazyCommand("target_site.commands.model:sheet", "Draw utterances for a person to label."),

@@ -73,7 +73,7 @@ class SitePolicy:
         retention_days: How long features and predictions are kept, `ecan-target expire`; None sets no limit.
         least_confidence: The model abstains where it is less sure; None decides by the number of classes.
         least_confidence_of: The same for single classes.
-        most_lost: The share of recordings that may be lost before `adapt` and `predict` end with exit 13.
+        most_lost: The share of recordings that may be lost before `adapt` and `predict` end with exit 18.
         adaptation: How to adapt.
         together: What may leave for a model that several sites adapt together; None lets nothing leave.
     """

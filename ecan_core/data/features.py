@@ -20,7 +20,7 @@ from ecan_core.audio.decode import Identity, Recording, hashed, resample
 from ecan_core.audio.frontend import FrontEnd
 from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.data.cache import Extracted, FeatureCache
-from ecan_core.errors import AudioError, UnusableAudioError
+from ecan_core.errors import NothingUsableError, UnusableAudioError
 from ecan_core.runtime.workers import cores, shared_out
 from ecan_core.utterance import Utterance
 
@@ -143,7 +143,7 @@ def extract_features(
         Features and refusals in the order of the listing, whatever the number of workers.
 
     Raises:
-        AudioError: No utterance can be used.
+        NothingUsableError: No utterance can be used.
         StorageError: The cache cannot be written.
     """
     outcomes: list[tuple[str, Outcome]] = []
@@ -360,7 +360,7 @@ def _table(
         heard.add(key)
         used.append((utterance, outcome))
     if not used:
-        raise AudioError(nothing_usable(refusals))
+        raise NothingUsableError(nothing_usable(refusals), refusals)
     return FeatureTable(
         utterances=tuple(utterance for utterance, _ in used),
         features=tuple(extracted.features for _, extracted in used),

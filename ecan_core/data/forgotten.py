@@ -121,13 +121,22 @@ def leave_out(listed: Sequence[Utterance], forgotten: Forgotten) -> Parted:
     Raises:
         AudioError: Nothing else is listed.
     """
+    parted = part(listed, forgotten)
+    if not parted.kept and listed:
+        raise AudioError("Everything that is listed here was forgotten; name other recordings.")
+    return parted
+
+
+def part(listed: Sequence[Utterance], forgotten: Forgotten) -> Parted:
+    """Part what may be read from what may not, as `leave_out` does.
+
+    Nothing need be left.
+    """
     if not forgotten.marks:
         return Parted(tuple(listed), 0, forgotten)
     sounds = {path: _sound(path) for path in dict.fromkeys(utterance.path for utterance in listed)}
     known = forgotten.plus(_marks_of(listed, sounds, forgotten))
     kept = tuple(item for item in listed if not _is_covered(item, sounds, known))
-    if not kept:
-        raise AudioError("Everything that is listed here was forgotten; name other recordings.")
     return Parted(kept, len(listed) - len(kept), known)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ecan_core.data.folders import AUDIO_SUFFIXES, OTHER_SUFFIXES, find_files, linked_folders, printable
 from ecan_core.data.tables import TABLE_SUFFIXES, read_table
-from ecan_core.errors import AudioError, UsageError
+from ecan_core.errors import NoRecordingError, UsageError
 from ecan_core.utterance import Utterance
 
 _SUFFIXES = AUDIO_SUFFIXES | OTHER_SUFFIXES
@@ -44,11 +44,13 @@ def list_utterances(path: Path) -> Listing:
 
     Raises:
         UsageError: The path does not exist, or a line of the list has no clear meaning.
-        AudioError: It holds no recording.
+        NoRecordingError: It holds no recording.
     """
     listing = _list(path)
     if not listing.utterances:
-        raise AudioError(f"There is no recording in {path}; put .wav or .flac files there.")
+        raise NoRecordingError(
+            f"There is no recording in {path}; check that it is mounted, or put .wav or .flac files there."
+        )
     return listing
 
 
@@ -89,7 +91,7 @@ def _with_links(folders: Iterable[Path], files: Iterable[Path]) -> tuple[Path, .
     """Return folders, and the files outside them that links lead to."""
     inside = tuple(dict.fromkeys(folders))
     places = {Path(os.path.realpath(folder)) for folder in inside}
-    targets = (Path(os.path.realpath(file)) for file in files)
+    targets = (Path(os.path.realpath(file)) for file in files if file.is_symlink())  # others lie where they are
     outside = (target for target in targets if not places.intersection(target.parents) and target.is_file())
     return tuple(dict.fromkeys([*inside, *outside]))
 

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ecan_core.data.calls import Parties
+    from target_site.results.days import Day
     from target_site.results.handed_labels import HandedLabel
+    from target_site.results.shards import Shard
     from target_site.site_policy import SitePolicy
     from target_site.trust.remembered import Remembered
 
@@ -197,8 +199,17 @@ def adapt(
 @click.option("--audio", type=any_path, required=True, help="Folder, file, pattern, or list (CSV, JSON Lines).")
 @own_keys_option
 @setup_options
-@click.option("--out", type=folder, required=True, help="Folder for segments.csv, .jsonl, .rttm and summary.json.")
+@click.option(
+    "--out", type=folder, required=True, help="Folder that gets a folder for each day; keep it from day to day."
+)
 @all_channels_option
+@click.option(
+    "--shard",
+    metavar="I/N",
+    callback=lambda _context, _option, text: _shard(text),
+    help="Predict one share of N of the recordings; N processes may do so at once, into the same --out.",
+)
+@click.option("--parquet", is_flag=True, help="Also write segments.parquet; needs `pip install 'ecan-ser[parquet]'`.")
 @format_option
 @quiet_option
 def predict(
@@ -207,47 +218,91 @@ def predict(
     keys_dir: Path | None,
     out: Path,
     all_channels: str | None,
+    shard: "Shard",
+    parquet: bool,
     setup: Setup,
     form: str,
     quiet: bool,
 ) -> None:
     """Recognize emotions with the adapted model.
 
-    Writes one line per utterance with its class and its scores. Recordings that cannot be used are listed with the
-    reason.
+    Hears what is new since the last run with the same --out, and writes it into the folder of the day (UTC): one line
+    per utterance with its class and its scores, and a page with a line per recording. Recordings that cannot be used
+    are listed with the reason. Features are kept between runs only where --cache is given.
     """
     from ecan_core.model.abstention import Abstention
-    from protocol.locks import writing_alone
     from target_site.containment.orders import PredictOrder, refuse_among_recordings
     from target_site.model.encoders import folder_of_model
     from target_site.model.forgotten import read_forgotten
+    from target_site.report.days import commit, finish_runs
+    from target_site.results.parquet import require_parquet
+    from target_site.results.runs import CACHE, hearing_alone
 
+    if parquet:
+        require_parquet()
     narrator = Narrator(quiet=quiet)
     site = _usable(model_dir, setup.policy, _parties(setup.policy, all_channels), keys_dir, narrator)
     policy = site.rules
-    refuse_among_recordings(out, setup.cache_of(model_dir), audio)
-    with writing_alone(out):
+    refuse_among_recordings(out, setup.cache or out / CACHE, audio)
+    with hearing_alone(out, shard) as run:
+        finish_runs(out, read_forgotten(model_dir))
+        commit(out, run, read_forgotten(model_dir))
         order = PredictOrder(
             model=model_dir,
             audio=audio,
             parties=site.parties,
-            out=out,
-            cache=setup.cache_of(model_dir),
+            out=run,
+            index=out,
+            shard=shard,
+            day=today(),
+            cache=setup.cache or run / CACHE,
             abstention=policy.abstention if policy else Abstention(),
             encoders=folder_of_model(model_dir, setup.encoders),
             left_out=read_forgotten(model_dir),
         )
-        audit_log = log_of(model_dir, narrator)
+        audit_log = log_of(model_dir if shard.is_whole else out, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
-            summary = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
-            noted |= {name: summary[name] for name in ("utterances", "forgotten")}
+            try:
+                counts = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
+            finally:  # what was predicted is kept even where the walls were tried
+                day = commit(out, run, read_forgotten(model_dir), with_parquet=parquet)
+            noted |= {name: counts[name] for name in ("utterances", "forgotten")}
+    _say_predicted(counts, day, narrator, form)
+    _refuse_nothing(counts)
+    _refuse_lost(counts, policy, day.folder / "summary.json" if day else out)
+
+
+def _shard(text: str | None) -> "Shard":
+    """Read which share of the recordings is meant; all of them by default."""
+    from target_site.results.shards import WHOLE, parse_shard
+
+    return WHOLE if text is None else parse_shard(text)
+
+
+def _say_predicted(counts: "Mapping[str, Any]", day: "Day | None", narrator: Narrator, form: str) -> None:
+    """Tell what a run has predicted, and what its day needs."""
+    folder = None if day is None else day.folder
     if form == "json":
-        click.echo(json.dumps(summary))
+        click.echo(json.dumps({**counts, "folder": folder and str(folder), "advice": day.advice if day else ""}))
+    if counts["still_lost"]:
+        narrator.say(f"{counts['still_lost']} recordings that were lost before still cannot be heard")
+    if folder is None:
+        narrator.say(f"nothing new since the last run ({counts['known']} recordings are known)")
+        return
     narrator.say(
-        f"predicted {summary['utterances']} utterances, {summary['abstained']} of them too uncertain to tell: "
-        f"{out / 'segments.csv'}"
+        f"predicted {counts['utterances']} utterances of {counts['recordings']} recordings, {counts['abstained']} "
+        f"of them too uncertain to tell ({counts['known']} recordings were known): {folder / 'segments.csv'}"
     )
-    _refuse_lost(summary, policy, out / "summary.json")
+    if day is not None and day.advice:
+        narrator.say(day.advice)
+
+
+def _refuse_nothing(counts: "Mapping[str, Any]") -> None:
+    """Refuse to end well where there were recordings and none was used."""
+    from ecan_core.errors import NothingUsableError
+
+    if counts["nothing_usable"]:
+        raise NothingUsableError(counts["nothing_usable"])
 
 
 @click.command(epilog="Example: ecan-target evaluate --model adapted --labels labels.csv --format json")
@@ -356,7 +411,9 @@ def _read_labels(
 
 @click.command(epilog="Example: ecan-target sheet --model adapted --predictions predictions --out sheet.csv")
 @model_option
-@click.option("--predictions", type=existing_folder, required=True, help="Folder that `predict` wrote.")
+@click.option(
+    "--predictions", type=existing_folder, required=True, help="Folder that `predict` wrote into, or that of a day."
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File for the sheet (CSV).")
 @click.option("--count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Utterances to label.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the draw.")
@@ -368,12 +425,12 @@ def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, 
     in, read it with `ecan-target evaluate --labels SHEET`.
     """
     from target_site.model.folder import read_facts
+    from target_site.results.days import current_segments
     from target_site.results.label_sheet import draw, write_sheet
-    from target_site.results.segments import JSONL, read_segments
 
     narrator = Narrator(quiet=quiet)
     classes = read_facts(model_dir)["card"]["classes"]
-    drawn = draw(read_segments(predictions / JSONL), classes, count, seed)
+    drawn = draw(current_segments(predictions), classes, count, seed)
     write_sheet(out, drawn)
     audit_log = log_of(model_dir, narrator)
     audit_log.append("sheet", out=audit_log.pseudonym(out), utterances=len(drawn))
@@ -385,13 +442,13 @@ def _refuse_lost(counts: "Mapping[str, Any]", policy: "SitePolicy | None", where
 
     The rules say how many. What was made of the others is there.
     """
-    from ecan_core.errors import AudioError
+    from ecan_core.errors import LostError
     from target_site.site_policy import MOST_LOST
 
     most = policy.most_lost if policy else MOST_LOST
     lost, recordings = counts["lost"], counts["recordings"]
     if lost > most * recordings:
-        raise AudioError(
+        raise LostError(
             f"{lost} of {recordings} recordings were lost, more than {100 * most:g} %; the others are done: mend or "
             f"remove those that {where} names, or set most_lost in the site's rules."
         )

@@ -55,7 +55,9 @@ all_channels_option = click.option(
 )
 
 cache_option = click.option(
-    "--cache", type=any_path, help="File that keeps features between runs; default: inside the model's folder."
+    "--cache",
+    type=any_path,
+    help="File that keeps features between runs; default: inside the model's folder, for `predict` none.",
 )
 
 

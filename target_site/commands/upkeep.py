@@ -159,7 +159,7 @@ def doctor(
     "--predictions",
     multiple=True,
     type=existing_folder,
-    help="A folder that `predict` wrote; its files are deleted, so predict again.",
+    help="A folder that `predict` writes into; recordings of the person are taken out of every day.",
 )
 @setup_options
 @format_option
@@ -217,7 +217,7 @@ def forget(
         named = [*map(audit_log.pseudonym, speakers), *map(audit_log.pseudonym, files)]
         with audit_log.recorded("forget", bundle_sha256=order.sha256, who=named, utterances=heard) as noted:
             write_forgotten(model_dir, order.left_out)  # first: even if the rest fails, they are not heard again
-            remove_traces(model_dir, order.cache, predictions)
+            remove_traces(model_dir, order.cache, predictions, person)
             outcome = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
             sign_model(model_dir, keys_dir, passphrase)
             certificate = certify(
@@ -240,7 +240,7 @@ def forget(
 @click.command(epilog="Example: ecan-target expire --config site.yaml --model adapted --predictions predictions")
 @model_option
 @click.option("--config", type=existing_file, required=True, help="YAML with this site's rules and `retention_days`.")
-@click.option("--predictions", multiple=True, type=any_path, help="A folder that `predict` wrote.")
+@click.option("--predictions", multiple=True, type=any_path, help="A folder that `predict` writes into.")
 @cache_option
 @format_option
 @quiet_option

@@ -23,6 +23,8 @@ from protocol.identity.key_files import PRIVATE_FILES
 from target_site.model.encoders import encoder_files
 from target_site.model.folder import CACHE_FILE
 from target_site.results.handed_labels import HandedLabel
+from target_site.results.index import INDEX
+from target_site.results.shards import Shard
 from target_site.site_policy import SitePolicy
 from target_site.trust.acceptance import receipt_path
 from target_site.trust.approval import APPROVAL
@@ -109,7 +111,10 @@ class PredictOrder:
         model: folder of the adapted model.
         audio: folder, file, pattern or list.
         parties: who speaks on which channel; None where channels mean nothing.
-        out: folder of the predictions, which is there.
+        out: folder for what this run predicts, which is there (`target_site.results.runs`).
+        index: folder of the index of what was predicted before.
+        shard: the share of the recordings that is predicted.
+        day: today, in days since 1970.
         cache: where features are kept.
         abstention: where the model abstains.
         encoders: folder of public encoders.
@@ -120,6 +125,9 @@ class PredictOrder:
     audio: Path
     parties: Parties | None
     out: Path
+    index: Path
+    shard: Shard
+    day: int
     cache: Path
     abstention: Abstention
     encoders: Path
@@ -128,7 +136,7 @@ class PredictOrder:
     @property
     def readable(self) -> tuple[Path, ...]:
         """Return the files and folders that the process may read."""
-        return (self.model, *encoder_files(self.encoders), *roots(self.audio))
+        return (self.model, self.index / INDEX, *encoder_files(self.encoders), *roots(self.audio))
 
     @property
     def listable(self) -> tuple[Path, ...]:

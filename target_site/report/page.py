@@ -137,7 +137,7 @@ def render_report(content: ReportContent, evaluation: Mapping[str, Any] | None) 
     adapted = bool(content.epochs) and content.verdict != "reverted"
     views = {"before": "as received", "after": "adapted"} if adapted else {"before": "as received"}
     measured = _measure(evaluation, adapted) if evaluation else None
-    template = _environment().get_template("report.html")
+    template = environment().get_template("report.html")
     page = template.render(
         content=content,
         views=views,
@@ -168,16 +168,17 @@ def percent(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return what renders the templates of this site."""
+    drawing = Environment(
         loader=PackageLoader("target_site"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "thousands": "{:,}".format}
-    return environment
+    drawing.filters |= {"percent": percent, "thousands": "{:,}".format}
+    return drawing
 
 
 def _headline(content: ReportContent, measured: Measurement | None) -> Headline:

@@ -3,14 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ecan_core.errors import ModelError
-from protocol.errors import Code, FileError
 from protocol.files import read_bounded
-
-SUMMARY = "summary.json"
-_MAX_BYTES = 1 << 30
+from target_site.results.days import latest_day
+from target_site.results.index import INDEX
+from target_site.results.segments import MAX_BYTES, SUMMARY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,35 +56,33 @@ class Latest:
 
 
 def latest(folder: Path) -> Latest | None:
-    """Return the newest predictions of a folder that `predict` wrote.
+    """Return the newest day of a folder that `predict` writes into.
 
     Returns:
         None where it has written none, or they have expired.
 
     Raises:
-        ModelError: their summary is damaged.
+        StorageError: the index cannot be read.
+        ModelError: the summary of the day is damaged.
         FileError: it cannot be read.
     """
-    path = folder / SUMMARY
-    try:
-        summary = json.loads(read_bounded(path, _MAX_BYTES))
-        return _latest(summary, path.stat().st_mtime)
-    except FileError as fault:
-        if fault.code is not Code.NOT_FOUND:
-            raise
+    day = latest_day(folder) if (folder / INDEX).is_file() else None
+    if day is None:
         return None
+    try:
+        summary = json.loads(read_bounded(day.folder / SUMMARY, MAX_BYTES))
+        forgotten, level = int(summary["forgotten"]), int(summary["containment"]["level"])
     except (KeyError, TypeError, ValueError) as fault:
-        raise ModelError(f"{path} is damaged, or another version wrote it: predict again") from fault
-
-
-def _latest(summary: dict[str, Any], ended_at_s: float) -> Latest:
+        raise ModelError(f"{day.folder / SUMMARY} is damaged, or another version wrote it: predict again") from fault
     return Latest(
-        ended_at_s=ended_at_s,
-        recordings=int(summary["recordings"]),
-        refused=int(summary["lost"]),
-        lost=int(summary["lost"]),
-        utterances=int(summary["utterances"]),
-        abstained=int(summary["abstained"]),
-        forgotten=int(summary["forgotten"]),
-        level=int(summary["containment"]["level"]),
+        ended_at_s=day.ended_at,
+        recordings=day.recordings,
+        refused=day.refused,
+        lost=day.lost,
+        utterances=day.utterances,
+        abstained=day.abstained,
+        forgotten=forgotten,
+        level=level,
+        drift=None if day.drift is None else day.drift.distance,
+        advice=day.advice,
     )

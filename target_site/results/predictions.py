@@ -9,17 +9,12 @@ import numpy as np
 
 from ecan_core.adaptation.calibrate import soften
 from ecan_core.adaptation.site import Preparation
-from ecan_core.audio.not_speech import KINDS
-from ecan_core.data.features import FeatureTable, Refusal
+from ecan_core.data.features import FeatureTable
 from ecan_core.model.abstention import is_uncertain, shown
 from ecan_core.model.network import Network
 from ecan_core.model.predict import committee_scores
+from target_site.results.calls import NOT_SPEECH, uncertain_advice
 from target_site.results.segments import segments_of, write_segments
-
-MOST_UNCERTAIN = 0.9
-"""Share of the utterances from which a model that abstains is of little use."""
-NOT_SPEECH = frozenset(reason for reason, _ in KINDS.values())
-"""Reasons for which a stretch is left out that holds no speech."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +51,7 @@ class Predictions:
     @property
     def advice(self) -> str:
         """Say what to do where nearly everything is uncertain; else empty."""
-        if self.abstained < MOST_UNCERTAIN * len(self.scores):
-            return ""
-        return (
-            f"{self.abstained} of {len(self.scores)} utterances are uncertain, with a least_confidence of "
-            f"{shown(self.least_confidence)}: label some (`ecan-target sheet`) and run `adapt --labels`, or lower "
-            "least_confidence in site.yaml"
-        )
+        return uncertain_advice(self.abstained, len(self.scores), shown(self.least_confidence))
 
     def write(self, folder: Path, classes: Sequence[str]) -> None:
         """Write every usable utterance with its scores by class.
@@ -84,34 +73,6 @@ def score_table(
     """
     speakers = [utterance.speaker for utterance in table.utterances] if voices is None else voices
     return committee_scores(networks, preparation.inputs(table.features, speakers))
-
-
-def summarize(predictions: Predictions, classes: tuple[str, ...]) -> dict[str, object]:
-    """Count predicted classes, abstentions, and refusals by reason."""
-    told = predictions.scores[~predictions.uncertain].argmax(axis=1)
-    predicted = np.bincount(told, minlength=len(classes))
-    return {
-        "utterances": len(predictions.scores),
-        "abstained": predictions.abstained,
-        "clipped": [str(predictions.table.utterances[row].path) for row in predictions.table.clipped],
-        "predicted": dict(zip(classes, predicted.tolist(), strict=True)),
-        "refused": [_refused(refusal) for refusal in predictions.table.refusals],
-        "refused_by_reason": dict(Counter(r.reason for r in predictions.table.refusals)),
-        "not_speech": not_speech(predictions.table),
-    }
-
-
-def _refused(refusal: Refusal) -> dict[str, object]:
-    """Describe what was left out; times are in milliseconds within the file."""
-    place = refusal.utterance
-    times = {"begin_ms": place.start_s, "end_ms": place.end_s}
-    return {
-        "file": str(place.path),
-        "channel": place.channel,
-        **{name: None if time_s is None else round(1000 * time_s) for name, time_s in times.items()},
-        "reason": refusal.reason,
-        "message": refusal.message,
-    }
 
 
 def not_speech(table: FeatureTable) -> dict[str, float]:

@@ -24,8 +24,9 @@ from protocol.files import read_bounded, write_atomic
 
 CSV, JSONL, RTTM = SEGMENTS = ("segments.csv", "segments.jsonl", "segments.rttm")
 SUMMARY = "summary.json"
-PREDICTIONS = (*SEGMENTS, SUMMARY)
-"""What `predict` writes."""
+CALLS, PARQUET, PAGE = "calls.jsonl", "segments.parquet", "day.html"
+PREDICTIONS = (*SEGMENTS, PARQUET, CALLS, SUMMARY, PAGE)
+"""What `predict` writes into the folder of a day."""
 UNCERTAIN = "uncertain"
 MAX_BYTES = 1 << 30
 
@@ -127,8 +128,13 @@ def as_csv(segments: Sequence[Segment], classes: Sequence[str]) -> str:
         channel = "" if one.channel is None else one.channel
         place = [guarded(one.recording), channel, one.role or "", one.begin_ms, one.end_ms]
         found = [guarded(one.speaker or ""), one.label, f"{one.confidence:.4f}", "yes" if one.abstained else "no"]
-        writer.writerow([*place, *found, *(f"{one.scores[name]:.4f}" for name in classes)])
+        writer.writerow([*place, *found, *(_score(one, name) for name in classes)])
     return text.getvalue()
+
+
+def _score(segment: Segment, name: str) -> str:
+    """Format a score; empty if the model knew no such class."""
+    return f"{segment.scores[name]:.4f}" if name in segment.scores else ""
 
 
 def as_jsonl(segments: Sequence[Segment]) -> str:

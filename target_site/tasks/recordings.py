@@ -13,7 +13,7 @@ from ecan_core.data.features import FeatureTable, Refusal, extract_features, not
 from ecan_core.data.forgotten import Forgotten, Parted, leave_out
 from ecan_core.data.unlabeled import list_utterances
 from ecan_core.encoders.voices import VoiceFrontEnd, group_voices
-from ecan_core.errors import AudioError
+from ecan_core.errors import NothingUsableError
 from ecan_core.utterance import Utterance
 from protocol.encoders.registry import CAMPPLUS
 from protocol.encoders.store import place_of
@@ -32,14 +32,20 @@ def list_recordings(audio: Path, left_out: Forgotten, narrator: Narrator) -> Par
 
     Raises:
         UsageError: there is nothing at ``audio``, or a line of the list has no clear meaning.
-        AudioError: it holds no recording, or none that was not forgotten.
+        NoRecordingError: it holds no recording.
+        AudioError: it holds none that was not forgotten.
     """
     listing = list_utterances(audio)
     say_ignored(listing.ignored_columns, narrator)
     parted = leave_out(listing.utterances, left_out)
-    if parted.num_left_out:
-        narrator.say(f"left out {parted.num_left_out} utterances of people and recordings that were forgotten")
+    say_forgotten(parted.num_left_out, narrator)
     return parted
+
+
+def say_forgotten(num_left_out: int, narrator: Narrator) -> None:
+    """Tell how many utterances are of people who were forgotten."""
+    if num_left_out:
+        narrator.say(f"left out {num_left_out} utterances of people and recordings that were forgotten")
 
 
 def read_utterances(
@@ -55,14 +61,15 @@ def read_utterances(
     What is left out is among the refusals.
 
     Raises:
-        AudioError: nothing can be used.
+        NothingUsableError: nothing can be used.
     """
     with narrator.progress("recordings") as tick:
         cut = cut_recordings(listed, parties, on_progress=tick)
     if cut.num_discarded:
         narrator.say(f"discarded {cut.num_discarded} channels whose role nobody may listen to")
     if not cut.utterances and (cut.refusals or cut.num_discarded):
-        raise AudioError(nothing_usable(cut.refusals, num_discarded=cut.num_discarded))
+        message = nothing_usable(cut.refusals, num_discarded=cut.num_discarded)
+        raise NothingUsableError(message, cut.refusals)
     with narrator.progress("features") as tick:
         table = extract_features(cut.utterances, front_end, cache, on_progress=tick, refused=cut.refusals)
     if table.copies:

@@ -24,6 +24,7 @@ from tests.ecan_core.audio.sounds import syllables
 from tests.ecan_core.audio.test_wav import REFUSED, SOUND, chunk, fmt, riff
 from tests.hostile.test_containment import infect
 from tests.support import cli
+from tests.support.days import day_in
 from tests.support.models import save_untrained
 
 pytestmark = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
@@ -116,7 +117,10 @@ def predict(model: Path, audio: Path, out: Path, *more: object) -> cli.Result:
 
 
 def reasons(out: Path) -> dict[str, str]:
-    return {Path(one["file"]).name: one["reason"] for one in json.loads((out / "summary.json").read_text())["refused"]}
+    return {
+        Path(one["file"]).name: one["reason"]
+        for one in json.loads((day_in(out) / "summary.json").read_text())["refused"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +138,7 @@ def heard(model, tmp_path_factory) -> tuple[cli.Result, Path]:
 @pytest.mark.parametrize("name", BAD)
 def test_row_of_a_recording(heard, name):
     result, out = heard
-    assert result.code == 13, result.stderr
+    assert result.code == 18, result.stderr
     expected = BAD[name][1]
     found = reasons(out).get(name)
     assert found == expected if expected else found != "LOST"
@@ -148,7 +152,7 @@ def test_what_is_sound_is_heard(heard, name):
 def test_what_was_recorded_too_loud_is_named(heard):
     """Row A18."""
     result, out = heard
-    clipped = json.loads((out / "summary.json").read_text())["clipped"]
+    clipped = json.loads((day_in(out) / "summary.json").read_text())["clipped"]
     assert [Path(path).name for path in clipped] == ["A18-clipped.wav"]
     assert "recorded too loud (clipped), so that their scores are worth less: 1" in result.stderr
 
@@ -222,7 +226,7 @@ def test_row_a20_links_pipes_and_devices_are_no_recordings(model, tmp_path):
     (calls / "gone.wav").symlink_to(tmp_path / "gone.wav")
     (calls / "more").symlink_to(calls)
     result = predict(model, calls, tmp_path / "out")
-    assert result.code == 13, result.stderr
+    assert result.code == 18, result.stderr
     assert result.refusal().startswith("4 of 6 recordings were lost")
     assert reasons(tmp_path / "out") == {
         **dict.fromkeys(("loop.wav", "zero.wav", "pipe.wav"), "NOT_REGULAR"),
@@ -270,7 +274,7 @@ def test_row_a21_a_recording_that_is_changed_meanwhile_is_refused(model, tmp_pat
     growing = calls / "growing.wav"
     monkeypatch.setattr(launcher, "print", lambda text, **_: _grow_when_hashed(text, growing), raising=False)
     result = predict(model, calls, tmp_path / "out")
-    assert result.code == 13, result.stderr
+    assert result.code == 18, result.stderr
     assert reasons(tmp_path / "out") == {"growing.wav": "CHANGED"}
 
 
@@ -299,7 +303,7 @@ def test_row_a23_nothing_usable_writes_nothing(model, tmp_path):
     result = predict(model, calls, tmp_path / "out")
     assert result.code == 13
     assert "None of the 2 utterances can be used (1 CONTAINER, 1 SILENT)" in result.refusal()
-    assert not (tmp_path / "out" / "segments.csv").exists()
+    assert (day_in(tmp_path / "out") / "segments.jsonl").read_bytes() == b""
 
 
 @pytest.mark.parametrize("death", ["os.kill(os.getpid(), 9)", "os._exit(3)", "bytearray(1 << 44)"])
@@ -321,7 +325,7 @@ def test_row_a24_a_worker_that_is_killed_costs_its_recording_alone(model, tmp_pa
         """,
     )
     result = predict(model, calls, tmp_path / "out")
-    assert result.code == 13, result.stderr
+    assert result.code == 18, result.stderr
     assert reasons(tmp_path / "out") == {"2.wav": "LOST"}
 
 
@@ -333,5 +337,5 @@ def test_no_recording_is_a_refusal_that_names_the_remedy(model, tmp_path):
         text=True,
         timeout=60,
     )
-    assert done.returncode == 13
+    assert done.returncode == 17
     assert "put .wav or .flac files there" in done.stderr

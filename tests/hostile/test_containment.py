@@ -19,8 +19,10 @@ import pytest
 from protocol.containment import launcher
 from protocol.containment.probes import WAYS_OUT
 from protocol.sandbox.landlock import landlock_abi
+from target_site.results.days import latest_day
 from tests.hostile.infected import INFECTED, infect, said_by_attack
 from tests.support import cli
+from tests.support.days import day_in
 from tests.support.models import save_untrained
 from tests.support.speech import synthesize
 
@@ -48,7 +50,7 @@ def predict(site: Path, out: Path, *more: object) -> cli.Result:
 
 
 def summary_of(out: Path) -> dict:
-    return json.loads((out / "summary.json").read_text())
+    return json.loads((day_in(out) / "summary.json").read_text())
 
 
 # --- before any recording is opened --------------------------------------------------------------------------
@@ -222,7 +224,7 @@ def test_c13_a_dependency_that_calls_home_is_blocked_counted_and_marked(site, tm
     assert result.code == 15
     assert "attempts to reach a network or to start a program were blocked" in result.refusal()
     assert summary_of(tmp_path)["containment"]["attempts"] > 0
-    assert (tmp_path / "segments.csv").exists()
+    assert (day_in(tmp_path) / "segments.csv").exists()
 
 
 ATTACKS = {
@@ -263,7 +265,7 @@ def test_c15_a_32_bit_call_costs_the_process_its_life(site, tmp_path, monkeypatc
     result = predict(site, tmp_path)
     assert result.code == 1
     assert "was ended by SIGSYS" in result.refusal()
-    assert not (tmp_path / "summary.json").exists()
+    assert latest_day(tmp_path) is None
 
 
 @pytest.mark.parametrize("place", ["outside", "model"])

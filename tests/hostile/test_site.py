@@ -24,6 +24,7 @@ from source_site.cli import cli as source_commands
 from target_site.cli import cli as target_commands
 from tests.ecan_core.audio.sounds import syllables
 from tests.support import cli
+from tests.support.days import day_in
 from tests.support.models import save_untrained
 
 COMMAND = Path(sys.executable).parent / "ecan-target"
@@ -85,7 +86,7 @@ def test_row_c05_a_path_is_taken_literally(model, calls, tmp_path, monkeypatch, 
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
     assert predict(model, calls, Path(name)).code == 0
-    assert (tmp_path / "inside" / name / "segments.csv").exists()
+    assert (day_in(tmp_path / "inside" / name) / "segments.csv").exists()
     assert not list(tmp_path.rglob("owned"))
 
 
@@ -228,4 +229,4 @@ def test_row_c24_no_log_and_no_line_on_the_terminal_names_a_recording(model, cal
     assert PATIENT not in result.stderr
     for path in (own / "audit.jsonl", own / "audit.head"):
         assert PATIENT not in path.read_text()
-    assert PATIENT in json.loads((tmp_path / "out" / "segments.jsonl").read_text().splitlines()[0])["recording"]
+    assert PATIENT in json.loads((day_in(tmp_path / "out") / "segments.jsonl").read_text().splitlines()[0])["recording"]

@@ -16,8 +16,10 @@ import pytest
 import soundfile
 
 from protocol.sandbox.landlock import landlock_abi
+from target_site.results.days import latest_day
 from tests.hostile.infected import infect
 from tests.support import cli
+from tests.support.days import day_in
 from tests.support.models import save_untrained
 from tests.support.speech import synthesize
 
@@ -217,7 +219,7 @@ def test_what_a_process_that_was_taken_over_cannot_reach(attacked, attempt):
 
 def test_and_yet_the_listed_files_were_read(attacked):
     assert attacked["tried"]["listed"] == "ok"
-    assert len((attacked["out"] / "segments.csv").read_text().splitlines()) == 3
+    assert len((day_in(attacked["out"]) / "segments.csv").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("attempt", DECODER)
@@ -259,7 +261,7 @@ def test_row_c30_a_user_without_rights_is_contained_as_well(tmp_path_factory, mo
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
-        containment = json.loads((place / "out" / "summary.json").read_text())["containment"]
+        containment = json.loads((day_in(place / "out") / "summary.json").read_text())["containment"]
         assert containment["level"] >= 2
         assert not any(after for _, after in containment["ways_out"].values())
     finally:
@@ -302,7 +304,7 @@ def test_row_keys_or_rules_within_reach_of_reading_are_refused(place, tmp_path, 
     result = cli.target(*predicting(place, tmp_path / "out", "--audio", place / audio))
     assert result.code == 15
     assert result.refusal().startswith("The process that reads recordings could read ")
-    assert not (tmp_path / "out" / "segments.csv").exists()
+    assert latest_day(tmp_path / "out") is None
 
 
 @pytest.mark.row("C25", "outputs into the folder of the keys")

@@ -8,6 +8,7 @@ import soundfile
 
 from tests.ecan_core.audio.sounds import RATE, syllables
 from tests.support import cli
+from tests.support.days import day_in
 
 pytestmark = pytest.mark.journey
 
@@ -58,7 +59,7 @@ def test_the_agent_is_never_heard_again_once_the_rules_were_named(crossing, tmp_
     predict = ("predict", "--model", tmp_path / "out", "--audio", tmp_path / "calls", "--out", tmp_path / "predicted")
     result = cli.target(*predict)
     assert result.code == 0, result.stderr
-    rows = [json.loads(line) for line in (tmp_path / "predicted" / "segments.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (day_in(tmp_path / "predicted") / "segments.jsonl").read_text().splitlines()]
     assert {row["role"] for row in rows} == {"caller"}
     (tmp_path / "site.yaml").write_text(RULES.replace("[agent, caller]", "[caller, agent]"))
     contradicted = cli.target(*predict, "--config", tmp_path / "site.yaml")

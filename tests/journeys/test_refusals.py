@@ -197,10 +197,10 @@ def test_a_missing_audio_folder_is_a_matter_of_usage(crossing, tmp_path):
     assert "check the path" in result.refusal()
 
 
-def test_an_empty_audio_folder_is_no_usable_audio(crossing, tmp_path):
+def test_an_empty_audio_folder_has_no_recording(crossing, tmp_path):
     (tmp_path / "empty").mkdir()
     result = adapt(crossing, tmp_path / "empty", tmp_path / "out")
-    assert result.code == 13
+    assert result.code == 17
     assert "no recording" in result.refusal()
 
 

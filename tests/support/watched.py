@@ -1,7 +1,9 @@
 """A target site as its commands leave it, for what looks at it: nothing in it was trained or recorded."""
 
+import contextlib
 import json
-import os
+import shutil
+import sqlite3
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,15 +13,16 @@ from protocol.identity.identities import Role
 from protocol.statements.revocations import Revocations
 from target_site.accountability.audit_log import AuditLog, today
 from target_site.model.folder import FACTS
-from target_site.results.latest import SUMMARY
+from target_site.results.index import INDEX
+from target_site.results.segments import SUMMARY
 from target_site.trust.state import update_trust_state
 from tests.support import cli
+from tests.support.days import CONTAINMENT, a_call, a_run, day_in, predicted
 from tests.support.models import save_untrained
 from tests.support.sites import new_identity, new_site
 
 SOURCE = new_identity(Role.SOURCE)
 WEIGHTS = "12" * 32
-COUNTS = {"recordings": 20, "lost": 0, "utterances": 100, "abstained": 10, "forgotten": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,26 +52,31 @@ class WatchedSite:
     def log(self, folder: Path, at: datetime | None = None) -> AuditLog:
         return AuditLog(folder, now=lambda: at or datetime.now(UTC), announce=lambda _: None)
 
-    def predicted(self, level: int = 3, **counts: int) -> None:
-        """Write the summary of another run."""
-        summary = COUNTS | counts | {"containment": {"level": level}}
-        self._summary.write_text(json.dumps(summary))
+    def predicted(
+        self, level: int = 3, recordings: int = 20, lost: int = 0, utterances: int = 100, abstained: int = 10
+    ) -> None:
+        """Let another run hear other recordings, in a folder of its own."""
+        self.unpredicted()
+        heard = [a_call("0", utterances - abstained, 0, abstained)] if utterances else []
+        rest = [a_call(str(number), 0, is_lost=number <= lost) for number in range(1, recordings + 1)]
+        run = a_run(
+            today(), *heard, *rest[: recordings - len(heard)], containment=CONTAINMENT | {"level": level}, forgotten=3
+        )
+        predicted(self.predictions, run)
 
     def aged(self, seconds: float) -> None:
         """Make the predictions as old as this."""
-        os.utime(self._summary, (time.time() - seconds,) * 2)
+        with contextlib.closing(sqlite3.connect(self.predictions / INDEX, isolation_level=None)) as index:
+            index.execute("UPDATE runs SET ended_at = ?", (int(time.time() - seconds),))
 
     def unpredicted(self) -> None:
         """Take the predictions away, and leave their folder."""
-        self._summary.unlink()
+        shutil.rmtree(self.predictions, ignore_errors=True)
+        self.predictions.mkdir()
 
     def damaged(self) -> None:
         """Damage what the predictions say of themselves."""
-        self._summary.write_text("{}")
-
-    @property
-    def _summary(self) -> Path:
-        return self.predictions / SUMMARY
+        (day_in(self.predictions) / SUMMARY).write_text("{}")
 
     def withdraw(self) -> None:
         """Let the site learn that its source has withdrawn the model."""
@@ -87,7 +95,6 @@ def watched_site(folder: Path) -> WatchedSite:
         **{"containment": {"level": 3}, "site": {"rules": None, "keys": str(site.keys)}},
     }
     (site.model / FACTS).write_text(json.dumps(facts))
-    site.predictions.mkdir()
     site.predicted()
     log = site.log(site.model)
     with log.recorded("adapt", bundle_sha256="ab" * 32, audio="0123456789abcdef") as noted:

@@ -89,7 +89,7 @@ def test_a_place_without_recordings_is_no_audio(tmp_path: Path, place: str) -> N
     (tmp_path / "list.csv").write_text("file,speaker\n")
     with pytest.raises(AudioError, match="no recording in") as caught:
         list_utterances(tmp_path / place)
-    assert caught.value.exit_code == 13
+    assert caught.value.exit_code == 17
 
 
 def test_a_list_gives_each_utterance_its_speaker_channel_and_times(write: Write) -> None:

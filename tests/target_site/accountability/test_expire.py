@@ -8,8 +8,10 @@ import pytest
 from ecan_core.data.cache import Extracted, FeatureCache
 from protocol.ledger.grants import SECONDS_PER_DAY
 from target_site.accountability.expire import expire
-from target_site.results.segments import PREDICTIONS
+from target_site.results.days import folder_of, latest_day
+from target_site.results.index import Index
 from tests.support import cli
+from tests.support.days import a_call, a_run, hand_over, predicted
 from tests.support.models import save_untrained
 
 TODAY, DAYS = 20_000, 30
@@ -24,22 +26,43 @@ def cache_begun(path, day):
     return path
 
 
-def predicted(folder, day):
-    folder.mkdir()
-    for name in (*PREDICTIONS, "notes.txt"):
-        (folder / name).write_text("what somebody said")
-        os.utime(folder / name, (0, day * SECONDS_PER_DAY + 60))
-    return folder
+def predicted_on(out, day):
+    predicted(out, a_run(day, a_call("/calls/a.wav")))
+    (folder_of(out, day) / "notes.txt").write_text("somebody's own")
+    return out
 
 
 @pytest.mark.parametrize(("age", "is_removed"), [(0, False), (DAYS, False), (DAYS + 1, True), (TODAY, True)])
 def test_what_is_older_than_the_rules_allow_goes_and_nothing_else(tmp_path, age, is_removed):
-    cache, folder = cache_begun(tmp_path / "c", TODAY - age), predicted(tmp_path / "out", TODAY - age)
-    removed = expire([cache], [folder], days=DAYS, today=TODAY)
+    cache, out = cache_begun(tmp_path / "c", TODAY - age), predicted_on(tmp_path / "out", TODAY - age)
+    folder = folder_of(out, TODAY - age)
+    before = {path.name for path in folder.iterdir()}
+    removed = expire([cache], [out], days=DAYS, today=TODAY)
     assert removed == [cache, folder] * is_removed
     assert cache.exists() != is_removed
-    left = {path.name for path in folder.iterdir()} - {".lock"}
-    assert left == {"notes.txt"} if is_removed else left == {"notes.txt", *PREDICTIONS}
+    assert before >= {"notes.txt", "segments.csv", "calls.jsonl", "summary.json", "day.html"}
+    assert {path.name for path in folder.iterdir()} == ({"notes.txt"} if is_removed else before)
+    assert (latest_day(out) is None) == is_removed
+
+
+def test_a_recording_whose_predictions_expired_stays_known_without_its_name(tmp_path):
+    call = a_call("/calls/Erika.wav")
+    predicted(tmp_path, a_run(TODAY - 40, call))
+    predicted(tmp_path, a_run(TODAY, a_call("/calls/b.wav")))
+    assert expire([], [tmp_path], days=DAYS, today=TODAY) == [folder_of(tmp_path, TODAY - 40)]
+    assert not folder_of(tmp_path, TODAY - 40).exists()
+    with Index(tmp_path, is_read_only=True) as index:
+        assert index.known([call.place])[call.place].day == TODAY - 40
+        assert index.days() == [TODAY]
+    assert b"Erika" not in (tmp_path / "index.sqlite").read_bytes()
+
+
+def test_what_a_killed_run_left_expires_as_well(tmp_path):
+    folder = hand_over(tmp_path, a_run(TODAY, a_call("/calls/a.wav")))
+    (folder / "run.json").unlink()  # it was killed before its end
+    os.utime(folder, (0, (TODAY - DAYS - 1) * SECONDS_PER_DAY))
+    assert expire([], [tmp_path], days=DAYS, today=TODAY) == [folder]
+    assert not folder.exists()
 
 
 def test_where_nothing_is_there_nothing_happens(tmp_path):
@@ -61,17 +84,17 @@ def rules(path, text):
 
 
 def test_the_command_removes_logs_and_is_quiet_the_next_time(tmp_path):
-    model, folder = save_untrained(tmp_path / "model"), predicted(tmp_path / "out", 1)
+    model, out = save_untrained(tmp_path / "model"), predicted_on(tmp_path / "out", 1)
     cache = cache_begun(model / "features.cache", 1)
     config = rules(tmp_path / "site.yaml", "retention_days: 30\n")
-    words = ("expire", "--config", config, "--model", model, "--predictions", folder, "--format", "json")
+    words = ("expire", "--config", config, "--model", model, "--predictions", out, "--format", "json")
     first = cli.target(*words)
     assert first.code == 0, first.stderr
-    assert first.json() == {"removed": [str(cache), str(folder)]}
+    assert first.json() == {"removed": [str(cache), str(folder_of(out, 1))]}
     assert cli.target(*words).json() == {"removed": []}
     events = [json.loads(line) for line in (model / "audit.jsonl").read_text().splitlines()]
     assert [len(event["removed"]) for event in events if event["event"] == "expire"] == [2, 0]
-    assert str(folder) not in (model / "audit.jsonl").read_text()
+    assert str(out) not in (model / "audit.jsonl").read_text()
 
 
 @pytest.mark.parametrize(("text", "said"), [("", "no retention_days"), ("retention_days: 0\n", "must be 1 or more")])

@@ -11,6 +11,7 @@ from protocol.errors import ContainmentError
 from target_site.containment.orders import PredictOrder, is_private, refuse_among_recordings, task_of
 from target_site.model.encoders import encoder_files
 from target_site.model.folder import CACHE_FILE
+from target_site.results.shards import WHOLE
 
 
 @pytest.fixture
@@ -31,6 +32,9 @@ def order(site: Path, audio: str, *, out: str = "out") -> PredictOrder:
         encoders=site / "encoders",
         parties=None,
         out=site / out,
+        index=site / "out",
+        shard=WHOLE,
+        day=20_000,
         cache=site / "model" / CACHE_FILE,
         abstention=Abstention(least_confidence=0.5),
         left_out=NOBODY,
@@ -48,7 +52,7 @@ def order(site: Path, audio: str, *, out: str = "out") -> PredictOrder:
 )
 def test_the_very_files_of_a_list_or_a_pattern_are_within_reach(site, audio, readable, listable):
     asked = order(site, audio)
-    encoders = set(encoder_files(site / "encoders"))
+    encoders = {*encoder_files(site / "encoders"), site / "out" / "index.sqlite"}
     assert [path for path in asked.readable if path not in encoders] == [site / name for name in readable]
     assert encoders <= set(asked.readable)
     assert list(asked.listable) == [site / name for name in listable]
