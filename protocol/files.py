@@ -110,6 +110,16 @@ def make_private_folder(folder: Path) -> None:
         raise FileError(Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place.") from error
 
 
+def refuse_link(path: Path) -> None:
+    """Refuse a link where something is written or removed.
+
+    Raises:
+        FileError: it is one: whoever made it chose what is written or removed.
+    """
+    if path.is_symlink():
+        raise FileError(Code.STORAGE, f"{path} is a link, through which nothing is written; move or remove it.")
+
+
 def cannot_write(path: Path, error: OSError) -> FileError:
     """Return the error for a file that the system does not let us write."""
     if isinstance(error, FileNotFoundError):

@@ -14,7 +14,7 @@ from ecan_core.data.cache import OF_SQLITE, is_feature_cache
 from ecan_core.data.forgotten import Forgotten
 from ecan_core.errors import UsageError
 from protocol.errors import Code, FileError
-from protocol.files import cannot_write
+from protocol.files import cannot_write, refuse_link
 from target_site.model.folder import (
     EARLIER_CACHE_FILE,
     REPLAY,
@@ -25,8 +25,9 @@ from target_site.model.folder import (
 from target_site.report.days import finish_runs, recordings_of, write_day
 from target_site.results.days import folder_of, read_day
 from target_site.results.index import INDEX, Index
+from target_site.results.rows import read_rows
 from target_site.results.runs import RUNS, drop_run, unfinished, writing_in_turn
-from target_site.results.segments import JSONL, PREDICTIONS, read_segments
+from target_site.results.segments import JSONL, PREDICTIONS, Segment
 
 
 def count_heard(folder: Path, person: Forgotten) -> int:
@@ -35,7 +36,7 @@ def count_heard(folder: Path, person: Forgotten) -> int:
     Raises:
         UsageError: none, or the model's list of utterances is damaged.
     """
-    segments = read_segments(file_of_model(folder, JSONL))
+    segments = read_rows(file_of_model(folder, JSONL), Segment)
     heard = sum(person.covers(Path(one.recording), one.speaker) for one in segments)
     if not heard:
         raise UsageError(f"{folder} was adapted to no utterance of theirs; check --speaker and --file in segments.csv")
@@ -133,7 +134,12 @@ def _remove_from_day(out: Path, day: int, person: Forgotten, sounds: frozenset[s
 
 
 def remove_predictions(folder: Path) -> None:
-    """Remove what `predict` wrote into the folder of a day."""
+    """Remove what `predict` wrote into the folder of a day.
+
+    Raises:
+        FileError: the folder is a link, or cannot be written.
+    """
+    refuse_link(folder)
     try:
         if folder.is_dir():
             _remove_unfinished_files(folder)

@@ -6,20 +6,31 @@ forget somebody. The index (`target_site.results.index`) says which day counts f
 
 import json
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ecan_core.errors import UsageError
+from ecan_core.errors import StorageError, UsageError
 from protocol.files import read_bounded
-from target_site.results.calls import Call, not_speech_ms, read_calls
+from target_site.results.calls import Call, not_speech_ms
 from target_site.results.drift import Drift
 from target_site.results.index import INDEX, Index
-from target_site.results.segments import CALLS, JSONL, MAX_BYTES, SUMMARY, Segment, read_segments
+from target_site.results.rows import FAULTS, MAX_BYTES, built, read_rows
+from target_site.results.segments import CALLS, JSONL, SUMMARY, Segment
 
 _FIRST = date(1970, 1, 1)
+ALL_DAYS = range((date.max - _FIRST).days + 1)
+"""All days that have a date, counted from 1970."""
+CONTAINMENT = {
+    "level": int,
+    "walls": str,
+    "accepted": str | None,
+    "attempts": int,
+    "ways_out": dict[str, list[bool]],
+}
+"""What `protocol.containment.walls.Containment.as_plain` tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +113,7 @@ class Content:
     classes: tuple[str, ...]
     model_sha256: str
     least_confidence: dict[str, float]
-    containment: dict[str, Any]
+    containment: Annotated[dict[str, Any], CONTAINMENT]
     forgotten: int
 
     def without(self, recordings: Container[str]) -> "Content":
@@ -157,11 +168,16 @@ def latest_day(out: Path) -> Day | None:
         StorageError: the index cannot be read.
     """
     with Index(out, is_read_only=True) as index:
-        facts = index.latest_facts()
-        if facts is None:
-            return None
-        drifts = {name: facts[name] and Drift(**facts[name]) for name in ("drift", "week")}
-        return Day(**facts | drifts | {"folder": out / facts["folder"], "ended_at": index.ended_at})
+        facts, ended_at = index.latest_facts(), index.ended_at
+    try:
+        return None if facts is None else _day_of(out, facts | {"ended_at": ended_at})
+    except FAULTS as fault:
+        raise StorageError(f"{out / INDEX} is damaged or of another version; predict into a new folder.") from fault
+
+
+def _day_of(out: Path, facts: Mapping[str, Any]) -> Day:
+    drifts = {name: facts[name] and Drift(**facts[name]) for name in ("drift", "week")}
+    return built(Day, {**facts, **drifts, "folder": out / facts["folder"]})
 
 
 def describe(content: Content, folder: Path, *, ended_at: int) -> Day:
@@ -223,7 +239,7 @@ def read_day(folder: Path) -> Content:
         FileError: a file cannot be read.
         MalformedError: it is too long, or no file.
     """
-    calls, segments = read_calls(folder / CALLS), read_segments(folder / JSONL)
+    calls, segments = read_rows(folder / CALLS, Call), read_rows(folder / JSONL, Segment)
     try:
         said = json.loads(read_bounded(folder / SUMMARY, MAX_BYTES))
         return Content(
@@ -236,7 +252,7 @@ def read_day(folder: Path) -> Content:
             containment=said["containment"],
             forgotten=said["forgotten"],
         )
-    except (KeyError, TypeError, ValueError) as fault:
+    except FAULTS as fault:
         raise UsageError(f"{folder / SUMMARY} is damaged or of another version; predict into a new folder") from fault
 
 
@@ -250,7 +266,7 @@ def current_segments(folder: Path) -> list[Segment]:
         UsageError, FileError, MalformedError: see `read_day`.
     """
     if not (folder / INDEX).exists():
-        return read_segments(folder / JSONL)
+        return read_rows(folder / JSONL, Segment)
     return [one for day in days_of(folder) for one in current_day(folder, day).segments]
 
 

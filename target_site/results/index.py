@@ -16,6 +16,7 @@ import numpy as np
 
 from ecan_core.errors import StorageError
 from ecan_core.runtime.closing import Closing
+from protocol.files import refuse_link
 from target_site.results.calls import Call
 
 INDEX = "index.sqlite"
@@ -86,8 +87,10 @@ class Index(Closing):
 
         Raises:
             StorageError: it cannot be used.
+            FileError: it is a link.
         """
         self._path = folder / INDEX
+        refuse_link(self._path)
         try:
             self._connection = self._connected(is_read_only)
         except (OSError, sqlite3.Error) as error:
