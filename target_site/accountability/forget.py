@@ -23,7 +23,7 @@ from target_site.model.folder import (
     remove_tree,
 )
 from target_site.report.days import finish_runs, recordings_of, write_day
-from target_site.results.days import folder_of, read_day
+from target_site.results.days import days_kept, folder_of, read_day
 from target_site.results.index import INDEX, Index
 from target_site.results.rows import read_rows
 from target_site.results.runs import RUNS, drop_run, unfinished, writing_in_turn
@@ -91,6 +91,7 @@ def remove_from_days(out: Path, person: Forgotten) -> None:
     """Take recordings of a person out of every day, and out of the index.
 
     The whole recording goes, with all who speak in it. If it is still there, a later run hears it again, without them.
+    The folder of a day that the index does not know goes as a whole: a merge that was killed left it.
 
     Raises:
         UsageError: a day is damaged.
@@ -104,8 +105,12 @@ def remove_from_days(out: Path, person: Forgotten) -> None:
     if (out / INDEX).exists():
         with writing_in_turn(out), Index(out) as index:
             sounds = _sounds_of(out, person, index)
-            for day in index.days():
-                _remove_from_day(out, day, person, sounds, index)
+            for day in days_kept(out, index):
+                if day in index.days():
+                    _remove_from_day(out, day, person, sounds, index)
+                else:
+                    remove_predictions(folder_of(out, day))
+            index.forget_sounds(lambda sound: sound in sounds or person.covers_sound(sound, None))
 
 
 def _sounds_of(out: Path, person: Forgotten, index: Index) -> frozenset[str]:

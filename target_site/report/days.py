@@ -28,7 +28,7 @@ from target_site.results.days import (
     summarize,
 )
 from target_site.results.drift import WEEK_DAYS, WEEKS_BEFORE, find_drift, find_weekly_drift
-from target_site.results.index import Index, told
+from target_site.results.index import INDEX, Index, told
 from target_site.results.parquet import as_parquet, has_parquet
 from target_site.results.runs import Run, drop_run, read_run, unfinished, writing_in_turn
 from target_site.results.segments import CALLS, PAGE, PARQUET, SUMMARY, write_segments
@@ -42,6 +42,8 @@ def finish_runs(out: Path, left_out: Forgotten = NOBODY, *held: Path) -> None:
         left_out: who was forgotten since.
         held: folders of runs that the caller has locked.
     """
+    if (out / INDEX).exists():
+        Index(out).close()  # a killed command may have left a journal, which a contained process cannot undo
     tomorrow = int(time.time()) // SECONDS_PER_DAY + 1  # the clock may have been set back
     for folder in chain(unfinished(out), held):
         commit(out, folder, left_out, days=range(tomorrow + 1))

@@ -7,6 +7,7 @@ forget somebody. The index (`target_site.results.index`) says which day counts f
 import json
 from collections import Counter
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from target_site.results.calls import Call, not_speech_ms
 from target_site.results.drift import Drift
 from target_site.results.index import INDEX, Index
 from target_site.results.rows import FAULTS, MAX_BYTES, built, read_rows
-from target_site.results.segments import CALLS, JSONL, SUMMARY, Segment
+from target_site.results.segments import CALLS, JSONL, PREDICTIONS, SUMMARY, Segment
 
 _FIRST = date(1970, 1, 1)
 ALL_DAYS = range((date.max - _FIRST).days + 1)
@@ -268,6 +269,18 @@ def current_segments(folder: Path) -> list[Segment]:
     if not (folder / INDEX).exists():
         return read_rows(folder / JSONL, Segment)
     return [one for day in days_of(folder) for one in current_day(folder, day).segments]
+
+
+def days_kept(out: Path, index: Index) -> list[int]:
+    """Return the days that have predictions or a line in the index, in order.
+
+    A merge that was killed leaves a folder that the index does not know.
+    """
+    days = set(index.days())
+    for folder in (path for path in out.glob("????-??-??") if any((path / name).exists() for name in PREDICTIONS)):
+        with suppress(ValueError):
+            days.add((date.fromisoformat(folder.name) - _FIRST).days)
+    return sorted(days)
 
 
 def days_of(out: Path) -> list[int]:
