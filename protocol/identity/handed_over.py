@@ -59,7 +59,10 @@ def _is_credential(path: Path) -> bool:
 
 
 def _is_listed(path: Path) -> bool:
-    """Return whether an access list says who can reach a file, which Kubernetes sets none of."""
+    """Return whether an access list says who can reach a file.
+
+    Kubernetes sets none.
+    """
     try:
         return bool(os.getxattr(path, _ACCESS_LIST))
     except OSError:

@@ -272,7 +272,7 @@ def current_segments(folder: Path) -> list[Segment]:
 
 
 def days_kept(out: Path, index: Index) -> list[int]:
-    """Return the days that have predictions or a line in the index, in order.
+    """Return the days with predictions or a line in the index, in order.
 
     A merge that was killed leaves a folder that the index does not know.
     """

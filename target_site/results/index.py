@@ -201,7 +201,7 @@ class Index(Closing):
                 self._run("INSERT INTO days VALUES (?, ?)", day, json.dumps(facts))
 
     def forget_sounds(self, is_theirs: Callable[[str], bool]) -> None:
-        """Forget recordings by their bytes, also those whose day has expired.
+        """Forget recordings by their bytes, also of days that expired.
 
         ``is_theirs`` is asked for each SHA-256, in hexadecimal.
         """

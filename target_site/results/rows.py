@@ -1,4 +1,4 @@
-"""Read values that a contained process has written, and take none on trust.
+"""Read what a contained process has written, and believe none of it.
 
 Whoever takes that process over writes what it likes. So every value must be of the type that its field is annotated
 with, every number finite and small enough to be added and stored, and every text one that can be written again.
@@ -20,7 +20,7 @@ from protocol.files import read_bounded
 
 MAX_BYTES = 1 << 30
 _TOO_LARGE = 1 << 62
-"""No number may be as large as this: times in nanoseconds are smaller for ninety years to come."""
+"""No number may be as large; a time in nanoseconds is not for ninety years."""
 FAULTS = (KeyError, TypeError, ValueError, RecursionError)
 """What reading values raises that are not as they should be."""
 
@@ -107,7 +107,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Return whether a text can be written; one that is not UTF-8 keeps its bytes as escapes."""
+    """Return whether a text can be written.
+
+    One that is not UTF-8 keeps its bytes as escapes.
+    """
     if not isinstance(value, str):
         return False
     try:

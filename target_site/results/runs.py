@@ -152,7 +152,7 @@ def read_run(folder: Path, days: range = ALL_DAYS) -> Run | None:
 
 
 def _touched(values: Any) -> Touched:
-    """Return a file that was written anew, from values that may be anything."""
+    """Return a touched file, from values that may be anything."""
     touched = built(Touched, dict(zip(Touched._fields, values, strict=True)))
     bytes.fromhex(touched.place)
     return touched
