@@ -84,3 +84,9 @@ def test_what_ran_without_walls_says_so(tmp_path):
     page = page_of(tmp_path, a_call("/a.wav"), containment=CONTAINMENT | {"level": 0, "accepted": "an old kernel"})
     assert "UNCONTAINED" in page
     assert "an old kernel" in page
+
+
+def test_below_which_confidence_it_abstains_is_said_in_words(tmp_path):
+    assert "best score is below 0.5 the model abstains" in page_of(tmp_path, a_call("/a.wav"))
+    of_class = page_of(tmp_path, a_call("/a.wav"), least_confidence={"anger": 0.6, "joy": 1 / 3})
+    assert "best score is below 0.33 to 0.6 the model abstains" in of_class
