@@ -215,7 +215,8 @@ svg { max-width: 100%; height: auto; margin-top: .6rem; } svg text { font-size: 
 }
 @media screen and (max-width: 40rem) {
   main { padding: .75rem .5rem 2rem; } section, header { padding: 1rem; } svg text { font-size: 18px; }
-  .attacks { font-size: .8rem; } .attacks td:nth-child(n + 2):not([colspan]) { white-space: normal; }
+  .attacks { font-size: .75rem; } .attacks :is(th, td) { padding-right: .35rem; } .attacks .note { font-size: inherit; }
+  .attacks td:nth-child(n + 2):not([colspan]) { white-space: normal; }
 }
 @media print { body { background: #fff; } section, header { border-width: 0 0 1px; border-radius: 0; } }
 </style>

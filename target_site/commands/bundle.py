@@ -223,7 +223,5 @@ def _agreed_purpose(said: str | None, policy: "SitePolicy | None") -> str:
     if policy is None and said is None:
         raise click.UsageError("say what it may be used for with --purpose, or name the site's rules with --config")
     if policy is not None and said not in (None, policy.purpose):
-        raise click.UsageError(
-            f"--purpose is {said}, and the rules of --config are for {policy.purpose}; leave one out"
-        )
+        raise click.UsageError(f"--purpose is {said}, and the rules of --config say {policy.purpose}; leave it out")
     return said or (policy.purpose if policy else "")

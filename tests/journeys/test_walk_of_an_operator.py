@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
 PROGRAMS = Path(sys.executable).parent
-FEWEST_CALLS = 4
 MOST_COMMANDS = 8
 """Up to the first prediction, an operator types no more."""
 ANSWERS = "North line\nservice\nrecordings/\nsecond\n\n"
@@ -64,7 +63,7 @@ def target(tmp_path) -> Path:
     """A target's folder with nothing but recordings of calls."""
     folder = tmp_path / "target"
     (folder / "recordings").mkdir(parents=True)
-    for number in range(FEWEST_CALLS):
+    for number in range(4):
         late = number / 10
         call(folder / "recordings" / f"{number}.wav", (2 + late, 8 + late), (14 + late, 20), (26, 32 + late))
     return folder
