@@ -105,7 +105,10 @@ def _curves(attacks: Sequence[Attack]) -> str:
         label = f"{100 * rate:g} %"
         parts += [_line([(x, _place(1, _LOWEST)[1]), (x, _place(1, 1)[1])], "#dfe5ea")]
         parts += [_line([(_LEFT, y), (_place(1, 1)[0], y)], "#dfe5ea")]
-        parts += [_text(x, _HEIGHT - _BOTTOM + 18, label, "middle"), _text(_LEFT - 6, y + 4, label, "end")]
+        parts += [
+            _text(x, _HEIGHT - _BOTTOM + 18, label, "middle" if power else "end"),
+            _text(_LEFT - 6, y + 4, label, "end"),
+        ]
     parts.append(_line([_place(_LOWEST, _LOWEST), _place(1, 1)], "#55636f", dash="3 4"))
     drawn = [one for one in attacks if one.roc]
     for place, one in enumerate(drawn):

@@ -215,7 +215,7 @@ def approve(bundle: Path, keys_dir: Path, by: str, purpose: str | None, config: 
 
 
 def _agreed_purpose(said: str | None, policy: "SitePolicy | None") -> str:
-    """Return what a bundle is approved for: what was said, or what the site's rules are for.
+    """Return what a bundle is approved for, as was said or as rules say.
 
     Raises:
         UsageError: neither says it, or they differ, so that `adapt` would refuse the approval.

@@ -52,7 +52,10 @@ def keep_remembered(listed: Sequence[Utterance], left_out: Forgotten, narrator: 
 
 
 def say_forgotten(num_left_out: int, narrator: Narrator) -> None:
-    """Tell how much of what is listed was forgotten: whole recordings, or the utterances that a list names."""
+    """Tell how much of what is listed was forgotten.
+
+    A folder lists whole recordings, a list what it names.
+    """
     if num_left_out:
         narrator.say(f"left out {num_left_out} of what is listed: these people and recordings were forgotten")
 
