@@ -18,7 +18,7 @@ from ecan_core.model.abstention import Abstention
 from ecan_core.settings.checks import at_least, fraction, positive
 from ecan_core.settings.parse import parse_settings, read_yaml
 from protocol.bundle.stated_audit import TIERS
-from protocol.bundle.trust import USUAL_AUDIT, AuditTerms
+from protocol.bundle.trust import AuditTerms
 from protocol.containment.walls import DEFAULT_LEAST, Level
 from protocol.errors import Code, RefusedError
 from protocol.identity.signing import SUITES
@@ -153,15 +153,6 @@ def read_policy(path: Path) -> SitePolicy:
     refuse_prohibited(policy.purpose, policy.subjects)
     refuse_unknown(policy.purpose, policy.subjects)
     return policy
-
-
-def audit_terms(config: Path | None) -> AuditTerms:
-    """Return what a site asks of an audit, by its rules if it has any.
-
-    Raises:
-        UsageError, SettingsError, RefusedError: see `read_policy`.
-    """
-    return USUAL_AUDIT if config is None else read_policy(config).audit
 
 
 def refuse_prohibited(purpose: str, subjects: str | None = None) -> None:

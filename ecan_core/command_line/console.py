@@ -11,6 +11,7 @@ import errno
 import importlib
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -404,6 +405,10 @@ class Narrator:
         """Write one sentence."""
         if not self._quiet:
             tell(sentence)
+
+    def suggest(self, *words: object) -> None:
+        """Name the command that comes next, as a shell reads it."""
+        self.say(f"next: {shlex.join(str(word) for word in words)}")
 
     def progress(self, title: str) -> Progress:
         """Return a context manager for progress.

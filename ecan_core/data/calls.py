@@ -299,7 +299,10 @@ def _channels(
     name = utterance.path
     if parties is None and utterance.channel is None and recording.num_channels > 1:
         what = f"{name} has {recording.num_channels} channels, and nothing says who speaks on which"
-        remedy = "name their roles in the site's rules (channels), or give a reason with --all-channels"
+        remedy = (
+            "name their roles (channels) in the site's rules and give these with --config (`ecan-target init` writes "
+            "them), or give a reason with --all-channels"
+        )
         found.refuse(_AS_LISTED, "NO_ROLE", f"{what}; {remedy}.")
         return []
     if parties is None or not parties.roles:

@@ -122,6 +122,7 @@ _PAGE = Template("""<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
 @page { size: A4; margin: 12mm 15mm; }
@@ -133,6 +134,7 @@ caption { text-align: left; font-weight: 600; font-size: 8.6pt; padding: 0 0 .6m
 th, td { text-align: left; vertical-align: top; padding: .3mm 1.2mm .3mm 0; border-top: .2pt solid #bbb;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 th { font-weight: 600; color: #444; white-space: nowrap; }
+table:not(.facts) :is(td, th):first-child { overflow-wrap: normal; }
 table:not(.facts) :is(td, th):last-child { text-align: right; white-space: nowrap; }
 .facts th { width: 20mm; }
 .facts .warned { color: #a00; font-weight: 700; }
@@ -149,7 +151,7 @@ table:not(.facts) :is(td, th):last-child { text-align: right; white-space: nowra
 @media screen and (prefers-color-scheme: dark) {
   body { background: #10171e; color: #e3e8ed; } th { color: #a3b0bc; } .facts .warned { color: #f0857d; }
 }
-@media screen and (max-width: 40rem) {
+@media screen and (max-width: 56rem) {
   .columns { display: block; } table { display: block; overflow-x: auto; }
 }
 </style>

@@ -15,6 +15,8 @@ from source_site.audit.report import Attack, AuditReport
 from source_site.audit.tiers import ASKED, alarm, cleared, findings, highest_tier
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 360, 70, 44
+_LEGEND = 20
+"""Height of a line of the legend, below the curves: beside them it would halve them on a telephone."""
 _LOWEST = 1e-3
 """Where the axes of the curves begin."""
 _COLORS = ("#8d99a6", "#0b6e69", "#d55e00", "#332288", "#cc79a7", "#e69f00", "#0072b2")
@@ -70,17 +72,24 @@ def _refusals(report: AuditReport) -> Iterator[str]:
 
 
 def _attacks(attacks: Sequence[Attack]) -> str:
-    head = "<tr><th>attack<th>on<th>AUC<th>hits at 1 % false<th>hits at 0.1 % false<th></tr>"
-    rows = []
-    for one in attacks:
-        found = one.measured
-        cells = [one.name, one.target]
-        if found is not None:
-            cells += [_figure(found.auc, ".3f"), _figure(found.tpr1, ".1%"), _figure(found.tpr01, ".2%"), one.note]
-        told = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        why = f"<td colspan=4>not measurable: {escape(one.note)}</td>" if found is None else ""
-        rows.append(f"<tr>{told}{why}</tr>")
-    return f"<table>{head}{''.join(rows)}</table>"
+    head = "<tr><th>attack<th>AUC<th>hits at 1 % false<th>hits at 0.1 % false</tr>"
+    rows = (f"<tr><td>{_named(one)}</td>{_measured(one)}</tr>" for one in attacks)
+    return f"<table class=attacks>{head}{''.join(rows)}</table>"
+
+
+def _named(attack: Attack) -> str:
+    """Say what attacks what, with the note of an attack that was measured."""
+    notes = [f"on the {attack.target}", *([attack.note] if attack.measured and attack.note else [])]
+    return f'{escape(attack.name)}<br><span class="note">{escape("; ".join(notes))}</span>'
+
+
+def _measured(attack: Attack) -> str:
+    """Say how much an attack finds, or why nobody can tell."""
+    found = attack.measured
+    if found is None:
+        return f"<td colspan=3>not measurable: {escape(attack.note)}</td>"
+    figures = (_figure(found.auc, ".3f"), _figure(found.tpr1, ".1%"), _figure(found.tpr01, ".2%"))
+    return "".join(f"<td>{escape(figure)}</td>" for figure in figures)
 
 
 def _figure(found: Estimate, form: str) -> str:
@@ -96,19 +105,24 @@ def _curves(attacks: Sequence[Attack]) -> str:
         label = f"{100 * rate:g} %"
         parts += [_line([(x, _place(1, _LOWEST)[1]), (x, _place(1, 1)[1])], "#dfe5ea")]
         parts += [_line([(_LEFT, y), (_place(1, 1)[0], y)], "#dfe5ea")]
-        parts += [_text(x, _HEIGHT - _BOTTOM + 18, label, "middle"), _text(_LEFT - 6, y + 4, label, "end")]
+        parts += [
+            _text(x, _HEIGHT - _BOTTOM + 18, label, "middle" if power else "end"),
+            _text(_LEFT - 6, y + 4, label, "end"),
+        ]
     parts.append(_line([_place(_LOWEST, _LOWEST), _place(1, 1)], "#55636f", dash="3 4"))
     drawn = [one for one in attacks if one.roc]
     for place, one in enumerate(drawn):
         color, dash = _COLORS[place % len(_COLORS)], _DASHES[place % len(_DASHES)]
         points = [_place(x, y) for x, y in one.roc if x >= _LOWEST and y >= _LOWEST]
         parts.append(_line(points, color, dash=dash, width=2))
-        top = 20 + 18 * place
-        parts.append(_line([(_WIDTH + 4, top), (_WIDTH + 34, top)], color, dash=dash, width=2))
-        parts.append(_text(_WIDTH + 42, top + 4, f"{one.name}, {one.target}", "start"))
+        top = _HEIGHT + 14 + _LEGEND * place
+        parts.append(_line([(_LEFT, top), (_LEFT + 30, top)], color, dash=dash, width=2))
+        parts.append(_text(_LEFT + 38, top + 4, f"{one.name}, {one.target}", "start"))
     parts.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 6, "others taken for members", "middle"))
     parts.append(_text(12, (_HEIGHT - _BOTTOM) / 2, "members found", "middle", turned=True))
-    return _svg(parts, _WIDTH + 260, "members found against others taken for members, logarithmic axes")
+    return _svg(
+        parts, _HEIGHT + _LEGEND * len(drawn), "members found against others taken for members, logarithmic axes"
+    )
 
 
 def _canaries(report: AuditReport) -> str:
@@ -138,7 +152,7 @@ def _canaries(report: AuditReport) -> str:
         f"{told.chance:.2f}. {told.right} of {told.guesses} coins were guessed right, so epsilon is at least "
         f"{told.epsilon_low:.2f}."
     )
-    return f"<p>{escape(sentence)}</p>" + _svg(parts, _WIDTH, "histogram of exposures")
+    return f"<p>{escape(sentence)}</p>" + _svg(parts, _HEIGHT, "histogram of exposures")
 
 
 def _worst(report: AuditReport) -> str:
@@ -167,9 +181,9 @@ def _text(x: float, y: float, words: str, anchor: str, *, turned: bool = False) 
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turn}>{escape(words)}</text>'
 
 
-def _svg(parts: Sequence[str], width: int, description: str) -> str:
+def _svg(parts: Sequence[str], height: int, description: str) -> str:
     return (
-        f'<svg viewBox="0 0 {width} {_HEIGHT}" width="{width}" role="img" aria-label="{escape(description)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" aria-label="{escape(description)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -195,8 +209,7 @@ p { max-width: 46rem; margin: .4rem 0; } .note { color: var(--muted); font-size:
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }
 th { color: var(--muted); font-weight: 600; } .short { width: auto; }
-td:nth-child(-n + 5) { white-space: nowrap; }
-.facts td { overflow-wrap: anywhere; white-space: normal !important; }
+.attacks td:nth-child(n + 2):not([colspan]) { white-space: nowrap; } .facts td { overflow-wrap: anywhere; }
 code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .85em; }
 svg { max-width: 100%; height: auto; margin-top: .6rem; } svg text { font-size: 12px; fill: #55636f; }
 @media screen and (prefers-color-scheme: dark) {
@@ -204,7 +217,9 @@ svg { max-width: 100%; height: auto; margin-top: .6rem; } svg text { font-size: 
   .good { --tone: #4cc38a; } .bad { --tone: #f0857d; } svg { filter: invert(.92) hue-rotate(180deg); }
 }
 @media screen and (max-width: 40rem) {
-  main { padding: .75rem .5rem 2rem; } section, header { padding: 1rem; } td:nth-child(-n + 5) { white-space: normal; }
+  main { padding: .75rem .5rem 2rem; } section, header { padding: 1rem; } svg text { font-size: 18px; }
+  .attacks { font-size: .75rem; } .attacks :is(th, td) { padding-right: .35rem; } .attacks .note { font-size: inherit; }
+  .attacks td:nth-child(n + 2):not([colspan]) { white-space: normal; }
 }
 @media print { body { background: #fff; } section, header { border-width: 0 0 1px; border-radius: 0; } }
 </style>

@@ -236,4 +236,4 @@ def tell(facts: "RunFacts", out: Path, form: str, narrator: Narrator) -> None:
     tell_trained(facts, form, narrator)
     if facts.quantization_loss is not None:
         narrator.say(f"UAR on held-out speakers of all sites together {100 * facts.uar_source:.1f} %")
-    narrator.say(f"next: ecan-source grant --model {out} --keys KEYS --request site.request")
+    narrator.suggest("ecan-source", "grant", "--model", out, "--keys", "KEYS", "--request", "site.request")

@@ -36,6 +36,7 @@ def keys_init(out: Path, encrypt: bool, suite: str) -> None:
     from source_site.keys.folder import init_keys
 
     click.echo(init_keys(out, suite=suite, passphrase=new_passphrase() if encrypt else None))
+    Narrator().say(f"keys are in {out}; above is this site's fingerprint: read it to each target by telephone")
 
 
 @keys.command("show", epilog="Example: ecan-source keys show --keys keys")

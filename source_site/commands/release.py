@@ -4,7 +4,6 @@ Heavy imports happen inside the command that needs them.
 """
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from ecan_core.command_line.console import Narrator
 from ecan_core.command_line.options import SECONDS, existing_file, existing_folder, format_option, quiet_option
 from source_site.commands.options import (
     keys_option,
-    quoted,
     terms_options,
     unconfined_option,
     unix_time_s,
@@ -77,7 +75,7 @@ def grant(
             f"SHA-256 {record.sealed_sha256.hex()}"
         )
     narrator.say("compare each site's fingerprint with the site's operator, over another channel, before you export")
-    narrator.say(f"next: ecan-source export --keys {quoted(keys_dir)} --listen HOST:PORT")
+    narrator.suggest("ecan-source", "export", "--keys", keys_dir, "--listen", "HOST:PORT")
 
 
 @click.command(
@@ -179,8 +177,7 @@ def _tell_how_to_close(keys_dir: Path, request: Path, narrator: Narrator) -> Non
         "the grant stays open until the site's receipt comes back: `ecan-target receive --out OUT` writes it to "
         "OUT.receipt"
     )
-    closing = ("--keys", str(keys_dir), "--request", str(request), "--receipt", "OUT.receipt")
-    narrator.say(f"next: {shlex.join(('ecan-source', 'close', *closing))}")
+    narrator.suggest("ecan-source", "close", "--keys", keys_dir, "--request", request, "--receipt", "OUT.receipt")
 
 
 @click.command(epilog="Example: ecan-source inspect --bundle model.ecan")
@@ -210,5 +207,6 @@ def inspect(bundle: Path, form: str, out: Path | None) -> None:
     listing = inspect_bundle(bundle)
     if out is not None:
         write_atomic(out, format_html(listing).encode(), 0o644)
+        Narrator().say(f"wrote {out}: a page to look at, print and sign")
     else:
         click.echo(json.dumps(listing) if form == "json" else format_text(listing))

@@ -153,7 +153,8 @@ def train(
                 f"private: epsilon {promised.epsilon:.2f} at delta {promised.delta:.1e} per {promised.unit}, "
                 "for what the network learned; the statistics that speech is normalized by stay here and do not count"
             )
-    narrator.say(f"next: ecan-source export --model {out} --keys KEYS --request site.request ...")
+    exporting = ("--model", out, "--keys", "KEYS", "--request", "site.request", "--listen", "HOST:PORT")
+    narrator.suggest("ecan-source", "export", *exporting)
 
 
 def tell_trained(facts: "RunFacts", form: str, narrator: Narrator) -> None:

@@ -140,7 +140,7 @@ def _list(source: Source) -> Iterator[Found]:
     has_delivered = any(record.state is GrantState.CLOSED for record in source.records)
     if has_delivered and (age is None or age > OLD_LIST_DAYS):
         old = "There is no revocation list" if age is None else f"The revocation list is {age} days old"
-        said = f"{old}, and sites may stop for that; run `ecan-source revoke --renew` once a month."
+        said = f"{old}, and sites may stop for that; run `ecan-source revoke --keys KEYS --renew` once a month."
         yield Attention(reason="LIST", said=said)
 
 

@@ -27,7 +27,7 @@ from target_site.results.days import days_kept, folder_of, read_day
 from target_site.results.index import INDEX, Index
 from target_site.results.rows import read_rows
 from target_site.results.runs import RUNS, drop_run, unfinished, writing_in_turn
-from target_site.results.segments import JSONL, PREDICTIONS, Segment
+from target_site.results.segments import CSV, JSONL, PREDICTIONS, Segment
 
 
 def count_heard(folder: Path, person: Forgotten) -> int:
@@ -39,7 +39,10 @@ def count_heard(folder: Path, person: Forgotten) -> int:
     segments = read_rows(file_of_model(folder, JSONL), Segment)
     heard = sum(person.covers(Path(one.recording), one.speaker) for one in segments)
     if not heard:
-        raise UsageError(f"{folder} was adapted to no utterance of theirs; check --speaker and --file in segments.csv")
+        named = f"such as {segments[0].recording}" if segments else "which names none"
+        raise UsageError(
+            f"{folder} was adapted to no utterance of theirs; give --speaker and --file as in {folder / CSV}, {named}."
+        )
     return heard
 
 

@@ -19,10 +19,10 @@ from ecan_core.command_line.options import (
     quiet_option,
 )
 from target_site.accountability.audit_log import log_of, today
-from target_site.commands.options import config_option, keys_option
+from target_site.commands.options import config_option, keys_option, policy_of
 
 if TYPE_CHECKING:
-    pass
+    from target_site.site_policy import SitePolicy
 
 
 @click.command(epilog="Example: ecan-target request --keys keys --out site.request")
@@ -44,6 +44,7 @@ def request(keys_dir: Path, out: Path, encrypt: bool) -> None:
         raise click.UsageError("--passphrase is for new keys, and these are not encrypted; name another --keys folder")
     passphrase = new_passphrase() if encrypt and is_new else passphrase_for(keys_dir)
     click.echo(write_request(keys_dir, out, today=today(), passphrase=passphrase))
+    Narrator().say(f"send {out} to the source; above is this site's fingerprint: read it to them by telephone")
 
 
 @click.command(
@@ -116,6 +117,7 @@ def receive(
         folder_for(verified.manifest.arch, encoders)
     except RefusedError as fault:  # the bundle is here and whole; what reads it can still be fetched
         narrator.say(f"{fault} Until then `adapt` refuses this model.")
+    narrator.suggest("ecan-target", "inspect", "--bundle", out, "--format", "html", "--out", out.with_suffix(".html"))
 
 
 @click.command(epilog="Example: ecan-target inspect --bundle model.ecan")
@@ -162,6 +164,7 @@ def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, o
     listing = inspect_bundle(bundle, key)
     if out is not None:
         write_atomic(out, format_html(listing).encode(), 0o644)
+        Narrator().say(f"wrote {out}: a page to look at, print and sign")
     else:
         click.echo(json.dumps(listing) if form == "json" else format_text(listing))
 
@@ -170,24 +173,30 @@ def inspect(bundle: Path | None, left: bool, keys_dir: Path | None, form: str, o
 @click.option("--bundle", type=existing_file, required=True, help="The bundle that `receive` verified.")
 @keys_option
 @click.option("--by", required=True, metavar="NAME", help="Who approves it.")
-@click.option("--purpose", required=True, metavar="WORD", help="What it may be used for: care, research or service.")
+@click.option(
+    "--purpose",
+    metavar="WORD",
+    help="What it may be used for: care, research or service; default: what the rules of --config are for.",
+)
 @config_option
 @quiet_option
-def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, config: Path | None, quiet: bool) -> None:
+def approve(bundle: Path, keys_dir: Path, by: str, purpose: str | None, config: Path | None, quiet: bool) -> None:
     """Approve a bundle in a person's name, for one purpose.
 
     `adapt` accepts no other bundle. This command prints what the source states about leakage; look at the rest with
     `ecan-target inspect` first.
     """
+    from protocol.bundle.trust import USUAL_AUDIT
     from protocol.identity.passphrase import passphrase_for
     from protocol.inspection.leakage import in_words
-    from target_site.site_policy import audit_terms
     from target_site.trust.acceptance import open_accepted
     from target_site.trust.approval import approval_path
     from target_site.trust.approval import approve as approve_bundle
 
     narrator = Narrator(quiet=quiet)
-    verified = open_accepted(bundle, keys_dir=keys_dir, audit=audit_terms(config))
+    policy = policy_of(config)
+    purpose = _agreed_purpose(purpose, policy)
+    verified = open_accepted(bundle, keys_dir=keys_dir, audit=policy.audit if policy else USUAL_AUDIT)
     for sentence in in_words(verified.manifest):
         narrator.say(sentence)
     approve_bundle(
@@ -201,3 +210,18 @@ def approve(bundle: Path, keys_dir: Path, by: str, purpose: str, config: Path | 
     )
     log_of(keys_dir, narrator).append("approve", bundle_sha256=verified.digest.hex(), by=by, purpose=purpose)
     narrator.say(f"approved for {purpose} by {by}: {approval_path(bundle)}")
+    under = ("--keys", keys_dir, *(() if config is None else ("--config", config)))
+    narrator.suggest("ecan-target", "adapt", "--bundle", bundle, "--audio", "RECORDINGS", *under, "--out", "adapted")
+
+
+def _agreed_purpose(said: str | None, policy: "SitePolicy | None") -> str:
+    """Return what a bundle is approved for, as was said or as rules say.
+
+    Raises:
+        UsageError: neither says it, or they differ, so that `adapt` would refuse the approval.
+    """
+    if policy is None and said is None:
+        raise click.UsageError("say what it may be used for with --purpose, or name the site's rules with --config")
+    if policy is not None and said not in (None, policy.purpose):
+        raise click.UsageError(f"--purpose is {said}, and the rules of --config say {policy.purpose}; leave it out")
+    return said or (policy.purpose if policy else "")

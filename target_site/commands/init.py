@@ -95,7 +95,7 @@ def init(answers: Path | None, out: Path, quiet: bool, **given: str | None) -> N
     write_atomic(out, rules_of(told, commands).encode())
     read_policy(out)
     Narrator(quiet=quiet).say(f"wrote {out}, which holds the rules and every command of this site")
-    Narrator(quiet=quiet).say(f"next: {commands[0]}")
+    Narrator(quiet=quiet).suggest(*shlex.split(commands[0]))
 
 
 def _all_answers(file: Path | None, given: Mapping[str, str]) -> Answers:
@@ -180,7 +180,7 @@ def commands_of(told: Answers, rules: Path) -> list[str]:
         "ecan-target request --keys keys --out site.request",
         f"ecan-target receive --keys keys {source} --config {config} --out model.ecan",
         "ecan-target inspect --bundle model.ecan --format html --out model.html",
-        f"ecan-target approve --bundle model.ecan --keys keys --by NAME --purpose {told.purpose} --config {config}",
+        f"ecan-target approve --bundle model.ecan --keys keys --by NAME --config {config}",
         f"ecan-target adapt --bundle model.ecan --audio {audio} --keys keys --config {config} --out adapted",
         f"ecan-target predict --model adapted --audio {audio} --out predictions",
         "ecan-target status --model adapted --predictions predictions",

@@ -187,6 +187,7 @@ def adapt(
         click.echo(json.dumps({"verdict": verdict, "reason": reason, "model": str(out)}))
     narrator.say(f"{verdict}: {reason}")
     narrator.say(f"report: {out / 'report.html'}")
+    narrator.suggest("ecan-target", "predict", "--model", out, "--audio", audio, "--out", "predictions")
     if verdict == Verdict.REVERTED:
         raise RevertedError(
             f"the adaptation was undone ({reason}): {out} holds the model as received; "
@@ -299,10 +300,12 @@ def _say_predicted(counts: "Mapping[str, Any]", day: "Day | None", narrator: Nar
     if folder is None:
         narrator.say(f"nothing new since the last run ({counts['known']} recordings are known)")
         return
+    known = f" ({counts['known']} recordings were known)" if counts["known"] else ""
     narrator.say(
         f"predicted {counts['utterances']} utterances of {counts['recordings']} recordings, {counts['abstained']} "
-        f"of them too uncertain to tell ({counts['known']} recordings were known): {folder / 'segments.csv'}"
+        f"of them too uncertain to tell{known}: {folder / 'segments.csv'}"
     )
+    narrator.say(f"the page of the day: {folder / 'day.html'}")
     if day is not None and day.advice:
         narrator.say(day.advice)
 
@@ -444,7 +447,8 @@ def sheet(model_dir: Path, predictions: Path, out: Path, count: int, seed: int, 
     write_sheet(out, drawn)
     audit_log = log_of(model_dir, narrator)
     audit_log.append("sheet", out=audit_log.pseudonym(out), utterances=len(drawn))
-    narrator.say(f"fill in the column label of {out}, then run `ecan-target evaluate --labels {out}`")
+    narrator.say(f"fill in the column label of {out}; how well the model does is then measured by it")
+    narrator.suggest("ecan-target", "evaluate", "--model", model_dir, "--labels", out)
 
 
 def _refuse_lost(counts: "Mapping[str, Any]", policy: "SitePolicy | None", where: Path) -> None:

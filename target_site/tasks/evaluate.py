@@ -13,6 +13,7 @@ from ecan_core.corpora import read_corpus
 from ecan_core.data.cache import FeatureCache
 from ecan_core.data.features import extract_features
 from ecan_core.data.labeled import unused
+from ecan_core.data.unlabeled import list_utterances
 from ecan_core.errors import AudioError
 from ecan_core.model.abstention import is_uncertain, shown
 from ecan_core.training.metrics import (
@@ -32,7 +33,7 @@ from target_site.model.adapted import load_adapted
 from target_site.report.files import save_evaluation
 from target_site.results.handed_labels import learned_labels, place_of
 from target_site.results.predictions import score_table
-from target_site.tasks.recordings import hear_voices, list_recordings
+from target_site.tasks.recordings import hear_voices, keep_remembered
 
 INTERVAL_SEED = 0
 COVERAGES = (0.25, 0.5, 0.75, 1.0)
@@ -76,7 +77,7 @@ def carry_out(order: EvaluateOrder, containment: Containment, narrator: Narrator
         raise AudioError("the model learned from all of these labels; label other utterances to measure it by")
     label_of = {item.utterance.id: classes.index(item.label) for item in unseen}
     # All of the list is predicted, exactly as `predict` would, and only then the labels decide what is counted.
-    utterances = list_recordings(labels, order.left_out, narrator).kept
+    utterances = keep_remembered(list_utterances(labels).utterances, order.left_out, narrator).kept
     with FeatureCache(order.cache) as cache, narrator.progress("features") as tick:
         table = extract_features(utterances, model.card.front_end(order.encoders), cache, on_progress=tick)
     if table.refusals:

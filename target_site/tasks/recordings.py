@@ -37,15 +37,27 @@ def list_recordings(audio: Path, left_out: Forgotten, narrator: Narrator) -> Par
     """
     listing = list_utterances(audio)
     say_ignored(listing.ignored_columns, narrator)
-    parted = leave_out(listing.utterances, left_out)
+    return keep_remembered(listing.utterances, left_out, narrator)
+
+
+def keep_remembered(listed: Sequence[Utterance], left_out: Forgotten, narrator: Narrator) -> Parted:
+    """Leave out whom and what was forgotten, and tell how much that was.
+
+    Raises:
+        AudioError: nothing else is listed.
+    """
+    parted = leave_out(listed, left_out)
     say_forgotten(parted.num_left_out, narrator)
     return parted
 
 
 def say_forgotten(num_left_out: int, narrator: Narrator) -> None:
-    """Tell how many utterances are of people who were forgotten."""
+    """Tell how much of what is listed was forgotten.
+
+    A folder lists whole recordings, a list what it names.
+    """
     if num_left_out:
-        narrator.say(f"left out {num_left_out} utterances of people and recordings that were forgotten")
+        narrator.say(f"left out {num_left_out} of what is listed: these people and recordings were forgotten")
 
 
 def read_utterances(

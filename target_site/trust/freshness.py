@@ -10,8 +10,8 @@ from protocol.errors import Code, RefusedError
 from target_site.trust.state import TrustState, load_trust_state
 
 _THEN = (
-    "ask its operator for a new one (`ecan-source revoke --renew`), and run `ecan-target trust update`, or receive "
-    "over the network"
+    "ask its operator for a new one (`ecan-source revoke --keys KEYS --renew`), and run `ecan-target trust update`, "
+    "or receive over the network"
 )
 
 

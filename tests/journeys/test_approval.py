@@ -50,6 +50,24 @@ def test_a_bundle_is_adapted_once_somebody_has_approved_it(crossing, bundle):
     assert "approved by Dr. Ada Müller for care" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ((), "approved for research"),
+        (("--purpose", "research"), "approved for research"),
+        (("--purpose", "care"), "the rules of --config say research; leave it out"),
+    ],
+)
+def test_the_purpose_is_that_of_the_rules_and_need_not_be_said_twice(crossing, bundle, tmp_path, said, outcome):
+    rules = cli.site_rules(tmp_path / "site.yaml")
+    words = ("approve", "--bundle", bundle, "--keys", crossing.target_keys, "--by", "Ada Byron")
+    result = cli.target(*words, "--config", rules, *said)
+    assert outcome in result.stderr
+    assert approval_path(bundle).exists() == (result.code == 0)
+    without = cli.target(*words)
+    assert (without.code, "--config" in without.refusal()) == (2, True)
+
+
 def test_what_was_done_stands_in_two_logs_and_no_path_does(crossing, bundle):
     assert approve(crossing, bundle).code == 0
     assert adapt(crossing, bundle).code == 0

@@ -117,7 +117,7 @@ def test_who_was_forgotten_is_not_heard_again_by_any_name(crossing, site, tmp_pa
     once_more = write_list(work / "once_more.csv", [*rows, theirs[0] | {"file": str(copy), "speaker": "Somebody"}])
     before = (model / "weights.safetensors").read_bytes()
     certificates = [path.read_bytes() for path in model.glob("forgotten-*.certificate")]
-    left_out = f"left out {len(theirs) + 1} utterances of people and recordings that were forgotten"
+    left_out = f"left out {len(theirs) + 1} of what is listed: these people and recordings were forgotten"
 
     result = cli.target("adapt", "--bundle", crossing.bundle, "--audio", once_more, "--out", model)
     assert left_out in result.stderr

@@ -67,6 +67,7 @@ def test_a_sheet_that_a_german_spreadsheet_saved_with_german_labels_gives_the_sa
     german = [row | {"start": "0,1", "end": "0,75", "label": words[row["label"]]} for row in rows]
     write(tmp_path / "german.csv", german, delimiter=";")
     plain = cli.target("evaluate", "--model", adapted, "--labels", tmp_path / "plain.csv", *cache)
+    assert "not read" not in plain.stderr  # `evaluate` reads the column that `adapt` and `predict` leave alone
     assert plain.code == 0, plain.stderr
     evaluating = ("evaluate", "--model", adapted, "--labels", tmp_path / "german.csv", *cache)
     refused = cli.target(*evaluating)

@@ -7,7 +7,7 @@ import pytest
 from ecan_core.errors import SettingsError, UsageError
 from protocol.bundle.trust import AuditTerms
 from protocol.errors import RefusedError
-from target_site.site_policy import AT_WORK, PROHIBITED_PURPOSES, PURPOSES, SUBJECTS, audit_terms, read_policy
+from target_site.site_policy import AT_WORK, PROHIBITED_PURPOSES, PURPOSES, SUBJECTS, read_policy
 
 CALL_CENTRE = """\
 purpose: service
@@ -42,8 +42,7 @@ def test_without_channels_they_mean_nothing(written):
 
 def test_a_site_says_what_it_asks_of_an_audit(written):
     text = "purpose: care\nsubjects: patient\nleast_tier: 2\naccept_overridden: true\n"
-    assert audit_terms(written(text)) == AuditTerms(least_tier=2, accept_overridden=True)
-    assert audit_terms(None) == AuditTerms()
+    assert read_policy(written(text)).audit == AuditTerms(least_tier=2, accept_overridden=True)
 
 
 @pytest.mark.parametrize("purpose", PROHIBITED_PURPOSES)

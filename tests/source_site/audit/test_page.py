@@ -40,7 +40,7 @@ def test_what_cannot_be_measured_says_why_in_its_row():
     report = passing(2)
     lost = replace(report.attacks[0], measured=None, note="10 speakers & no more")
     page = format_html(replace(report, attacks=(lost,)))
-    assert "<td colspan=4>not measurable: 10 speakers &amp; no more</td>" in page
+    assert "<td colspan=3>not measurable: 10 speakers &amp; no more</td>" in page
 
 
 def test_the_page_is_whole_in_itself():

@@ -105,7 +105,7 @@ def test_doctor_calls_a_list_too_old_that_the_rules_call_too_old(site):
     keys, config = site
     result = cli.target("doctor", "--keys", keys, "--config", config)
     assert "fault revocation lists: The newest revocation list" in result.stdout
-    assert "ecan-source revoke --renew" in result.stdout
+    assert "ecan-source revoke --keys KEYS --renew" in result.stdout
 
 
 def test_a_future_list_is_refused_by_hand(tmp_path, site):
