@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecan_core.model.abstention import shown
 from target_site.report.page import REASONS, environment
 from target_site.results.calls import Call
 from target_site.results.days import Content, Day
@@ -69,7 +68,6 @@ def render_day(content: Content, day: Day, before: Mapping[int, np.ndarray]) -> 
             day=day,
             content=content,
             judgement=_judge(day),
-            least_confidence=shown(np.array(list(content.least_confidence.values()))),
             drift=day.drift,
             shares=_shares(day, before),
             num_days=len(before),

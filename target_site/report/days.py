@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ecan_core.data.forgotten import NOBODY, Forgotten
-from ecan_core.model.abstention import shown
 from protocol.files import make_private_folder, write_atomic
 from target_site.report.day_page import render_day
 from target_site.results.calls import Call, format_calls, uncertain_advice
@@ -177,13 +176,13 @@ def _compared(content: Content, folder: Path, earlier: Mapping[int, np.ndarray])
         drift = find_drift(calls, _weeks_before(content.day, earlier), content.classes)
         week = find_weekly_drift({**earlier, content.day: calls}, content.day, content.classes)
         day = replace(day, drift=drift, week=week)
-    return replace(day, advice=_advice(day, content.least_confidence))
+    return replace(day, advice=_advice(day, content.bar))
 
 
-def _advice(day: Day, least_confidence: Mapping[str, float]) -> str:
+def _advice(day: Day, bar: str) -> str:
     """Say what to do about a day; empty where nothing is to be done."""
     if day.week is None or not day.week.is_drift:
-        return uncertain_advice(day.abstained, day.utterances, shown(np.array(list(least_confidence.values()))))
+        return uncertain_advice(day.abstained, day.utterances, bar)
     return (
         "adapt again: the classes of the last 7 days lie further from the four weeks before than chance explains; "
         f"{day.week.moved} went from {100 * day.week.share_before:.0f} % to {100 * day.week.share:.0f} %"

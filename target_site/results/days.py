@@ -12,7 +12,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ecan_core.errors import UsageError
+from ecan_core.model.abstention import shown
 from protocol.files import read_bounded
 from target_site.results.calls import Call, not_speech_ms, read_calls
 from target_site.results.drift import Drift
@@ -104,6 +107,11 @@ class Content:
     least_confidence: dict[str, float]
     containment: dict[str, Any]
     forgotten: int
+
+    @property
+    def bar(self) -> str:
+        """Say below which confidence the model abstains."""
+        return shown(np.array(list(self.least_confidence.values())))
 
     def without(self, recordings: Container[str]) -> "Content":
         """Return the same day without some recordings."""
