@@ -66,11 +66,13 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, mode: int = 0
         mode: the new file's permissions; the umask may take some away.
 
     Raises:
-        FileError: the folder does not exist, or the disk is full, read-only or out of reach; nothing is left
-            behind.
+        FileError: the folder does not exist, or the disk is full, read-only or out of reach, or a device, a pipe or
+            a folder has that name; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        if path.exists() and not path.is_file():  # root would replace /dev/stdout by a file
+            raise FileError(Code.STORAGE, f"{path} is no file, and no file takes its place; name another one.")
         _write_synced(temporary, data, mode)
         temporary.replace(path)
         _sync_folder(path.parent)
@@ -108,6 +110,16 @@ def make_private_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(Code.STORAGE, f"{folder} cannot be made ({error.strerror}); choose another place.") from error
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link where something is written or removed.
+
+    Raises:
+        FileError: it is one: whoever made it chose what is written or removed.
+    """
+    if path.is_symlink():
+        raise FileError(Code.STORAGE, f"{path} is a link, through which nothing is written; move or remove it.")
 
 
 def cannot_write(path: Path, error: OSError) -> FileError:

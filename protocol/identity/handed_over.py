@@ -47,7 +47,7 @@ def is_exposed(path: Path) -> bool:
     place = located(path)
     status = place.stat()
     if place != path:
-        return not (_is_well_mounted(path, place) and _is_for_this_pod(status))
+        return _is_listed(place) or not (_is_well_mounted(path, place) and _is_for_this_pod(status))
     if not stat.S_IMODE(status.st_mode) & 0o077:
         return False
     return not (_is_credential(path) and all(map(_is_for_this_user, (path, path.parent))))
@@ -56,6 +56,17 @@ def is_exposed(path: Path) -> bool:
 def _is_credential(path: Path) -> bool:
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return bool(folder) and path.parent == Path(str(folder)) and not path.is_symlink()
+
+
+def _is_listed(path: Path) -> bool:
+    """Return whether an access list says who can reach a file.
+
+    Kubernetes sets none.
+    """
+    try:
+        return bool(os.getxattr(path, _ACCESS_LIST))
+    except OSError:
+        return False
 
 
 def _is_for_this_user(path: Path) -> bool:

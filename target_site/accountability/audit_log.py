@@ -245,7 +245,7 @@ def _parse(line: bytes) -> _Stated | None:
     try:
         said = json.loads(line)
         return _Stated(int(said["n"]), str(said["previous"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
 
 

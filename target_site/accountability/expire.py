@@ -11,7 +11,7 @@ from pathlib import Path
 from ecan_core.data.cache import FeatureCache
 from protocol.ledger.grants import SECONDS_PER_DAY
 from target_site.accountability.forget import remove_features, remove_predictions
-from target_site.results.days import folder_of
+from target_site.results.days import days_kept, folder_of
 from target_site.results.index import INDEX, Index
 from target_site.results.runs import drop_run, unfinished, writing_in_turn
 
@@ -50,7 +50,7 @@ def _expired_days(out: Path, days: int, today: int) -> list[Path]:
     if not (out / INDEX).exists():
         return []
     with writing_in_turn(out), Index(out) as index:
-        past = [day for day in index.days() if today - day > days]
+        past = [day for day in days_kept(out, index) if today - day > days]
         for day in past:
             remove_predictions(folder_of(out, day))
             index.expire(day)

@@ -14,7 +14,7 @@ from ecan_core.data.cache import OF_SQLITE, is_feature_cache
 from ecan_core.data.forgotten import Forgotten
 from ecan_core.errors import UsageError
 from protocol.errors import Code, FileError
-from protocol.files import cannot_write
+from protocol.files import cannot_write, refuse_link
 from target_site.model.folder import (
     EARLIER_CACHE_FILE,
     REPLAY,
@@ -23,10 +23,11 @@ from target_site.model.folder import (
     remove_tree,
 )
 from target_site.report.days import finish_runs, recordings_of, write_day
-from target_site.results.days import folder_of, read_day
+from target_site.results.days import days_kept, folder_of, read_day
 from target_site.results.index import INDEX, Index
+from target_site.results.rows import read_rows
 from target_site.results.runs import RUNS, drop_run, unfinished, writing_in_turn
-from target_site.results.segments import CSV, JSONL, PREDICTIONS, read_segments
+from target_site.results.segments import CSV, JSONL, PREDICTIONS, Segment
 
 
 def count_heard(folder: Path, person: Forgotten) -> int:
@@ -35,7 +36,7 @@ def count_heard(folder: Path, person: Forgotten) -> int:
     Raises:
         UsageError: none, or the model's list of utterances is damaged.
     """
-    segments = read_segments(file_of_model(folder, JSONL))
+    segments = read_rows(file_of_model(folder, JSONL), Segment)
     heard = sum(person.covers(Path(one.recording), one.speaker) for one in segments)
     if not heard:
         named = f"such as {segments[0].recording}" if segments else "which names none"
@@ -93,6 +94,7 @@ def remove_from_days(out: Path, person: Forgotten) -> None:
     """Take recordings of a person out of every day, and out of the index.
 
     The whole recording goes, with all who speak in it. If it is still there, a later run hears it again, without them.
+    The folder of a day that the index does not know goes as a whole: a merge that was killed left it.
 
     Raises:
         UsageError: a day is damaged.
@@ -106,8 +108,12 @@ def remove_from_days(out: Path, person: Forgotten) -> None:
     if (out / INDEX).exists():
         with writing_in_turn(out), Index(out) as index:
             sounds = _sounds_of(out, person, index)
-            for day in index.days():
-                _remove_from_day(out, day, person, sounds, index)
+            for day in days_kept(out, index):
+                if day in index.days():
+                    _remove_from_day(out, day, person, sounds, index)
+                else:
+                    remove_predictions(folder_of(out, day))
+            index.forget_sounds(lambda sound: sound in sounds or person.covers_sound(sound, None))
 
 
 def _sounds_of(out: Path, person: Forgotten, index: Index) -> frozenset[str]:
@@ -136,7 +142,12 @@ def _remove_from_day(out: Path, day: int, person: Forgotten, sounds: frozenset[s
 
 
 def remove_predictions(folder: Path) -> None:
-    """Remove what `predict` wrote into the folder of a day."""
+    """Remove what `predict` wrote into the folder of a day.
+
+    Raises:
+        FileError: the folder is a link, or cannot be written.
+    """
+    refuse_link(folder)
     try:
         if folder.is_dir():
             _remove_unfinished_files(folder)

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ecan_core.command_line.console import one_line
+from protocol.errors import Code, MalformedError
 from protocol.files import read_bounded
 from target_site.accountability.audit_log import LOG, MAX_LOG_BYTES, verify_log
 
@@ -37,7 +39,8 @@ class Event:
     @property
     def exit_code(self) -> int:
         """Return what the command ended with; 0 for success."""
-        return 0 if self.state == "done" else int(self.facts.get("exit_code") or 1)
+        code = self.facts.get("exit_code")
+        return 0 if self.state == "done" else code if isinstance(code, int) and code else 1
 
     @property
     def line(self) -> str:
@@ -48,7 +51,10 @@ class Event:
         if self.state == "failed":
             return f"{self.command} failed with exit code {self.exit_code}"
         about = COMMANDS.get(self.command, {})
-        return about[self.state](self.facts) if self.state in about else f"{self.command} {self.state}"
+        with suppress(KeyError, TypeError, ValueError):  # whoever may write the log may write any value
+            if self.state in about:
+                return about[self.state](self.facts)
+        return f"{self.command} {self.state}"
 
 
 def read_events(folder: Path) -> list[Event]:
@@ -57,10 +63,14 @@ def read_events(folder: Path) -> list[Event]:
     Raises:
         UnauthenticError: a line was changed, removed or put in.
         FileError: there is no log, or it cannot be read.
-        MalformedError: it is too long, or no file.
+        MalformedError: it is too long, no file, or a line says nothing of a command.
     """
     verify_log(folder)
-    return [_event(json.loads(line)) for line in read_bounded(folder / LOG, MAX_LOG_BYTES).split(b"\n")[:-1]]
+    try:
+        return [_event(json.loads(line)) for line in read_bounded(folder / LOG, MAX_LOG_BYTES).split(b"\n")[:-1]]
+    except (KeyError, TypeError, ValueError) as fault:
+        said = f"A line of {folder / LOG} says nothing of a command; compare the log with a copy."
+        raise MalformedError(Code.VALUE, said) from fault
 
 
 def _event(line: Facts) -> Event:

@@ -20,7 +20,8 @@ from target_site.containment.orders import AdaptOrder, RememberedSite
 from target_site.model.encoders import folder_for
 from target_site.model.folder import FACTS, MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
 from target_site.results.handed_labels import learned_labels
-from target_site.results.segments import JSONL, read_segments
+from target_site.results.rows import read_rows
+from target_site.results.segments import JSONL, Segment
 
 FILES = (WEIGHTS, "source.safetensors", "normalizer.safetensors", "unadapted.safetensors", VOICES)
 """What the model's answers depend on."""
@@ -72,7 +73,7 @@ def _of_recordings(model: Path, again: Path) -> list[str]:
 
 
 def _heard(folder: Path) -> set[tuple[str, int | None, int, int, str | None]]:
-    segments = read_segments(file_of_model(folder, JSONL))
+    segments = read_rows(file_of_model(folder, JSONL), Segment)
     return {(one.recording, one.channel, one.begin_ms, one.end_ms, one.speaker) for one in segments}
 
 

@@ -5,6 +5,7 @@ Heavy imports happen inside them.
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,7 +232,9 @@ def predict(
     per utterance with its class and its scores, and a page with a line per recording. Recordings that cannot be used
     are listed with the reason. Features are kept between runs only where --cache is given.
     """
+    from ecan_core.errors import EcanError
     from ecan_core.model.abstention import Abstention
+    from protocol.errors import ContainmentError, ProtocolError
     from target_site.containment.orders import PredictOrder, refuse_among_recordings
     from target_site.model.encoders import folder_of_model
     from target_site.model.forgotten import read_forgotten
@@ -246,8 +249,7 @@ def predict(
     policy = site.rules
     refuse_among_recordings(out, setup.cache or out / CACHE, audio)
     with hearing_alone(out, shard) as run:
-        finish_runs(out, read_forgotten(model_dir))
-        commit(out, run, read_forgotten(model_dir))
+        finish_runs(out, read_forgotten(model_dir), run)
         order = PredictOrder(
             model=model_dir,
             audio=audio,
@@ -263,10 +265,18 @@ def predict(
         )
         audit_log = log_of(model_dir if shard.is_whole else out, narrator)
         with audit_log.recorded("predict", audio=audit_log.pseudonym(audio), out=audit_log.pseudonym(out)) as noted:
+
+            def keep() -> "Day | None":
+                its_day = range(order.day, order.day + 1)
+                return commit(out, run, read_forgotten(model_dir), days=its_day, with_parquet=parquet)
+
             try:
                 counts = carry_out(order, policy, setup.accepted, narrator, quiet=quiet, own=(keys_dir, setup.config))
-            finally:  # what was predicted is kept even where the walls were tried
-                day = commit(out, run, read_forgotten(model_dir), with_parquet=parquet)
+            except ContainmentError:
+                with suppress(EcanError, ProtocolError):  # what was predicted is kept; what was tried is told first
+                    keep()
+                raise
+            day = keep()
             noted |= {name: counts[name] for name in ("utterances", "forgotten")}
     _say_predicted(counts, day, narrator, form)
     _refuse_nothing(counts)

@@ -26,6 +26,7 @@ def switch(model_dir: Path, link: Path, keys_dir: Path, quiet: bool) -> None:
     if these keys have not signed it, if its source has withdrawn it, or if it was made without knowing of somebody whom
     the model in use has forgotten.
     """
+    from protocol.locks import alone
     from target_site.model.current import in_use, put_in_use
     from target_site.model.folder import read_facts, weights_digest
     from target_site.model.forgotten import refuse_recalling
@@ -36,10 +37,12 @@ def switch(model_dir: Path, link: Path, keys_dir: Path, quiet: bool) -> None:
     provenance = read_facts(model_dir)["provenance"]
     require_own_model(model_dir, keys_dir)
     refuse_withdrawn(keys_dir, provenance)
-    before = in_use(link)
-    if before is not None:
-        refuse_recalling(model_dir, before)
-    put_in_use(model_dir, link)
+    busy = f"Another command is changing {link}; wait for it, and look which model it chose."
+    with alone(link.with_name(f".{link.name}.lock"), busy):
+        before = in_use(link)
+        if before is not None:
+            refuse_recalling(model_dir, before)
+        put_in_use(model_dir, link)
     log_of(keys_dir, narrator).append("switch", model_sha256=weights_digest(model_dir).hex())
     narrator.say(f"{link} is {model_dir}: {_described(provenance)}")
     if before is not None:

@@ -185,7 +185,7 @@ def forget(
     from protocol.identity.passphrase import passphrase_for
     from protocol.locks import writing_alone
     from target_site.accountability.certificate import certify
-    from target_site.accountability.forget import count_heard, remove_traces
+    from target_site.accountability.forget import count_heard, remove_from_days, remove_traces
     from target_site.accountability.replay import order_again
     from target_site.model.folder import finish_replacement, read_facts, weights_digest
     from target_site.model.forgotten import read_forgotten, write_forgotten
@@ -230,6 +230,8 @@ def forget(
                 passphrase=passphrase,
             )
             finish_replacement(model_dir)
+            for folder in predictions:  # by now their recordings are known, also those of which nothing was heard
+                remove_from_days(folder, read_forgotten(model_dir))
             noted |= outcome
     if form == "json":
         click.echo(json.dumps({"forgotten": heard, "certificate": str(certificate), **outcome}))

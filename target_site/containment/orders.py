@@ -300,11 +300,13 @@ def task_of(order: Order, own: Iterable[Path | None]) -> Task:
         ContainmentError: keys, rules or approvals lie where the process may read or write.
     """
     named = [path for path in own if path is not None]
+    # What a run predicts becomes part of a day beside the index: no key may lie there either.
+    filled = (order.index,) if isinstance(order, PredictOrder) else ()
     return Task(
         program="target_site.containment.contained",
         command=next(name for name, kind in ORDERS.items() if isinstance(order, kind)),
         order=asdict(order),
-        private=out_of_reach(named, is_private, readable=order.readable, writable=order.writable),
+        private=out_of_reach(named, is_private, readable=order.readable, writable=(*order.writable, *filled)),
     )
 
 

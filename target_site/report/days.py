@@ -4,32 +4,58 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from ecan_core.data.forgotten import NOBODY, Forgotten
-from protocol.files import make_private_folder, write_atomic
+from protocol.files import make_private_folder, refuse_link, write_atomic
+from protocol.ledger.grants import SECONDS_PER_DAY
 from target_site.report.day_page import render_day
 from target_site.results.calls import Call, format_calls, uncertain_advice
-from target_site.results.days import Content, Day, current_day, days_of, describe, folder_of, only, read_day, summarize
+from target_site.results.days import (
+    ALL_DAYS,
+    Content,
+    Day,
+    current_day,
+    days_of,
+    describe,
+    folder_of,
+    only,
+    read_day,
+    summarize,
+)
 from target_site.results.drift import WEEK_DAYS, WEEKS_BEFORE, find_drift, find_weekly_drift
-from target_site.results.index import Index, told
+from target_site.results.index import INDEX, Index, told
 from target_site.results.parquet import as_parquet, has_parquet
 from target_site.results.runs import Run, drop_run, read_run, unfinished, writing_in_turn
 from target_site.results.segments import CALLS, PAGE, PARQUET, SUMMARY, write_segments
 
 
-def finish_runs(out: Path, left_out: Forgotten = NOBODY) -> None:
+def finish_runs(out: Path, left_out: Forgotten = NOBODY, *held: Path) -> None:
     """Finish what processes left that were killed after they had predicted.
 
-    ``left_out`` are those who were forgotten since.
+    Args:
+        out: what `predict` writes into.
+        left_out: who was forgotten since.
+        held: folders of runs that the caller has locked.
     """
-    for folder in unfinished(out):
-        commit(out, folder, left_out)
+    if (out / INDEX).exists():
+        Index(out).close()  # a killed command may have left a journal, which a contained process cannot undo
+    tomorrow = int(time.time()) // SECONDS_PER_DAY + 1  # the clock may have been set back
+    for folder in chain(unfinished(out), held):
+        commit(out, folder, left_out, days=range(tomorrow + 1))
 
 
-def commit(out: Path, folder: Path, left_out: Forgotten = NOBODY, *, with_parquet: bool = False) -> Day | None:
+def commit(
+    out: Path,
+    folder: Path,
+    left_out: Forgotten = NOBODY,
+    *,
+    days: range = ALL_DAYS,
+    with_parquet: bool = False,
+) -> Day | None:
     """Make what a run has predicted part of its day.
 
     The files of the day are written first, then the index, then the run is removed. A process that is killed in between
@@ -39,16 +65,18 @@ def commit(out: Path, folder: Path, left_out: Forgotten = NOBODY, *, with_parque
         out: what `predict` writes into.
         folder: of the run.
         left_out: who was forgotten since it began.
+        days: on which it may have been, in days since 1970.
         with_parquet: also write the day as Parquet.
 
     Returns:
         The day; None if the run has not come to its end or found nothing new.
 
     Raises:
+        UsageError: the run is damaged, or says what cannot be.
         FileError: the folder cannot be written.
         StorageError: the index cannot be written.
     """
-    run = read_run(folder)
+    run = read_run(folder, days)
     if run is None:
         return None
     with writing_in_turn(out), Index(out) as index:
@@ -131,9 +159,10 @@ def write_day(out: Path, content: Content, index: Index, *, with_parquet: bool =
     One as Parquet is written where it is asked for or was there.
 
     Raises:
-        FileError: a file cannot be written.
+        FileError: the folder is a link, or a file cannot be written.
     """
     folder = folder_of(out, content.day)
+    refuse_link(folder)
     make_private_folder(folder)
     earlier = _earlier(content, index)
     day = _compared(content, folder, earlier)

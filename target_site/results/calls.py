@@ -4,16 +4,21 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ecan_core.audio.not_speech import KINDS
-from ecan_core.errors import UsageError
-from protocol.files import read_bounded
-from target_site.results.segments import MAX_BYTES
 
 NOT_SPEECH = frozenset(reason for reason, _ in KINDS.values())
 """Reasons for which a stretch is left out that holds no speech."""
+
+LEFT_OUT = {
+    "channel": int | None,
+    "begin_ms": int | None,
+    "end_ms": int | None,
+    "reason": str,
+    "message": str,
+}
+"""What is told of a stretch that was left out."""
 
 MOST_UNCERTAIN = 0.9
 """Share of the utterances from which a model that abstains is of little use."""
@@ -54,8 +59,13 @@ class Call:
     confidence: float | None
     speech_ms: int
     clipped: int
-    refused: list[dict[str, Any]]
+    refused: list[Annotated[dict[str, Any], LEFT_OUT]]
     is_lost: bool
+
+    def __post_init__(self) -> None:
+        """Refuse what is no digest, which the index could not hold."""
+        for digest in (self.place, self.listed, self.sha256 or ""):
+            bytes.fromhex(digest)
 
     @property
     def not_speech_ms(self) -> Counter[str]:
@@ -96,17 +106,3 @@ def uncertain_advice(abstained: int, utterances: int, least_confidence: str) -> 
 def format_calls(calls: Sequence[Call]) -> str:
     """Format one object per line."""
     return "".join(json.dumps(vars(call)) + "\n" for call in calls)
-
-
-def read_calls(path: Path) -> list[Call]:
-    """Read a ``calls.jsonl``.
-
-    Raises:
-        UsageError: it is not one.
-        FileError: it does not exist or cannot be read.
-        MalformedError: it is too long, or no file.
-    """
-    try:
-        return [Call(**json.loads(line)) for line in read_bounded(path, MAX_BYTES).splitlines()]
-    except (TypeError, ValueError) as fault:
-        raise UsageError(f"{path} is damaged or of another version; predict into a new folder") from fault

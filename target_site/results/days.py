@@ -6,23 +6,35 @@ forget somebody. The index (`target_site.results.index`) says which day counts f
 
 import json
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from ecan_core.errors import UsageError
+from ecan_core.errors import StorageError, UsageError
 from ecan_core.model.abstention import shown
 from protocol.files import read_bounded
-from target_site.results.calls import Call, not_speech_ms, read_calls
+from target_site.results.calls import Call, not_speech_ms
 from target_site.results.drift import Drift
 from target_site.results.index import INDEX, Index
-from target_site.results.segments import CALLS, JSONL, MAX_BYTES, SUMMARY, Segment, read_segments
+from target_site.results.rows import FAULTS, MAX_BYTES, built, read_rows
+from target_site.results.segments import CALLS, JSONL, PREDICTIONS, SUMMARY, Segment
 
 _FIRST = date(1970, 1, 1)
+ALL_DAYS = range((date.max - _FIRST).days + 1)
+"""All days that have a date, counted from 1970."""
+CONTAINMENT = {
+    "level": int,
+    "walls": str,
+    "accepted": str | None,
+    "attempts": int,
+    "ways_out": dict[str, list[bool]],
+}
+"""What `protocol.containment.walls.Containment.as_plain` tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +117,7 @@ class Content:
     classes: tuple[str, ...]
     model_sha256: str
     least_confidence: dict[str, float]
-    containment: dict[str, Any]
+    containment: Annotated[dict[str, Any], CONTAINMENT]
     forgotten: int
 
     @property
@@ -165,11 +177,16 @@ def latest_day(out: Path) -> Day | None:
         StorageError: the index cannot be read.
     """
     with Index(out, is_read_only=True) as index:
-        facts = index.latest_facts()
-        if facts is None:
-            return None
-        drifts = {name: facts[name] and Drift(**facts[name]) for name in ("drift", "week")}
-        return Day(**facts | drifts | {"folder": out / facts["folder"], "ended_at": index.ended_at})
+        facts, ended_at = index.latest_facts(), index.ended_at
+    try:
+        return None if facts is None else _day_of(out, facts | {"ended_at": ended_at})
+    except FAULTS as fault:
+        raise StorageError(f"{out / INDEX} is damaged or of another version; predict into a new folder.") from fault
+
+
+def _day_of(out: Path, facts: Mapping[str, Any]) -> Day:
+    drifts = {name: facts[name] and Drift(**facts[name]) for name in ("drift", "week")}
+    return built(Day, {**facts, **drifts, "folder": out / facts["folder"]})
 
 
 def describe(content: Content, folder: Path, *, ended_at: int) -> Day:
@@ -231,7 +248,7 @@ def read_day(folder: Path) -> Content:
         FileError: a file cannot be read.
         MalformedError: it is too long, or no file.
     """
-    calls, segments = read_calls(folder / CALLS), read_segments(folder / JSONL)
+    calls, segments = read_rows(folder / CALLS, Call), read_rows(folder / JSONL, Segment)
     try:
         said = json.loads(read_bounded(folder / SUMMARY, MAX_BYTES))
         return Content(
@@ -244,7 +261,7 @@ def read_day(folder: Path) -> Content:
             containment=said["containment"],
             forgotten=said["forgotten"],
         )
-    except (KeyError, TypeError, ValueError) as fault:
+    except FAULTS as fault:
         raise UsageError(f"{folder / SUMMARY} is damaged or of another version; predict into a new folder") from fault
 
 
@@ -258,8 +275,20 @@ def current_segments(folder: Path) -> list[Segment]:
         UsageError, FileError, MalformedError: see `read_day`.
     """
     if not (folder / INDEX).exists():
-        return read_segments(folder / JSONL)
+        return read_rows(folder / JSONL, Segment)
     return [one for day in days_of(folder) for one in current_day(folder, day).segments]
+
+
+def days_kept(out: Path, index: Index) -> list[int]:
+    """Return the days with predictions or a line in the index, in order.
+
+    A merge that was killed leaves a folder that the index does not know.
+    """
+    days = set(index.days())
+    for folder in (path for path in out.glob("????-??-??") if any((path / name).exists() for name in PREDICTIONS)):
+        with suppress(ValueError):
+            days.add((date.fromisoformat(folder.name) - _FIRST).days)
+    return sorted(days)
 
 
 def days_of(out: Path) -> list[int]:

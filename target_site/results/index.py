@@ -8,7 +8,7 @@ of their places: the index holds no name.
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from ecan_core.errors import StorageError
 from ecan_core.runtime.closing import Closing
+from protocol.files import refuse_link
 from target_site.results.calls import Call
 
 INDEX = "index.sqlite"
@@ -86,8 +87,10 @@ class Index(Closing):
 
         Raises:
             StorageError: it cannot be used.
+            FileError: it is a link.
         """
         self._path = folder / INDEX
+        refuse_link(self._path)
         try:
             self._connection = self._connected(is_read_only)
         except (OSError, sqlite3.Error) as error:
@@ -196,6 +199,16 @@ class Index(Closing):
             self._run("DELETE FROM days WHERE day = ?", day)
             if facts is not None:
                 self._run("INSERT INTO days VALUES (?, ?)", day, json.dumps(facts))
+
+    def forget_sounds(self, is_theirs: Callable[[str], bool]) -> None:
+        """Forget recordings by their bytes, also of days that expired.
+
+        ``is_theirs`` is asked for each SHA-256, in hexadecimal.
+        """
+        with self._changing():
+            for place, sha256 in self._run("SELECT place, sha256 FROM recordings WHERE sha256 IS NOT NULL"):
+                if is_theirs(sha256.hex()):
+                    self._run("DELETE FROM recordings WHERE place = ?", place)
 
     def expire(self, day: int) -> None:
         """Drop what was predicted on a day.

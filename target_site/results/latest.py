@@ -8,7 +8,8 @@ from ecan_core.errors import ModelError
 from protocol.files import read_bounded
 from target_site.results.days import latest_day
 from target_site.results.index import INDEX
-from target_site.results.segments import MAX_BYTES, SUMMARY
+from target_site.results.rows import FAULTS, MAX_BYTES
+from target_site.results.segments import SUMMARY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ def latest(folder: Path) -> Latest | None:
     try:
         summary = json.loads(read_bounded(day.folder / SUMMARY, MAX_BYTES))
         forgotten, level = int(summary["forgotten"]), int(summary["containment"]["level"])
-    except (KeyError, TypeError, ValueError) as fault:
+    except FAULTS as fault:
         raise ModelError(f"{day.folder / SUMMARY} is damaged, or another version wrote it: predict again") from fault
     return Latest(
         ended_at_s=day.ended_at,

@@ -6,20 +6,23 @@ process that started it makes the predictions part of a day, or the next one doe
 
 import contextlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ecan_core.errors import UsageError
 from protocol.errors import Code, FileError
-from protocol.files import cannot_write, make_private_folder, read_bounded, write_atomic
+from protocol.files import cannot_write, make_private_folder, read_bounded, refuse_link, write_atomic
 from protocol.locks import FOLDER_LOCK, alone
-from target_site.results.calls import format_calls, read_calls
-from target_site.results.days import Content
+from target_site.results.calls import Call, format_calls
+from target_site.results.days import ALL_DAYS, Content
 from target_site.results.index import Touched
-from target_site.results.segments import CALLS, JSONL, MAX_BYTES, as_jsonl, read_segments
+from target_site.results.rows import FAULTS, MAX_BYTES, built, read_rows
+from target_site.results.segments import CALLS, JSONL, Segment, as_jsonl
 from target_site.results.shards import Shard
 
 RUNS = ".heard"
@@ -29,6 +32,7 @@ CACHE = "cache/features.cache"
 PATIENCE_S = 600.0
 """How long a run waits for others that make theirs part of a day."""
 _PAUSE_S = 0.05
+_WORD = re.compile("[a-z][a-z0-9_-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +63,11 @@ def hearing_alone(out: Path, shard: Shard) -> Iterator[Path]:
         The folder of the run.
 
     Raises:
-        FileError: another process is at it, or the folder cannot be written.
+        FileError: another process is at it, or the folder is a link or cannot be written.
     """
     folder = run_folder(out, shard)
+    refuse_link(folder.parent)
+    refuse_link(folder)
     make_private_folder(folder)
     busy = f"Another command is writing into {out}; wait for it, or choose another folder."
     try:
@@ -75,8 +81,13 @@ def unfinished(out: Path) -> Iterator[Path]:
     """Yield the folders of runs that no process is at any longer.
 
     Each is locked while the caller deals with it. One that is still running is passed over.
+
+    Raises:
+        FileError: one is a link.
     """
+    refuse_link(out / RUNS)
     for folder in sorted((out / RUNS).glob("*-of-*/")):
+        refuse_link(folder)
         with contextlib.ExitStack() as stack:
             if _take(stack, _lock(folder)):
                 yield folder
@@ -111,8 +122,15 @@ def write_run(folder: Path, run: Run) -> None:
     write_atomic(folder / RUN, json.dumps(facts | {"touched": run.touched}).encode())
 
 
-def read_run(folder: Path) -> Run | None:
+def read_run(folder: Path, days: range = ALL_DAYS) -> Run | None:
     """Read what a run has predicted; None if it has not come to its end.
+
+    A contained process wrote it, which a recording may have taken over: nothing is believed without a look
+    (`target_site.results.rows`).
+
+    Args:
+        folder: of the run.
+        days: on which it may have been, in days since 1970.
 
     Raises:
         UsageError: a file is damaged or of another version.
@@ -121,14 +139,43 @@ def read_run(folder: Path) -> Run | None:
     """
     if not (folder / RUN).exists():
         return None
-    calls, segments = read_calls(folder / CALLS), read_segments(folder / JSONL)
+    calls, segments = read_rows(folder / CALLS, Call), read_rows(folder / JSONL, Segment)
     try:
         facts = json.loads(read_bounded(folder / RUN, MAX_BYTES))
-        touched = tuple(Touched(*one) for one in facts.pop("touched"))
+        touched = tuple(_touched(one) for one in facts.pop("touched"))
         facts |= {"calls": tuple(calls), "segments": tuple(segments), "classes": tuple(facts["classes"])}
-        return Run(content=Content(**facts), touched=touched)
-    except (KeyError, TypeError, ValueError) as fault:
+        content = built(Content, facts)
+        _refuse_unlike(content, days)
+        return Run(content=content, touched=touched)
+    except FAULTS as fault:
         raise UsageError(f"{folder} is damaged or of another version; remove it, and predict again") from fault
+
+
+def _touched(values: Any) -> Touched:
+    """Return a touched file, from values that may be anything."""
+    touched = built(Touched, dict(zip(Touched._fields, values, strict=True)))
+    bytes.fromhex(touched.place)
+    return touched
+
+
+def _refuse_unlike(content: Content, days: range) -> None:
+    """Refuse what no run predicts.
+
+    Raises:
+        ValueError: it is of another day, names recordings or classes that it does not have, or a class is no word.
+    """
+    bytes.fromhex(content.model_sha256)
+    classes, recordings = set(content.classes), {call.recording for call in content.calls}
+    told = {name for one in content.segments for name in (one.label, *one.scores)}
+    if not (
+        content.day in days
+        and content.least_confidence.keys() == classes
+        and all(map(_WORD.fullmatch, content.classes))
+        and classes >= told.union(*(call.predicted for call in content.calls))
+        and recordings.issuperset(one.recording for one in content.segments)
+        and len(recordings) == len(content.calls)
+    ):
+        raise ValueError("no run predicts that")
 
 
 def drop_run(folder: Path) -> None:

@@ -18,9 +18,8 @@ import numpy as np
 
 from ecan_core.data.cells import guarded
 from ecan_core.data.features import FeatureTable
-from ecan_core.errors import UsageError
 from ecan_core.utterance import Utterance
-from protocol.files import read_bounded, write_atomic
+from protocol.files import write_atomic
 
 CSV, JSONL, RTTM = SEGMENTS = ("segments.csv", "segments.jsonl", "segments.rttm")
 SUMMARY = "summary.json"
@@ -28,7 +27,6 @@ CALLS, PARQUET, PAGE = "calls.jsonl", "segments.parquet", "day.html"
 PREDICTIONS = (*SEGMENTS, PARQUET, CALLS, SUMMARY, PAGE)
 """What `predict` writes into the folder of a day."""
 UNCERTAIN = "uncertain"
-MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,20 +56,6 @@ class Segment:
     confidence: float
     abstained: bool
     scores: dict[str, float]
-
-
-def read_segments(path: Path) -> list[Segment]:
-    """Read a ``segments.jsonl``.
-
-    Raises:
-        UsageError: it is not one.
-        FileError: it does not exist or cannot be read.
-        MalformedError: it is too long, or no file.
-    """
-    try:
-        return [Segment(**json.loads(line)) for line in read_bounded(path, MAX_BYTES).splitlines()]
-    except (TypeError, ValueError) as fault:
-        raise UsageError(f"{path} is damaged or of another version; predict again") from fault
 
 
 def segments_of(
@@ -126,7 +110,7 @@ def as_csv(segments: Sequence[Segment], classes: Sequence[str]) -> str:
     )
     for one in segments:
         channel = "" if one.channel is None else one.channel
-        place = [guarded(one.recording), channel, one.role or "", one.begin_ms, one.end_ms]
+        place = [guarded(one.recording), channel, guarded(one.role or ""), one.begin_ms, one.end_ms]
         found = [guarded(one.speaker or ""), one.label, f"{one.confidence:.4f}", "yes" if one.abstained else "no"]
         writer.writerow([*place, *found, *(_score(one, name) for name in classes)])
     return text.getvalue()

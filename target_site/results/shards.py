@@ -1,6 +1,7 @@
 """Divide recordings among processes, the same way every time."""
 
 import os
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +11,7 @@ from ecan_core.errors import UsageError
 
 PLACE_BYTES = 16
 MAX_SHARDS = 100_000
+_NUMBER = re.compile("[0-9]{1,6}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ def parse_shard(text: str) -> Shard:
         UsageError: it is none.
     """
     number, _, count = text.partition("/")
-    if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= MAX_SHARDS:
+    if _NUMBER.fullmatch(number) and _NUMBER.fullmatch(count) and 1 <= int(number) <= int(count) <= MAX_SHARDS:
         return Shard(number=int(number), count=int(count))
     raise UsageError(f"{text!r} is no share of the recordings; write 1/8 to 8/8 for eight processes.")
 

@@ -1,16 +1,15 @@
 """What the files of `deploy` start, as an operator's machine would start it."""
 
+from importlib import import_module
+
 import click
 
-from source_site.cli import cli as source_cli
-from target_site.cli import cli as target_cli
-
-SITES = {"ecan-source": source_cli, "ecan-target": target_cli}
+SITES = {"ecan-source": "source_site.cli", "ecan-target": "target_site.cli"}
 
 
 def is_understood(words: list[str], program: str = "ecan-target") -> bool:
     """Whether a command of ours has all these options."""
-    command: click.Command | None = SITES[program]
+    command: click.Command | None = import_module(SITES[program]).cli
     while isinstance(command, click.Group):
         name, *words = words
         command = command.get_command(click.Context(command), name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.locks import alone
 from tests.support import cli
 from tests.support.crossing import Crossing, carry, succeeded
 
@@ -126,6 +127,15 @@ def test_a_model_that_recalls_a_forgotten_person_is_not_put_to_use(site: SiteHom
     assert provenance["utterances"] < 60
     assert (again / "forgotten.json").is_file()
     succeeded(site.switch(again))
+
+
+def test_two_switches_at_once_do_not_pass_each_other(site: SiteHome) -> None:
+    lock = site.link.with_name(f".{site.link.name}.lock")
+    with alone(lock, "busy"):
+        refused = site.switch(site.link)
+    assert "Another command is changing" in refused.refusal()
+    succeeded(site.switch(site.link))
+    assert not lock.exists()
 
 
 def test_another_sites_model_and_a_folder_in_the_links_place_are_refused(site: SiteHome, tmp_path: Path) -> None:

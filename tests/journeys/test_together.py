@@ -25,7 +25,8 @@ from target_site.federation.joining import SUBJECT
 from target_site.federation.member import Member, Round, Setting, adapt_round, conclude, terms_of
 from target_site.model.adapted import load_adapted
 from target_site.model.forgotten import write_forgotten
-from target_site.results.segments import read_segments
+from target_site.results.rows import read_rows
+from target_site.results.segments import Segment
 from target_site.trust.own_model import require_own_model
 from tests.source_site.training.runs import FACTS, write_run
 from tests.support import cli
@@ -109,7 +110,7 @@ def test_who_was_forgotten_is_not_heard_together_either(ward, tmp_path):
     write_forgotten(site.out, Forgotten.begin().named([], heard[:2]))
     said = conclude(site, terms_of(site), wanted(site), NO_CHANGE)
     assert said.endswith("; 2 utterances of the forgotten were left out")
-    left = {segment.recording for segment in read_segments(site.out / "segments.jsonl")}
+    left = {segment.recording for segment in read_rows(site.out / "segments.jsonl", Segment)}
     assert left == set(map(whole_path, heard[2:]))
 
 

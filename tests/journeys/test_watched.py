@@ -59,7 +59,8 @@ def test_a_real_site_is_healthy_until_its_source_withdraws_the_model(site):
 def test_a_real_source_is_healthy(crossing):
     told = cli.source("status", "--keys", crossing.source_keys, "--format", "json")
     grants = {one["labels"]["state"]: one["value"] for one in told.json()["measures"] if one["name"] == "grants"}
-    assert (told.code, sum(grants.values())) == (0, 1)
+    assert told.code == 0
+    assert sum(grants.values()) >= 1  # other journeys may have been granted more
 
 
 def test_the_log_of_a_real_site_is_told_in_words(site):

@@ -58,6 +58,17 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path: Path, read: Reader, kin
     assert caught.value.code == "NOT_REGULAR"
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/null")])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "there"
+    make(path)
+    before = path.lstat()
+    with pytest.raises(FileError, match="is no file"):
+        write_atomic(path, b"content")
+    assert path.lstat() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["there"]
+
+
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, read: Reader) -> None:
     with pytest.raises(FileError, match="does not exist") as caught:
         read(tmp_path / "nothing", 10)

@@ -120,6 +120,14 @@ def test_a_mounted_secret_that_others_can_reach_is_refused(tmp_path: Path) -> No
     assert is_exposed(path)
 
 
+def test_a_mounted_secret_with_an_access_list_is_refused_although_its_mode_tells_nothing(tmp_path: Path) -> None:
+    mount_secret(tmp_path, {"passphrase": WORDS}, group=os.getegid())
+    path = located(tmp_path / "passphrase")
+    set_list(path, (USER, 4, NOBODY), mode=4)
+    assert path.stat().st_mode & 0o777 == 0o440
+    assert is_exposed(tmp_path / "passphrase")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_mounted_secret_of_another_group_or_owner_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "passphrase"

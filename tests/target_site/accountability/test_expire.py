@@ -45,6 +45,16 @@ def test_what_is_older_than_the_rules_allow_goes_and_nothing_else(tmp_path, age,
     assert (latest_day(out) is None) == is_removed
 
 
+def test_a_day_that_the_index_does_not_know_expires_as_well(tmp_path):
+    out = predicted_on(tmp_path, TODAY - 40)
+    with sqlite3.connect(out / "index.sqlite") as connection:
+        connection.execute("DELETE FROM days")
+    connection.close()
+    (out / "9999-99-99").mkdir()
+    assert expire([], [out], days=DAYS, today=TODAY) == [folder_of(out, TODAY - 40)]
+    assert [path.name for path in folder_of(out, TODAY - 40).iterdir()] == ["notes.txt"]
+
+
 def test_a_recording_whose_predictions_expired_stays_known_without_its_name(tmp_path):
     call = a_call("/calls/Erika.wav")
     predicted(tmp_path, a_run(TODAY - 40, call))

@@ -11,6 +11,7 @@ from ecan_core.data.cache import Extracted, FeatureCache, is_feature_cache
 from ecan_core.data.forgotten import Forgotten
 from ecan_core.errors import UsageError
 from protocol.errors import FileError
+from target_site.accountability.expire import expire
 from target_site.accountability.forget import remove_features, remove_from_days
 from target_site.results.days import current_segments, folder_of
 from target_site.results.index import Index
@@ -130,6 +131,34 @@ def test_what_a_killed_run_has_of_a_person_goes_and_the_rest_of_it_counts(tmp_pa
     remove_from_days(tmp_path, person)
     assert [one.recording for one in current_segments(tmp_path)] == [OTHER]
     assert not half.exists()
+
+
+def test_a_day_that_a_killed_merge_left_goes_as_a_whole(tmp_path):
+    person = a_person(tmp_path / "part")
+    folder_of(tmp_path / "part", DAY).rename(tmp_path / "day")
+    predicted(tmp_path / "out", a_run(DAY + 3, a_call(OTHER)))
+    (tmp_path / "day").rename(folder_of(tmp_path / "out", DAY))
+    remove_from_days(tmp_path / "out", person)
+    assert not folder_of(tmp_path / "out", DAY).exists()
+    assert folder_of(tmp_path / "out", DAY + 3).exists()
+
+
+def test_a_recording_whose_day_has_expired_is_forgotten_by_its_bytes(tmp_path):
+    theirs = a_call(THEIRS)
+    predicted(tmp_path, a_run(DAY, theirs, a_call(OTHER)))
+    expire([], [tmp_path], days=1, today=DAY + 2)
+    predicted(tmp_path, a_run(DAY + 3, a_call(COPY, sha256=theirs.sha256), speakers={COPY: "Erika"}))
+    remove_from_days(tmp_path, Forgotten.begin().named(["Erika"], []))
+    with Index(tmp_path, is_read_only=True) as index:
+        assert index.known([place_of_path(Path(name)) for name in (THEIRS, COPY, OTHER)]).keys() == {
+            place_of_path(Path(OTHER))
+        }
+
+
+def test_a_recording_of_which_nothing_was_heard_is_forgotten_by_its_path(tmp_path):
+    predicted(tmp_path, a_run(DAY, a_call(THEIRS, anger=0), a_call(OTHER)))
+    remove_from_days(tmp_path, Forgotten.begin().named([], [Path(THEIRS)]))
+    assert not any(THEIRS.encode() in data for data in bytes_of(tmp_path).values())
 
 
 def test_nobody_is_forgotten_while_something_is_heard(tmp_path):

@@ -2,10 +2,11 @@
 
 import json
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pytest
 
-from target_site.accountability.audit_log import LOG, AuditLog
+from target_site.accountability.audit_log import HEAD, LOG, AuditLog
 from target_site.accountability.history import COMMANDS, read_events
 from tests.support import cli
 
@@ -93,3 +94,25 @@ def test_what_a_name_holds_steers_no_terminal(tmp_path):
     log.append("approve", bundle_sha256=BUNDLE, by="Ada\x1b[31m\nBob", purpose="care")
     (line,) = show(tmp_path)
     assert "\x1b" not in line
+
+
+def written_anew(folder, **changes):
+    """Write a log of one line as somebody would who may write into the folder."""
+    line = json.dumps({"n": 1, "previous": "0" * 64, "at": "2026-11-30T12:00:00Z", "event": "forget"} | changes)
+    (folder / LOG).write_text(line + "\n")
+    (folder / HEAD).write_text(f"1 {sha256(line.encode()).hexdigest()}\n")
+
+
+@pytest.mark.parametrize("at", [None, 7, "yesterday"])
+def test_a_line_without_a_time_is_refused_with_a_remedy(tmp_path, at):
+    written_anew(tmp_path, at=at)
+    refused = cli.target("log", "show", "--folder", tmp_path)
+    assert refused.code == 12
+    assert "compare the log with a copy" in refused.refusal()
+
+
+def test_values_that_nobody_would_log_are_passed_over(tmp_path):
+    written_anew(tmp_path, state="done", who=[1, {}], lost=1)
+    assert show(tmp_path) == ["2026-11-30 12:00 UTC  forget done"]
+    written_anew(tmp_path, state="failed", exit_code="<b>")
+    assert show(tmp_path) == ["2026-11-30 12:00 UTC  forget failed with exit code 1"]

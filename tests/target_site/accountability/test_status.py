@@ -72,6 +72,7 @@ def test_predictions_that_are_gone_old_or_empty_need_attention(site):
     site.aged(3 * 86_400)
     assert site.attention() == {"OLD"}
     assert site.attention("--within", 96) == set()
+    assert site.status("--within", "nan").code == 2
     site.predicted(utterances=0, abstained=0)
     assert "NOTHING" in site.attention()
     site.unpredicted()

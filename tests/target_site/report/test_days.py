@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecan_core.data.forgotten import Forgotten
+from ecan_core.errors import StorageError
 from target_site.report import days
 from target_site.report.days import commit, finish_runs, merge
 from target_site.results.days import current_segments, date_of, folder_of, latest_day
@@ -115,6 +117,23 @@ def test_a_run_that_is_killed_while_it_becomes_part_of_a_day_counts_once(tmp_pat
     predicted(out, a_run(DAY + later, a_call(B, anger=2, supersedes=date_of(DAY) if later else None)))
     rows = [one.recording for one in current_segments(out)]
     assert sorted(rows) == [A, B, B, C]
+
+
+def test_what_a_killed_command_left_of_a_change_is_undone_before_anything_is_heard(tmp_path):
+    predicted(tmp_path, a_run(DAY, *(a_call(f"/calls/{number}.wav") for number in range(500))))
+    if not (child := os.fork()):
+        index = sqlite3.connect(tmp_path / "index.sqlite", isolation_level=None)
+        index.execute("PRAGMA cache_size = 1")
+        index.execute("BEGIN IMMEDIATE")
+        index.execute("UPDATE recordings SET listed = zeroblob(3000)")
+        die()
+    os.waitpid(child, 0)
+    with pytest.raises(StorageError):
+        latest_day(tmp_path)
+    finish_runs(tmp_path)
+    day = latest_day(tmp_path)
+    assert day is not None
+    assert day.recordings == 500
 
 
 def test_a_run_without_its_end_is_no_run(tmp_path):

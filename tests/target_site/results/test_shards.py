@@ -11,7 +11,9 @@ def test_a_share_is_read(text, shard):
     assert parse_shard(text) == shard
 
 
-@pytest.mark.parametrize("text", ["", "3", "0/8", "9/8", "-1/8", "1/0", "a/b", "1/8/2", "1/1000000", "1.5/8"])
+@pytest.mark.parametrize(
+    "text", ["", "3", "0/8", "9/8", "-1/8", "1/0", "a/b", "1/8/2", "1/1000000", "1.5/8", "9" * 5000 + "/1"]
+)
 def test_what_is_no_share_is_refused_with_an_example(text):
     with pytest.raises(UsageError, match="write 1/8 to 8/8"):
         parse_shard(text)
