@@ -72,9 +72,12 @@ def hearing_alone(out: Path, shard: Shard) -> Iterator[Path]:
     busy = f"Another command is writing into {out}; wait for it, or choose another folder."
     try:
         with alone(_lock(folder), busy):
-            yield folder
+            try:
+                yield folder
+            finally:  # while it is still ours
+                _remove_empty(folder / "cache", folder)
     finally:
-        _remove_empty(folder / "cache", folder, folder.parent, out)
+        _remove_empty(folder.parent, out)
 
 
 def unfinished(out: Path) -> Iterator[Path]:
