@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from target_site.results.segments import read_segments
+from target_site.results.rows import read_rows
+from target_site.results.segments import Segment
 from tests.journeys.test_calls import call
 from tests.support.days import day_in
 
@@ -100,5 +101,5 @@ def test_the_commands_of_the_guide_lead_to_predictions_and_each_names_the_next(c
     assert told == [["request"], [], ["inspect"], [], ["adapt"], ["predict"], []]
     day = day_in(target / "predictions")
     assert str(Path("predictions", day.name, "day.html")) in said[-1].stderr
-    roles = {segment.role for segment in read_segments(day / "segments.jsonl")}
+    roles = {segment.role for segment in read_rows(day / "segments.jsonl", Segment)}
     assert (roles, (day / "day.html").is_file()) == ({"caller"}, True)

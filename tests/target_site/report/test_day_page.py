@@ -45,12 +45,6 @@ def test_it_shows_of_every_call_when_how_sure_and_what_was_uncertain_or_no_speec
     assert "music, or another sound of many pitches, and no speech" in page
 
 
-def test_the_bar_below_which_it_abstains_is_said_in_words(tmp_path):
-    page = page_of(tmp_path, a_call("/a.wav"))
-    assert re.search(r"Where its best score is below 0\.\d+ the model abstains", page)
-    assert not re.search(r"\{&#39;|\{'|0\.\d{5}", page)
-
-
 def test_a_lost_recording_is_named_with_its_reason(tmp_path):
     page = page_of(tmp_path, a_call("/a.wav"), a_call("/b.wav", 0, refused=LOST, is_lost=True))
     assert "1 of 2 recordings were lost." in page
