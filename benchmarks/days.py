@@ -117,7 +117,7 @@ def fill(calls: Path, out: Path, day: int) -> float:
         classes=CLASSES,
         model_sha256="00" * 32,
         least_confidence=dict.fromkeys(CLASSES, 0.5),
-        containment={"level": 3, "walls": "simulated", "accepted": None, "attempts": 0},
+        containment={"level": 3, "walls": "simulated", "accepted": None, "attempts": 0, "ways_out": {}},
         forgotten=0,
     )
     run = run_folder(out, WHOLE)
