@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import permutations
 from multiprocessing import get_context
 from pathlib import Path
@@ -181,6 +181,11 @@ class Job:
     def settings(self, **changes: Any) -> AdaptSettings:
         """The product's settings of the adaptation with some changes."""
         return AdaptSettings(**changes) if self.epochs is None else AdaptSettings(**{"epochs": self.epochs} | changes)
+
+
+def extended(kind: type[AnyJob], job: Job, **more: Any) -> AnyJob:
+    """The same job as one of another kind, with what that asks for besides."""
+    return kind(**{field.name: getattr(job, field.name) for field in fields(job)}, **more)
 
 
 class SourceModel(NamedTuple):

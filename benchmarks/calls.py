@@ -8,7 +8,7 @@ corpora gave (results/calibration.jsonl). One JSON line per run; with ``--table`
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from benchmarks.arena import (
     adapt_to,
     benchmark_parser,
     cache_folder,
+    extended,
     find_corpora,
     hearing_of,
     keep,
@@ -61,14 +62,7 @@ def main() -> None:
         speech = load(arguments)
         corpora, hearing = find_corpora(arguments.corpora), hearing_of(arguments)
         called = {name: degrade(corpora[name], over_line, hearing, cache / f"{name}-line.cache") for name in speech}
-    jobs = [
-        CallJob(
-            **{field.name: getattr(job, field.name) for field in fields(job)},
-            every=speech[job.target.name],
-            called=called[job.target.name],
-        )
-        for job in make_jobs(speech, arguments)
-    ]
+    jobs = [extended(CallJob, job, called=called[job.target.name]) for job in make_jobs(speech, arguments)]
     run_jobs(run_job, jobs, arguments.out, arguments.workers)
 
 
@@ -84,11 +78,9 @@ class CallJob(Job):
     """A job with all moods of its target.
 
     Attributes:
-        every: the target's corpus as it is.
-        called: the same over the line.
+        called: the target's corpus over the line, with every mood that it has.
     """
 
-    every: LabeledSpeech
     called: LabeledSpeech
 
 

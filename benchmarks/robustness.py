@@ -7,7 +7,7 @@ in every condition. One JSON line per run; with ``--table`` the table of docs/be
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +23,7 @@ from benchmarks.arena import (
     adapt_to,
     benchmark_parser,
     cache_folder,
+    extended,
     extract,
     figures,
     find_corpora,
@@ -74,8 +75,9 @@ def main() -> None:
             for name in speech
         }
     jobs = [
-        DegradedJob(
-            **{field.name: getattr(job, field.name) for field in fields(job)},
+        extended(
+            DegradedJob,
+            job,
             degraded={kind: heard.restrict(job.classes) for kind, heard in degraded[job.target.name].items()},
         )
         for job in make_jobs(speech, arguments)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,25 @@ def cannot_write(path: Path, error: OSError) -> FileError:
             f"{path} cannot be written: the folder {path.parent} does not exist; make it or choose another place.",
         )
     return FileError(Code.STORAGE, f"{path} cannot be written ({error.strerror}); make room or choose another place.")
+
+
+def remove_folder(folder: Path, *, first: str) -> None:
+    """Remove a folder with all that it holds, if there is one.
+
+    Args:
+        folder: the folder.
+        first: the file in it that goes before all others, so that nobody takes what a kill leaves for whole.
+
+    Raises:
+        FileError: it cannot be removed.
+    """
+    try:
+        (folder / first).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def lies_within(path: Path, folder: Path) -> bool:

@@ -105,7 +105,7 @@ class SitePolicy:
         for days in ("oldest_revocations_days", "retention_days"):
             if getattr(self, days) is not None:
                 at_least(self, days, 1)
-        _ = self.abstention
+        _ = self.abstention  # checks its own ranges
         fraction(self, "most_lost")
         fraction(self.adaptation, "learning_rate")
         for role in self.channels:

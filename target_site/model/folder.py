@@ -8,13 +8,12 @@ the place of the old ones. The next writer finishes what a killed process had be
 import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ecan_core.errors import ModelError, UsageError
-from protocol.files import cannot_write, make_private_folder, read_bounded
+from protocol.files import cannot_write, make_private_folder, read_bounded, remove_folder
 
 FORMAT = 4
 MAX_BYTES = 1 << 30
@@ -139,13 +138,7 @@ def remove_tree(folder: Path) -> None:
     Raises:
         FileError: it cannot be removed.
     """
-    try:
-        (folder / FACTS).unlink(missing_ok=True)  # first: without it, what is left is no model
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    remove_folder(folder, first=FACTS)  # without it, what is left is no model
 
 
 def weights_digest(folder: Path) -> bytes:

@@ -7,7 +7,6 @@ process that started it makes the predictions part of a day, or the next one doe
 import contextlib
 import json
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 from ecan_core.errors import UsageError
 from protocol.errors import Code, FileError
-from protocol.files import cannot_write, make_private_folder, read_bounded, refuse_link, write_atomic
+from protocol.files import make_private_folder, read_bounded, refuse_link, remove_folder, write_atomic
 from protocol.locks import FOLDER_LOCK, alone
 from target_site.results.calls import Call, format_calls
 from target_site.results.days import ALL_DAYS, Content
@@ -187,13 +186,7 @@ def drop_run(folder: Path) -> None:
     Raises:
         FileError: it cannot be removed.
     """
-    try:
-        (folder / RUN).unlink(missing_ok=True)  # first: without it, what is left counts for nothing
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    remove_folder(folder, first=RUN)  # without it, what is left counts for nothing
 
 
 def _take(stack: contextlib.ExitStack, lock: Path) -> bool:

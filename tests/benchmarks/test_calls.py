@@ -23,7 +23,6 @@ def job():
         classes=CLASSES,
         normalization="corpus",
         seed=0,
-        every=every,
         called=replace(every, features=tuple(row + 1000 for row in every.features)),
     )
 
@@ -48,7 +47,7 @@ def outcome(source, adapted):
 
 
 def test_an_answer_to_another_mood_is_wrong_and_does_not_count_as_recall(job):
-    true = true_classes(job.every.take(range(3)), CLASSES)
+    true = true_classes(job.called.take(range(3)), CLASSES)
     assert true.tolist() == [0, 1, UNKNOWN]
     sure = np.array([[0.99, 0.01], [0.01, 0.99], [0.99, 0.01]])
     told = words_and_truth(outcome(sure, sure), true, (0.0, 1.0))
