@@ -11,14 +11,17 @@ from typing import Any, NoReturn
 
 import click
 
+from ecan_core.audio.foreign import start_makers
 from ecan_core.command_line.console import Narrator, run
 from ecan_core.errors import EcanError
 from ecan_core.runtime.cage import bring
+from ecan_core.runtime.workers import cores
 from ecan_core.settings.parse import parse_settings
 from protocol.containment.contained_process import Work, carry_out_order, reserve_channel
 from protocol.errors import ProtocolError
-from protocol.sandbox.confine import code_paths, confine_to_computing
-from target_site.containment.orders import ORDERS
+from protocol.containment.walls import Tripwire
+from protocol.sandbox.confine import code_paths, confine, confine_to_computing, leave_network
+from protocol.sandbox.network import Network
 
 _SYSTEM = (
     *("/usr/share/fonts", "/usr/local/share/fonts"),
@@ -50,9 +53,13 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
         values: the fields of the order.
         quiet: say nothing but errors.
     """
-    from ecan_core.runtime.seeding import one_thread
-
+    tripwire = Tripwire()
     bring(confine_to_computing)
+    kept = start_makers(cores(), partial(_enclose_maker, tripwire))
+
+    from ecan_core.runtime.seeding import one_thread  # all that follows is large
+    from target_site.containment.orders import ORDERS
+
     order = parse_settings(ORDERS[command], values, "order")
     module, _, name = _CARRIED_OUT_BY[command].partition(":")
     carry_out = getattr(import_module(module), name)
@@ -64,5 +71,14 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
         writable=order.writable,
         announce=narrator.say,
         listable=getattr(order, "listable", ()),
+        kept=kept,
+        tripwire=tripwire,
         carry_out=partial(carry_out, order, narrator=narrator),
     )
+
+
+def _enclose_maker(tripwire: Tripwire) -> None:
+    """Shut in a process that makes decoders: it reads code and nothing else."""
+    leave_network()
+    confine(readable=code_paths("ecan_core"), network=Network.NONE, required=False)
+    tripwire.arm()
