@@ -10,7 +10,6 @@ To fork a process costs what it has in memory, and torch alone is some hundred m
 before it loads that: small processes that fork the decoders, and pass on what they are asked and answer.
 """
 
-import atexit
 import io
 import os
 import struct
@@ -186,7 +185,6 @@ def start_makers(count: int, enclose: Callable[[], object]) -> list[int]:
     for maker in [Companion(_Maker(enclose)) for _ in range(count)]:
         if maker.ask(b"", 0) is not None:
             put_aside(maker)
-            atexit.register(maker.close)
             descriptors += maker.ends
     return descriptors
 
@@ -425,6 +423,8 @@ class _Decoder:
             _load_libsndfile()
         else:
             import av  # noqa: F401 - once here, so that not every process that is thrown away loads it
+        with suppress(ImportError):
+            import resource  # noqa: F401 - likewise
         self._way, self._data = way, data
         self._parts: list[_Part] = []
         self._ends: list[int] = []

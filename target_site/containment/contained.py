@@ -18,8 +18,8 @@ from ecan_core.runtime.cage import bring
 from ecan_core.runtime.workers import cores
 from ecan_core.settings.parse import parse_settings
 from protocol.containment.contained_process import Work, carry_out_order, reserve_channel
-from protocol.errors import ProtocolError
 from protocol.containment.walls import Tripwire
+from protocol.errors import ProtocolError
 from protocol.sandbox.confine import code_paths, confine, confine_to_computing, leave_network
 from protocol.sandbox.network import Network
 
