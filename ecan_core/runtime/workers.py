@@ -227,9 +227,10 @@ def _take_streams(reading: int, writing: int) -> None:
 
 
 def _send(descriptor: int, content: bytes) -> None:
-    rest = memoryview(_LENGTH.pack(len(content)) + content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    for part in (_LENGTH.pack(len(content)), content):  # not joined: a copy costs more than a call
+        rest = memoryview(part)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
 
 
 def _receive(descriptor: int, most: int = _LONGEST) -> bytes:
