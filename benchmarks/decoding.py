@@ -31,14 +31,13 @@ from ecan_core.audio.decode import decode
 from ecan_core.audio.foreign import start_makers
 from ecan_core.runtime.cage import bring
 from ecan_core.runtime.workers import taken
-from protocol.containment.walls import Tripwire
+from protocol.containment.walls import Tripwire, enclose_maker
 from protocol.sandbox.confine import confine_to_computing
-from target_site.containment.contained import _enclose_maker
 
 folder, has_maker = Path(sys.argv[1]), sys.argv[2] == "True"
 bring(confine_to_computing)
 if has_maker:
-    start_makers(1, partial(_enclose_maker, Tripwire()))
+    start_makers(1, partial(enclose_maker, Tripwire()))
 import target_site.containment.orders
 files = sorted(folder.iterdir())
 def used():

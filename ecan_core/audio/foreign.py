@@ -456,7 +456,7 @@ class _Decoder:
             if start < end and stop > begin:
                 blocks.append(part.read(max(start - begin, 0), min(stop, end) - begin))
             begin = end
-        return b"".join([b".", *map(np.ascontiguousarray, blocks)])
+        return b"".join([b".", *(np.ascontiguousarray(block).data for block in blocks)])
 
 
 class _Maker:

@@ -203,6 +203,19 @@ def contain(
     )
 
 
+def enclose_maker(tripwire: Tripwire) -> None:
+    """Shut in a process that makes decoders.
+
+    It reads code and nothing else, and is forked before `contain`.
+
+    Args:
+        tripwire: counts what is attempted there.
+    """
+    confine.leave_network()
+    confine.confine(readable=confine.code_paths("ecan_core"), network=network.Network.NONE, required=False)
+    tripwire.arm()
+
+
 def _level(walls: confine.Confinement, *, is_alone: bool) -> Level:
     if not walls.seccomp:
         return Level.NONE

@@ -18,10 +18,9 @@ from ecan_core.runtime.cage import bring
 from ecan_core.runtime.workers import cores
 from ecan_core.settings.parse import parse_settings
 from protocol.containment.contained_process import Work, carry_out_order, reserve_channel
-from protocol.containment.walls import Tripwire
+from protocol.containment.walls import Tripwire, enclose_maker
 from protocol.errors import ProtocolError
-from protocol.sandbox.confine import code_paths, confine, confine_to_computing, leave_network
-from protocol.sandbox.network import Network
+from protocol.sandbox.confine import code_paths, confine_to_computing
 
 _SYSTEM = (
     *("/usr/share/fonts", "/usr/local/share/fonts"),
@@ -55,7 +54,7 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
     """
     tripwire = Tripwire()
     bring(confine_to_computing)
-    kept = start_makers(cores(), partial(_enclose_maker, tripwire))
+    kept = start_makers(cores(), partial(enclose_maker, tripwire))
 
     from ecan_core.runtime.seeding import one_thread  # all that follows is large
     from target_site.containment.orders import ORDERS
@@ -75,10 +74,3 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
         tripwire=tripwire,
         carry_out=partial(carry_out, order, narrator=narrator),
     )
-
-
-def _enclose_maker(tripwire: Tripwire) -> None:
-    """Shut in a process that makes decoders: it reads code and nothing else."""
-    leave_network()
-    confine(readable=code_paths("ecan_core"), network=Network.NONE, required=False)
-    tripwire.arm()
