@@ -190,7 +190,9 @@ def start_makers(count: int, enclose: Callable[[], object]) -> list[int]:
 
 
 def _way_to_decode(head: bytes, name: str) -> str:
-    """Return how a file of this beginning is decoded: one of `_WAYS`, or FFmpeg's name of it.
+    """Return how a file of this beginning is decoded.
+
+    One of `_WAYS`, or FFmpeg's name of it.
 
     Raises:
         UnusableAudioError: CONTAINER.

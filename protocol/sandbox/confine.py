@@ -153,7 +153,12 @@ def confine_to_computing(num_descriptors: int = 3) -> Confinement:
 
 
 def _leave_behind(descriptors: Sequence[int], right: int | None = None) -> None:
-    """Give up open files but these, looks into this process, and rights but this."""
+    """Give up open files, looks into this process, and rights.
+
+    Args:
+        descriptors: what stays open.
+        right: the one that is kept.
+    """
     for before, behind in pairwise([-1, *sorted(descriptors), 1 << 31]):
         if before + 1 < behind:
             checked(syscall(CLOSE_RANGE, before + 1, behind - 1, 0), "rid of its open files")
