@@ -25,6 +25,7 @@ import torch
 
 from benchmarks.classes import CLASSES
 from benchmarks.record import RESULTS, ROOT, circumstances
+from ecan_core.adaptation.calibrate import guessed_accuracy_of_panel
 from ecan_core.adaptation.given import GivenLabels
 from ecan_core.adaptation.registry import SCORING_METHODS
 from ecan_core.adaptation.settings import DEFAULT_METHOD, AdaptSettings, members_of
@@ -314,7 +315,10 @@ def keep(outcome: Outcome, panel: Outcome | None) -> Kept:
         gain = estimated_gain_of_panel(source_scores, outcome.members)
     else:
         gain = estimated_gain(source_scores, scores, panel.scores)
-    verdict = judge(source_scores, scores, gain, outcome.voices).verdict
+    right = None
+    if panel.views is not None:
+        right = guessed_accuracy_of_panel(panel.scores, panel.views)
+    verdict = judge(source_scores, scores, gain, outcome.voices, right).verdict
     return Kept(gain, verdict, source_scores if verdict is Verdict.REVERTED else scores)
 
 

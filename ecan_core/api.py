@@ -324,10 +324,10 @@ def _concluded(
     speakers, received = _speakers(speech), (model.network(),)
     before = committee_scores(received, site.unadapted.inputs(speech.features, speakers))
     after = committee_scores(site.networks, site.preparation.inputs(speech.features, speakers))
-    judgement = judge_site(site, panel, before, after)
+    views = None if panel is None else views_of(panel, speech.features, speakers, names)
+    judgement = judge_site(site, panel, before, after, views=views)
     is_reverted = judgement.verdict is Verdict.REVERTED
     kept = before if is_reverted else after
-    views = None if panel is None else views_of(panel, speech.features, speakers, names)
     return Adapted(
         classes=model.classes,
         networks=received if is_reverted else site.networks,

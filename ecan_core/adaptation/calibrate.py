@@ -67,13 +67,25 @@ def guessed_accuracy(
         views: how often two views tell the panel's answers alike; None without them.
         line: offset and slope; None takes those of the product.
     """
+    others: int = scores.shape[1] - 1
+    of_panel = guessed_accuracy_of_panel(panel_scores, views, line)
+    agreement = float(np.mean(scores.argmax(axis=1) == panel_scores.argmax(axis=1)))
+    return max(of_panel * agreement + (1 - of_panel) * (1 - agreement) / others, 1 / (1 + others) + ABOVE_CHANCE)
+
+
+def guessed_accuracy_of_panel(panel_scores: np.ndarray, views: float | None = None, line: Line | None = None) -> float:
+    """Guess how often the default committee is right.
+
+    Args:
+        panel_scores: its scores ``[N, C]``.
+        views: how often two views tell its answers alike; None without them.
+        line: offset and slope; None takes those of the product.
+    """
     offset, slope = line or (LINE if views is None else (WITH_VIEWS, 1.0))
     evidence = 0.0 if views is None else log_odds(views)
-    others: int = scores.shape[1] - 1
-    least = 1 / (1 + others) + ABOVE_CHANCE
-    of_panel = max(1 / (1 + math.exp(-(offset + evidence + slope * log_odds(mean_confidence(panel_scores))))), least)
-    agreement = float(np.mean(scores.argmax(axis=1) == panel_scores.argmax(axis=1)))
-    return max(of_panel * agreement + (1 - of_panel) * (1 - agreement) / others, least)
+    guess = 1 / (1 + math.exp(-(offset + evidence + slope * log_odds(mean_confidence(panel_scores)))))
+    num_classes: int = panel_scores.shape[1]
+    return max(guess, 1 / num_classes + ABOVE_CHANCE)
 
 
 def soften(scores: np.ndarray, temperature: float) -> np.ndarray:

@@ -4,8 +4,9 @@ To undo it is to go back to the source model.
 
 The default committee votes. The gain of an adaptation over the source model is estimated by the UAR of both against
 that vote. Mere agreement with the vote says little; the difference between the two models says much.
-A vote cannot see harm that the whole panel shares. Where a speaker encoder hears voices, they are a witness that is no
-network of ours: answers that come to follow them do not follow emotions. docs/method.md has the measurements.
+A vote cannot see harm that the whole panel shares, and is no judge where the panel is seldom right. Where a speaker
+encoder hears voices, they are a witness that is no network of ours: answers that come to follow them do not follow
+emotions. docs/method.md has the measurements.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ecan_core.adaptation.calibrate import guessed_accuracy_of_panel
 from ecan_core.adaptation.health import Health, examine
 from ecan_core.adaptation.voices_followed import followed_voices
 
@@ -25,6 +27,8 @@ PANEL_SEED = 2**31
 """Added to a run's seed for the panel that judges it: no run of a command has such a seed."""
 SURE_GAIN = 2.0
 """Estimated gain in points of UAR from which an adaptation counts as improved; below zero it is reverted."""
+MIN_RIGHT = 0.45
+"""How often a panel must be right, as guessed, for its vote to show an improvement: 0 is by chance, 1 always."""
 MIN_BALANCE = 0.8
 """Entropy of the mean score, as a share of log C, below which predictions count as collapsed."""
 MIN_SHARE = 0.25
@@ -34,6 +38,7 @@ MIN_AGREEMENT = 0.3
 
 
 FOLLOWED = "the answers came to tell who speaks rather than how it sounds: adapt with --normalize voice"
+SELDOM_RIGHT = "the networks that say so are right on {:.0%} of the utterances, as far as one can guess: label fifty of them to know"
 
 
 class Verdict(StrEnum):
@@ -62,6 +67,7 @@ def judge_site(
     adapted: np.ndarray,
     others: slice | np.ndarray = slice(None),
     voices: Sequence[str | None] | None = None,
+    views: float | None = None,
 ) -> Judgement:
     """Judge the adaptation by its gain and by the voices.
 
@@ -75,19 +81,26 @@ def judge_site(
         adapted: scores of the adapted model, of the same rows.
         others: the M rows that count: those whose labels nobody handed over.
         voices: whose voice a speaker encoder heard, of each utterance ``[N]``; None where none was asked.
+        views: how often two views tell the panel's answers alike (`ecan_core.adaptation.views`); None without them.
     """
     if panel is None:
         return NOT_ADAPTED
+    counted = panel.scores[others]
     if panel is site:
         gain = estimated_gain_of_panel(received, [member.scores[others] for member in site.members])
     else:
-        gain = estimated_gain(received, adapted, panel.scores[others])
+        gain = estimated_gain(received, adapted, counted)
     heard = None if voices is None else np.array(voices, dtype=object)[others].tolist()
-    return judge(received, adapted, gain, heard)
+    right = guessed_accuracy_of_panel(counted, views) if np.isfinite(counted).all() else None
+    return judge(received, adapted, gain, heard, right)
 
 
 def judge(
-    source_scores: np.ndarray, adapted_scores: np.ndarray, gain: float, voices: Sequence[str | None] | None = None
+    source_scores: np.ndarray,
+    adapted_scores: np.ndarray,
+    gain: float,
+    voices: Sequence[str | None] | None = None,
+    right: float | None = None,
 ) -> Judgement:
     """Judge the adapted model against the source model by their scores.
 
@@ -100,6 +113,7 @@ def judge(
         adapted_scores: scores of the adapted model.
         gain: gain in UAR points, by `estimated_gain` or `estimated_gain_of_panel`.
         voices: whose voice a speaker encoder heard, of each utterance; None where none was asked.
+        right: how often the panel is right, as guessed, from 0 to 1; None where nobody asked.
     """
     if not np.isfinite(adapted_scores).all():
         return Judgement(verdict=Verdict.REVERTED, reason="the adaptation diverged: lower learning_rate")
@@ -117,6 +131,8 @@ def judge(
         return Judgement(verdict=Verdict.REVERTED, reason=estimate)
     if gain < SURE_GAIN:
         return Judgement(verdict=Verdict.INCONCLUSIVE, reason=f"{estimate}, which is too little to be sure")
+    if right is not None and _above_chance(right, source_scores.shape[1]) < MIN_RIGHT:
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason=f"{estimate}, but {SELDOM_RIGHT.format(right)}")
     return Judgement(verdict=Verdict.IMPROVED, reason=estimate)
 
 
@@ -152,6 +168,11 @@ def _soft_uar(scores: np.ndarray, panel_scores: np.ndarray) -> float:
     called = scores.argmax(axis=1)
     found = [panel_scores[called == index, index].sum() for index in range(len(belief))]
     return float(100 * np.mean(np.array(found) / belief.clip(1e-12)))
+
+
+def _above_chance(share: float, num_classes: int) -> float:
+    """Return a share of right answers as 0 by chance and 1 at best."""
+    return (share * num_classes - 1) / (num_classes - 1)
 
 
 def _collapse(adapted: Health, source: Health) -> str | None:

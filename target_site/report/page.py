@@ -80,8 +80,9 @@ HEADLINES = {
         "unclear",
         "?",
         "The signs of the adaptation are inconclusive",
-        "The adapted model is kept, but no label-free sign shows that it is better than the model as received. Adapt "
-        "again with more recordings, or use the received model (--method none).",
+        "The adapted model is kept, but no label-free sign shows that it is better than the model as received. Label "
+        "fifty utterances to know (`sheet`, `evaluate`), adapt again with more recordings, or use the received model "
+        "(--method none).",
     ),
     "reverted": Headline(
         "plain",

@@ -76,12 +76,12 @@ def conclude(
     adapted = _look(site.networks, site.preparation, task)
     voices = None if panel is None else _voices(task, order, narrator)
     others = slice(None) if task.given is None else task.given.others(len(task.table))
-    judgement = judge_site(site, panel, received.scores[others], adapted.scores[others], others, voices)
-    kept = received if judgement.verdict is Verdict.REVERTED else adapted
-    trusted = kept.scores if panel is None else panel.scores
     views = None
     if panel is not None:
         views = views_of(panel, task.table.features, task.speakers, task.card.front_end().feature_names)
+    judgement = judge_site(site, panel, received.scores[others], adapted.scores[others], others, voices, views)
+    kept = received if judgement.verdict is Verdict.REVERTED else adapted
+    trusted = kept.scores if panel is None else panel.scores
     temperature = temperature_of(kept.scores[others], trusted[others], views)
     answers = kept.predictions.at(temperature, order.abstention.by_class(task.card.classes))
     if answers.advice:

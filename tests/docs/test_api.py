@@ -89,7 +89,7 @@ def test_an_adaptation_repeats_itself_and_leaves_the_model_as_it_was(model, vall
 
 def test_a_reverted_adaptation_returns_the_model_as_it_was_received(model, valley, monkeypatch):
     undone = api.Judgement(verdict=Verdict.REVERTED, reason="in this test")
-    monkeypatch.setattr(api, "judge_site", lambda *_: undone)
+    monkeypatch.setattr(api, "judge_site", lambda *_, **__: undone)
     adapted = api.adapt(model, valley, method="shot-im", normalization="speaker")
     np.testing.assert_array_equal(adapted.scores(valley).argmax(axis=1), model.scores(valley).argmax(axis=1))
 

@@ -24,6 +24,26 @@ def test_the_estimated_gain_decides(gain, verdict):
     assert f"{gain:+.1f}" in judgement.reason
 
 
+@pytest.mark.parametrize(
+    ("right", "verdict"), [(0.58, Verdict.INCONCLUSIVE), (0.6, Verdict.IMPROVED), (None, Verdict.IMPROVED)]
+)
+def test_a_panel_that_is_seldom_right_shows_no_improvement(right, verdict):
+    judgement = judge(scores(BALANCED, 0.5), scores(BALANCED, 0.9), 9.0, right=right)
+    assert judgement.verdict is verdict
+    assert ("right on 58%" in judgement.reason) == (verdict is Verdict.INCONCLUSIVE)
+
+
+def test_with_two_classes_a_panel_must_be_right_more_often_to_be_believed():
+    labels = np.arange(80) % 2
+    before, after = scores(labels, 0.6, 2), scores(labels, 0.9, 2)
+    assert judge(before, after, 9.0, right=0.7).verdict is Verdict.INCONCLUSIVE
+    assert judge(before, after, 9.0, right=0.75).verdict is Verdict.IMPROVED
+
+
+def test_a_panel_that_is_seldom_right_can_still_undo_an_adaptation():
+    assert judge(scores(BALANCED, 0.5), scores(BALANCED, 0.9), -1.0, right=0.4).verdict is Verdict.REVERTED
+
+
 def test_the_estimated_gain_is_the_difference_of_two_recognition_rates():
     panel = scores(BALANCED, 1.0)
     half_wrong = np.where(np.arange(80) < 40, BALANCED, (BALANCED + 1) % 4)
