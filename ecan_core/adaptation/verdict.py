@@ -38,7 +38,10 @@ MIN_AGREEMENT = 0.3
 
 
 FOLLOWED = "the answers came to tell who speaks rather than how it sounds: adapt with --normalize voice"
-SELDOM_RIGHT = "the networks that say so are right on {:.0%} of the utterances, as far as one can guess: label fifty of them to know"
+SELDOM_RIGHT = (
+    "the networks that say so are right on {:.0%} of the utterances, as far as one can guess: "
+    "label fifty of them to know"
+)
 
 
 class Verdict(StrEnum):
