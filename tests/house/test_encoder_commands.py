@@ -1,7 +1,7 @@
 import pytest
 from click.testing import CliRunner
-
 from ecan_core.audio.selfsupervised import load_front_end
+
 from source_site.commands import encoders as source_encoders
 from target_site.commands import encoders as target_encoders
 from tests.ecan_core.audio.test_selfsupervised import encoder_in

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from ecan_core.audio.selfsupervised import load_front_end
 from safetensors.torch import load_file, save_file
 
 from ecan_core.audio import selfsupervised
-from ecan_core.audio.selfsupervised import load_front_end
 from ecan_core.audio.waveform import Waveform
 from ecan_core.errors import ModelError, UsageError
 from ecan_core.runtime.torchaudio_compat import torchaudio
