@@ -1,4 +1,4 @@
-"""Compute the front ends that read by an encoder: statistics, and what it hears.
+"""Compute the front ends that read by an encoder beside statistics.
 
 `stats-whisper-v1` hears by Whisper's first blocks, `stats-ssl-768-v1` and `stats-ssl-1024-v1` by the lower layers of an
 encoder of that width that the site has added.

@@ -1,4 +1,4 @@
-"""Keep what is used of a self-supervised encoder's folder, and read it again.
+"""Keep what is used of an encoder's folder, and read it again.
 
 The folder has Hugging Face's layout: `config.json` states the form, `model.safetensors` holds the weights, and
 `preprocessor_config.json`, if there is one, says whether the encoder was trained on sound of unit variance. No pickle
