@@ -67,7 +67,6 @@ def way(tmp_path_factory) -> Way:
     (work / "short.yaml").write_text("epochs: 4\n")
     fingerprint = new_source(work / "source-keys")
     succeeded(
-        cli.target("keys", "init", "--out", work / "target-keys"),
         cli.source(
             *("train", "--corpus", f"csv={source_labels}", "--config", work / "short.yaml", "--front-end", name),
             *(*encoders, "--out", work / "run"),
