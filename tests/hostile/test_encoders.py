@@ -136,9 +136,9 @@ CHANGE_ENDS = {"another width": (12, ""), "not finite": (12, "VALUE"), "missing 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("name", CHANGES)
 def test_row_a_whisper_that_its_network_cannot_use_is_refused(program, name, tmp_path):
+    code, word = CHANGE_ENDS[name]
     folder = whisper_folder(tmp_path / "hub", **CHANGES[name])
-    ending = run(program, tmp_path, "add", folder)
-    check_refused(ending, *CHANGE_ENDS[name], input_bytes=SLACK_BYTES)
+    check_refused(run(program, tmp_path, "add", folder), code, word, input_bytes=SLACK_BYTES)
     assert nothing_is_kept(tmp_path)
 
 
