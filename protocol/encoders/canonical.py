@@ -72,7 +72,11 @@ def read_form(path: Path) -> Form | None:
     Raises:
         ProtocolError: It is no regular file, or cannot be read.
     """
-    start = next(read_blocks(path, AddedEncoder.max_bytes, block_bytes=MAX_HEADER_BYTES), b"")
+    return form_in(next(read_blocks(path, AddedEncoder.max_bytes, block_bytes=MAX_HEADER_BYTES), b""))
+
+
+def form_in(start: bytes) -> Form | None:
+    """Read the same from how a file begins."""
     try:
         (length,) = struct.unpack_from("<Q", start)
         stated = json.loads(json.loads(start[8 : 8 + min(length, MAX_HEADER_BYTES)])[_BESIDE][_FORM])

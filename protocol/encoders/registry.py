@@ -87,7 +87,7 @@ class AddedEncoder:
     @property
     def id(self) -> str:
         """Return what it is called in messages."""
-        return f"of SHA-256 {self.sha256}"
+        return self.sha256
 
     @property
     def remedy(self) -> str:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
+from source_site.audit.cards import MODEL_CARD
+from tests.hostile.infected import infect, said_by_attack
 from tests.support import cli
 from tests.support.crossing import export, new_source, succeeded
 from tests.support.selfsupervised import usable_encoder
@@ -87,6 +89,11 @@ def test_1_the_run_names_the_encoder_by_its_hash_and_is_made_again_with_it(way):
     assert "encoder add FOLDER" in without.refusal()
 
 
+def test_1_the_papers_of_the_model_name_it(way):
+    succeeded(cli.source("cards", "--model", way.work / "run", "--out", way.work / "papers"))
+    assert f"stats-ssl-768-v1 by the encoder {way.digest}" in (way.work / "papers" / MODEL_CARD).read_text()
+
+
 def test_2_the_audit_reads_by_the_same_encoder(way):
     words = ("--model", way.work / "run", "--corpus", f"csv={way.source_labels}", "--models", "8")
     assert cli.source("audit", *words, "--encoders", way.work / "none").code == 11
@@ -152,13 +159,28 @@ def test_6_later_commands_read_by_it_and_refuse_without_it(way):
     assert "ENCODER" in {one["reason"] for one in status["attention"]}
 
 
-def test_7_the_network_behind_the_front_end_is_written_as_onnx(way):
+def test_7_the_process_that_hears_may_open_this_encoder_and_no_other(way, monkeypatch):
+    folder = way.work / "target-encoders"
+    (other,) = (path for path in folder.iterdir() if path.stem != way.digest)
+    files = [str(folder / f"{way.digest}.safetensors"), str(other)]
+    infect(
+        monkeypatch,
+        f"""
+        told = [outcome(lambda path=path: open(path, "rb").close()) for path in {files}]
+        print("attack:", *told, outcome(lambda: os.listdir({str(folder)!r})), file=sys.stderr)
+        """,
+    )
+    words = ("--model", way.work / "adapted", "--audio", way.target_labels, "--out", way.work / "attacked")
+    assert said_by_attack(cli.target("predict", *words, *way.at_target)) == "ok EACCES EACCES"
+
+
+def test_8_the_network_behind_the_front_end_is_written_as_onnx(way):
     pytest.importorskip("onnx")
     succeeded(cli.target("onnx", "--model", way.work / "adapted", "--out", way.work / "onnx"))
     assert (way.work / "onnx" / "model.onnx").stat().st_size < 2_000_000
 
 
-def test_8_a_person_is_forgotten_with_the_encoder_at_hand(way):
+def test_9_a_person_is_forgotten_with_the_encoder_at_hand(way):
     model = shutil.copytree(way.work / "adapted", way.work / "forgetting")
     words = ("forget", "--model", model, "--bundle", way.work / "model.ecan", "--audio", way.target_labels)
     words += ("--keys", way.work / "target-keys")
