@@ -5,7 +5,7 @@ encoder of that width that the site has added.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -191,7 +191,9 @@ def load_whisper(path: Path, encoder_sha256: str) -> Whisper:
 def load_selfsupervised(path: Path, encoder_sha256: str) -> SelfSupervised:
     """Read the encoder once in a process.
 
+    It computes in the numbers that this processor is fast in.
+
     Raises:
         ModelError: The file is missing, damaged or another one.
     """
-    return read_encoder(path, encoder_sha256)
+    return replace(read_encoder(path, encoder_sha256), is_rounded=whisper.rounds_fast())

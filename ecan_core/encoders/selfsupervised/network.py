@@ -40,10 +40,13 @@ class SelfSupervised:
     Attributes:
         form: Of what is kept.
         network: torchaudio's, ready to use.
+        is_rounded: Whether matrices and convolutions multiply numbers that are rounded to bfloat16. A processor made
+            for it is 2.5 times as fast then.
     """
 
     form: EncoderForm
     network: Any
+    is_rounded: bool = False
 
     def embed(self, samples: Samples) -> Samples:
         """Compute the mean of two layers over frames with speech.
@@ -57,11 +60,11 @@ class SelfSupervised:
         import torch
 
         sound = _prepared(samples, self.form)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.is_rounded):
             layers, _ = self.network.extract_features(torch.from_numpy(sound)[None])
             lower, upper = (layers[number - 1][0] for number in self.form.heard_layers)
             active = active_frames(sound, self.form.hop, len(upper))
-            mean: Samples = ((lower + upper) / 2)[torch.from_numpy(active)].mean(dim=0).numpy()
+            mean: Samples = ((lower + upper) / 2)[torch.from_numpy(active)].mean(dim=0).float().numpy()
         return mean
 
 

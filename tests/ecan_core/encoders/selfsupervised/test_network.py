@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,16 @@ def test_the_same_sound_gives_the_same_numbers_whatever_was_asked_before(encoder
     first = encoder.embed(syllables())
     encoder.embed(noise(3.0))
     np.testing.assert_array_equal(encoder.embed(syllables()), first)
+
+
+def test_rounded_products_move_the_numbers_a_little_and_nothing_else(encoder):
+    sounds = [syllables(120 + 40 * seed, 1.5, seed=seed) for seed in range(3)]
+    exact, rounded = (
+        np.stack([one.embed(sound) for sound in sounds]) for one in (encoder, replace(encoder, is_rounded=True))
+    )
+    moved, between = np.abs(rounded - exact).mean(), np.abs(exact - exact.mean(axis=0)).mean()
+    assert 0 < moved < 0.3 * between
+    assert rounded.dtype == exact.dtype == np.float32
 
 
 def test_building_a_network_draws_no_random_number():
