@@ -5,13 +5,16 @@ AAC, AMR, WMA and Matroska by FFmpeg, if PyAV is installed. Every file gets a ne
 time and of what it may return. It has two pipes and the bytes of the file, and opens none: it builds the walls that a
 site has brought (`ecan_core.runtime.cage`). A file that makes it crash, hang or swell costs that one file alone. A
 recording lasts as long as it can be decoded, whatever its header says.
+
+To fork a process costs what it has in memory, and torch alone is some hundred megabytes. So a site starts makers
+before it loads that: small processes that fork the decoders, and pass on what they are asked and answer.
 """
 
 import io
 import os
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -31,7 +34,7 @@ from ecan_core.audio.streams import (
 from ecan_core.audio.wav import MAX_CHANNELS, ReadAt
 from ecan_core.errors import UnusableAudioError
 from ecan_core.runtime import cage
-from ecan_core.runtime.workers import Companion
+from ecan_core.runtime.workers import Companion, put_aside, taken
 
 MAX_BYTES = 1 << 30
 MAX_FRAMES = 1 << 34
@@ -47,6 +50,9 @@ _ONE_WAY = ("VORBIS", "GSM610")  # libsndfile finds no places in GSM, and misses
 _MOST_PARTS = 64  # streams of one file that are open at the same time
 _TAIL = 1 << 16  # frames that are decoded at the end, to know where it is
 _TRUNCATED, _UNEQUAL = b"!", b"?"  # answers
+_MAKE, _ASK, _END = b"+", b"?", b"-"  # orders to a maker
+_MOST = struct.Struct("<q")  # bytes of an answer
+_MOST_MADE = 1 << 26  # bytes of a file that is sent to a maker; to fork costs little beside decoding a longer one
 
 _FFMPEG = {b"\x1aE\xdf\xa3": "matroska", b"#!AMR": "amr", b"0&\xb2u\x8ef\xcf\x11": "asf"}
 """What PyAV decodes: by the first bytes, FFmpeg's name."""
@@ -80,16 +86,17 @@ class ForeignContent:
         num_frames: Frames, T.
 
     Args:
-        parts: What is decoded, one after the other.
+        way: How it is decoded.
+        data: The file.
         name: Its name in messages.
 
     Raises:
         UnusableAudioError: UNREADABLE, EMPTY, TRUNCATED, CODEC or MALFORMED.
     """
 
-    def __init__(self, parts: "Sequence[_Part]", name: str) -> None:
+    def __init__(self, way: str, data: bytes, name: str) -> None:
         self._name = name
-        self._decoder = Companion(_Decoder(parts))
+        self._decoder = _made(way, data) or Companion(_Decoder(way, data))
         try:
             facts = self._ask(b"", _FACTS.size)
             if len(facts) != _FACTS.size:
@@ -144,10 +151,10 @@ def open_content(head: bytes, read_at: ReadAt, size: int, name: str) -> ForeignC
     Raises:
         UnusableAudioError: CONTAINER, UNREADABLE, EMPTY, TRUNCATED, CODEC, MALFORMED or TOO_LONG.
     """
-    taken_apart = _way_to_decode(head, name)
+    way = _way_to_decode(head, name)
     if size > MAX_BYTES:
         raise UnusableAudioError("TOO_LONG", f"{name} is larger than 1 GiB; convert it to WAV.")
-    return ForeignContent(taken_apart(read_at(0, size)), name)
+    return ForeignContent(way, read_at(0, size), name)
 
 
 def of_wav(data: bytes, name: str, *, is_mp3: bool) -> ForeignContent:
@@ -158,38 +165,58 @@ def of_wav(data: bytes, name: str, *, is_mp3: bool) -> ForeignContent:
     Raises:
         UnusableAudioError: UNREADABLE, EMPTY or MALFORMED.
     """
-    return ForeignContent(_mp3_parts(data) if is_mp3 else [_Sound(data)], name)
+    return ForeignContent("mp3" if is_mp3 else "wav", data, name)
 
 
-def _way_to_decode(head: bytes, name: str) -> "Callable[[bytes], list[_Part]]":
-    """Return what takes a file of this beginning apart.
+def start_makers(count: int, enclose: Callable[[], object]) -> list[int]:
+    """Start processes that make decoders, while this one is small.
+
+    What they make has the walls that were brought until now.
+
+    Args:
+        count: How many: each serves one worker at a time. Without one, workers fork decoders themselves.
+        enclose: Builds the walls of a maker, which reads code and no recording.
+
+    Returns:
+        The descriptors by which they are spoken to.
+    """
+    _load_libsndfile()
+    descriptors: list[int] = []
+    for maker in [Companion(_Maker(enclose)) for _ in range(count)]:
+        if maker.ask(b"", 0) is not None:
+            put_aside(maker)
+            descriptors += maker.ends
+    return descriptors
+
+
+def _way_to_decode(head: bytes, name: str) -> str:
+    """Return how a file of this beginning is decoded.
+
+    One of `_WAYS`, or FFmpeg's name of it.
 
     Raises:
         UnusableAudioError: CONTAINER.
     """
-    ways = {b"fLaC": _flac_parts, b"OggS": _ogg_parts, b"ID3": _mp3_parts}
-    for mark, way in ways.items():
+    for mark, way in {b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3"}.items():
         if head.startswith(mark):
             return way
     is_mpeg = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
     if is_mpeg and head[1] & 0x06:
-        return _mp3_parts
+        return "mp3"
     kind = "aac" if is_mpeg else "mov" if head[4:8] == b"ftyp" else None
     kind = kind or next((kind for mark, kind in _FFMPEG.items() if head.startswith(mark)), None)
     if kind is not None:
-        return _ffmpeg_way(kind, name)
+        _require_ffmpeg(kind, name)
+        return kind
     other = next((what for mark, what in _NAMED.items() if head.lstrip().startswith(mark)), None)
     what = f"is {other}" if other else "is not audio that can be decoded"
     raise UnusableAudioError("CONTAINER", f"{name} {what}; convert it to WAV or FLAC.")
 
 
-def _ffmpeg_way(kind: str, name: str) -> "Callable[[bytes], list[_Part]]":
+def _require_ffmpeg(kind: str, name: str) -> None:
     if find_spec("av") is None:
         message = f"{name} is {_CALLED[kind]}; run `pip install 'ecan-ser[calls]'`, or convert it to WAV or FLAC."
         raise UnusableAudioError("CONTAINER", message)
-    import av  # noqa: F401 - once here, so that not every process that is thrown away loads it
-
-    return lambda data: [_Ffmpeg(data, kind)]
 
 
 def _flac_parts(data: bytes) -> "list[_Part]":
@@ -203,6 +230,19 @@ def _ogg_parts(data: bytes) -> "list[_Part]":
 def _mp3_parts(data: bytes) -> "list[_Part]":
     mp3 = mp3_without_lengths(data)
     return [_Sound(mp3.data, mp3.num_samples, is_endless=True)]
+
+
+def _wav_parts(data: bytes) -> "list[_Part]":
+    return [_Sound(data)]
+
+
+_WAYS: "Mapping[str, Callable[[bytes], list[_Part]]]" = {
+    "flac": _flac_parts,
+    "ogg": _ogg_parts,
+    "mp3": _mp3_parts,
+    "wav": _wav_parts,
+}
+"""What takes apart a file that libsndfile decodes."""
 
 
 class _Part(Protocol):
@@ -230,7 +270,6 @@ class _Sound:
     """
 
     def __init__(self, data: bytes, guess: int | None = None, stated: int = 0, *, is_endless: bool = False) -> None:
-        _load_libsndfile()
         self._data, self._guess, self._stated, self._is_endless = data, guess, stated, is_endless
         self._sound: Any = None
         self._place = 0
@@ -381,8 +420,15 @@ class _Decoder:
     Where the decoder fails the answer is empty: a decoder's message about hostile bytes is of no use.
     """
 
-    def __init__(self, parts: Sequence[_Part]) -> None:
-        self._parts = parts
+    def __init__(self, way: str, data: bytes) -> None:
+        if way in _WAYS:
+            _load_libsndfile()
+        else:
+            import av  # noqa: F401 - once here, so that not every process that is thrown away loads it
+        with suppress(ImportError):
+            import resource  # noqa: F401 - likewise
+        self._way, self._data = way, data
+        self._parts: list[_Part] = []
         self._ends: list[int] = []
 
     def __call__(self, question: bytes) -> bytes:
@@ -399,6 +445,7 @@ class _Decoder:
             return b""
 
     def _facts(self) -> bytes:
+        self._parts = _WAYS[self._way](self._data) if self._way in _WAYS else [_Ffmpeg(self._data, self._way)]
         facts = [part.open() for part in self._parts]
         if len({(channels, rate) for channels, rate, _ in facts}) > 1:
             return _UNEQUAL
@@ -411,7 +458,57 @@ class _Decoder:
             if start < end and stop > begin:
                 blocks.append(part.read(max(start - begin, 0), min(stop, end) - begin))
             begin = end
-        return b"." + b"".join(block.tobytes() for block in blocks)
+        return b"".join([b".", *(np.ascontiguousarray(block).data for block in blocks)])
+
+
+class _Maker:
+    """Make one decoder after the other, and pass on questions and answers.
+
+    Args:
+        enclose: Builds the walls of this process.
+    """
+
+    def __init__(self, enclose: Callable[[], object]) -> None:
+        self._enclose = enclose
+        self._decoder: Companion | None = None
+
+    def __call__(self, order: bytes) -> bytes:
+        kind, content = order[:1], order[1:]
+        if kind == _MAKE:
+            way, _, data = content.partition(b"\n")
+            self._decoder = Companion(_Decoder(way.decode(), data))
+        elif self._decoder is None:
+            self._enclose()
+        elif kind == _ASK:
+            (most,) = _MOST.unpack_from(content)
+            return self._decoder.ask(content[_MOST.size :], most) or b""
+        else:
+            self._decoder.close()
+        return b""
+
+
+class _Made:
+    """Speak with a decoder by way of its maker."""
+
+    def __init__(self, maker: Companion) -> None:
+        self._maker = maker
+
+    def ask(self, question: bytes, most: int) -> bytes | None:
+        """Return what it answers, of at most so many bytes."""
+        return self._maker.ask(_ASK + _MOST.pack(most) + question, most)
+
+    def close(self) -> None:
+        """End its process."""
+        self._maker.ask(_END, 0)
+        put_aside(self._maker)
+
+
+def _made(way: str, data: bytes) -> _Made | None:
+    """Have a decoder made; None if there is nobody to do so."""
+    maker = taken() if len(data) <= _MOST_MADE else None
+    if maker is None or maker.ask(_MAKE + way.encode() + b"\n" + data, 0) is None:
+        return None
+    return _Made(maker)
 
 
 def _mute() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from ecan_core.encoders import whisper
 from ecan_core.errors import ModelError
 from ecan_core.model.encoder import Encoder, FrameEncoder, StatisticsEncoder
 from ecan_core.model.network import Network, Standardize
@@ -31,7 +32,9 @@ ARCHITECTURES = {
     "mlp": Architecture(name="mlp-stats-v1", front_end="stats-v1", encoder=StatisticsEncoder),
     "tdnn": Architecture(name="tdnn-frames-v1", front_end="frames-v1", encoder=FrameEncoder),
     "mlp-whisper": Architecture(
-        name="mlp-stats-whisper-v1", front_end="stats-whisper-v1", encoder=partial(StatisticsEncoder, width=96)
+        name="mlp-stats-whisper-v1",
+        front_end="stats-whisper-v1",
+        encoder=partial(StatisticsEncoder, width=96, num_heard=whisper.DIM),
     ),
     "mlp-ssl-768": Architecture(
         name="mlp-stats-ssl-768-v1", front_end="stats-ssl-768-v1", encoder=partial(StatisticsEncoder, width=96)

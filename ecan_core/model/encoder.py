@@ -10,11 +10,12 @@ from ecan_core.data.inputs import FrameBatch
 class StatisticsEncoder(nn.Module):
     """Encode utterance statistics by one layer: ``[B, S] -> [B, E]``.
 
-    It is a hidden layer.
+    It is a hidden layer. ``num_heard`` of the last numbers are what a public encoder heard, a view of their own.
     """
 
-    def __init__(self, input_dim: int, *, width: int = 256, dropout: float = 0.3) -> None:
+    def __init__(self, input_dim: int, *, width: int = 256, dropout: float = 0.3, num_heard: int = 0) -> None:
         super().__init__()
+        self.num_heard = num_heard
         self.layers = nn.ModuleList([nn.Linear(input_dim, width)])
         self.output_dim = width
         self.dropout = nn.Dropout(dropout)
@@ -33,6 +34,8 @@ class FrameEncoder(nn.Module):
     Source: the x-vector network (Snyder et al. 2018), much reduced. Every frame is normalized over its channels
     where the original has batch normalization, so that no statistics of the corpus are kept.
     """
+
+    num_heard = 0
 
     def __init__(self, input_dim: int, *, width: int = 128, pooled: int = 256, dropout: float = 0.3) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ def shared_out(pieces: Iterable[bytes], compute: Compute, num_workers: int) -> I
                 content = next(waiting, None)
                 if content is None:
                     break
-                worker = idle.pop() if idle else _Worker(compute)
+                worker = idle.pop() if idle else _Worker(compute, taken())
                 pending.append(worker.start(content))
                 busy[worker.reading] = worker
             if not pending:
@@ -74,37 +74,6 @@ def shared_out(pieces: Iterable[bytes], compute: Compute, num_workers: int) -> I
             worker.close()
 
 
-class Companion:
-    """Answer questions in a forked process, one after the other.
-
-    It keeps what it has open between them.
-
-    Args:
-        compute: Answers, there.
-    """
-
-    def __init__(self, compute: Compute) -> None:
-        self._worker: _Worker | None = _Worker(compute)
-
-    def ask(self, content: bytes, most: int) -> bytes | None:
-        """Return what it answers.
-
-        None once it is gone, or answers more than so many bytes.
-        """
-        if self._worker is None:
-            return None
-        piece = self._worker.start(content)
-        if not self._worker.finish(most):
-            self._worker = None
-        return piece.result
-
-    def close(self) -> None:
-        """Let it end."""
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
-
-
 class _Piece:
     """Hold one piece of work: whether it is done, and its result."""
 
@@ -117,20 +86,23 @@ class _Worker:
     """Compute pieces in a forked process until its pipe is closed.
 
     One after the other.
+
+    Args:
+        compute: Computes a piece, there.
+        mate: A companion that goes with it.
     """
 
-    def __init__(self, compute: Compute) -> None:
+    def __init__(self, compute: Compute, mate: "Companion | None" = None) -> None:
+        self._mate = mate
         inner_reading, self._writing = os.pipe()
         self.reading, inner_writing = os.pipe()
         self._piece = _Piece()
+        _living.append(self)
         _flush()
         self._process = os.fork()
         if self._process == 0:
-            for descriptor in (end for worker in [self, *_living] for end in worker.ends):
-                os.close(descriptor)  # a pipe ends when nobody holds it
-            _living.clear()
+            _keep(mate)
             _work(compute, inner_reading, inner_writing)
-        _living.append(self)
         os.close(inner_reading)
         os.close(inner_writing)
 
@@ -157,15 +129,72 @@ class _Worker:
 
     def close(self) -> None:
         """Let it end after the piece that it computes."""
+        if self not in _living:
+            return
+        self.leave()
+        with suppress(ChildProcessError):
+            _, status = os.waitpid(self._process, 0)
+            if self._mate is not None:  # who was killed may have left a question that is still being answered
+                put_aside(self._mate) if status == 0 else self._mate.leave()
+
+    def leave(self) -> None:
+        """Close this side's ends of the pipes."""
         _living.remove(self)
         for descriptor in self.ends:
             os.close(descriptor)
-        with suppress(ChildProcessError):
-            os.waitpid(self._process, 0)
+
+
+class Companion(_Worker):
+    """Answer questions in a forked process, one after the other.
+
+    It keeps what it has open between them.
+
+    Args:
+        compute: Answers, there.
+    """
+
+    def ask(self, content: bytes, most: int) -> bytes | None:
+        """Return what it answers.
+
+        None once it is gone, or answers more than so many bytes.
+        """
+        if self not in _living:
+            return None
+        piece = self.start(content)
+        self.finish(most)
+        return piece.result
 
 
 _living: list[_Worker] = []
-"""Those that this process has made and not closed."""
+"""Those that this process has made and not closed, and what it was given."""
+_aside: list[Companion] = []
+
+
+def put_aside(companion: Companion) -> None:
+    """Keep a companion for whoever asks next, unless it is gone."""
+    if companion in _living:
+        _aside.append(companion)
+
+
+def taken() -> Companion | None:
+    """Take a companion that was put aside; None if there is none.
+
+    Each process of `shared_out` is given one, as long as there are some.
+    """
+    return _aside.pop() if _aside else None
+
+
+def _keep(mate: Companion | None) -> None:
+    """Close, in a new process, all that its parent speaks by.
+
+    A pipe ends when nobody holds it.
+
+    Args:
+        mate: The companion that it keeps.
+    """
+    for worker in [worker for worker in _living if worker is not mate]:
+        worker.leave()
+    _aside[:] = [] if mate is None else [mate]
 
 
 def _work(compute: Compute, reading: int, writing: int) -> None:
@@ -198,9 +227,10 @@ def _take_streams(reading: int, writing: int) -> None:
 
 
 def _send(descriptor: int, content: bytes) -> None:
-    rest = memoryview(_LENGTH.pack(len(content)) + content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    for part in (_LENGTH.pack(len(content)), content):  # not joined: a copy costs more than a call
+        rest = memoryview(part)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
 
 
 def _receive(descriptor: int, most: int = _LONGEST) -> bytes:

@@ -21,9 +21,9 @@ def at_least(settings: object, name: str, least: int) -> None:
     _check(settings, (name,), lambda value: value >= least, f"{least} or more")
 
 
-def at_most(settings: object, name: str, most: int) -> None:
+def at_most(settings: object, name: str, most: float) -> None:
     """Refuse a value above ``most``."""
-    _check(settings, (name,), lambda value: value <= most, f"{most} or less")
+    _check(settings, (name,), lambda value: value <= most, f"{most:g} or less")
 
 
 def fraction(settings: object, *names: str) -> None:

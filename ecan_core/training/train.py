@@ -1,4 +1,11 @@
-"""Train the source model by label-smoothed cross-entropy (method E2)."""
+"""Train the source model by label-smoothed cross-entropy (method E2).
+
+Where a public encoder hears beside the statistics, the network learns to do with either: of some utterances one of the
+two views is hidden. Such a network leans less on what one view alone tells, and carries over better (docs/method.md).
+
+Source: Neverova et al., ModDrop, PAMI 2016 (drop whole modalities in training).
+Differs: never both views at once.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ecan_core.data.inputs import Inputs
+from ecan_core.data.inputs import FrameBatch, Inputs
 from ecan_core.errors import SettingsError
 from ecan_core.model.network import Network
 from ecan_core.model.optim import batches, cosine, make_optimizer, set_rates
 from ecan_core.runtime.seeding import seeded
-from ecan_core.settings.checks import at_least, fraction, non_negative, positive
+from ecan_core.settings.checks import at_least, at_most, fraction, non_negative, positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +32,23 @@ class TrainSettings:
         learning_rate: initial learning rate of AdamW, which falls to 0 along half a cosine.
         weight_decay: decoupled weight decay.
         label_smoothing: epsilon of E2.
+        view_dropout: share of the utterances of a step whose statistics are hidden, and share of the others from which
+            what a public encoder heard is; counts where there is one.
     """
 
-    epochs: int = 30
+    epochs: int = 15
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.2
+    view_dropout: float = 0.25
 
     def __post_init__(self) -> None:
         positive(self, "epochs", "learning_rate")
         at_least(self, "batch_size", 2)
-        non_negative(self, "weight_decay")
+        non_negative(self, "weight_decay", "view_dropout")
         fraction(self, "label_smoothing")
+        at_most(self, "view_dropout", 0.5)
 
 
 def train(
@@ -83,7 +94,7 @@ def train(
                 progress = (epoch + index / len(plan)) / settings.epochs
                 set_rates(optimizer, [settings.learning_rate], cosine(progress))
                 loss = functional.cross_entropy(
-                    network(inputs.batch(rows)).logits,
+                    network(hide_a_view(network, inputs.batch(rows), settings.view_dropout)).logits,
                     labels[rows],
                     weight=class_weights,
                     label_smoothing=settings.label_smoothing,
@@ -99,6 +110,24 @@ def train(
     network.eval()
     if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
         raise SettingsError("the training diverged: lower learning_rate")
+
+
+def hide_a_view(network: Network, batch: Tensor | FrameBatch, share: float) -> Tensor | FrameBatch:
+    """Hide one of two views of some utterances behind the mean.
+
+    Args:
+        network: its encoder says how many of the last numbers a public encoder heard.
+        batch: statistics and what was heard ``[B, S]``; a batch of one view stays as it is.
+        share: of the utterances whose statistics are hidden; of as many others it is what was heard.
+    """
+    heard = network.encoder.num_heard
+    if isinstance(batch, FrameBatch) or not heard or not share:
+        return batch
+    drawn = torch.rand(len(batch), 1)
+    is_heard = torch.arange(batch.shape[1]) >= batch.shape[1] - heard
+    hidden = torch.where(is_heard, drawn >= 1.0 - share, drawn < share)
+    mean = torch.zeros(()) if network.standardize is None else network.standardize.center
+    return torch.where(hidden, mean, batch)
 
 
 def _squared_distance(network: Network, start: list[Tensor]) -> Tensor:

@@ -11,12 +11,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from protocol.containment.probes import Plant
-from protocol.containment.walls import Conditions, Containment, contain
+from protocol.containment.walls import Conditions, Containment, Tripwire, contain
 from protocol.sandbox.confine import die_with_parent
 
 MAX_INSTRUCTION_BYTES = 1 << 26
@@ -69,6 +69,8 @@ class Work:
         listable: folders whose names it needs, and not what lies in them.
         announce: tells a person how well the process is contained.
         carry_out: does the work and returns its outcome as JSON values.
+        kept: descriptors of pipes to processes that stand behind walls already.
+        tripwire: counts what is attempted, by those processes too.
     """
 
     readable: Sequence[Path]
@@ -76,6 +78,8 @@ class Work:
     announce: Callable[[str], None]
     carry_out: Callable[[Containment], Mapping[str, Any]]
     listable: Sequence[Path] = ()
+    kept: Sequence[int] = ()
+    tripwire: Tripwire = field(default_factory=Tripwire)
 
 
 Load = Callable[[str, Mapping[str, Any], bool], Work]
@@ -113,6 +117,8 @@ def carry_out_order(load: Load) -> None:
         control=instructions.control,
         plant=instructions.plant,
         private=instructions.private,
+        kept=work.kept,
+        tripwire=work.tripwire,
     )
     die_with_parent(instructions.parent)  # a user namespace makes the kernel forget it
     work.announce(containment.sentence())

@@ -147,6 +147,8 @@ def contain(
     plant: Plant,
     listable: Sequence[Path] = (),
     private: Sequence[Path] = (),
+    kept: Sequence[int] = (),
+    tripwire: Tripwire,
 ) -> Containment:
     """Shut this process in for good, and show that it is.
 
@@ -158,6 +160,8 @@ def contain(
         plant: what is reached for afterwards.
         listable: folders whose names it needs, and not what lies in them.
         private: files and folders that must be out of reach, beside those that were planted.
+        kept: descriptors of pipes to processes that stand behind walls already.
+        tripwire: what will count attempts.
 
     Raises:
         ContainmentError: the system cannot do what is demanded, or the walls do not hold.
@@ -175,6 +179,7 @@ def contain(
         listable=listable,
         network=network.Network.NONE,
         required=False,
+        kept=kept,
     )
     level = _level(walls, is_alone=is_alone)
     if level < conditions.least and conditions.accepted is None:
@@ -194,7 +199,21 @@ def contain(
         level=level,
         accepted=conditions.accepted if level < conditions.least else None,
         ways_out={name: (before[name], after[name]) for name in before},
+        tripwire=tripwire,
     )
+
+
+def enclose_maker(tripwire: Tripwire) -> None:
+    """Shut in a process that makes decoders.
+
+    It reads code and nothing else, and is forked before `contain`.
+
+    Args:
+        tripwire: counts what is attempted there.
+    """
+    confine.leave_network()
+    confine.confine(readable=confine.code_paths("ecan_core"), network=network.Network.NONE, required=False)
+    tripwire.arm()
 
 
 def _level(walls: confine.Confinement, *, is_alone: bool) -> Level:

@@ -30,6 +30,7 @@ import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from stat import S_ISSOCK
 
@@ -81,6 +82,7 @@ def confine(
     listable: Sequence[Path] = (),
     network: Network,
     required: bool = True,
+    kept: Sequence[int] = (),
 ) -> Confinement:
     """Confine this process, and all that it will start, for good.
 
@@ -91,6 +93,7 @@ def confine(
         listable: folders whose names may be read, and what lies in them not for that.
         network: what it may do with sockets.
         required: whether a layer that this kernel lacks is a fault; where False, the others are built all the same.
+        kept: descriptors that stay open beside the standard streams: pipes to processes behind walls of their own.
 
     Raises:
         ContainmentError: another thread runs already, a path does not exist, a standard stream is a way out, or the
@@ -105,7 +108,7 @@ def confine(
         _refuse_loose_sockets()
     else:
         hide_arguments()  # what may speak to others needs no such way, and is looked for by its command line
-    _leave_behind(3, NET_BIND_SERVICE if network.is_serving else None)
+    _leave_behind([0, 1, 2, *kept], NET_BIND_SERVICE if network.is_serving else None)
     abi = landlock_abi()
     filters = ARCHITECTURES.get(platform.machine())
     if required and (abi == 0 or filters is None):
@@ -141,7 +144,7 @@ def confine_to_computing(num_descriptors: int = 3) -> Confinement:
     if sys.platform != "linux":
         return Confinement(landlock_abi=0, seccomp=False)
     hide_arguments()
-    _leave_behind(num_descriptors)
+    _leave_behind(range(num_descriptors))
     abi = landlock_abi()
     if abi > 0:
         restrict_files(abi, [], Network.NONE)
@@ -149,11 +152,18 @@ def confine_to_computing(num_descriptors: int = 3) -> Confinement:
     return Confinement(landlock_abi=abi, seccomp=architecture is not None and restrict_to_computing(architecture))
 
 
-def _leave_behind(num_descriptors: int, kept: int | None = None) -> None:
-    """Give up open files, looks into this process, and rights."""
-    checked(syscall(CLOSE_RANGE, num_descriptors, (1 << 31) - 1, 0), "rid of its open files")
+def _leave_behind(descriptors: Sequence[int], right: int | None = None) -> None:
+    """Give up open files, looks into this process, and rights.
+
+    Args:
+        descriptors: what stays open.
+        right: the one that is kept.
+    """
+    for before, behind in pairwise([-1, *sorted(descriptors), 1 << 31]):
+        if before + 1 < behind:
+            checked(syscall(CLOSE_RANGE, before + 1, behind - 1, 0), "rid of its open files")
     forbid_dumps()
-    drop_rights(kept)
+    drop_rights(right)
     checked(prctl(PR_SET_NO_NEW_PRIVS, 1), "kept from gaining rights")
 
 

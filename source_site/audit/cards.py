@@ -253,7 +253,7 @@ def _training(papers: Papers) -> str:
         told = recipe.settings
         return (
             f"{told.epochs} epochs of AdamW, learning rate {told.learning_rate:g}, weight decay {told.weight_decay:g}, "
-            f"label smoothing {told.label_smoothing:g}"
+            f"label smoothing {told.label_smoothing:g}, view dropout {told.view_dropout:g}"
         )
     private = recipe.private
     return (

@@ -11,14 +11,16 @@ from typing import Any, NoReturn
 
 import click
 
+from ecan_core.audio.foreign import start_makers
 from ecan_core.command_line.console import Narrator, run
 from ecan_core.errors import EcanError
 from ecan_core.runtime.cage import bring
+from ecan_core.runtime.workers import cores
 from ecan_core.settings.parse import parse_settings
 from protocol.containment.contained_process import Work, carry_out_order, reserve_channel
+from protocol.containment.walls import Tripwire, enclose_maker
 from protocol.errors import ProtocolError
 from protocol.sandbox.confine import code_paths, confine_to_computing
-from target_site.containment.orders import ORDERS
 
 _SYSTEM = (
     *("/usr/share/fonts", "/usr/local/share/fonts"),
@@ -50,9 +52,13 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
         values: the fields of the order.
         quiet: say nothing but errors.
     """
-    from ecan_core.runtime.seeding import one_thread
-
+    tripwire = Tripwire()
     bring(confine_to_computing)
+    kept = start_makers(cores(), partial(enclose_maker, tripwire))
+
+    from ecan_core.runtime.seeding import one_thread  # all that follows is large
+    from target_site.containment.orders import ORDERS
+
     order = parse_settings(ORDERS[command], values, "order")
     module, _, name = _CARRIED_OUT_BY[command].partition(":")
     carry_out = getattr(import_module(module), name)
@@ -64,5 +70,7 @@ def _load(command: str, values: Mapping[str, Any], quiet: bool) -> Work:
         writable=order.writable,
         announce=narrator.say,
         listable=getattr(order, "listable", ()),
+        kept=kept,
+        tripwire=tripwire,
         carry_out=partial(carry_out, order, narrator=narrator),
     )

@@ -79,9 +79,42 @@ DECODER = {
     "C29-a-signal": "os.kill(os.getppid(), 0)",
     "C29-code-of-its-own": "mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)",
 }
+MAKER = {
+    "C29-a-recording-by-its-maker": "os.close(os.open({recording!r}, os.O_RDONLY))",
+    "C29-the-cache-by-its-maker": "os.close(os.open({cache!r}, os.O_RDWR))",
+    "C29-a-key-by-its-maker": "os.close(os.open({key!r}, os.O_RDONLY))",
+    "C29-a-folder-by-its-maker": "os.listdir('/')",
+    "C29-a-new-file-by-its-maker": "os.close(os.open({out!r}, os.O_CREAT | os.O_WRONLY))",
+    "C29-a-socket-by-its-maker": "socket.socket(socket.AF_UNIX)",
+    "C29-a-program-by-its-maker": "os.execv('/bin/true', ['true'])",
+    "C29-a-signal-by-its-maker": "os.kill(os.getppid(), 0)",
+}
+BEFORE = """
+import errno, json, mmap, os, socket
+from ecan_core.audio import foreign
+def attempted(code):
+    try:
+        eval(code, globals())
+    except OSError as error:
+        return errno.errorcode.get(error.errno, "OSError")
+    return "ok"
+def tell(place, codes):
+    said = {{name: attempted(code) for name, code in codes.items()}}
+    place.seek(0)
+    place.write(json.dumps(said).encode())
+facts, make = foreign._Decoder._facts, foreign._Maker.__call__
+def decoder_taken_over(self):
+    tell(decoded, {decoder!r})
+    return facts(self)
+def maker_taken_over(self, order):
+    if order[:1] == foreign._MAKE:
+        tell(made, {maker!r})
+    return make(self, order)
+decoded, made = mmap.mmap(-1, 1 << 16), mmap.mmap(-1, 1 << 16)
+foreign._Decoder._facts, foreign._Maker.__call__ = decoder_taken_over, maker_taken_over
+"""
 ATTACK = """
 import json, mmap
-from ecan_core.audio import foreign
 from protocol.sandbox import kernel, rights, system_calls
 def checked(result, what):
     if result < 0:
@@ -104,18 +137,11 @@ place = ctypes.c_char_p.in_dll(ctypes.CDLL(None), "program_invocation_name")
 ctypes.memmove(ctypes.cast(place, ctypes.c_void_p), b"LEAKED" + bytes(1), 7)
 import time
 time.sleep(1)
-facts = foreign._Decoder._facts
-def taken_over(self):
-    said = {{name: outcome(lambda: eval(code, names)) for name, code in {decoder!r}.items()}}
-    answers.seek(0)
-    answers.write(json.dumps(said).encode())
-    return facts(self)
-answers = mmap.mmap(-1, 1 << 16)
-foreign._Decoder._facts = taken_over
 try:
     return work.carry_out(containment)
 finally:
-    Path({decoded!r}).write_bytes(answers[:].rstrip(bytes(1)))
+    Path({decoded!r}).write_bytes(decoded[:].rstrip(bytes(1)))
+    Path({made!r}).write_bytes(made[:].rstrip(bytes(1)))
 """
 
 
@@ -138,25 +164,29 @@ def make_site(folder: Path) -> Path:
     return folder
 
 
+def attack_before_on(site: Path, out: Path) -> str:
+    """Return the code of an attacker who waits for a decoder and its maker."""
+    places = {
+        "recording": str(site / "calls" / "0.wav"),
+        "cache": str(out / "cache"),
+        "code": os.__file__,
+        "out": str(out / "planted"),
+        "key": str(site / "keys" / "signing.key"),
+    }
+    decoder, maker = ({name: code.format(**places) for name, code in codes.items()} for codes in (DECODER, MAKER))
+    return BEFORE.format(decoder=decoder, maker=maker)
+
+
 def attack_on(site: Path, out: Path) -> str:
     """Return the attacker's code for a site."""
-    decoder = {
-        name: code.format(
-            recording=str(site / "calls" / "0.wav"),
-            cache=str(out / "cache"),
-            code=os.__file__,
-            out=str(out / "planted"),
-        )
-        for name, code in DECODER.items()
-    }
     return ATTACK.format(
         reads={name: str(site / path) for name, path in READS.items()},
         writes={name: str(site / path) for name, path in WRITES.items()},
         others=OTHERS,
-        decoder=decoder,
         listed=str(site / "calls" / "0.wav"),
         tried=str(out / "tried"),
         decoded=str(out / "decoded"),
+        made=str(out / "made"),
     )
 
 
@@ -204,12 +234,12 @@ def attacked(site, tmp_path_factory) -> dict:
     """What came of every attempt, in one run of the command."""
     out = tmp_path_factory.mktemp("attacked")
     with pytest.MonkeyPatch.context() as monkeypatch, Spy() as spy:
-        infect(monkeypatch, attack_on(site, out))
+        infect(monkeypatch, attack_on(site, out), attack_before_on(site, out))
         result = cli.target(*predicting(site, out))
     assert result.code == 15, result.stderr
     assert "attempts to reach a network" in result.refusal()  # the decoder's
-    tried, decoded = (json.loads((out / name).read_text()) for name in ("tried", "decoded"))
-    return {"tried": tried, "decoded": decoded, "seen": spy.seen, "out": out}
+    tried, decoded, made = (json.loads((out / name).read_text()) for name in ("tried", "decoded", "made"))
+    return {"tried": tried, "decoded": decoded, "made": made, "seen": spy.seen, "out": out}
 
 
 @pytest.mark.parametrize("attempt", [*READS, *WRITES, *OTHERS])
@@ -225,6 +255,11 @@ def test_and_yet_the_listed_files_were_read(attacked):
 @pytest.mark.parametrize("attempt", DECODER)
 def test_what_a_decoder_that_was_taken_over_cannot_reach(attacked, attempt):
     assert attacked["decoded"][attempt] in ("EACCES", "EPERM")
+
+
+@pytest.mark.parametrize("attempt", MAKER)
+def test_what_a_maker_of_decoders_that_was_taken_over_cannot_reach(attacked, attempt):
+    assert attacked["made"][attempt] in ("EACCES", "EPERM")
 
 
 def test_row_c28_nobody_on_the_machine_can_read_its_command_line(attacked):

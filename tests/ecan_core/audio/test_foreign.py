@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ecan_core.audio import foreign
 from ecan_core.audio.decode import Recording, decode
 from ecan_core.errors import UnusableAudioError
 from ecan_core.runtime.cage import bring
+from ecan_core.runtime.workers import shared_out, taken
 from protocol.sandbox.confine import confine_to_computing
 from protocol.sandbox.landlock import landlock_abi
 from tests.ecan_core.audio.sounds import syllables
@@ -18,6 +20,14 @@ from tests.ecan_core.audio.sounds import syllables
 RATE = 16_000
 KINDS = [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")]
 CALL = np.stack([np.tile(syllables(seconds=4.0), 10), 0.3 * np.tile(syllables(seconds=2.0, seed=1), 20)], axis=1)
+
+
+@pytest.fixture(params=["forked here", "by a maker"])
+def start(request):
+    """What starts a maker, or nobody, once a test has changed what decoders do."""
+    yield lambda: request.param == "by a maker" and foreign.start_makers(1, lambda: None)
+    while (maker := taken()) is not None:
+        maker.close()
 
 
 def written(tmp_path, kind, subtype):
@@ -57,9 +67,10 @@ def test_what_a_decoder_prints_is_not_heard(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_decoder_that_takes_too_long_costs_its_file(tmp_path, monkeypatch):
+def test_a_decoder_that_takes_too_long_costs_its_file(tmp_path, monkeypatch, start):
     monkeypatch.setattr(foreign, "MAX_SECONDS", 1)
     monkeypatch.setattr(foreign._Decoder, "_facts", lambda self: [None for _ in iter(int, 1)])
+    start()
     with pytest.raises(UnusableAudioError) as caught:
         decode(written(tmp_path, "FLAC", "PCM_16"))
     assert caught.value.reason == "UNREADABLE"
@@ -86,7 +97,7 @@ ATTACKS = {
 
 @pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock")
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_a_decoder_that_was_taken_over_reaches_nothing(tmp_path, monkeypatch, attack):
+def test_a_decoder_that_was_taken_over_reaches_nothing(tmp_path, monkeypatch, start, attack):
     path = written(tmp_path, "FLAC", "PCM_16")
     answer = (
         "import errno, mmap, os, resource\ntry:\n    {}\n    said = 7\nexcept OSError as error:\n    said = error.errno"
@@ -106,6 +117,7 @@ def test_a_decoder_that_was_taken_over_reaches_nothing(tmp_path, monkeypatch, at
 
     monkeypatch.setattr(foreign._Decoder, "_facts", facts)
     bring(confine_to_computing)
+    start()
     try:
         assert told() in (errno.EPERM, errno.EACCES)
     finally:
@@ -113,8 +125,92 @@ def test_a_decoder_that_was_taken_over_reaches_nothing(tmp_path, monkeypatch, at
 
 
 @pytest.mark.parametrize("answer", [b"", b"x", bytes(23), bytes(25), bytes(1 << 20)])
-def test_a_decoder_that_answers_wrongly_costs_its_file(tmp_path, monkeypatch, answer):
+def test_a_decoder_that_answers_wrongly_costs_its_file(tmp_path, monkeypatch, start, answer):
     monkeypatch.setattr(foreign._Decoder, "_facts", lambda _: answer)
+    start()
     with pytest.raises(UnusableAudioError) as caught:
         decode(written(tmp_path, "FLAC", "PCM_16"))
     assert caught.value.reason == "UNREADABLE"
+
+
+# --- makers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_maker_changes_nothing_of_what_is_heard(tmp_path, start, kind):
+    start()
+    path = written(tmp_path, *kind)
+    whole = soundfile.read(path, dtype="float32")[0]
+    with Recording(path) as recording:
+        np.testing.assert_allclose(recording.frames(401_000, 402_000), whole[401_000:402_000], atol=2e-6)
+
+
+def test_every_file_gets_a_process_of_its_own_that_ends_with_it(tmp_path, monkeypatch, start):
+    path = written(tmp_path, "FLAC", "PCM_16")
+    monkeypatch.setattr(foreign._Decoder, "_facts", lambda _: foreign._FACTS.pack(1, RATE, os.getpid()))
+    start()
+    found = []
+    for _ in range(3):
+        with Recording(path) as recording:
+            found.append(recording.num_frames)
+            os.kill(found[-1], 0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(found[-1], 0)
+    assert len(set(found)) == 3
+
+
+def test_a_decoder_that_dies_costs_its_file_alone(tmp_path, monkeypatch, start):
+    path = written(tmp_path, "FLAC", "PCM_16")
+    whole = path.read_bytes()
+    facts = foreign._Decoder._facts
+    monkeypatch.setattr(foreign._Decoder, "_facts", lambda self: facts(self) if self._data == whole else os._exit(3))
+    start()
+    (tmp_path / "deadly.flac").write_bytes(whole + b"!")
+    for _ in range(2):
+        with pytest.raises(UnusableAudioError, match="is not audio"):
+            decode(tmp_path / "deadly.flac")
+        assert decode(path).duration_s == len(CALL) / RATE
+
+
+def test_two_recordings_are_open_at_the_same_time(tmp_path, start):
+    start()
+    path = written(tmp_path, "FLAC", "PCM_16")
+    with Recording(path) as first, Recording(path) as second:
+        np.testing.assert_array_equal(first.frames(100, 200), second.frames(100, 200))
+
+
+def test_without_its_maker_a_recording_is_decoded_all_the_same(tmp_path):
+    foreign.start_makers(1, lambda: None)
+    maker = taken()
+    os.kill(maker._process, signal.SIGKILL)
+    foreign.put_aside(maker)
+    assert decode(written(tmp_path, "FLAC", "PCM_16")).duration_s == len(CALL) / RATE
+    assert taken() is None
+
+
+def test_a_maker_whose_walls_cannot_be_built_makes_nothing(capfd):
+    def enclose():
+        raise OSError("no walls")
+
+    assert foreign.start_makers(1, enclose) == []
+    assert taken() is None
+    assert "no walls" in capfd.readouterr().err
+
+
+def test_workers_have_decoders_made_by_different_makers(tmp_path, monkeypatch):
+    path = written(tmp_path, "FLAC", "PCM_16")
+    monkeypatch.setattr(foreign._Decoder, "_facts", lambda _: foreign._FACTS.pack(1, RATE, os.getppid()))
+
+    def made_by(_: bytes) -> bytes:
+        with Recording(path) as recording:
+            return f"{os.getpid()} {recording.num_frames}".encode()
+
+    foreign.start_makers(2, lambda: None)
+    makers = [taken(), taken()]
+    for maker in makers:
+        foreign.put_aside(maker)
+    said = {tuple(map(int, one.split())) for one in shared_out([b""] * 40, made_by, 2)}
+    assert {maker for _, maker in said} <= {maker._process for maker in makers}
+    assert len(said) == len({worker for worker, _ in said}) == len({maker for _, maker in said})
+    for maker in {taken(), taken()}:
+        maker.close()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ecan_core.runtime.workers import Companion, cores, shared_out
+from ecan_core.runtime.workers import Companion, cores, put_aside, shared_out, taken
 
 
 def double(content: bytes) -> bytes:
@@ -146,3 +146,34 @@ def test_a_worker_speaks_by_its_own_pipes_alone():
     mine = {os.fstat(place).st_ino for place in (0, 1)}
     (said,) = shared_out([b""], lambda _: f"{os.fstat(0).st_ino} {os.fstat(1).st_ino}".encode(), 1)
     assert mine.isdisjoint(map(int, said.split()))
+
+
+def test_what_was_put_aside_goes_with_a_worker_and_comes_back():
+    companion = Companion(double)
+    put_aside(companion)
+    assert list(shared_out([b"a", b"b"], lambda piece: taken_and_back(piece), 1)) == [b"aa", b"bb"]
+    assert taken() is companion
+    companion.close()
+
+
+def taken_and_back(piece: bytes) -> bytes:
+    companion = taken()
+    try:
+        return companion.ask(piece, 9)
+    finally:
+        put_aside(companion)
+
+
+def test_what_a_killed_worker_had_is_not_given_to_another():
+    companion = Companion(double)
+    put_aside(companion)
+    assert list(shared_out([b"a"], lambda _: os._exit(3), 1)) == [None]
+    assert taken() is None
+    assert companion.ask(b"a", 9) is None
+
+
+def test_who_is_gone_is_not_put_aside():
+    companion = Companion(double)
+    companion.close()
+    put_aside(companion)
+    assert taken() is None

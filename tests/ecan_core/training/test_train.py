@@ -7,7 +7,7 @@ from ecan_core.errors import SettingsError
 from ecan_core.model.architectures import ARCHITECTURES, build_network
 from ecan_core.model.predict import predict_scores
 from ecan_core.model.weights import to_arrays
-from ecan_core.training.train import TrainSettings, train
+from ecan_core.training.train import TrainSettings, hide_a_view, train
 from tests.ecan_core.blobs import blobs, trained_network
 
 
@@ -77,6 +77,7 @@ def test_the_score_of_an_utterance_does_not_depend_on_its_companions_in_the_batc
         {"batch_size": 1},
         {"learning_rate": -1.0},
         {"label_smoothing": 1.0},
+        {"view_dropout": 0.6},
         {"weight_decay": float("nan")},
     ],
 )
@@ -90,3 +91,35 @@ def test_a_training_that_diverges_is_refused_with_the_remedy():
     inputs, labels = blobs(80, seed=2)
     with pytest.raises(SettingsError, match="lower learning_rate"):
         train(network, inputs, labels, TrainSettings(epochs=3, learning_rate=1e30), seed=0)
+
+
+def two_views(normalization="corpus"):
+    network = build_network(ARCHITECTURES["mlp-whisper"], input_dim=1191, num_classes=4, normalization=normalization)
+    return network, torch.ones(4000, 1191), 1191 - network.encoder.num_heard
+
+
+def test_each_view_is_hidden_from_its_share_of_the_utterances_and_never_both():
+    network, batch, num_statistics = two_views()
+    torch.manual_seed(0)
+    seen = hide_a_view(network, batch, 0.25)
+    statistics, heard = seen[:, :num_statistics], seen[:, num_statistics:]
+    assert (statistics == statistics[:, :1]).all()  # a view is hidden whole
+    assert (heard == heard[:, :1]).all()
+    has_statistics, has_heard = statistics[:, 0] == 1, heard[:, 0] == 1
+    assert (has_statistics | has_heard).all()
+    assert 0.22 < (~has_statistics).float().mean() < 0.28
+    assert 0.22 < (~has_heard).float().mean() < 0.28
+
+
+def test_a_hidden_view_shows_the_mean_of_a_network_that_carries_one():
+    network, batch, _ = two_views("none")
+    network.standardize.center.fill_(7.0)
+    seen = hide_a_view(network, batch, 0.5)
+    assert ((seen == 7.0).any(dim=1) & (seen == 1.0).any(dim=1)).all()
+
+
+def test_nothing_is_hidden_where_there_is_one_view_or_nothing_was_asked():
+    network, batch, _ = two_views()
+    assert hide_a_view(network, batch, 0.0) is batch
+    alone = build_network(ARCHITECTURES["mlp"], input_dim=12, num_classes=4, normalization="corpus")
+    assert hide_a_view(alone, batch, 0.5) is batch

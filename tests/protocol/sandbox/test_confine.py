@@ -168,6 +168,15 @@ print(json.dumps([before, attempts()]))
     assert result(code, place) == [["ok"] * 5, ["EPERM"] * 5]
 
 
+def test_what_is_open_is_closed_but_for_what_is_kept(place):
+    code = """
+kept, other = os.pipe(), os.pipe()
+confine(network=Network.NONE, kept=kept[::-1], **folders)
+print(json.dumps([[outcome(lambda: os.fstat(one)) for one in ends] for ends in (kept, other)]))
+"""
+    assert result(code, place) == [["ok"] * 2, ["EBADF"] * 2]
+
+
 def test_no_core_is_dumped_nobody_looks_in_and_no_rights_are_gained(place):
     code = """
 confine(network=Network.NONE, **folders)

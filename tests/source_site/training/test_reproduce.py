@@ -110,7 +110,7 @@ def test_weights_that_were_changed_after_the_training_are_no_run_of_its_record(c
     [
         ({"seed": 3}, "the seed was 0 and is 3"),
         ({"encoder": "tdnn"}, "the encoder was mlp and is tdnn"),
-        ({"recipe": Recipe(settings=TrainSettings(epochs=2))}, "the setting epochs was 30 and is 2"),
+        ({"recipe": Recipe(settings=TrainSettings(epochs=2))}, "the setting epochs was 15 and is 2"),
         ({"recipe": Recipe(private=PrivateSettings(noise_multiplier=1.0))}, "private training was off and is on"),
         ({"noise_key": "01"}, "the noise was drawn from another key"),
         ({"utterances": ("a", "c", "b")}, "the utterances are the same in another order or number"),
