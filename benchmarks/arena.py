@@ -376,10 +376,10 @@ class Hearing(NamedTuple):
 
 def hearing_of(arguments: argparse.Namespace) -> Hearing:
     """What the options ask for."""
-    network, lost = choose_network("mlp", arguments.front_end, arguments.encoders)
-    if lost:
-        print(lost, file=sys.stderr)
-    return Hearing(network, arguments.encoders)
+    reading = choose_network("mlp", arguments.front_end, arguments.encoders)
+    if reading.lost:
+        print(reading.lost, file=sys.stderr)
+    return Hearing(reading.network, arguments.encoders)
 
 
 @contextmanager

@@ -26,11 +26,11 @@ from ecan_core.audio.logmel import SAMPLE_RATE
 from ecan_core.audio.statistics import FAMILIES, utterance_statistics
 from ecan_core.audio.statistics.tally import Tally
 from ecan_core.data.folders import AUDIO_SUFFIXES
-from ecan_core.encoders.front_end import load_whisper
+from ecan_core.encoders.front_end import load_selfsupervised, load_whisper
 from ecan_core.encoders.voices import embed_voices, load_campplus
 from ecan_core.runtime.threads import one_thread
-from protocol.encoders.registry import CAMPPLUS, ENCODERS, WHISPER
-from protocol.encoders.store import default_folder, place_of
+from protocol.encoders.registry import CAMPPLUS, ENCODERS, WHISPER, AddedEncoder
+from protocol.encoders.store import added, default_folder, place_of
 
 Sound = npt.NDArray[np.float32]
 
@@ -100,6 +100,10 @@ def measure_encoders(sounds: Sequence[Sound], folder: Path, rounds: int) -> dict
     if (path := place_of(folder, CAMPPLUS)).exists():
         speaker = load_campplus(path, CAMPPLUS.sha256)
         works[CAMPPLUS.id] = lambda: embed_voices(speaker, sounds)
+    for added_here in added(folder):
+        if added_here.width:
+            encoder = load_selfsupervised(place_of(folder, AddedEncoder(sha256=added_here.sha256)), added_here.sha256)
+            works[added_here.name] = lambda encoder=encoder: [encoder.embed(sound) for sound in sounds]  # type: ignore[misc]
     hours = sum(map(len, sounds)) / SAMPLE_RATE / 3600
     with one_thread():
         times = {name: min(seconds(work) for _ in range(rounds)) for name, work in works.items()}

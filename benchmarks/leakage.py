@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, required=False, default=Path("features.cache"))
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    arguments.network, _ = choose_network("mlp", arguments.front_end, arguments.encoders)
+    arguments.network = choose_network("mlp", arguments.front_end, arguments.encoders).network
     return arguments
 
 

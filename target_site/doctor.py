@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 from ecan_core.command_line.console import without_foreign
 from ecan_core.errors import EcanError
-from protocol.encoders.registry import ENCODERS
-from protocol.encoders.store import default_folder, require_encoder, state_of
+from protocol.encoders.registry import ENCODERS, AddedEncoder, Encoder
+from protocol.encoders.store import added_hashes, default_folder, describe_added, require_encoder, state_of
 from protocol.errors import Code, ContainmentError, FileError, KeyFileError, PeerError, ProtocolError, UnauthenticError
 from protocol.ledger.grants import SECONDS_PER_DAY
 from protocol.sandbox import confine, landlock
@@ -249,16 +249,19 @@ def _fails_in_a_process(attempt: Callable[[], object]) -> str | None:
 
 def _encoders(circumstances: Circumstances) -> str | Note:
     folder = circumstances.encoders or default_folder()
-    states = {encoder.id: state_of(folder, encoder) for encoder in ENCODERS.values()}
-    for encoder in ENCODERS.values():
+    brought = [AddedEncoder(sha256=name) for name in added_hashes(folder)]
+    encoders: tuple[Encoder, ...] = (*ENCODERS.values(), *brought)
+    states = {encoder.id: state_of(folder, encoder) for encoder in encoders}
+    for encoder in encoders:
         if states[encoder.id] == "damaged":
             require_encoder(folder, encoder, PROGRAM)
-    missing = [f"{encoder.id} ({encoder.purpose})" for encoder in ENCODERS.values() if states[encoder.id] != "here"]
+    missing = [f"{known.id} ({known.purpose})" for known in ENCODERS.values() if states[known.id] != "here"]
     if missing:
         return Note(
             f"not in {folder}: {', '.join(missing)}", f"run `{PROGRAM} encoder fetch` for what models here need"
         )
-    return f"{', '.join(states)} are in {folder}"
+    names = [*ENCODERS, *(describe_added(folder, encoder).name for encoder in brought)]
+    return f"{', '.join(names)} are in {folder}"
 
 
 def _disk(circumstances: Circumstances) -> str | Note:

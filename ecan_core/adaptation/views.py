@@ -16,7 +16,7 @@ import numpy as np
 from ecan_core.adaptation.site import SiteAdaptation
 from ecan_core.data.inputs import matrix_of
 
-ENCODER = "whisper."
+ENCODERS = ("whisper.", "ssl.")
 """How the names of an encoder's numbers begin."""
 FOLDS = 5
 RIDGE = 300.0
@@ -29,7 +29,7 @@ def encoder_columns(feature_names: Sequence[str]) -> np.ndarray | None:
 
     None if there are none.
     """
-    heard = np.array([name.startswith(ENCODER) for name in feature_names])
+    heard = np.array([name.startswith(ENCODERS) for name in feature_names])
     return heard if heard.any() else None
 
 

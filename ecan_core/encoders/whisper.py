@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecan_core.audio.logmel import SAMPLE_RATE
+from ecan_core.encoders.activity import active_frames
 from ecan_core.encoders.weights import Shape
 from ecan_core.encoders.windows import slaney_filters
 
@@ -34,8 +35,6 @@ DIM = BLOCKS * WIDTH
 """Numbers per utterance: the mean after each block."""
 MAX_S = 8.0
 """Longest stretch that is heard, in seconds: the end of a longer utterance."""
-ACTIVE_DB = 35.0
-"""How far below the loudest frame somebody still speaks."""
 
 _LEVEL = 0.07  # rms of the sound that the encoder is given
 _FLOOR = 1e-10
@@ -107,7 +106,7 @@ class Whisper:
         heard = [_prepared(sound) for sound in sounds]
         with torch.inference_mode():
             streams = self.streams([log_mel(sound) for sound in heard])
-            means = [_means(row, streams, active_frames(sound)) for row, sound in enumerate(heard)]
+            means = [_means(row, streams, frames_with_speech(sound)) for row, sound in enumerate(heard)]
             embedded: Samples = torch.stack(means).numpy()
         return embedded
 
@@ -231,11 +230,6 @@ def _hann() -> "Tensor":
     return torch.hann_window(WINDOW)
 
 
-def active_frames(sound: Samples) -> npt.NDArray[np.bool_]:
-    """Mark the frames within 35 dB of the loudest, bool [T / 320]."""
-    count = -(-(len(sound) // HOP) // 2)
-    padded = np.zeros(count * _FRAME, dtype=np.float32)
-    padded[: min(len(sound), len(padded))] = sound[: len(padded)]
-    energy = np.square(padded).reshape(count, _FRAME).mean(axis=1)
-    active: npt.NDArray[np.bool_] = energy >= energy.max() * 10 ** (-ACTIVE_DB / 10)
-    return active
+def frames_with_speech(sound: Samples) -> npt.NDArray[np.bool_]:
+    """Mark the frames in which somebody speaks, bool [T / 320]."""
+    return active_frames(sound, _FRAME, -(-(len(sound) // HOP) // 2))

@@ -14,17 +14,23 @@ STATISTICS_DIM = 423
 """S, the width of the front end stats-v1."""
 WHISPER_DIM = 768
 """2 E, what the front end stats-whisper-v1 has beside the statistics."""
+SSL_WIDTHS = (768, 1024)
+"""E, what the front ends stats-ssl-768-v1 and stats-ssl-1024-v1 have beside the statistics."""
 FRAME_DIM = 68
 """M, the width of one frame of the front end frames-v1."""
 EMBEDDING_DIM = 128
 """D, the width of the bottleneck."""
 
-ARCHITECTURES = ("mlp-stats-v1", "tdnn-frames-v1", "mlp-stats-whisper-v1")
 FRONT_ENDS = {
     "mlp-stats-v1": "stats-v1",
     "tdnn-frames-v1": "frames-v1",
     "mlp-stats-whisper-v1": "stats-whisper-v1",
+    "mlp-stats-ssl-768-v1": "stats-ssl-768-v1",
+    "mlp-stats-ssl-1024-v1": "stats-ssl-1024-v1",
 }
+ARCHITECTURES = tuple(FRONT_ENDS)
+READ_BY_ADDED = ("mlp-stats-ssl-768-v1", "mlp-stats-ssl-1024-v1")
+"""What is read by an encoder that each site adds itself: a manifest names its hash."""
 NORMALIZATIONS = ("none", "corpus", "speaker")
 MIN_CLASSES, MAX_CLASSES = 2, 12
 
@@ -162,6 +168,8 @@ _ENCODERS = {
     "mlp-stats-v1": (Layer(name="encoder.0", units=256, inputs=STATISTICS_DIM),),
     # Fewer units than beside the statistics alone, so that the wider input does not make a larger file.
     "mlp-stats-whisper-v1": (Layer(name="encoder.0", units=96, inputs=STATISTICS_DIM + WHISPER_DIM),),
+    "mlp-stats-ssl-768-v1": (Layer(name="encoder.0", units=96, inputs=STATISTICS_DIM + SSL_WIDTHS[0]),),
+    "mlp-stats-ssl-1024-v1": (Layer(name="encoder.0", units=80, inputs=STATISTICS_DIM + SSL_WIDTHS[1]),),
     "tdnn-frames-v1": (
         Layer(name="encoder.0", units=128, inputs=FRAME_DIM, kernel=5),
         Layer(name="encoder.1", units=128, inputs=128, kernel=3),

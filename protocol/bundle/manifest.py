@@ -61,9 +61,12 @@ SCHEMA: canonical.Schema = {
     "uar_q_loss": canonical.Int(0, 1),
     **stated_audit.SCHEMA,
 }
-"""Every field of the manifest and what it may hold."""
+"""The fields of every manifest and what they may hold."""
 
-IMPLIED = frozenset({"v", "enc", "frontend", "issuer", "audience", "grant", "weights_sha256", "weights_len"})
+ENCODER_SCHEMA: canonical.Schema = {"encoder": canonical.Hex(32)}
+"""What stands beside them where the front end reads by an encoder that each site adds itself."""
+
+IMPLIED = frozenset({"v", "enc", "frontend", "issuer", "audience", "grant", "weights_sha256", "weights_len", "encoder"})
 """Fields that leave the source no choice: the reader knows them beforehand or computes them, and compares."""
 
 
@@ -89,6 +92,8 @@ class ManifestFields(AuditFields):
         hours: its length in hours, as `log2_bucket`.
         uar_src: UAR on the source's own held-out speakers, in half percents.
         uar_q_loss: UAR lost by quantization, in half percents, rounded up; the source refuses to lose more than one.
+        encoder: SHA-256 of the encoder's file, where each site adds that itself; empty where ``arch`` fixes it or there
+            is none.
     """
 
     arch: str
@@ -104,6 +109,7 @@ class ManifestFields(AuditFields):
     hours: int
     uar_src: int
     uar_q_loss: int
+    encoder: bytes = b""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -141,8 +147,12 @@ class Manifest(ManifestFields):
         Raises:
             MalformedError: a field is out of range.
         """
+        if self.encoder and self.arch not in architecture.READ_BY_ADDED:
+            raise MalformedError(
+                Code.UNKNOWN_FIELD, f"The architecture {self.arch} reads by no added encoder; name none."
+            )
         implied = {"v": VERSION, "enc": ENCODING, "frontend": self.front_end}
-        data = canonical.write_record(dataclasses.asdict(self) | implied, SCHEMA, what="manifest")
+        data = canonical.write_record(dataclasses.asdict(self) | implied, schema_of(self.arch), what="manifest")
         Manifest.from_bytes(data)  # what could not be read back is not written
         return data
 
@@ -153,7 +163,8 @@ class Manifest(ManifestFields):
         Raises:
             MalformedError: not canonical, or a field is unknown, missing, of another type or out of range.
         """
-        fields = canonical.read_record(data, SCHEMA, what="manifest", max_bytes=MAX_MANIFEST_BYTES)
+        written = canonical.parse_object(data, what="manifest", max_bytes=MAX_MANIFEST_BYTES)
+        fields = canonical.load_fields(written, schema_of(written.get("arch")), what="manifest")
         front_end = fields.pop("frontend")
         del fields["v"], fields["enc"]
         manifest = cls(**fields)
@@ -164,6 +175,11 @@ class Manifest(ManifestFields):
         if not manifest.makes_sense:
             raise MalformedError(Code.AUDIT, "What is stated of the audit contradicts itself; ask for a new bundle.")
         return manifest
+
+
+def schema_of(arch: object) -> canonical.Schema:
+    """Return the fields of a manifest for what stands as its architecture."""
+    return {**SCHEMA, **ENCODER_SCHEMA} if arch in architecture.READ_BY_ADDED else SCHEMA
 
 
 def label_mask(classes: tuple[str, ...]) -> int:

@@ -62,6 +62,7 @@ class Anchor:
         revoked: what the issuer has withdrawn: SHA-256 of weights, fingerprints of keys.
         audit: what is asked of the audit.
         suites: the suites that a bundle may be signed in.
+        encoders: SHA-256 of each encoder that this site has added; None accepts any.
     """
 
     issuer: bytes
@@ -73,6 +74,7 @@ class Anchor:
     revoked: frozenset[bytes] = frozenset()
     audit: AuditTerms = USUAL_AUDIT
     suites: tuple[str, ...] = signing.SUITES
+    encoders: frozenset[bytes] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,7 +126,8 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
     6. The days: neither from the future nor expired.
     7. The revocations: neither the key nor the model is withdrawn.
     8. The audit: its figures agree with its verdict, and it is what this site asks for.
-    9. The weights: length, digest, then every value.
+    9. The encoder: one that is named by its hash is here.
+    10. The weights: length, digest, then every value.
 
     Args:
         data: all bytes of the bundle. They are not copied and must not change any more: read a file that others
@@ -135,7 +138,8 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
         MalformedError: the bytes are not a bundle in its only encoding, or break a rule for weights.
         UnauthenticError: not signed by the issuer.
         RefusedError: authentic, but for another site or grant, withdrawn, older than what was accepted before, too far
-            ahead of it, expired, from the future, or with less of an audit than is asked for.
+            ahead of it, expired, from the future, with less of an audit than is asked for, or read by an encoder that
+            is not here.
     """
     frame = bundle.split(data)
     envelope = signing.parse_envelope(frame.envelope)
@@ -148,6 +152,7 @@ def verify(data: Buffer, anchor: Anchor) -> VerifiedBundle:
     _check_days(stated, anchor.today)
     _check_revoked(stated, anchor.revoked)
     _check_audit(stated, anchor.audit)
+    _check_encoder(stated, anchor.encoders)
     return VerifiedBundle(
         manifest=stated,
         data=memoryview(data).toreadonly(),
@@ -245,6 +250,16 @@ def _check_audit(stated: Manifest, asked: AuditTerms) -> None:
             Code.AUDIT,
             f"The model left its source at tier {stated.tier} and this site asks for tier {asked.least_tier}; ask for "
             "a model of that tier, or lower `least_tier` in the site's settings.",
+        )
+
+
+def _check_encoder(stated: Manifest, added: frozenset[bytes] | None) -> None:
+    """Refuse a hash of a file that is not here, which could say anything."""
+    if stated.encoder and added is not None and stated.encoder not in added:
+        raise RefusedError(
+            Code.NOT_FOUND,
+            f"The model is read by the encoder {stated.encoder.hex()}, which this site has not added; ask the source "
+            "which public encoder that is, run `ecan-target encoder add FOLDER`, and receive again.",
         )
 
 

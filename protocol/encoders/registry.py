@@ -8,7 +8,7 @@ them; all three are pinned by size and hash, so that a row is all that has to be
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from protocol.errors import Code, FileError
 
@@ -65,7 +65,37 @@ class PublicEncoder:
     sha256: str
     num_bytes: int
     package: Package
+    max_bytes: ClassVar[int] = 2**26
 
+    @property
+    def remedy(self) -> str:
+        """Return what brings it here, of `encoder`."""
+        return f"fetch {self.id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddedEncoder:
+    """Name an encoder that each site adds itself.
+
+    Attributes:
+        sha256: of the file that is kept of it, in hexadecimal; it is all that the other site knows.
+    """
+
+    sha256: str
+    max_bytes: ClassVar[int] = 2**31
+
+    @property
+    def id(self) -> str:
+        """Return what it is called in messages."""
+        return self.sha256
+
+    @property
+    def remedy(self) -> str:
+        """Return what brings it here, of `encoder`."""
+        return "add FOLDER"
+
+
+Encoder = PublicEncoder | AddedEncoder
 
 WHISPER = PublicEncoder(
     id="whisper-tiny.en",
@@ -113,6 +143,16 @@ ENCODERS = {encoder.id: encoder for encoder in (WHISPER, CAMPPLUS)}
 """Every known encoder by its id."""
 PUBLIC_ENCODERS = {"mlp-stats-whisper-v1": WHISPER}
 """By architecture, the encoder that its front end reads by. The id fixes which: a manifest has nothing to say of it."""
+
+
+def encoder_of(arch: str, added: str = "") -> Encoder | None:
+    """Return the encoder that an architecture is read by.
+
+    Args:
+        arch: id of the architecture.
+        added: SHA-256 of an encoder that the site has added, in hexadecimal; empty for other architectures.
+    """
+    return AddedEncoder(sha256=added) if added else PUBLIC_ENCODERS.get(arch)
 
 
 def known_encoder(name: str) -> PublicEncoder:

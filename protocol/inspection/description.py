@@ -124,7 +124,7 @@ def describe(data: Buffer) -> Description:
         rows=tuple(_rows(data, parts)),
         fields=tuple(
             StatedField(name=name, value=values[name], bits=0.0 if name in manifest.IMPLIED else kind.bits)
-            for name, kind in manifest.SCHEMA.items()
+            for name, kind in manifest.schema_of(stated.arch).items()
         ),
         stated=stated,
         suite=envelope.suite,

@@ -12,7 +12,7 @@ from protocol.identity.fingerprints import in_fours
 from protocol.inspection.leakage import TIERS
 
 EPOCH = date(1970, 1, 1)
-_DIGESTS = ("issuer", "audience", "grant", "weights_sha256")
+_DIGESTS = ("issuer", "audience", "grant", "weights_sha256", "encoder")
 _AUDITS = {
     NONE: "no audit",
     MEASURED: "measured, and nothing was asked of it",

@@ -113,6 +113,11 @@ def write_cards(run_dir: Path, out: Path) -> tuple[Path, ...]:
     return tuple(out / name for name in written)
 
 
+def _reading(facts: RunFacts) -> str:
+    """Tell the front end, and by which added encoder it reads."""
+    return f"{facts.frontend} by the encoder {facts.added_encoder}" if facts.added_encoder else facts.frontend
+
+
 def model_card(papers: Papers) -> str:
     """Return the model card in Markdown.
 
@@ -123,7 +128,7 @@ def model_card(papers: Papers) -> str:
     return _MODEL_CARD.substitute(
         sha256=papers.weights_sha256,
         arch=facts.arch,
-        frontend=facts.frontend,
+        frontend=_reading(facts),
         normalization=facts.normalization,
         classes=", ".join(facts.classes),
         version=version("ecan-ser"),
@@ -193,7 +198,7 @@ def bill_of_materials(papers: Papers) -> str:
                                 "sensitiveData": ["voices", "emotions"],
                             }
                         ],
-                        "inputs": [{"format": facts.frontend}],
+                        "inputs": [{"format": _reading(facts)}],
                         "outputs": [{"format": f"scores of {', '.join(facts.classes)}"}],
                     },
                     "quantitativeAnalysis": {"performanceMetrics": metrics},

@@ -191,6 +191,7 @@ def read_trained_material(
         cache_path=cache_path or run_dir / "features.cache",
         narrator=narrator,
         encoders=encoders,
+        added_encoder=facts.added_encoder,
         telephone=record.recipe.telephone,
         relabel=record.relabel,
     )

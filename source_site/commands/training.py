@@ -48,8 +48,6 @@ privacy_options = as_one(
 )
 """What a private training is to promise, as one mapping ``promise``."""
 
-FRONT_ENDS = ("auto", "stats-v1", "stats-whisper-v1")
-
 
 @click.command(epilog="Example: ecan-source train --corpus emodb=/data/emodb --classes anger,fear --out run")
 @corpora_option
@@ -65,10 +63,11 @@ FRONT_ENDS = ("auto", "stats-v1", "stats-whisper-v1")
 @click.option("--encoder", type=click.Choice(ENCODERS), default="mlp", show_default=True, help="Kind of network.")
 @click.option(
     "--front-end",
-    type=click.Choice(FRONT_ENDS),
+    metavar="NAME",
     default="auto",
     show_default=True,
-    help="What the network reads; auto: stats-whisper-v1 where its public encoder is here, else stats-v1.",
+    help="What the network reads: stats-v1, stats-whisper-v1, or an added encoder as `encoder list` calls it; "
+    "auto: stats-whisper-v1 where its public encoder is here, else stats-v1.",
 )
 @encoders_option
 @click.option(
@@ -117,21 +116,22 @@ def train(
     named = recipes_and_paths(corpora)
     settings = parse_settings(TrainSettings, read_yaml(config) if config else {}, str(config))
     narrator = Narrator(quiet=quiet)
-    network, lost = choose_network(encoder, front_end, encoders)
-    if lost:
-        narrator.say(lost)
+    reading = choose_network(encoder, front_end, encoders)
+    if reading.lost:
+        narrator.say(reading.lost)
     facts = train_run(
         named,
         out,
         classes=None if classes is None else [name.strip() for name in classes.split(",")],
         normalization=normalize,
-        encoder=network,
+        encoder=reading.network,
         settings=settings,
         seed=seed,
         cache_path=cache,
         narrator=narrator,
         **promise,
         encoders=encoders,
+        added_encoder=reading.added_encoder,
         telephone=telephone,
         relabel=relabel,
     )

@@ -80,7 +80,8 @@ FAULTS: tuple[type[ProtocolError], ...] = (
 SEALED, EGRESS, DAMAGED = "Sealed", "EgressError", "Damaged"
 
 _TASK: canonical.Schema = {
-    **{name: manifest.SCHEMA[name] for name in _MANIFEST_FIELDS},
+    **{name: manifest.SCHEMA[name] for name in _MANIFEST_FIELDS if name != "encoder"},
+    "encoder": canonical.Text(64),  # in hexadecimal, or empty
     "issuer": canonical.Hex(32),
     "recipient": canonical.Hex(PUBLIC_KEY_BYTES),
     # Paths and passphrases in hexadecimal: they are bytes, not text.
@@ -132,6 +133,7 @@ class Task:
         """Return the frame that a gate reads."""
         head = {
             **dataclasses.asdict(self.fields),
+            "encoder": self.fields.encoder.hex(),
             "issuer": self.issuer,
             "recipient": self.recipient.raw,
             "key": os.fsencode(self.key_path).hex(),
@@ -148,6 +150,7 @@ class Task:
         """Read a frame."""
         head, weights = _unframe(data)
         task = canonical.read_record(head, _TASK, what="task", max_bytes=_MAX_HEAD_BYTES)
+        task["encoder"] = bytes.fromhex(task["encoder"])
         paths = bytes.fromhex(task["out_of_reach"]).split(b"\0")
         return cls(
             fields=ManifestFields(**{name: task[name] for name in _MANIFEST_FIELDS}),

@@ -201,6 +201,7 @@ def manifest_fields(
         hours=log2_bucket(facts.hours),
         uar_src=half_percents(facts.uar_source),
         uar_q_loss=max(0, math.ceil(round(200 * (facts.quantization_loss or 0.0), 6))),
+        encoder=bytes.fromhex(facts.added_encoder),
         **vars(audit),
     )
     if facts.arch not in FRONT_ENDS or (fields.classes, fields.front_end) != (facts.classes, facts.frontend):

@@ -15,8 +15,8 @@ from ecan_core.command_line.measures import Attention, Found, Status, looked, me
 from ecan_core.errors import EcanError
 from protocol.bundle.frame import MAX_BUNDLE_BYTES
 from protocol.bundle.trust import read_stated
-from protocol.encoders.registry import ENCODERS
-from protocol.encoders.store import default_folder, state_of
+from protocol.encoders.registry import ENCODERS, AddedEncoder, Encoder
+from protocol.encoders.store import added_hashes, default_folder, state_of
 from protocol.errors import ProtocolError
 from protocol.files import read_bounded
 from protocol.identity.key_files import load_public
@@ -155,11 +155,12 @@ def _keys(source: Source) -> Iterator[Found]:
 
 def _encoders(source: Source) -> Iterator[Found]:
     folder = source.encoders or default_folder()
-    for encoder in ENCODERS.values():
+    encoders: list[Encoder] = [*ENCODERS.values(), *(AddedEncoder(sha256=name) for name in added_hashes(folder))]
+    for encoder in encoders:
         state = state_of(folder, encoder)
         yield measure("encoder_present", "whether a public encoder is here", state == "here", encoder=encoder.id)
         if state == "damaged":
-            said = f"The encoder {encoder.id} is damaged in {folder}; run `{PROGRAM} encoder fetch {encoder.id}`."
+            said = f"The encoder {encoder.id} is damaged in {folder}; run `{PROGRAM} encoder {encoder.remedy}`."
             yield Attention(reason="ENCODER", said=said)
 
 

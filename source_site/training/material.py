@@ -79,6 +79,7 @@ class Material:
             none.
         paths: where each was read, for the source's own eyes.
         copies: what some of them, by their index, are over the telephone; normalized among each other.
+        added_encoder: SHA-256 of the added encoder that they are read by, in hexadecimal; empty where there is none.
     """
 
     arch: Architecture
@@ -91,6 +92,7 @@ class Material:
     digests: tuple[str, ...]
     paths: tuple[Path, ...]
     copies: Mapping[int, np.ndarray] = field(default_factory=dict)
+    added_encoder: str = ""
 
     @property
     def form(self) -> ModelForm:
@@ -145,6 +147,7 @@ def read_material(
     narrator: Narrator,
     relabel: Mapping[str, str] | None = None,
     encoders: Path | None = None,
+    added_encoder: str = "",
     telephone: bool = False,
 ) -> Material:
     """Read labelled corpora and normalize their front-end outputs.
@@ -158,6 +161,7 @@ def read_material(
         narrator: tells a person what is left out and how far the work has come.
         relabel: what some of the corpora's labels are to count as, such as calm as neutral.
         encoders: folder of public encoders; None takes the user's.
+        added_encoder: SHA-256 of the added encoder that the architecture is read by, in hexadecimal.
         telephone: also hear each utterance as a telephone gives it.
 
     Raises:
@@ -166,7 +170,7 @@ def read_material(
         AudioError: fewer than two classes have usable speech.
     """
     arch = ARCHITECTURES[encoder]
-    front_end = front_end_of(arch, encoders)
+    front_end = front_end_of(arch, encoders, added_encoder)
     _require_distinct([path for _, path in corpora])
     read = [read_corpus(recipe, path, relabel) for recipe, path in corpora]
     if warning := unused(relabel or {}, read):
@@ -194,6 +198,7 @@ def read_material(
         digests=tuple(digest for part in parts for digest in _digests(part)),
         paths=tuple(utterance.path for utterance in utterances),
         copies={row: copy for row, copy in enumerate(chain.from_iterable(copies)) if copy is not None},
+        added_encoder=added_encoder,
     )
 
 

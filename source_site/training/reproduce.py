@@ -99,6 +99,7 @@ def reproduce(
         cache_path=cache_path or run_dir / "features.cache",
         narrator=narrator,
         encoders=encoders,
+        added_encoder=run.facts.added_encoder,
         telephone=recipe.telephone,
         relabel=relabel,
     )

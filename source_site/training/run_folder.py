@@ -9,6 +9,7 @@ file, a speaker or an utterance of the corpus. Nobody but the gate parses the we
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -62,6 +63,8 @@ class RunFacts:
             it was not estimated.
         uar_float: the same before quantization.
         seed: seed of the training.
+        added_encoder: SHA-256 of the encoder that it is read by, in hexadecimal, where the site has added that; empty
+            where ``arch`` fixes it or there is none.
     """
 
     arch: str
@@ -74,10 +77,13 @@ class RunFacts:
     uar_source: float
     uar_float: float
     seed: int
+    added_encoder: str = ""
 
     def __post_init__(self) -> None:
         positive(self, "num_utterances", "hours")
         non_negative(self, "num_speakers", "uar_source", "uar_float")
+        if not re.fullmatch("([0-9a-f]{64})?", self.added_encoder):
+            raise SettingsError("added_encoder must be 64 hexadecimal digits")
 
     @property
     def form(self) -> ModelForm:

@@ -43,6 +43,7 @@ def train_run(
     epsilon: float | None = None,
     unit: Literal["utterance", "speaker"] = "utterance",
     encoders: Path | None = None,
+    added_encoder: str = "",
     telephone: bool = False,
     relabel: dict[str, str] | None = None,
 ) -> RunFacts:
@@ -64,6 +65,7 @@ def train_run(
         epsilon: what a private training is to promise; None trains as usual.
         unit: what it is to protect.
         encoders: folder of public encoders; None takes the user's.
+        added_encoder: SHA-256 of the added encoder that the network is read by, in hexadecimal; empty for others.
         telephone: learn each utterance twice, once as a telephone gives it.
         relabel: what labels count as (`ecan_core.labels.parse_relabel`); the run's record keeps it.
 
@@ -84,6 +86,7 @@ def train_run(
         cache_path=cache_path or out / "features.cache",
         narrator=narrator,
         encoders=encoders,
+        added_encoder=added_encoder,
         telephone=telephone,
         relabel=relabel,
     )
@@ -113,6 +116,7 @@ def train_run(
         uar_source=round(heard.uar, 4) if heard else NOT_ESTIMATED,
         uar_float=round(heard.uar_float, 4) if heard else NOT_ESTIMATED,
         seed=seed,
+        added_encoder=added_encoder,
     )
     save_run(out, to_arrays(network), facts)
     digest = load_run(out).digest

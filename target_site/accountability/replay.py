@@ -17,7 +17,7 @@ from protocol.bundle.trust import VerifiedBundle
 from protocol.errors import Code, FileError
 from protocol.files import read_bounded
 from target_site.containment.orders import AdaptOrder, RememberedSite
-from target_site.model.encoders import folder_for
+from target_site.model.encoders import folder_for, reads_of_bundle
 from target_site.model.folder import FACTS, MAX_BYTES, VOICES, WEIGHTS, file_of_model, read_facts
 from target_site.results.handed_labels import learned_labels
 from target_site.results.rows import read_rows
@@ -137,7 +137,8 @@ def order_again(
             abstention=parse_settings(Abstention, provenance["abstention"], "the provenance"),
             cache=cache,
             left_out=left_out,
-            encoders=folder_for(verified.manifest.arch, encoders),
+            encoders=folder_for(reads_of_bundle(verified), encoders),
+            added_encoder=verified.manifest.encoder.hex(),
             labels=learned_labels(provenance, left_out),
             site=parse_settings(RememberedSite, site, "the provenance"),
         )

@@ -16,7 +16,7 @@ from ecan_core.command_line.measures import Attention, Found, Status, looked, me
 from ecan_core.errors import EcanError
 from protocol.bundle.trust import read_stated
 from protocol.containment.walls import DEFAULT_LEAST
-from protocol.encoders.registry import CAMPPLUS, ENCODERS, PUBLIC_ENCODERS
+from protocol.encoders.registry import CAMPPLUS, ENCODERS, encoder_of
 from protocol.encoders.store import default_folder, state_of
 from protocol.errors import Code, ProtocolError, RefusedError
 from protocol.files import read_bounded
@@ -245,12 +245,13 @@ def _containment(site: Site) -> Iterator[Found]:
 def _encoders(site: Site) -> Iterator[Found]:
     folder = site.encoders or default_folder()
     card = site.facts.get("card", {})
-    needed = {PUBLIC_ENCODERS.get(card.get("arch", "")), CAMPPLUS if site.provenance.get("voices") == HEARD else None}
-    for encoder in ENCODERS.values():
+    read_by = encoder_of(card.get("arch", ""), card.get("added_encoder", ""))
+    needed = {read_by, CAMPPLUS if site.provenance.get("voices") == HEARD else None}
+    for encoder in {**ENCODERS, **({read_by.id: read_by} if read_by else {})}.values():
         state = state_of(folder, encoder)
         yield measure("encoder_present", "whether a public encoder is here", state == "here", encoder=encoder.id)
         if state == "damaged" or (encoder in needed and state != "here"):
-            said = f"The encoder {encoder.id} is {state} in {folder}; run `{PROGRAM} encoder fetch {encoder.id}`."
+            said = f"The encoder {encoder.id} is {state} in {folder}; run `{PROGRAM} encoder {encoder.remedy}`."
             yield Attention(reason="ENCODER", said=said)
 
 

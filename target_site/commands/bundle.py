@@ -81,10 +81,11 @@ def receive(
     of its source is older than they allow.
     """
     from protocol.bundle.trust import USUAL_AUDIT
+    from protocol.encoders.store import added_hashes, default_folder
     from protocol.errors import RefusedError
     from protocol.identity.passphrase import passphrase_for
     from protocol.identity.signing import SUITES
-    from target_site.model.encoders import folder_for
+    from target_site.model.encoders import folder_for, reads_of_bundle
     from target_site.receiving.receive import receive as receive_bundle
     from target_site.site_policy import read_policy
     from target_site.trust.remembered import note_keys
@@ -103,6 +104,7 @@ def receive(
         audit=policy.audit if policy else USUAL_AUDIT,
         oldest_list_days=policy.oldest_revocations_days if policy else None,
         suites=policy.signature_suites if policy else SUITES,
+        encoders=frozenset(map(bytes.fromhex, added_hashes(encoders or default_folder()))),
         passphrase=passphrase_for(keys_dir),
     )
     note_keys(out, keys_dir)
@@ -114,7 +116,7 @@ def receive(
     )
     narrator.say(f"verified {out}: SHA-256 {verified.digest.hex()}")
     try:
-        folder_for(verified.manifest.arch, encoders)
+        folder_for(reads_of_bundle(verified), encoders)
     except RefusedError as fault:  # the bundle is here and whole; what reads it can still be fetched
         narrator.say(f"{fault} Until then `adapt` refuses this model.")
     narrator.suggest("ecan-target", "inspect", "--bundle", out, "--format", "html", "--out", out.with_suffix(".html"))

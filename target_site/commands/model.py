@@ -121,7 +121,7 @@ def adapt(
     from protocol.locks import writing_alone
     from target_site.containment.orders import AdaptOrder, RememberedSite, refuse_among_recordings
     from target_site.model.current import followed
-    from target_site.model.encoders import folder_for
+    from target_site.model.encoders import folder_for, reads_of_bundle
     from target_site.model.folder import finish_replacement
     from target_site.model.forgotten import inherited
     from target_site.trust.acceptance import open_accepted
@@ -153,7 +153,8 @@ def adapt(
     earlier = None if after is None else followed(after)
     if after is not None and earlier is None:
         narrator.say(f"there is no model at {after} yet, which could have forgotten somebody")
-    at_hand = folder_for(verified.manifest.arch, setup.encoders)
+    reads = reads_of_bundle(verified)
+    at_hand = folder_for(reads, setup.encoders)
     handed_over = () if labels is None else _read_labels(labels, relabel, method, verified.manifest.classes, narrator)
     passphrase = None if keys_dir is None else passphrase_for(keys_dir)
     with writing_alone(out):
@@ -172,6 +173,7 @@ def adapt(
             left_out=inherited(out, earlier),
             abstention=policy.abstention if policy else Abstention(),
             encoders=at_hand,
+            added_encoder=reads.added_encoder,
             labels=handed_over,
             site=RememberedSite(rules=policy, keys=known_keys and known_keys.absolute()),
         )
@@ -237,6 +239,7 @@ def predict(
     from protocol.errors import ContainmentError, ProtocolError
     from target_site.containment.orders import PredictOrder, refuse_among_recordings
     from target_site.model.encoders import folder_of_model
+    from target_site.model.folder import reads_of
     from target_site.model.forgotten import read_forgotten
     from target_site.report.days import commit, finish_runs
     from target_site.results.parquet import require_parquet
@@ -261,6 +264,7 @@ def predict(
             cache=setup.cache or run / CACHE,
             abstention=policy.abstention if policy else Abstention(),
             encoders=folder_of_model(model_dir, setup.encoders),
+            added_encoder=reads_of(model_dir).added_encoder,
             left_out=read_forgotten(model_dir),
         )
         audit_log = log_of(model_dir if shard.is_whole else out, narrator)
@@ -342,7 +346,7 @@ def evaluate(
     from protocol.locks import writing_alone
     from target_site.containment.orders import EvaluateOrder, refuse_among_recordings
     from target_site.model.encoders import folder_of_model
-    from target_site.model.folder import finish_replacement
+    from target_site.model.folder import finish_replacement, reads_of
     from target_site.model.forgotten import read_forgotten
     from target_site.report.evaluation import format_text
 
@@ -356,6 +360,7 @@ def evaluate(
             labels=labels,
             cache=setup.cache_of(model_dir),
             encoders=folder_of_model(model_dir, setup.encoders),
+            added_encoder=reads_of(model_dir).added_encoder,
             relabel=relabel,
             left_out=read_forgotten(model_dir),
         )

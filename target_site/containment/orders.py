@@ -67,6 +67,7 @@ class AdaptOrder:
         left_out: who was forgotten, and is not heard again.
         abstention: where the model abstains.
         encoders: folder of public encoders.
+        added_encoder: SHA-256 of the added encoder that the model is read by, in hexadecimal; empty for others.
         labels: what the operator hands over to learn from.
         site: the rules and the keys that the model shall remember (`target_site.trust.remembered`).
     """
@@ -84,13 +85,19 @@ class AdaptOrder:
     left_out: Forgotten
     abstention: Abstention
     encoders: Path
+    added_encoder: str = ""
     labels: tuple[HandedLabel, ...] = ()
     site: RememberedSite = RememberedSite()
 
     @property
     def readable(self) -> tuple[Path, ...]:
         """Return the files and folders that the process may read."""
-        return (self.bundle, receipt_path(self.bundle), *encoder_files(self.encoders), *roots(self.audio))
+        return (
+            self.bundle,
+            receipt_path(self.bundle),
+            *encoder_files(self.encoders, self.added_encoder),
+            *roots(self.audio),
+        )
 
     @property
     def listable(self) -> tuple[Path, ...]:
@@ -119,6 +126,7 @@ class PredictOrder:
         abstention: where the model abstains.
         encoders: folder of public encoders.
         left_out: who was forgotten, and is not heard again.
+        added_encoder: SHA-256 of the added encoder that the model is read by, in hexadecimal; empty for others.
     """
 
     model: Path
@@ -132,11 +140,12 @@ class PredictOrder:
     abstention: Abstention
     encoders: Path
     left_out: Forgotten
+    added_encoder: str = ""
 
     @property
     def readable(self) -> tuple[Path, ...]:
         """Return the files and folders that the process may read."""
-        return (self.model, self.index / INDEX, *encoder_files(self.encoders), *roots(self.audio))
+        return (self.model, self.index / INDEX, *encoder_files(self.encoders, self.added_encoder), *roots(self.audio))
 
     @property
     def listable(self) -> tuple[Path, ...]:
@@ -160,6 +169,7 @@ class EvaluateOrder:
         encoders: folder of public encoders.
         left_out: who was forgotten, and is not heard again.
         relabel: what labels count as (`ecan_core.labels.parse_relabel`).
+        added_encoder: SHA-256 of the added encoder that the model is read by, in hexadecimal; empty for others.
     """
 
     model: Path
@@ -168,11 +178,12 @@ class EvaluateOrder:
     encoders: Path
     left_out: Forgotten
     relabel: dict[str, str] = field(default_factory=dict)
+    added_encoder: str = ""
 
     @property
     def readable(self) -> tuple[Path, ...]:
         """Return the files and folders that the process may read."""
-        return (*encoder_files(self.encoders), *roots(self.labels))
+        return (*encoder_files(self.encoders, self.added_encoder), *roots(self.labels))
 
     @property
     def writable(self) -> tuple[Path, ...]:

@@ -39,7 +39,7 @@ from target_site.containment.orders import (
     refuse_among_recordings,
     task_of,
 )
-from target_site.model.encoders import folder_for
+from target_site.model.encoders import folder_for, reads_of_bundle
 from target_site.model.folder import CACHE_FILE, CHANGE, UPDATE, finish_replacement
 from target_site.model.forgotten import read_forgotten
 from target_site.site_policy import SitePolicy, Together, read_policy
@@ -342,6 +342,7 @@ def _order(setting: Setting, terms: Terms, wanted: Round) -> AdaptOrder:
         abstention=terms.policy.abstention,
         cache=setting.out / CACHE_FILE,
         left_out=read_forgotten(setting.out),
-        encoders=folder_for(terms.bundle.manifest.arch, None),
+        encoders=folder_for(reads_of_bundle(terms.bundle), None),
+        added_encoder=terms.bundle.manifest.encoder.hex(),
         site=RememberedSite(rules=terms.policy, keys=setting.keys),
     )

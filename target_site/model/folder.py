@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ecan_core.errors import ModelError, UsageError
 from protocol.files import cannot_write, make_private_folder, read_bounded, remove_folder
@@ -32,6 +32,18 @@ CHANGE, UPDATE = ".change.safetensors", ".update.safetensors"
 
 _INCOMING = ".incoming"
 _NOT_IN_EVERY_MODEL = (VOICES, EVALUATION, SIGNATURE)
+
+
+class Reads(NamedTuple):
+    """Name what fixes the encoder that a model is read by.
+
+    Attributes:
+        arch: id of the architecture.
+        added_encoder: SHA-256 of an encoder that the site has added, in hexadecimal; empty where it needs none.
+    """
+
+    arch: str
+    added_encoder: str = ""
 
 
 @contextlib.contextmanager
@@ -114,16 +126,17 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def arch_of(folder: Path) -> str:
-    """Return the architecture of an adapted model.
+def reads_of(folder: Path) -> Reads:
+    """Return what an adapted model is read by.
 
     Raises:
         UsageError: there is no finished adaptation in ``folder``.
         ModelError: it is damaged or of another version.
     """
     try:
-        return str(read_facts(folder)["card"]["arch"])
-    except (KeyError, TypeError) as fault:
+        card = read_facts(folder)["card"]
+        return Reads(str(card["arch"]), str(card.get("added_encoder", "")))
+    except (KeyError, TypeError, AttributeError) as fault:
         raise damaged(folder) from fault
 
 

@@ -16,7 +16,7 @@ from ecan_core.model.network import Network
 from ecan_core.model.weights import load_arrays
 from ecan_core.normalization.voices import normalization_for
 from protocol.bundle.trust import VerifiedBundle
-from protocol.encoders.registry import PUBLIC_ENCODERS
+from protocol.encoders.registry import encoder_of
 from protocol.encoders.store import place_of
 
 
@@ -28,11 +28,13 @@ class ModelCard:
         arch: architecture name.
         normalization: how the source normalized: ``none``, ``corpus`` or ``speaker``.
         classes: class names in the order of the head's rows.
+        added_encoder: SHA-256 of the encoder that it is read by, in hexadecimal, where each site adds that itself.
     """
 
     arch: str
     normalization: str
     classes: tuple[str, ...]
+    added_encoder: str = ""
 
     def front_end(self, encoders: Path = Path()) -> FrontEnd:
         """Return the front end that the network reads.
@@ -43,7 +45,7 @@ class ModelCard:
         Raises:
             ModelError: this version does not know it.
         """
-        name, encoder = architecture(self.arch).front_end, PUBLIC_ENCODERS.get(self.arch)
+        name, encoder = architecture(self.arch).front_end, encoder_of(self.arch, self.added_encoder)
         if encoder is None:
             return front_end_named(name)
         return front_end_named(name, place_of(encoders, encoder), encoder.sha256)
@@ -63,7 +65,9 @@ class ModelCard:
 def model_card(bundle: VerifiedBundle) -> ModelCard:
     """Return what a verified bundle's manifest says about its network."""
     stated = bundle.manifest
-    return ModelCard(arch=stated.arch, normalization=stated.norm, classes=stated.classes)
+    return ModelCard(
+        arch=stated.arch, normalization=stated.norm, classes=stated.classes, added_encoder=stated.encoder.hex()
+    )
 
 
 def choose_normalization(card: ModelCard, wanted: str | None, *, speakers_known: bool) -> str:

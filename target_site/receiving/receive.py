@@ -64,6 +64,7 @@ def receive(
     audit: AuditTerms = USUAL_AUDIT,
     oldest_list_days: int | None = None,
     suites: tuple[str, ...] = SUITES,
+    encoders: frozenset[bytes] = frozenset(),
     passphrase: bytes | None = None,
 ) -> VerifiedBundle:
     """Receive a sealed bundle, unseal it, verify it and write it.
@@ -82,6 +83,7 @@ def receive(
         audit: what this site asks of the audit of a model.
         oldest_list_days: how old the source's newest revocation list may be; None for any age.
         suites: the suites that a new bundle may be signed in.
+        encoders: SHA-256 of each encoder that this site has added.
         passphrase: opens the keys if they are encrypted.
 
     Raises:
@@ -90,11 +92,12 @@ def receive(
         TimedOutError: the time is up; run it again.
         UnauthenticError, MalformedError: the bundle does not open or does not verify, or this site's memory was lost.
         RefusedError: it is not sealed, for another site or request, withdrawn, out of date, older than what was
-            accepted before, or delivered already, or with less of an audit than is asked for.
+            accepted before, or delivered already, with less of an audit than is asked for, or read by an encoder that
+            this site has not added.
         FileError: a file cannot be written, or another run is downloading to ``out``.
     """
     site = open_site(keys_dir, trust, today, announce, audit, passphrase)
-    site = dataclasses.replace(site, oldest_list_days=oldest_list_days, suites=suites)
+    site = dataclasses.replace(site, oldest_list_days=oldest_list_days, suites=suites, encoders=encoders)
     deadline = Deadline(timeout_s)
     by_hand = Path(source).exists()
     address = None if by_hand else _address(source)

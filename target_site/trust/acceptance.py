@@ -61,6 +61,7 @@ class Site:
         audit: what it asks of the audit of a model.
         oldest_list_days: how old the source's newest revocation list may be; None for any age.
         suites: the suites that it accepts new bundles in.
+        encoders: SHA-256 of each encoder that it has added: a new bundle may name one of them, and no other.
     """
 
     keys_dir: Path
@@ -71,6 +72,7 @@ class Site:
     audit: AuditTerms
     oldest_list_days: int | None = None
     suites: tuple[str, ...] = signing.SUITES
+    encoders: frozenset[bytes] = frozenset()
 
     def refuse_stale(self) -> None:
         """Refuse a source whose newest revocation list here is too old.
@@ -124,7 +126,7 @@ class Site:
         if kept is None:
             self._refuse_older_key(plain, state)
             anchor = state.anchor(self.source, today=self.today, audience=audience, grants=grants)
-            return verify(plain, replace(anchor, audit=self.audit, suites=self.suites))
+            return verify(plain, replace(anchor, audit=self.audit, suites=self.suites, encoders=self.encoders))
         signer = read_stated(plain).issuer
         issuer = signer if state.is_same_source(signer, self.source) else self.source
         anchor = state.anchor_of_accepted(issuer, today=kept.receipt.day, audience=audience, grants=grants)

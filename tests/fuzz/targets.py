@@ -57,6 +57,7 @@ VECTORS = make.vectors()
 HYBRID_VECTORS = json.loads(make.HYBRID_FILE.read_text())
 ENVELOPE = VECTORS["bundles"]["mlp"]["envelope"].encode()
 PAYLOAD = VECTORS["bundles"]["mlp"]["manifest"].encode()
+READ_BY_ADDED = VECTORS["bundles"]["ssl-768"]["manifest"].encode()
 ISSUER = signing.fingerprint_of(signing.raw_public_key(make.RELEASE))
 
 
@@ -86,6 +87,23 @@ def _envelope(data: bytes) -> None:
 
 def _manifest(data: bytes) -> None:
     assert manifest.Manifest.from_bytes(data).to_bytes() == data
+
+
+def _encoder_form(data: bytes) -> None:
+    """How the file of an added encoder begins; nothing of it is believed."""
+    from protocol.encoders.canonical import MODEL_TYPES, form_in
+
+    form = form_in(data)
+    assert form is None or (form.model_type in MODEL_TYPES and type(form.width) is int)
+
+
+def _encoder_form_seeds() -> list[bytes]:
+    import numpy as np
+
+    from protocol.encoders.canonical import canonical_bytes
+
+    form = json.dumps({"model_type": "wavlm", "hidden_size": 768})
+    return [canonical_bytes({"a": np.zeros(2, "<f4")}, form), canonical_bytes({"a": np.zeros(2, "<f4")})]
 
 
 def _weights_header(data: bytes) -> None:
@@ -316,12 +334,13 @@ TARGETS = {
     "envelope": Target(
         check=_envelope, seeds=lambda: [ENVELOPE, HYBRID_VECTORS["bundles"]["mlp"]["envelope"].encode()]
     ),
-    "manifest": Target(check=_manifest, seeds=lambda: [PAYLOAD]),
+    "manifest": Target(check=_manifest, seeds=lambda: [PAYLOAD, READ_BY_ADDED]),
+    "encoder_form": Target(check=_encoder_form, seeds=_encoder_form_seeds),
     "weights_header": Target(check=_weights_header, seeds=lambda: _tiny_weights()[1:]),
     "weights_values": Target(check=_weights_values, seeds=lambda: _tiny_weights()[:1]),
     "signed_bundle": Target(check=_signed_bundle, seeds=lambda: [PAYLOAD]),
     "two_readers": Target(check=_two_readers, seeds=lambda: [ENVELOPE]),
-    "two_readers_of_manifests": Target(check=_two_readers_of_manifests, seeds=lambda: [PAYLOAD]),
+    "two_readers_of_manifests": Target(check=_two_readers_of_manifests, seeds=lambda: [PAYLOAD, READ_BY_ADDED]),
     "inspect": Target(check=_inspect, seeds=lambda: [PAYLOAD, base64.b64decode(VECTORS["sealed"]["bytes"])]),
     "request": Target(check=_request, seeds=lambda: [_payload_of(base64.b64decode(VECTORS["request"]["bytes"]))]),
     "request_envelope": Target(check=_request_envelope, seeds=lambda: [base64.b64decode(VECTORS["request"]["bytes"])]),

@@ -384,6 +384,15 @@ POLICIES = [
     ),
     refused("B61c", "from the end of time", lambda: b.honest(day=65535), "NOT_YET", says=f"today is day {TODAY}"),
     refused("B61d", "from the beginning of time", lambda: b.honest(day=0, valid_days=365), "EXPIRED"),
+    refused(
+        *("B67", "hash of an encoder that is not here", b.read_by_added, "NOT_FOUND"),
+        ways=BELIEVERS,
+        says="encoder add FOLDER",
+    ),
+    misstated("B67b", "no encoder where one is read by", lambda: b.reading_by(None), "MISSING"),
+    misstated("B67c", "half a hash of an encoder", lambda: b.reading_by("00" * 16), "RANGE"),
+    misstated("B67d", "words for an encoder", lambda: b.reading_by(MARKER), "RANGE"),
+    misstated("B67e", "encoder where none is read by", lambda: b.reading_by("00" * 32, b.payload()), "UNKNOWN_FIELD"),
 ]
 
 AUDITS = [

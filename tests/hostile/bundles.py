@@ -71,6 +71,25 @@ def honest(**fields: object) -> bytes:
     return sign_bundle(samples.random_model(seed=seed), sealed, RELEASE_KEY)
 
 
+READ_BY_ADDED = "mlp-stats-ssl-768-v1"
+
+
+@functools.cache
+def read_by_added() -> bytes:
+    """A bundle of a model that is read by an encoder which its target has to have added."""
+    stated = {"audience": SITE.identity.fingerprint, "grant": SITE.grant, "day": TODAY, "encoder": bytes(range(32))}
+    sealed = samples.dataclasses.replace(samples.FIELDS, arch=READ_BY_ADDED, **stated)
+    return sign_bundle(samples.random_model(READ_BY_ADDED), sealed, RELEASE_KEY)
+
+
+def reading_by(encoder: str | None, manifest: bytes | None = None) -> bytes:
+    """The same with anything in the place of the hash; None takes the field away."""
+    stated = payload(arch=READ_BY_ADDED, encoder=bytes(32)) if manifest is None else manifest
+    fields = json.loads(stated) | {"encoder": encoder}
+    kept = {name: value for name, value in fields.items() if value is not None}
+    return bundle_of(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode())
+
+
 def delivered(plain: bytes, grant: bytes | None = None) -> bytes:
     """The same on its way to this site."""
     if not plain:  # what no source would seal

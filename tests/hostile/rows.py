@@ -26,6 +26,7 @@ TABLES = {
     "B": "bundles, sealed files, receipts and what a target remembers",
     "C": "settings, options, the disk and the walls of a contained process",
     "D": "questions of a federation's coordinator, and strangers at its port",
+    "E": "public encoders, as files and as folders",
     "F": "lists and releases that leap ahead",
     "G": "clients and sources on the wire",
     "H": "hand-overs to new keys",
@@ -42,12 +43,12 @@ Written by `python -m tests.hostile.rows` from the tests in `tests/hostile`; do 
 lists the same. A row is one hostile input. *Ends with* is what the test asserts: the exit code, and the code word of
 the one line that the operator sees or of the answer on the wire; a dash where it asserts something else, such as that
 nobody is answered or that nothing was changed. Ids with one number belong together; a letter behind the number tells
-variants apart. The rows of the tables D, H, K, L, Q, R and V are counted in the order of their tests.
+variants apart. The rows of the tables D, E, H, K, L, Q, R and V are counted in the order of their tests.
 """
 _ID = re.compile(r"(?:^|-)([A-Z]\d\d(?:\d+|[A-Za-z]{0,2}))(?=-|$)")
 _NAME = re.compile(r"test_(?:row_)?([a-z])(\d\d)?_(?:row_)?(.+)")
 _CODE_WORD = re.compile(r"[A-Z][A-Z_]{3,}")
-_UNNUMBERED = {"test_federation.py": "D"}
+_UNNUMBERED = {"test_encoders.py": "E", "test_federation.py": "D"}
 _LETTERS = {"test_requests.py": "HKLQRV"}
 
 

@@ -1,10 +1,12 @@
+import json
+from hashlib import sha256
+
 import pytest
 from click.testing import CliRunner
 
-from ecan_core.audio.selfsupervised import load_front_end
 from source_site.commands import encoders as source_encoders
 from target_site.commands import encoders as target_encoders
-from tests.ecan_core.audio.test_selfsupervised import encoder_in
+from tests.support.selfsupervised import usable_encoder
 
 SITES = pytest.mark.parametrize("site", [source_encoders, target_encoders], ids=["source", "target"])
 
@@ -15,14 +17,39 @@ def call(site, *words, folder):
 
 @SITES
 @pytest.mark.parametrize("model_type", ["wav2vec2", "hubert", "wavlm"])
-def test_a_hugging_face_folder_is_kept_under_its_identity(site, model_type, tmp_path):
-    encoder_in(tmp_path / "hub", model_type=model_type, preprocessor={"do_normalize": False})
-    identity = load_front_end(tmp_path / "hub").identity
+def test_what_is_used_of_a_hugging_face_folder_is_kept_under_its_hash(site, model_type, tmp_path):
+    usable_encoder(tmp_path / "hub", model_type=model_type, preprocessor={"do_normalize": False})
     for _ in range(2):  # the second replaces the first
-        assert call(site, "add", tmp_path / "hub", folder=tmp_path / "encoders").exit_code == 0
+        said = call(site, "add", tmp_path / "hub", folder=tmp_path / "encoders").output
     (kept,) = (tmp_path / "encoders").iterdir()
-    assert f"added here: {identity}" in call(site, "list", folder=tmp_path / "encoders").output
-    assert kept.name == identity == load_front_end(kept).identity
+    digest = sha256(kept.read_bytes()).hexdigest()
+    name = f"{model_type}-768-{digest[:8]}"
+    assert kept.name == f"{digest}.safetensors"
+    assert said == f"{name} is here: SHA-256 {digest}\n"
+    told = call(site, "list", folder=tmp_path / "encoders").output
+    assert f"{name}: added here\n  for      front end stats-ssl-768-v1\n  file     SHA-256 {digest}" in told
+    rows = json.loads(call(site, "list", "--format", "json", folder=tmp_path / "encoders").output)
+    assert rows[-1] == {
+        "id": name,
+        "state": "added here",
+        "purpose": "front end stats-ssl-768-v1",
+        "sha256": digest,
+    }
+
+
+@SITES
+def test_the_list_says_that_an_added_encoder_is_damaged_or_read_by_nothing(site, tmp_path):
+    usable_encoder(tmp_path / "hub")
+    call(site, "add", tmp_path / "hub", folder=tmp_path / "encoders")
+    (kept,) = (tmp_path / "encoders").iterdir()
+    data = kept.read_bytes()
+    kept.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert "wav2vec2-768-" in (told := call(site, "list", folder=tmp_path / "encoders").output)
+    assert f"{kept.name[:8]}: damaged" in told
+    for content in (b"", b"\xff" * 8, data[:100], b"\x02" + bytes(7) + b"{}"):
+        kept.write_bytes(content)
+        told = call(site, "list", folder=tmp_path / "encoders").output
+        assert f"{kept.stem}: damaged\n  for      nothing: no front end reads by it" in told
 
 
 @SITES

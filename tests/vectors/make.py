@@ -1,8 +1,8 @@
 """Make the golden vectors (v3.json): run once, committed, and verified for ever.
 
-v1.json, v2.json and v2-statements.json were made by the same file in its time. The bundles of v1.json are refused by
-now, its other files hold, though a succession of its version is not written any more. What v3.json holds is signed in
-the suite hybrid-1, whose signatures are new every time: they are verified, and not made again.
+v1.json, v2.json, v2-ssl.json and v2-statements.json were made by the same file in its time. The bundles of v1.json are
+refused by now, its other files hold, though a succession of its version is not written any more. What v3.json holds is
+signed in the suite hybrid-1, whose signatures are new every time: they are verified, and not made again.
 
 Keys are fixed and known to everybody, models are grown from a hash: nothing here was ever trained or secret. The
 weights of a bundle are not kept but grown again; their SHA-256 is. A vector that was published is never changed, so
@@ -38,6 +38,7 @@ FILE = FOLDER / "v2.json"
 OLD_FILE = FOLDER / "v1.json"
 STATEMENTS_FILE = FOLDER / "v2-statements.json"
 WHISPER_FILE = FOLDER / "v2-whisper.json"
+SSL_FILE = FOLDER / "v2-ssl.json"
 HYBRID_FILE = FOLDER / "v3.json"
 TODAY = 20_500
 GRANT = bytes(range(16))
@@ -45,7 +46,11 @@ MODELS = {
     "mlp": ("mlp-stats-v1", ("anger", "happiness", "neutral", "sadness"), "speaker"),
     "tdnn": ("tdnn-frames-v1", ("fear", "surprise"), "none"),
     "whisper": ("mlp-stats-whisper-v1", ("anger", "happiness", "neutral", "sadness"), "corpus"),
+    "ssl-768": ("mlp-stats-ssl-768-v1", ("anger", "happiness", "neutral", "sadness"), "speaker"),
+    "ssl-1024": ("mlp-stats-ssl-1024-v1", ("calm", "fear"), "none"),
 }
+ENCODERS = {name: hashlib.sha256(f"ecan test encoder {name}".encode()).digest() for name in ("ssl-768", "ssl-1024")}
+"""The added encoders that models are read by: hashes of no file."""
 AUDITS = {
     "mlp": AuditFields(
         tier=2,
@@ -61,6 +66,8 @@ AUDITS = {
     ),
     "tdnn": AuditFields(),
     "whisper": AuditFields(),
+    "ssl-768": AuditFields(),
+    "ssl-1024": AuditFields(),
 }
 
 
@@ -101,6 +108,7 @@ def make_bundle(name: str, release_key: SigningKey = RELEASE) -> bytes:
         hours=-2,
         uar_src=150,
         uar_q_loss=1,
+        encoder=ENCODERS.get(name, b""),
         **vars(AUDITS[name]),
         issuer=signing.fingerprint_of(signing.raw_public_key(release_key)),
         weights_sha256=hashlib.sha256(packed).digest(),
@@ -158,9 +166,11 @@ def make_repeatable() -> dict[str, bytes]:
 
 
 def vectors() -> dict[str, Any]:
-    """All that holds today: the bundles of v2.json and of v2-whisper.json, and the other files of all."""
+    """All that holds today: the bundles of v2.json, v2-whisper.json and v2-ssl.json, and the other files of all."""
     old, new, added = (json.loads(file.read_text()) for file in (OLD_FILE, FILE, STATEMENTS_FILE))
-    bundles = new["bundles"] | json.loads(WHISPER_FILE.read_text())["bundles"]
+    bundles = dict(new["bundles"])
+    for file in (WHISPER_FILE, SSL_FILE):
+        bundles |= json.loads(file.read_text())["bundles"]
     statements = old["statements"] | new["statements"] | added["statements"]
     return {**old, **new, "bundles": bundles, "statements": statements}
 

@@ -16,20 +16,29 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
-WIDTHS = {"stats-v1": 423, "frames-v1": 68, "stats-whisper-v1": 1191}
+WIDTHS = {
+    "stats-v1": 423,
+    "frames-v1": 68,
+    "stats-whisper-v1": 1191,
+    "stats-ssl-768-v1": 1191,
+    "stats-ssl-1024-v1": 1447,
+}
 FRONT_ENDS = {
     "mlp-stats-v1": "stats-v1",
     "tdnn-frames-v1": "frames-v1",
     "mlp-stats-whisper-v1": "stats-whisper-v1",
+    "mlp-stats-ssl-768-v1": "stats-ssl-768-v1",
+    "mlp-stats-ssl-1024-v1": "stats-ssl-1024-v1",
 }
-UNITS = {"mlp-stats-v1": 256, "mlp-stats-whisper-v1": 96}
+READ_BY_ADDED = ("mlp-stats-ssl-768-v1", "mlp-stats-ssl-1024-v1")
+UNITS = {"mlp-stats-v1": 256, "mlp-stats-whisper-v1": 96, "mlp-stats-ssl-768-v1": 96, "mlp-stats-ssl-1024-v1": 80}
 NORMS = ("none", "corpus", "speaker")
 MANIFEST_TYPE = "application/vnd.ecan.manifest.v2+json"
 
 SUITES = {2: "classic-1", 3: "hybrid-1"}
 KEYS, SIGNATURES = {"classic-1": 32, "hybrid-1": 1984}, {"classic-1": 64, "hybrid-1": 3373}
 
-HEX = {"issuer": 64, "audience": 64, "grant": 32, "weights_sha256": 64}
+HEX = {"issuer": 64, "audience": 64, "grant": 32, "weights_sha256": 64, "encoder": 64}
 RANGES = {
     "v": (2, 2),
     "labels": (3, 4095),
@@ -69,7 +78,7 @@ ESCAPES = {rb"\u%04x" % code: chr(code) for code in range(32)} | {
 }
 for code in (8, 9, 10, 12, 13):
     del ESCAPES[rb"\u%04x" % code]
-FIELDS = {*HEX, *RANGES, *WORDS, *CHOICES}
+FIELDS = {*HEX, *RANGES, *WORDS, *CHOICES} - {"encoder"}
 
 
 EXITS = {
@@ -103,6 +112,7 @@ class Site:
     least_tier: int = 0
     accept_overridden: bool = False
     suites: tuple[str, ...] = tuple(SUITES.values())
+    encoders: frozenset[bytes] | None = None
 
 
 def refuse_unless(holds: bool, code: str, exit_class: int | None = None) -> None:
@@ -349,11 +359,14 @@ def is_of_small_order(public_key: bytes) -> bool:
 
 
 def read_manifest(payload: bytes) -> dict[str, int | str]:
-    fields = exact_fields(read_object(payload, 4096), FIELDS)
+    written = read_object(payload, 4096)
+    is_read_by_added = written.get("arch") in READ_BY_ADDED
+    fields = exact_fields(written, FIELDS | {"encoder"} if is_read_by_added else FIELDS)
     manifest: dict[str, int | str] = {}
     order = "v arch enc frontend norm labels issuer audience grant release day valid_days weights_sha256 weights_len"
     order += " n_utt n_spk hours uar_src uar_q_loss"
     order += " tier audit networks lira_auc lira_tpr1 file_auc spk_auc epsilon delta unit"
+    order += " encoder" if is_read_by_added else ""
     for name in order.split():  # as in the page's table
         value = fields[name]
         if name in HEX:
@@ -420,6 +433,8 @@ def check_policy(manifest: dict[str, int | str], site: Site) -> None:
     refuse_unless(manifest["audit"] != "passed" or clears(manifest), "AUDIT", 11)
     refuse_unless(manifest["audit"] != "overridden" or site.accept_overridden, "AUDIT", 11)
     refuse_unless(int(manifest["tier"]) >= site.least_tier, "AUDIT", 11)
+    if "encoder" in manifest and site.encoders is not None:
+        refuse_unless(bytes.fromhex(str(manifest["encoder"])) in site.encoders, "NOT_FOUND", 11)
 
 
 # Weights

@@ -180,6 +180,23 @@ def test_both_judge_every_field_alike(field: str) -> None:
         compare(restated("tdnn", {field: value}))
 
 
+@pytest.mark.parametrize("name", ["ssl-768", "ssl-1024"])
+@pytest.mark.parametrize("field", ["encoder", "arch", "frontend"])
+def test_both_judge_what_names_an_encoder_alike(name: str, field: str) -> None:
+    for value in (*VALUES, *OTHER_VALUES, *reader.FRONT_ENDS, *reader.WIDTHS):
+        compare(restated(name, {field: value}))
+        compare(restated(name, {field: value, "encoder": None}))
+
+
+@pytest.mark.parametrize("held", [None, (), ("ssl-1024",), ("ssl-768", "ssl-1024")], ids=str)
+def test_both_refuse_an_encoder_that_is_not_here(held: tuple[str, ...] | None) -> None:
+    encoders = None if held is None else frozenset(make.ENCODERS[name] for name in held)
+    anchor = Anchor(issuer=ANCHOR.issuer, today=make.TODAY, encoders=encoders)
+    is_here = held is None or "ssl-768" in held
+    assert compare(golden("ssl-768"), anchor) == ("ACCEPTED" if is_here else "NOT_FOUND")
+    assert compare(golden("mlp"), anchor) == "ACCEPTED"
+
+
 def with_values(name: str, *changes: tuple[str, int, int]) -> bytes:
     """Weights with some bytes changed, each a tensor's name, a place in it (from its end if negative), and a byte."""
     arch, classes, norm = make.MODELS[name]

@@ -4,7 +4,7 @@ import pytest
 from ecan_core.adaptation.calibrate import guessed_accuracy
 from ecan_core.adaptation.views import MOST, agreement_of_views, encoder_columns
 from ecan_core.audio.frontend import FRONT_ENDS
-from ecan_core.encoders.front_end import NAME, front_end_named
+from ecan_core.encoders.front_end import NAME, SSL_NAMES, front_end_named
 
 COLUMNS = np.arange(30) >= 10
 
@@ -40,9 +40,10 @@ def test_few_utterances_have_no_views_and_of_many_some_are_asked():
 
 def test_only_a_front_end_with_an_encoder_has_a_second_view():
     assert encoder_columns(FRONT_ENDS["stats-v1"].feature_names) is None
-    columns = encoder_columns(front_end_named(NAME).feature_names)
-    assert columns is not None
-    assert (columns.sum(), (~columns).sum()) == (768, FRONT_ENDS["stats-v1"].dim)
+    for name, width in {NAME: 768, **SSL_NAMES}.items():
+        columns = encoder_columns(front_end_named(name).feature_names)
+        assert columns is not None
+        assert (columns.sum(), (~columns).sum()) == (width, FRONT_ENDS["stats-v1"].dim)
 
 
 @pytest.mark.parametrize("views", [0.5, 0.7, 0.9])

@@ -1,3 +1,8 @@
+import pickle  # noqa: TID251
+import subprocess
+import sys
+from hashlib import sha256
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +12,16 @@ from ecan_core.audio.waveform import Waveform
 from ecan_core.data.cache import Extracted, FeatureCache
 from ecan_core.data.features import feature_key
 from ecan_core.encoders import whisper
-from ecan_core.encoders.front_end import WhisperFrontEnd, load_whisper
+from ecan_core.encoders.checks import check_folder
+from ecan_core.encoders.front_end import WhisperFrontEnd, front_end_named, load_selfsupervised, load_whisper
 from ecan_core.errors import ModelError
 from ecan_core.model.architectures import ARCHITECTURES
 from ecan_core.utterance import Utterance
 from protocol.bundle.architecture import layers
+from protocol.encoders.canonical import canonical_bytes
 from tests.ecan_core.audio.sounds import syllables
 from tests.ecan_core.encoders.small import random_whisper, write_weights
+from tests.support.selfsupervised import usable_encoder
 
 SOUND = Waveform(samples=syllables(), sample_rate=16_000)
 
@@ -70,3 +78,74 @@ def test_threads_are_given_back(front_end):
     front_end.compute(SOUND)
     assert torch.get_num_threads() == before
     assert whisper.DIM == 768
+
+
+@pytest.fixture(scope="module")
+def added(tmp_path_factory):
+    """The file of an added encoder: where it lies, and its hash."""
+    work = tmp_path_factory.mktemp("added")
+    folder = usable_encoder(work / "hub")
+    parts = ((folder / "config.json").read_bytes(), None, (folder / "model.safetensors").read_bytes())
+    data = canonical_bytes(*check_folder(*parts))
+    (work / "file").write_bytes(data)
+    return {"path": work / "file", "encoder_sha256": sha256(data).hexdigest()}
+
+
+def test_the_statistics_come_first_and_the_added_encoder_after_them(added):
+    front_end = front_end_named("stats-ssl-768-v1", **added)
+    features = front_end.compute(SOUND)
+    assert features.shape == (front_end.dim,) == (423 + 768,)
+    np.testing.assert_array_equal(features[:423], FRONT_ENDS["stats-v1"].compute(SOUND))
+    np.testing.assert_array_equal(features[423:], load_selfsupervised(*added.values()).embed(SOUND.samples))
+    assert len(set(front_end.feature_names)) == front_end.dim
+
+
+@pytest.mark.parametrize("width", [768, 1024])
+def test_both_packages_give_the_network_on_an_added_encoder_the_same_inputs(width):
+    arch = ARCHITECTURES[f"mlp-ssl-{width}"]
+    assert layers(arch.name, 5)[0].inputs == front_end_named(arch.front_end).dim == 423 + width
+
+
+def test_an_encoder_of_another_width_is_refused(added):
+    with pytest.raises(ModelError, match="is 768 wide and the model reads one of width 1024; name the encoder"):
+        front_end_named("stats-ssl-1024-v1", **added).compute(SOUND)
+
+
+def test_the_weights_do_not_travel_with_a_front_end_and_another_process_hears_the_same(added):
+    front_end = front_end_named("stats-ssl-768-v1", **added)
+    data = pickle.dumps((front_end, SOUND.samples))
+    assert len(data) < SOUND.samples.nbytes + 10_000
+    program = (
+        "import pickle, sys\n"
+        "from ecan_core.audio.waveform import Waveform\n"
+        "front_end, samples = pickle.load(sys.stdin.buffer)\n"
+        "features = front_end.compute(Waveform(samples=samples, sample_rate=16_000))\n"
+        "sys.stdout.buffer.write(features.tobytes())\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], input=data, capture_output=True, check=True)
+    np.testing.assert_array_equal(np.frombuffer(done.stdout, np.float32), front_end.compute(SOUND))
+
+
+def test_two_added_encoders_and_two_front_ends_have_two_identities(added):
+    first = front_end_named("stats-ssl-768-v1", **added)
+    others = [
+        front_end_named("stats-ssl-768-v1", added["path"], "ab" * 32),
+        front_end_named("stats-ssl-1024-v1", **added),
+        front_end_named("stats-whisper-v1", **added),
+    ]
+    assert len({first.identity, *(other.identity for other in others)}) == 4
+    assert (
+        first.identity
+        == front_end_named("stats-ssl-768-v1", added["path"].with_name("moved"), first.encoder_sha256).identity
+    )
+    assert len(first.fingerprint) == 64
+
+
+def test_threads_are_given_back_by_an_added_encoder(added):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        front_end_named("stats-ssl-768-v1", **added).compute(SOUND)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -84,7 +84,7 @@ def test_the_shortest_sound_has_finite_numbers(network, length):
 
 def test_frames_in_which_nobody_speaks_do_not_count():
     sound = np.concatenate([syllables(180, 1.0), 1e-4 * noise(1.0)])
-    active = whisper.active_frames(sound)
+    active = whisper.frames_with_speech(sound)
     assert len(active) == 100
     assert active[:50].mean() > 0.5
     assert not active[51:].any()

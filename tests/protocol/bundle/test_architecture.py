@@ -7,6 +7,8 @@ from protocol.bundle.architecture import (
     FRAME_DIM,
     FRONT_ENDS,
     NORMALIZATIONS,
+    READ_BY_ADDED,
+    SSL_WIDTHS,
     STATISTICS_DIM,
     WHISPER_DIM,
     layers,
@@ -14,7 +16,7 @@ from protocol.bundle.architecture import (
     tensor_specs,
 )
 from protocol.bundle.form import ModelForm
-from protocol.encoders.registry import ENCODERS, PUBLIC_ENCODERS, WHISPER
+from protocol.encoders.registry import ENCODERS, PUBLIC_ENCODERS, WHISPER, AddedEncoder, encoder_of
 from protocol.errors import MalformedError
 from tests.protocol.samples import says_what_to_do
 
@@ -41,13 +43,31 @@ def test_the_network_on_a_public_encoder_is_no_larger_than_the_one_on_statistics
     assert size("mlp-stats-whisper-v1") < size("mlp-stats-v1") < WHISPER.num_bytes / 60
 
 
+@pytest.mark.parametrize(("arch", "units"), [("mlp-stats-ssl-768-v1", 96), ("mlp-stats-ssl-1024-v1", 80)])
+def test_the_networks_on_an_added_encoder_are_no_larger_than_the_one_on_statistics(arch: str, units: int) -> None:
+    width = int(arch.split("-")[3])
+    assert width in SSL_WIDTHS
+    assert arch in READ_BY_ADDED
+    assert model_shapes(ModelForm(arch, 5, "corpus"))["encoder.0.weight"] == (units, STATISTICS_DIM + width)
+    sizes = [
+        sum(spec.num_bytes for spec in tensor_specs(ModelForm(name, 5, "none"))) for name in (arch, "mlp-stats-v1")
+    ]
+    assert sizes[0] < sizes[1]
+
+
+def test_the_encoder_of_a_model_is_known_one_added_one_or_none() -> None:
+    assert encoder_of("mlp-stats-v1") is None
+    assert encoder_of("mlp-stats-whisper-v1") is WHISPER
+    assert encoder_of("mlp-stats-ssl-768-v1", "ab" * 32) == AddedEncoder(sha256="ab" * 32)
+
+
 def test_an_architecture_fixes_the_one_public_encoder_that_it_is_read_by() -> None:
     assert PUBLIC_ENCODERS == {"mlp-stats-whisper-v1": WHISPER}
     assert WHISPER is ENCODERS["whisper-tiny.en"]
     assert WHISPER.sha256 == "2b8c09a0cb9b5a163f8c3dcb7d5b90bcaaca22fbc0e5c49f8f38926c2196ca60"
 
 
-@pytest.mark.parametrize("arch", PUBLIC_ENCODERS)
+@pytest.mark.parametrize("arch", [*PUBLIC_ENCODERS, *READ_BY_ADDED])
 def test_nothing_of_the_encoder_has_a_name_in_a_bundle(arch: str) -> None:
     names = {spec.name for spec in tensor_specs(ModelForm(arch, 12, "none"))}
     assert {name.split(".")[0] for name in names} == {"input", "encoder", "bottleneck", "head"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from protocol.bundle import frame, override, sealing, trust
-from protocol.bundle.architecture import FRAME_DIM, STATISTICS_DIM
-from protocol.bundle.manifest import EMOTIONS, IMPLIED, MAX_MANIFEST_BYTES, SCHEMA, free_bits
+from protocol.bundle.architecture import FRAME_DIM, READ_BY_ADDED, STATISTICS_DIM
+from protocol.bundle.manifest import EMOTIONS, ENCODER_SCHEMA, IMPLIED, MAX_MANIFEST_BYTES, SCHEMA, free_bits
 from protocol.bundle.stated_audit import BARS, FIGURES, LEAST_NETWORKS
 from protocol.bundle.weights import MAX_BIAS, MAX_EXPONENT, MAX_WEIGHT, MIN_EXPONENT
 from protocol.statements import offers, receipts, request, revocations, succession
@@ -18,9 +18,10 @@ PAGE = (Path(__file__).parents[3] / "docs" / "bundle-format.md").read_text()
 def test_the_manifest_table_lists_every_field_with_its_free_bits() -> None:
     section = PAGE.partition("## Manifest")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([\d.]+) \|", section, re.MULTILINE)
-    assert [name for name, _ in rows] == list(SCHEMA)
+    assert [name for name, _ in rows] == [*SCHEMA, *ENCODER_SCHEMA]
     for name, bits in rows:
         assert float(bits) == pytest.approx(0 if name in IMPLIED else SCHEMA[name].bits, abs=0.005), name
+    assert all(f"`{arch}`" in section for arch in READ_BY_ADDED)
     assert f"**{free_bits():.2f}**" in section
     assert f"at most {MAX_MANIFEST_BYTES} bytes" in section
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.bundle import trust, weights
-from protocol.bundle.architecture import ARCHITECTURES, NORMALIZATIONS, model_shapes
+from protocol.bundle.architecture import ARCHITECTURES, NORMALIZATIONS, READ_BY_ADDED, model_shapes
 from protocol.bundle.egress import EgressError, sign_bundle, violations
 from protocol.bundle.form import ModelForm
 from protocol.bundle.manifest import label_mask
@@ -35,7 +35,8 @@ SHAPES = model_shapes(FORM)
 @pytest.mark.parametrize("norm", NORMALIZATIONS)
 @pytest.mark.parametrize("classes", [("fear", "sadness"), ("anger", "calm", "disgust", "happiness", "neutral")])
 def test_what_the_source_seals_the_target_verifies(arch: str, norm: str, classes: tuple[str, ...]) -> None:
-    fields = dataclasses.replace(FIELDS, arch=arch, norm=norm, labels=label_mask(classes))
+    encoder = bytes(32) if arch in READ_BY_ADDED else b""
+    fields = dataclasses.replace(FIELDS, arch=arch, norm=norm, labels=label_mask(classes), encoder=encoder)
     tensors = random_model(arch, len(classes), norm)
     assert violations(tensors, ModelForm(arch, len(classes), norm)) == ()
     sealed = sign_bundle(tensors, fields, RELEASE_KEY)

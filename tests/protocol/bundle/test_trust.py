@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from protocol.bundle import frame, trust, weights
+from protocol.bundle.egress import sign_bundle
 from protocol.bundle.form import ModelForm
 from protocol.bundle.trust import ANY_AUDIT, AuditTerms, VerifiedBundle
 from protocol.bundle.weights import Buffer
@@ -22,10 +23,12 @@ from tests.protocol.samples import (
     ANCHOR,
     AUDIENCE,
     AUDITED,
+    FIELDS,
     FORM,
     GRANT,
     ISSUER,
     OTHER_KEY,
+    RELEASE_KEY,
     TODAY,
     code_only,
     manifest_of,
@@ -117,6 +120,29 @@ def test_an_authentic_bundle_is_refused_by_policy(data: bytes, code: str) -> Non
     assert caught.value.code == code
     assert says_what_to_do(caught)
     assert caught.value.exit_code == 11
+
+
+HASH = bytes(range(32))
+
+
+def read_by_added() -> bytes:
+    """A bundle of a model that is read by an encoder which its target has to have added."""
+    arch = "mlp-stats-ssl-768-v1"
+    return sign_bundle(random_model(arch), dataclasses.replace(FIELDS, arch=arch, encoder=HASH), RELEASE_KEY)
+
+
+def test_an_encoder_that_the_site_has_added_may_be_named_and_no_other() -> None:
+    for held in (None, frozenset({HASH, bytes(32)})):
+        assert verify(read_by_added(), encoders=held).manifest.encoder == HASH
+    for held in (frozenset(), frozenset({bytes(32)})):
+        with pytest.raises(RefusedError, match=r"encoder add FOLDER`, and receive again") as caught:
+            verify(read_by_added(), encoders=held)
+        assert (caught.value.code, caught.value.exit_code) == ("NOT_FOUND", 11)
+        assert says_what_to_do(caught)
+
+
+def test_a_model_that_names_no_encoder_is_read_whatever_is_here() -> None:
+    assert verify(sealed(), encoders=frozenset()).manifest.encoder == b""
 
 
 @pytest.mark.parametrize("changes", [{"day": TODAY + 2}, {"day": TODAY - 90}, {"release": 65_535}])

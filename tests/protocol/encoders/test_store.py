@@ -15,7 +15,12 @@ from protocol.errors import Code, FileError, MalformedError, PeerError
 from tests.protocol.encoders.files import archive, model_bin, whisper_tensors
 from tests.support.encoders import encoders_of_this_machine
 
-ANYTHING = Checks(file=lambda _kind, _data: None, folder=lambda _folder: "0" * 64)
+
+def no_folder(_config, _preprocessor, _weights):
+    raise AssertionError("there is no folder here")
+
+
+ANYTHING = Checks(file=lambda _kind, _data: None, folder=no_folder)
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ def test_what_the_network_cannot_use_is_not_kept(small, tmp_path):
 
     (tmp_path / "file").write_bytes(small[1]["canonical"])
     with pytest.raises(MalformedError, match="no"):
-        add(tmp_path / "file", tmp_path / "encoders", Checks(file=refuse, folder=lambda _: ""))
+        add(tmp_path / "file", tmp_path / "encoders", Checks(file=refuse, folder=no_folder))
     assert not (tmp_path / "encoders").exists()
 
 
@@ -131,7 +136,7 @@ def test_rows_of_the_registry_are_whole():
         package = encoder.package
         for digest in (encoder.sha256, package.wheel_sha256, package.member_sha256):
             assert len(bytes.fromhex(digest)) == 32
-        assert encoder.num_bytes < store.MAX_BYTES
+        assert encoder.num_bytes < encoder.max_bytes
         assert package.wheel_bytes < add_module.MAX_WHEEL_BYTES
         assert bool(package.platform) == bool(package.python)
     assert len({encoder.sha256 for encoder in ENCODERS.values()}) == len(ENCODERS)
