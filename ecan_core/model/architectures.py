@@ -37,10 +37,14 @@ ARCHITECTURES = {
         encoder=partial(StatisticsEncoder, width=96, num_heard=whisper.DIM),
     ),
     "mlp-ssl-768": Architecture(
-        name="mlp-stats-ssl-768-v1", front_end="stats-ssl-768-v1", encoder=partial(StatisticsEncoder, width=96)
+        name="mlp-stats-ssl-768-v1",
+        front_end="stats-ssl-768-v1",
+        encoder=partial(StatisticsEncoder, width=96, num_heard=768),
     ),
     "mlp-ssl-1024": Architecture(
-        name="mlp-stats-ssl-1024-v1", front_end="stats-ssl-1024-v1", encoder=partial(StatisticsEncoder, width=80)
+        name="mlp-stats-ssl-1024-v1",
+        front_end="stats-ssl-1024-v1",
+        encoder=partial(StatisticsEncoder, width=80, num_heard=1024),
     ),
 }
 """Architectures by their short names, which a run's record keeps."""
