@@ -236,7 +236,11 @@ class _Collecting:
 def main() -> int:
     """Write the document, or with --check say whether it is as the tests are."""
     collecting = _Collecting()
-    pytest.main(["--collect-only", "-qqq", "-o", "addopts=", str(Path(__file__).parent)], plugins=[collecting])
+    collected = pytest.main(
+        ["--collect-only", "-qqq", "-o", "addopts=", str(Path(__file__).parent)], plugins=[collecting]
+    )
+    if collected != pytest.ExitCode.OK:
+        return int(collected)
     text = page(rows_of(collecting.items))
     if "--check" not in sys.argv:
         PAGE.write_text(text)
