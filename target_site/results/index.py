@@ -39,7 +39,7 @@ CREATE TABLE runs (ended_at INTEGER NOT NULL);
 INSERT INTO runs VALUES (0)
 """
 _APPLICATION_ID = 0x45434449  # "ECDI"; SQLite keeps it in the header of the file
-_BUSY_TIMEOUT_S = 30.0
+_BUSY_TIMEOUT_S = 120.0
 _AT_ONCE = 500
 _PUT = "INSERT OR REPLACE INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 

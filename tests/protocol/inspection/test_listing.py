@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from protocol.bundle import sealing
-from protocol.bundle.architecture import ARCHITECTURES
+from protocol.bundle.architecture import ARCHITECTURES, READ_BY_ADDED
 from protocol.bundle.egress import sign_bundle
 from protocol.bundle.sealing import SealingKey
 from protocol.errors import FileError, MalformedError, UnauthenticError
@@ -228,7 +228,8 @@ def test_the_page_is_one_page(arch, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium here")
-    fields = dataclasses.replace(FIELDS, arch=arch, norm="none", labels=0xFFF, **AUDITED)
+    encoder = bytes(32) if arch in READ_BY_ADDED else b""
+    fields = dataclasses.replace(FIELDS, arch=arch, norm="none", labels=0xFFF, encoder=encoder, **AUDITED)
     (tmp_path / "model.ecan").write_bytes(sign_bundle(random_model(arch, 12, "none"), fields, RELEASE_KEY))
     (tmp_path / "page.html").write_text(format_html(inspect(tmp_path / "model.ecan")))
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
