@@ -125,8 +125,8 @@ _PAGE = Template("""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
-@page { size: A4; margin: 12mm 15mm; }
-body { font: 7.6pt/1.32 system-ui, sans-serif; color: #111; margin: 0 auto; max-width: 180mm; }
+@page { size: A4; margin: 10mm 15mm; }
+body { font: 7.5pt/1.3 system-ui, sans-serif; color: #111; margin: 0 auto; max-width: 180mm; }
 h1 { font-size: 14pt; margin: 0 0 1.5mm; }
 p { margin: 0 0 2mm; }
 table { border-collapse: collapse; width: 100%; margin: 0 0 3mm; break-inside: avoid; }
