@@ -315,9 +315,7 @@ def keep(outcome: Outcome, panel: Outcome | None) -> Kept:
         gain = estimated_gain_of_panel(source_scores, outcome.members)
     else:
         gain = estimated_gain(source_scores, scores, panel.scores)
-    right = None
-    if panel.views is not None:
-        right = guessed_accuracy_of_panel(panel.scores, panel.views)
+    right = None if panel.views is None else guessed_accuracy_of_panel(panel.scores, panel.views)
     verdict = judge(source_scores, scores, gain, outcome.voices, right).verdict
     return Kept(gain, verdict, source_scores if verdict is Verdict.REVERTED else scores)
 

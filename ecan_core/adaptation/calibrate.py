@@ -70,7 +70,7 @@ def guessed_accuracy(
     others: int = scores.shape[1] - 1
     of_panel = guessed_accuracy_of_panel(panel_scores, views, line)
     agreement = float(np.mean(scores.argmax(axis=1) == panel_scores.argmax(axis=1)))
-    return max(of_panel * agreement + (1 - of_panel) * (1 - agreement) / others, 1 / (1 + others) + ABOVE_CHANCE)
+    return max(of_panel * agreement + (1 - of_panel) * (1 - agreement) / others, _least(1 + others))
 
 
 def guessed_accuracy_of_panel(panel_scores: np.ndarray, views: float | None = None, line: Line | None = None) -> float:
@@ -84,8 +84,12 @@ def guessed_accuracy_of_panel(panel_scores: np.ndarray, views: float | None = No
     offset, slope = line or (LINE if views is None else (WITH_VIEWS, 1.0))
     evidence = 0.0 if views is None else log_odds(views)
     guess = 1 / (1 + math.exp(-(offset + evidence + slope * log_odds(mean_confidence(panel_scores)))))
-    num_classes: int = panel_scores.shape[1]
-    return max(guess, 1 / num_classes + ABOVE_CHANCE)
+    return max(guess, _least(panel_scores.shape[1]))
+
+
+def _least(num_classes: int) -> float:
+    """Return the least that is guessed to be right."""
+    return 1 / num_classes + ABOVE_CHANCE
 
 
 def soften(scores: np.ndarray, temperature: float) -> np.ndarray:

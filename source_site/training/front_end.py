@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ecan_core.audio.frontend import FrontEnd
 from ecan_core.encoders.front_end import front_end_named
+from ecan_core.encoders.selfsupervised.form import WIDTHS
 from ecan_core.errors import UsageError
 from ecan_core.model.architectures import Architecture
 from protocol.encoders.registry import WHISPER, encoder_of
@@ -14,7 +15,7 @@ from protocol.encoders.store import AddedHere, added, default_folder, require_en
 PROGRAM = "ecan-source"
 NETWORKS = {"stats-v1": "mlp", "stats-whisper-v1": "mlp-whisper"}
 """Short names of the networks by the front end that they read."""
-NETWORKS_BY_WIDTH = {768: "mlp-ssl-768", 1024: "mlp-ssl-1024"}
+NETWORKS_BY_WIDTH = {width: f"mlp-ssl-{width}" for width in WIDTHS}
 """Short names of the networks by the width of the added encoder that they are read by."""
 LOSS = (
     f"{WHISPER.id} is not here, so the model reads stats-v1, which recognizes some 2 to 9 points of UAR less; for "

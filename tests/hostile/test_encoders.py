@@ -97,18 +97,23 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_row_what_is_no_regular_file_of_a_usual_size_is_refused(program, kind, tmp_path):
-    path = tmp_path / "file"
+def lay_down(path, kind, *, target, max_bytes):
+    """Put a link to `target`, a pipe or a file that is longer than `max_bytes` in a place."""
     if kind == "link":
-        (tmp_path / "other").write_bytes(b"x")
-        path.symlink_to(tmp_path / "other")
+        path.symlink_to(target)
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind == "huge":
         with path.open("wb") as file:
-            file.truncate(MAX_WHEEL_BYTES + 1)
+            file.truncate(max_bytes + 1)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_row_what_is_no_regular_file_of_a_usual_size_is_refused(program, kind, tmp_path):
+    path, other = tmp_path / "file", tmp_path / "other"
+    other.write_bytes(b"x")
+    lay_down(path, kind, target=other, max_bytes=MAX_WHEEL_BYTES)
     check_refused(run(program, tmp_path, "add", path), *KINDS[kind])
     assert nothing_is_kept(tmp_path)
 
@@ -302,13 +307,7 @@ def test_row_a_file_of_a_folder_that_is_another_kind_of_file_is_refused(program,
     path.unlink(missing_ok=True)
     if kind in ("pickle", "archive"):
         path.write_bytes(pickled() if kind == "pickle" else state_archive())
-    elif kind == "huge":
-        with path.open("wb") as file:
-            file.truncate(MAX_FOLDER_BYTES + 1)
-    elif kind == "link":
-        path.symlink_to(folder / "config.json")
-    else:
-        os.mkfifo(path)
+    lay_down(path, kind, target=folder / "config.json", max_bytes=MAX_FOLDER_BYTES)
     ending = run(program, tmp_path, "add", folder)
     check_refused(ending, *FOLDER_KINDS[kind], input_bytes=SLACK_BYTES, never=[MARKER])
     assert nothing_is_kept(tmp_path)

@@ -5,6 +5,7 @@ from ecan_core.adaptation.calibrate import guessed_accuracy
 from ecan_core.adaptation.views import MOST, agreement_of_views, encoder_columns
 from ecan_core.audio.frontend import FRONT_ENDS
 from ecan_core.encoders.front_end import NAME, SSL_NAMES, front_end_named
+from ecan_core.model.architectures import ARCHITECTURES
 
 COLUMNS = np.arange(30) >= 10
 
@@ -44,6 +45,14 @@ def test_only_a_front_end_with_an_encoder_has_a_second_view():
         columns = encoder_columns(front_end_named(name).feature_names)
         assert columns is not None
         assert (columns.sum(), (~columns).sum()) == (width, FRONT_ENDS["stats-v1"].dim)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_the_view_that_training_hides_is_the_one_that_is_asked_here(arch):
+    names = front_end_named(arch.front_end).feature_names
+    columns = encoder_columns(names)
+    heard = np.zeros(len(names), dtype=bool) if columns is None else columns
+    assert (heard == (np.arange(len(names)) >= len(names) - arch.encoder(len(names)).num_heard)).all()
 
 
 @pytest.mark.parametrize("views", [0.5, 0.7, 0.9])
